@@ -1,0 +1,94 @@
+# make demo   see it run               make test    everything that must hold
+# make lint   the checkers alone       make core    the C programs of the core, plain and under sanitizers
+# make model  the Promela models       make bench   the figures
+# make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
+#
+# All of it happens in .venv; a stamp there tells what is done, so a second run starts at once.
+# `make test PYTHON=python3.13` chooses the interpreter, `make test PYTEST_ARGS="-k lease"` the tests.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST_ARGS ?=
+
+BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx) zeroslot/_core/build_backend.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint core model pytest bench wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//; /^$$/q; p' Makefile
+
+demo: $(VENV)/.cli
+	@$(BIN)/zeroslot demo
+
+test: lint core model pytest
+
+build: $(VENV)/.dev
+
+# --- the environment ---------------------------------------------------------------------------------------------------------
+
+# What the build needs stands in pyproject.toml and is read from there. With it in .venv no build needs an isolated environment.
+$(VENV)/.tools: pyproject.toml
+	@python=$${PYTHON:-}; \
+	if [ -z "$$python" ] && [ -x $(BIN)/python ]; then python=$(BIN)/python; fi; \
+	for candidate in $${python:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+	    if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	    echo "zeroslot needs CPython 3.11 or newer with its venv module (Debian, Ubuntu: python3-venv). None of these is one:" \
+	        "$${python:-python3 python3.14 python3.13 python3.12 python3.11}. Name yours: make test PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/null || { \
+	    echo "zeroslot compiles its core and needs a C compiler, such as gcc, with Python's headers." >&2; exit 1; }; \
+	echo "environment: $$("$$found" --version) in $(VENV)"; \
+	[ "$$found" = $(BIN)/python ] || "$$found" -m venv --clear $(VENV)
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@.txt
+	@$(PIP) install -r $@.txt && touch $@
+
+$(VENV)/.cli: $(VENV)/.tools $(BINDING)
+	@echo "build: the binding, and what the command line needs"
+	@$(PIP) install --no-build-isolation -e '.[cli]' && touch $@
+
+$(VENV)/.dev: $(VENV)/.tools $(BINDING)
+	@echo "build: the binding, and what the tests need"
+	@$(PIP) install --no-build-isolation -e '.[dev]' && touch $@ $(VENV)/.cli
+
+# --- the parts of `make test` ------------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check --quiet . || { echo "ruff format . puts these right:"; $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/codespell
+	@$(BIN)/cython-lint zeroslot/_core/*.pyx
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python -m mypy.stubtest --concise zeroslot._core.binding
+
+core:
+	@$(MAKE) -C tests/core all
+
+model:
+	@if command -v spin >/dev/null; then $(MAKE) -C tests/core/model; else echo "model: skipped, spin is not installed"; fi
+
+pytest: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# --- more --------------------------------------------------------------------------------------------------------------------
+
+bench: $(VENV)/.cli
+	@$(BIN)/zeroslot bench
+
+wheel: $(VENV)/.dev
+	@rm -rf build dist
+	@$(BIN)/python -m build --no-isolation
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -f zeroslot/_core/*.so
+	@find zeroslot tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@[ ! -f tests/core/Makefile ] || $(MAKE) -C tests/core clean
