@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zs_layout.h - the control object of format 1, byte by byte. idl/FORMAT.md says the same in words.
+ *
+ *      0  header                    written once; `state` last
+ *         published                 u64   ]
+ *         generation                u32   ] the data side
+ *         parked                    u64[reader_words]
+ *         space                     u32   ] the back-pressure side
+ *         waiting                   u32   ]
+ *         active                    u64[reader_words]
+ *         evicted                   u32[max_subscribers]
+ *         counters                  owner writes, anyone reads
+ *         peers                     zs_peer[max_subscribers]
+ *         ring                      u64[ring_capacity]
+ *         slots                     slot_size * slot_limit
+ *         pools                     zs_pool[pool_limit]
+ *         schema                    schema_size bytes
+ *
+ * Every section starts on a multiple of 128: processors fetch lines in pairs, and a word that one side writes while the other
+ * spins on its neighbour is the most expensive mistake there is.
+ *
+ * Each structure is one table of (type, name, dimension, offset, size). The table makes the struct and asserts every offset,
+ * every size, and that the sizes add up, so that a member that is forgotten or moved does not compile.
+ */
+#ifndef ZS_LAYOUT_H
+#define ZS_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ZS_FORMAT 1u
+#define ZS_ALIGN 128u
+#define ZS_SLOT_ALIGN 64u
+#define ZS_MAX_SLOTS 65535u
+#define ZS_MAX_SUBSCRIBERS 1024u
+#define ZS_MAX_POOLS 16u
+#define ZS_MAX_CONTROL (UINT64_C(1) << 32)
+#define ZS_MAX_POOL (UINT64_C(1) << 46)
+#define ZS_READER_WORDS(subscribers) (((subscribers) + 63u) / 64u)
+
+enum zs_state { ZS_CREATING = 0, ZS_OPEN = 1, ZS_SEALED = 2, ZS_DEAD = 3 };
+enum zs_policy { ZS_EVICT = 0, ZS_BLOCK = 1, ZS_RAISE = 2 };
+enum zs_payload { ZS_BYTES = 0, ZS_TYPED = 1 };
+enum zs_peer_flags { ZS_PEER_RELIABLE = 1 };
+
+/* The sections, in the order in which they lie: the index into header.section_at. */
+enum zs_section {
+    ZS_AT_PUBLISHED,
+    ZS_AT_GENERATION,
+    ZS_AT_PARKED,
+    ZS_AT_SPACE,
+    ZS_AT_WAITING,
+    ZS_AT_ACTIVE,
+    ZS_AT_EVICTED,
+    ZS_AT_COUNTERS,
+    ZS_AT_PEERS,
+    ZS_AT_RING,
+    ZS_AT_SLOTS,
+    ZS_AT_POOLS,
+    ZS_AT_SCHEMA
+};
+#define ZS_SECTION_COUNT 13
+
+#define ZS_HEADER_FIELDS(X)                                                                                                         \
+    X(uint8_t, magic, [8], 0, 8)                                                                                                    \
+    X(uint32_t, format, , 8, 4)                                                                                                     \
+    X(uint32_t, header_size, , 12, 4)                                                                                               \
+    X(uint64_t, control_size, , 16, 8)                                                                                              \
+    X(uint64_t, segment_id, , 24, 8)                                                                                                \
+    X(uint8_t, type_hash, [16], 32, 16)                                                                                             \
+    X(uint32_t, depth, , 48, 4)                                                                                                     \
+    X(uint32_t, ring_capacity, , 52, 4)                                                                                             \
+    X(uint32_t, slot_limit, , 56, 4)                                                                                                \
+    X(uint32_t, pool_limit, , 60, 4)                                                                                                \
+    X(uint32_t, max_subscribers, , 64, 4)                                                                                           \
+    X(uint32_t, reader_words, , 68, 4)                                                                                              \
+    X(uint32_t, spare_slots, , 72, 4)                                                                                               \
+    X(uint32_t, max_loans, , 76, 4)                                                                                                 \
+    X(uint64_t, first_sequence, , 80, 8)                                                                                            \
+    X(uint64_t, section_at, [ZS_SECTION_COUNT], 88, 104)                                                                            \
+    X(uint64_t, schema_size, , 192, 8)                                                                                              \
+    X(uint32_t, peer_size, , 200, 4)                                                                                                \
+    X(uint32_t, slot_size, , 204, 4)                                                                                                \
+    X(uint32_t, owner_pid, , 208, 4)                                                                                                \
+    X(uint32_t, payload_kind, , 212, 4)                                                                                             \
+    X(uint64_t, owner_start_time, , 216, 8)                                                                                         \
+    X(uint64_t, created_realtime_ns, , 224, 8)                                                                                      \
+    X(uint64_t, created_monotonic_ns, , 232, 8)                                                                                     \
+    X(uint32_t, policy, , 240, 4)                                                                                                   \
+    X(uint32_t, state, , 244, 4)                                                                                                    \
+    X(uint8_t, owner_name, [32], 248, 32)                                                                                           \
+    X(uint8_t, reserved, [104], 280, 104)
+#define ZS_HEADER_SIZE 384u
+
+#define ZS_COUNTERS_FIELDS(X)                                                                                                       \
+    X(uint64_t, published, , 0, 8)                                                                                                  \
+    X(uint64_t, bytes, , 8, 8)                                                                                                      \
+    X(uint64_t, discarded, , 16, 8)                                                                                                 \
+    X(uint64_t, no_free_slot, , 24, 8)                                                                                              \
+    X(uint64_t, wakes, , 32, 8)                                                                                                     \
+    X(uint64_t, reaped, , 40, 8)                                                                                                    \
+    X(uint64_t, evicted, , 48, 8)                                                                                                   \
+    X(uint64_t, blocked, , 56, 8)                                                                                                   \
+    X(uint64_t, blocked_ns, , 64, 8)                                                                                                \
+    X(uint8_t, reserved, [56], 72, 56)
+#define ZS_COUNTERS_SIZE 128u
+
+#define ZS_HISTOGRAM_BUCKETS 48
+#define ZS_PEER_FIELDS(X)                                                                                                           \
+    X(uint32_t, epoch, , 0, 4)                                                                                                      \
+    X(uint32_t, pid, , 4, 4)                                                                                                        \
+    X(uint64_t, start_time, , 8, 8)                                                                                                 \
+    X(uint8_t, name, [32], 16, 32)                                                                                                  \
+    X(uint64_t, attached_ns, , 48, 8)                                                                                               \
+    X(uint32_t, flags, , 56, 4)                                                                                                     \
+    X(uint32_t, max_leases, , 60, 4)                                                                                                \
+    X(uint8_t, reserved, [64], 64, 64)                                                                                              \
+    X(uint64_t, cursor, , 128, 8)                                                                                                   \
+    X(uint64_t, taken, , 136, 8)                                                                                                    \
+    X(uint64_t, lost, , 144, 8)                                                                                                     \
+    X(uint64_t, skipped, , 152, 8)                                                                                                  \
+    X(uint64_t, leases, , 160, 8)                                                                                                   \
+    X(uint8_t, reserved_counts, [88], 168, 88)                                                                                      \
+    X(uint64_t, latency, [ZS_HISTOGRAM_BUCKETS], 256, 384)
+#define ZS_PEER_SIZE 640u
+
+/* `readers` is followed by reader_words - 1 more of the same; slot_size in the header is the distance to the next slot. */
+#define ZS_SLOT_FIELDS(X)                                                                                                           \
+    X(uint64_t, sequence, , 0, 8)                                                                                                   \
+    X(uint64_t, published_ns, , 8, 8)                                                                                               \
+    X(uint64_t, size, , 16, 8)                                                                                                      \
+    X(uint32_t, pool, , 24, 4)                                                                                                      \
+    X(uint32_t, index, , 28, 4)                                                                                                     \
+    X(uint64_t, readers, [1], 32, 8)
+#define ZS_SLOT_SIZE 40u
+
+#define ZS_POOL_FIELDS(X)                                                                                                           \
+    X(uint64_t, slot_capacity, , 0, 8)                                                                                              \
+    X(uint32_t, first_slot, , 8, 4)                                                                                                 \
+    X(uint32_t, slot_count, , 12, 4)                                                                                                \
+    X(uint32_t, state, , 16, 4)                                                                                                     \
+    X(uint8_t, reserved, [44], 20, 44)
+#define ZS_POOL_SIZE 64u
+
+#ifdef __cplusplus
+#define ZS_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define ZS_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+#define ZS_MEMBER(type, name, dimension, offset, size) type name dimension;
+#define ZS_MEMBER_SIZE(type, name, dimension, offset, size) +(size)
+#define ZS_STRUCT(name, FIELDS, bytes)                                                                                              \
+    typedef struct name {                                                                                                           \
+        FIELDS(ZS_MEMBER)                                                                                                           \
+    } name;                                                                                                                         \
+    ZS_STATIC_ASSERT(sizeof(name) == (bytes), #name " has another size");                                                           \
+    ZS_STATIC_ASSERT((0 FIELDS(ZS_MEMBER_SIZE)) == (bytes), #name " does not add up")
+
+ZS_STRUCT(zs_header, ZS_HEADER_FIELDS, ZS_HEADER_SIZE);
+ZS_STRUCT(zs_counters, ZS_COUNTERS_FIELDS, ZS_COUNTERS_SIZE);
+ZS_STRUCT(zs_peer, ZS_PEER_FIELDS, ZS_PEER_SIZE);
+ZS_STRUCT(zs_slot, ZS_SLOT_FIELDS, ZS_SLOT_SIZE);
+ZS_STRUCT(zs_pool, ZS_POOL_FIELDS, ZS_POOL_SIZE);
+
+#define ZS_ASSERT_MEMBER(structure, name, offset, size)                                                                             \
+    ZS_STATIC_ASSERT(offsetof(structure, name) == (offset), #structure "." #name " is at another offset");                         \
+    ZS_STATIC_ASSERT(sizeof(((structure *)0)->name) == (size), #structure "." #name " has another size");
+#define ZS_ASSERT_HEADER(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_header, name, offset, size)
+#define ZS_ASSERT_COUNTERS(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_counters, name, offset, size)
+#define ZS_ASSERT_PEER(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_peer, name, offset, size)
+#define ZS_ASSERT_SLOT(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_slot, name, offset, size)
+#define ZS_ASSERT_POOL(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_pool, name, offset, size)
+ZS_HEADER_FIELDS(ZS_ASSERT_HEADER)
+ZS_COUNTERS_FIELDS(ZS_ASSERT_COUNTERS)
+ZS_PEER_FIELDS(ZS_ASSERT_PEER)
+ZS_SLOT_FIELDS(ZS_ASSERT_SLOT)
+ZS_POOL_FIELDS(ZS_ASSERT_POOL)
+
+static const uint8_t zs_magic[8] = {0x89, 0x5A, 0x53, 0x4C, 0x4F, 0x54, 0x0D, 0x0A};
+
+/* A mapped control object: where each section is, and the configuration as it was copied once. Nothing in here is loaded from
+ * shared memory a second time. */
+typedef struct zs_segment {
+    zs_header *header;
+    uint64_t *published;
+    uint32_t *generation;
+    uint64_t *parked;
+    uint32_t *space;
+    uint32_t *waiting;
+    uint64_t *active;
+    uint32_t *evicted;
+    zs_counters *counters;
+    uint8_t *peers;
+    uint64_t *ring;
+    uint8_t *slots;
+    zs_pool *pools;
+    uint8_t *schema;
+    uint64_t first_sequence;
+    uint64_t schema_size;
+    uint32_t depth;
+    uint32_t ring_capacity;
+    uint32_t slot_limit;
+    uint32_t pool_limit;
+    uint32_t max_subscribers;
+    uint32_t reader_words;
+    uint32_t spare_slots;
+    uint32_t max_loans;
+    uint32_t slot_size;
+    uint32_t policy;
+} zs_segment;
+
+static inline uint64_t zs_round_up(uint64_t size, uint64_t alignment)
+{
+    return (size + alignment - 1) / alignment * alignment;
+}
+
+/* The smallest power of two that holds twice the depth. Twice, so that a newer tag in a ring entry, or a slot that has moved on,
+ * proves that the sample asked for is no longer among the newest `depth`. */
+static inline uint32_t zs_ring_capacity_for(uint32_t depth)
+{
+    uint32_t capacity = 2;
+    while (capacity < 2 * depth)
+        capacity *= 2;
+    return capacity;
+}
+
+/* Distance between slot table entries. */
+static inline uint32_t zs_slot_size_for(uint32_t reader_words)
+{
+    return (uint32_t)zs_round_up(ZS_SLOT_SIZE + 8u * (reader_words - 1u), ZS_SLOT_ALIGN);
+}
+
+/* Bytes that a section takes, without the padding behind it. */
+static inline uint64_t zs_section_size(const zs_header *h, int section)
+{
+    switch (section) {
+    case ZS_AT_PARKED:
+    case ZS_AT_ACTIVE: return 8u * (uint64_t)h->reader_words;
+    case ZS_AT_EVICTED: return 4u * (uint64_t)h->max_subscribers;
+    case ZS_AT_COUNTERS: return ZS_COUNTERS_SIZE;
+    case ZS_AT_PEERS: return (uint64_t)h->peer_size * h->max_subscribers;
+    case ZS_AT_RING: return 8u * (uint64_t)h->ring_capacity;
+    case ZS_AT_SLOTS: return (uint64_t)h->slot_size * h->slot_limit;
+    case ZS_AT_POOLS: return (uint64_t)ZS_POOL_SIZE * h->pool_limit;
+    case ZS_AT_SCHEMA: return h->schema_size;
+    default: return 8; /* one word */
+    }
+}
+
+/* Whether the counts of a header stay within what the format allows. Every product and sum of them fits 64 bits then. */
+static inline int zs_counts_valid(const zs_header *h)
+{
+    return h->depth >= 1 && h->slot_limit >= 1 && h->slot_limit <= ZS_MAX_SLOTS && h->depth <= h->slot_limit &&
+           h->ring_capacity >= 2 && (h->ring_capacity & (h->ring_capacity - 1)) == 0 && h->ring_capacity >= 2 * h->depth &&
+           h->ring_capacity <= 4 * ZS_MAX_SLOTS && h->pool_limit >= 1 && h->pool_limit <= ZS_MAX_POOLS &&
+           h->max_subscribers >= 1 && h->max_subscribers <= ZS_MAX_SUBSCRIBERS &&
+           h->reader_words == ZS_READER_WORDS(h->max_subscribers) && h->peer_size == ZS_PEER_SIZE &&
+           h->slot_size == zs_slot_size_for(h->reader_words) && h->first_sequence >= 1 &&
+           h->first_sequence < (UINT64_C(1) << 62) && h->max_loans <= ZS_MAX_SLOTS && h->spare_slots <= ZS_MAX_SLOTS &&
+           h->schema_size < ZS_MAX_CONTROL && h->policy <= ZS_RAISE;
+}
+
+/* Give every section its place and set control_size. The counts must be valid, except those that follow from others, which this
+ * sets: ring_capacity, reader_words, peer_size, slot_size. */
+static inline void zs_layout_compute(zs_header *h)
+{
+    uint64_t next = ZS_HEADER_SIZE;
+    h->ring_capacity = zs_ring_capacity_for(h->depth);
+    h->reader_words = ZS_READER_WORDS(h->max_subscribers);
+    h->peer_size = ZS_PEER_SIZE;
+    h->slot_size = zs_slot_size_for(h->reader_words);
+    for (int i = 0; i < ZS_SECTION_COUNT; i++) {
+        h->section_at[i] = next;
+        next = zs_round_up(next + zs_section_size(h, i), ZS_ALIGN);
+    }
+    h->header_size = ZS_HEADER_SIZE;
+    h->control_size = next;
+}
+
+enum zs_check {
+    ZS_CHECK_OK = 0,
+    ZS_CHECK_NOT_A_SEGMENT,  /* another magic: somebody else's object, or not written yet */
+    ZS_CHECK_OTHER_FORMAT,   /* a zeroslot segment of a format that this code does not read */
+    ZS_CHECK_CORRUPT         /* counts, offsets or sizes that cannot be */
+};
+
+/* Check a private copy of a header against the size of the object that it came from.
+ *
+ * Sections may lie further apart than this version would put them, and the header may be longer: a later minor version may add.
+ * They may not overlap, leave the object, or be misaligned. */
+static inline enum zs_check zs_header_check(const zs_header *h, uint64_t object_size)
+{
+    const uint64_t *at = h->section_at;
+    uint64_t end;
+    if (memcmp(h->magic, zs_magic, sizeof zs_magic) != 0)
+        return ZS_CHECK_NOT_A_SEGMENT;
+    if (h->format != ZS_FORMAT)
+        return ZS_CHECK_OTHER_FORMAT;
+    if (h->header_size < ZS_HEADER_SIZE || h->header_size % ZS_ALIGN != 0 || h->control_size > ZS_MAX_CONTROL ||
+        h->control_size > object_size || h->header_size > h->control_size || !zs_counts_valid(h))
+        return ZS_CHECK_CORRUPT;
+    end = h->header_size;
+    for (int i = 0; i < ZS_SECTION_COUNT; i++) {
+        if (at[i] % ZS_ALIGN != 0 || at[i] < end || at[i] > h->control_size)
+            return ZS_CHECK_CORRUPT;
+        end = at[i] + zs_section_size(h, i);
+        if (end > h->control_size)
+            return ZS_CHECK_CORRUPT;
+    }
+    return ZS_CHECK_OK;
+}
+
+/* Point a segment at the sections of a mapped control object. `h` is the checked private copy of its header. */
+static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header *h)
+{
+    uint8_t *base = (uint8_t *)control;
+    s->header = (zs_header *)control;
+    s->published = (uint64_t *)(void *)(base + h->section_at[ZS_AT_PUBLISHED]);
+    s->generation = (uint32_t *)(void *)(base + h->section_at[ZS_AT_GENERATION]);
+    s->parked = (uint64_t *)(void *)(base + h->section_at[ZS_AT_PARKED]);
+    s->space = (uint32_t *)(void *)(base + h->section_at[ZS_AT_SPACE]);
+    s->waiting = (uint32_t *)(void *)(base + h->section_at[ZS_AT_WAITING]);
+    s->active = (uint64_t *)(void *)(base + h->section_at[ZS_AT_ACTIVE]);
+    s->evicted = (uint32_t *)(void *)(base + h->section_at[ZS_AT_EVICTED]);
+    s->counters = (zs_counters *)(void *)(base + h->section_at[ZS_AT_COUNTERS]);
+    s->peers = base + h->section_at[ZS_AT_PEERS];
+    s->ring = (uint64_t *)(void *)(base + h->section_at[ZS_AT_RING]);
+    s->slots = base + h->section_at[ZS_AT_SLOTS];
+    s->pools = (zs_pool *)(void *)(base + h->section_at[ZS_AT_POOLS]);
+    s->schema = base + h->section_at[ZS_AT_SCHEMA];
+    s->first_sequence = h->first_sequence;
+    s->schema_size = h->schema_size;
+    s->depth = h->depth;
+    s->ring_capacity = h->ring_capacity;
+    s->slot_limit = h->slot_limit;
+    s->pool_limit = h->pool_limit;
+    s->max_subscribers = h->max_subscribers;
+    s->reader_words = h->reader_words;
+    s->spare_slots = h->spare_slots;
+    s->max_loans = h->max_loans;
+    s->slot_size = h->slot_size;
+    s->policy = h->policy;
+}
+
+static inline zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
+{
+    return (zs_slot *)(void *)(s->slots + (size_t)slot * s->slot_size);
+}
+
+/* The reader masks of a slot, reader_words of them. */
+static inline uint64_t *zs_slot_readers(zs_slot *slot)
+{
+    return (uint64_t *)(void *)((uint8_t *)slot + offsetof(zs_slot, readers));
+}
+
+static inline zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
+{
+    return (zs_peer *)(void *)(s->peers + (size_t)index * ZS_PEER_SIZE);
+}
+
+#endif

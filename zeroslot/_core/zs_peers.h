@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zs_peers.h - who reads: join, leave, and what a dead reader left; and how an owner waits for readers.
+ *
+ * A reader's index r is the byte 64 + r of the control object that it has locked (an open-file-description lock). Only the
+ * holder of that lock writes peer entry r, its bit anywhere, and may call the functions here with that index.
+ */
+#ifndef ZS_PEERS_H
+#define ZS_PEERS_H
+
+#include "zs_ring.h"
+
+#define ZS_OWNER_BYTE 0
+#define ZS_PEER_BYTE(index) (64 + (index))
+
+/* Somebody waits for space, perhaps: look again. */
+static inline void zs_bump_space(zs_segment *s)
+{
+    zs_fetch_add(s->space, 1, ZS_SPACE_RMW); /* SYNC space */
+    zs_futex_wake_all(s->space);
+}
+
+/* Clear what a predecessor at this index left: its bit in every slot, parked, active. Returns the number of slots it held. */
+static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
+{
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    uint32_t word = index / 64;
+    uint32_t held = 0;
+    zs_fetch_and(&s->active[word], ~bit, ZS_ACTIVE_RMW); /* SYNC join: first, so that a blocked owner stops waiting for its cursor */
+    zs_fetch_and(&s->parked[word], ~bit, ZS_PARKED_RMW);
+    for (uint32_t slot = 0; slot < s->slot_limit; slot++) {
+        uint64_t *readers = zs_slot_readers(zs_slot_at(s, slot)) + word;
+        if ((zs_load(readers, ZS_RELAXED) & bit) != 0) {
+            zs_fetch_and(readers, ~bit, ZS_RELEASE_RMW);
+            held++;
+        }
+    }
+    zs_store(&zs_peer_at(s, index)->leases, 0, ZS_RELAXED);
+    return held;
+}
+
+/* What a joiner says of itself. `name` is NUL-padded. */
+typedef struct zs_identity {
+    uint32_t pid;
+    uint64_t start_time;
+    uint8_t name[32];
+} zs_identity;
+
+/* Start to read as `index`, whose lock the caller holds and which is clear. The reader's index, max_leases, reliable and held are
+ * set; everything else is set here. The first sample taken will be the one after the newest `history` of those that are there,
+ * or, with `from_first`, the segment's first: what is already gone counts as lost then.
+ *
+ * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. */
+static inline void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+{
+    zs_segment *s = r->segment;
+    zs_peer *peer = zs_peer_at(s, r->index);
+    uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    uint64_t floor = s->first_sequence - 1;
+    r->peer = peer;
+    r->cursor = published;
+    r->taken = r->lost = r->skipped = r->leases = 0;
+    r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
+    if (r->epoch == 0)
+        r->epoch = 1; /* 0 in `evicted` means nobody */
+    zs_store(&peer->epoch, r->epoch, ZS_RELAXED);
+    zs_store(&peer->pid, who->pid, ZS_RELAXED);
+    zs_store(&peer->start_time, who->start_time, ZS_RELAXED);
+    for (size_t i = 0; i < sizeof who->name; i++)
+        zs_store(&peer->name[i], who->name[i], ZS_RELAXED);
+    zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
+    zs_store(&peer->flags, r->reliable ? (uint32_t)ZS_PEER_RELIABLE : 0u, ZS_RELAXED);
+    zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
+    zs_store(&peer->taken, 0, ZS_RELAXED);
+    zs_store(&peer->lost, 0, ZS_RELAXED);
+    zs_store(&peer->skipped, 0, ZS_RELAXED);
+    zs_store(&peer->leases, 0, ZS_RELAXED);
+    for (int i = 0; i < ZS_HISTOGRAM_BUCKETS; i++)
+        zs_store(&peer->latency[i], 0, ZS_RELAXED);
+    zs_store(&peer->cursor, published, ZS_RELAXED);
+    zs_fetch_or(&s->active[r->index / 64], UINT64_C(1) << (r->index % 64), ZS_ACTIVE_RMW); /* SYNC join */
+    (void)zs_load(s->generation, ZS_GENERATION_LOAD);
+    published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    r->cursor = from_first || published < history ? 0 : published - history;
+    if (r->cursor < floor)
+        r->cursor = floor;
+    zs_reader_move(r, r->cursor);
+    zs_bump_space(s);
+}
+
+/* Stop to read. Leases stay; the caller keeps the lock of this index until the last is released. */
+static inline void zs_reader_leave(zs_reader *r)
+{
+    zs_segment *s = r->segment;
+    zs_fetch_and(&s->active[r->index / 64], ~(UINT64_C(1) << (r->index % 64)), ZS_ACTIVE_RMW); /* SYNC join */
+    zs_bump_space(s);
+}
+
+/* The lowest cursor of the active reliable readers, or UINT64_MAX without any, and whose it is. */
+static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
+{
+    uint64_t floor = UINT64_MAX;
+    for (uint32_t w = 0; w < s->reader_words; w++) {
+        uint64_t active = zs_load(&s->active[w], ZS_ACTIVE_LOAD); /* SYNC join */
+        for (; active != 0; active &= active - 1) {
+            uint32_t r = w * 64 + (uint32_t)__builtin_ctzll(active);
+            zs_peer *peer;
+            uint64_t cursor;
+            if (r >= s->max_subscribers)
+                break; /* not a bit that any reader sets */
+            peer = zs_peer_at(s, r);
+            if ((zs_load(&peer->flags, ZS_RELAXED) & ZS_PEER_RELIABLE) == 0 ||
+                zs_load(&s->evicted[r], ZS_RELAXED) == zs_load(&peer->epoch, ZS_RELAXED))
+                continue;
+            cursor = zs_load(&peer->cursor, ZS_CURSOR_LOAD); /* SYNC space: pairs with zs_reader_move */
+            if (cursor < floor) {
+                floor = cursor;
+                *index = r;
+            }
+        }
+    }
+    return floor;
+}
+
+/* Whether one more loan, committed after those that are out, would retire a sample that a reliable reader has not taken yet.
+ * Such a publisher has the policy block or raise; the others do not look. `index` is then the reader in the way. */
+static inline int zs_owner_window_full(const zs_owner *o, uint32_t *index)
+{
+    const zs_segment *s = o->segment;
+    uint64_t next = o->published + o->loans_out + 1;
+    if (s->policy == ZS_EVICT || next < s->first_sequence + s->depth)
+        return 0;
+    return zs_owner_reliable_floor(s, index) < next - s->depth;
+}
+
+/* Start to wait for space: readers say so from now on. Returns the word's value to sleep on; scan once more after this. */
+static inline uint32_t zs_owner_block_begin(zs_segment *s)
+{
+    zs_fetch_add(s->waiting, 1, ZS_WAITING_RMW); /* SYNC space: pairs with zs_reader_release and zs_reader_move */
+    return zs_load(s->space, ZS_SPACE_LOAD);     /* SYNC space */
+}
+
+static inline void zs_owner_block_end(zs_segment *s)
+{
+    zs_fetch_add(s->waiting, (uint32_t)-1, ZS_WAITING_RMW);
+}
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * zs_ring.h - from a committed slot to a lease on it: commit, take, latest.
+ *
+ * A ring entry is (sequence mod 2^48) << 16 | slot. A reader's cursor is the sequence that it took last; it only grows, so a
+ * reader leases a sequence at most once. The cursor in the peer table mirrors the reader's own and is never read back by it.
+ */
+#ifndef ZS_RING_H
+#define ZS_RING_H
+
+#include "zs_futex.h"
+#include "zs_slots.h"
+
+#define ZS_TAG_MASK ((UINT64_C(1) << 48) - 1)
+
+static inline uint64_t zs_tag(uint64_t sequence, uint32_t slot)
+{
+    return sequence << 16 | slot;
+}
+
+/* How far a tag's sequence lies behind (< 0) or before (> 0) `sequence`, modulo 2^48. */
+static inline int64_t zs_tag_distance(uint64_t tag, uint64_t sequence)
+{
+    return (int64_t)(((tag >> 16) - sequence) << 16) / 65536;
+}
+
+/* Wake every reader that says that it may be asleep. Returns the number of system calls, 0 or 1.
+ *
+ * The waker takes the bits, so a sleeper that died costs one call and not one for ever. */
+static inline int zs_wake_parked(zs_segment *s)
+{
+    uint64_t parked = 0;
+    for (uint32_t w = 0; w < s->reader_words; w++)
+        if (zs_load(&s->parked[w], ZS_PARKED_LOAD) != 0) /* SYNC park: pairs with zs_reader_park */
+            parked |= zs_exchange(&s->parked[w], 0, ZS_PARKED_RMW);
+    if (parked == 0)
+        return 0;
+    zs_futex_wake_all(s->generation);
+    return 1;
+}
+
+/* Tell readers that something other than a sample happened: a seal, a new state. */
+static inline void zs_bump_generation(zs_segment *s)
+{
+    zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW); /* SYNC park */
+    zs_wake_parked(s);
+}
+
+/* Publish a loaned slot with `size` bytes of payload. Returns its sequence. The caller keeps no right to write to the payload.
+ *
+ * `published_ns` is CLOCK_MONOTONIC. Afterwards exactly the newest `depth` samples can be taken. */
+static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+{
+    zs_segment *s = o->segment;
+    zs_slot *entry = zs_slot_at(s, slot);
+    uint64_t n = o->published + 1;
+    uint32_t mask = s->ring_capacity - 1;
+    zs_store(&entry->published_ns, published_ns, ZS_RELAXED);
+    zs_store(&entry->size, size, ZS_RELAXED);
+    zs_store(&entry->sequence, n, ZS_SEQUENCE_STORE);                 /* SYNC sequence */
+    zs_store(&s->ring[n & mask], zs_tag(n, slot), ZS_RING_STORE);     /* SYNC ring */
+    zs_store(s->published, n, ZS_PUBLISHED_STORE);                    /* SYNC published, SYNC join */
+    zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW);                /* SYNC park */
+    if (zs_wake_parked(s))
+        zs_count(&s->counters->wakes, 1);
+    o->ring_slots[n & mask] = (uint16_t)slot;
+    o->state[slot] = ZS_COMMITTED;
+    o->published = n;
+    o->loans_out--;
+    if (n - s->first_sequence >= s->depth) {
+        uint32_t oldest = o->ring_slots[(n - s->depth) & mask];
+        zs_slot_retire(s, oldest);
+        zs_owner_retire(o, oldest);
+    }
+    zs_count(&s->counters->published, 1);
+    zs_count(&s->counters->bytes, size);
+    return n;
+}
+
+/* One subscriber's side of one segment. One thread at a time takes; zs_reader_release may be called from any. */
+typedef struct zs_reader {
+    zs_segment *segment;
+    zs_peer *peer;
+    uint64_t cursor;
+    uint64_t taken;
+    uint64_t lost;
+    uint64_t skipped;
+    uint32_t index;
+    uint32_t epoch;
+    uint32_t max_leases;
+    uint32_t reliable;
+    uint64_t leases;  /* shared between threads */
+    uint32_t *held;   /* [slot_limit] not 0 while this reader has a lease on the slot */
+} zs_reader;
+
+enum zs_take {
+    ZS_TAKE_NONE = 0,     /* nothing new */
+    ZS_TAKE_LEASED,       /* *slot is ours until zs_reader_release */
+    ZS_TAKE_TOO_MANY,     /* max_leases are held already */
+    ZS_TAKE_EVICTED,      /* the owner has ended this reader's claim */
+    ZS_TAKE_CORRUPT       /* the control object holds what no owner writes */
+};
+
+#define ZS_MAX_LAPS 64
+
+static inline uint32_t zs_ring_index(const zs_segment *s, uint64_t sequence)
+{
+    return (uint32_t)(sequence & (s->ring_capacity - 1));
+}
+
+/* The oldest sequence that can still be taken when `published` is the newest. */
+static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
+{
+    uint64_t gone = published >= s->depth ? published - s->depth : 0;
+    return gone + 1 > s->first_sequence ? gone + 1 : s->first_sequence;
+}
+
+/* Move the cursor. A reliable reader's is what the owner waits for; any other only informs. */
+static inline void zs_reader_move(zs_reader *r, uint64_t cursor)
+{
+    r->cursor = cursor;
+    if (!r->reliable) {
+        zs_store(&r->peer->cursor, cursor, ZS_RELAXED);
+        return;
+    }
+    zs_store(&r->peer->cursor, cursor, ZS_CURSOR_STORE);    /* SYNC space: pairs with zs_owner_reliable_floor */
+    if (zs_load(r->segment->waiting, ZS_WAITING_LOAD) != 0) {
+        zs_fetch_add(r->segment->space, 1, ZS_SPACE_RMW);
+        zs_futex_wake_all(r->segment->space);
+    }
+}
+
+/* Lease sequence `c`, which ring entry `tag` names. ZS_TAKE_NONE: it has moved on. */
+static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t c, uint32_t *slot)
+{
+    zs_segment *s = r->segment;
+    uint32_t named = (uint32_t)(tag & 0xffff);
+    /* A slot that we still read cannot hold a newer sample. Looked at before our bit is touched: clearing the bit again would end
+     * the older lease. */
+    if (named >= s->slot_limit || zs_load(&r->held[named], ZS_HELD_LOAD) != 0) /* SYNC held */
+        return ZS_TAKE_CORRUPT;
+    if (!zs_slot_lease(s, named, r->index, c))
+        return ZS_TAKE_NONE;
+    zs_store(&r->held[named], 1, ZS_RELAXED);
+    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, 1, ZS_RELAXED) + 1, ZS_RELAXED);
+    zs_reader_move(r, c);
+    r->taken++;
+    zs_store(&r->peer->taken, r->taken, ZS_RELAXED);
+    *slot = named;
+    return ZS_TAKE_LEASED;
+}
+
+/* What forbids a take before it starts. */
+static inline enum zs_take zs_reader_refuse(zs_reader *r)
+{
+    if (zs_load(&r->segment->evicted[r->index], ZS_RELAXED) == r->epoch)
+        return ZS_TAKE_EVICTED;
+    if (zs_load(&r->leases, ZS_RELAXED) >= r->max_leases)
+        return ZS_TAKE_TOO_MANY;
+    return ZS_TAKE_NONE;
+}
+
+/* Lease the next sample in order. What is no longer there is counted in `lost` and jumped over. */
+static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
+{
+    zs_segment *s = r->segment;
+    for (int laps = 0;; laps++) {
+        uint64_t c = r->cursor + 1;
+        uint64_t tag = zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD); /* SYNC ring */
+        int64_t distance = zs_tag_distance(tag, c);
+        uint64_t published, oldest;
+        enum zs_take result;
+        if (distance < 0)
+            return ZS_TAKE_NONE;
+        if (laps == 0) {
+            result = zs_reader_refuse(r);
+            if (result != ZS_TAKE_NONE)
+                return result;
+        }
+        if (distance == 0) {
+            result = zs_reader_lease(r, tag, c, slot);
+            if (result != ZS_TAKE_NONE)
+                return result;
+        }
+        /* Lapped: the sample is no longer among the newest `depth`. */
+        published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+        oldest = zs_oldest(s, published);
+        if (published < c || oldest <= c)
+            return ZS_TAKE_CORRUPT; /* a lap proves published >= c + depth */
+        if (laps >= ZS_MAX_LAPS)
+            oldest = published; /* the owner outruns us: aim at the newest */
+        r->lost += oldest - c;
+        zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
+        zs_reader_move(r, oldest - 1);
+    }
+}
+
+/* Lease the newest sample. What it jumps over is counted in `skipped`. */
+static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
+{
+    zs_segment *s = r->segment;
+    uint64_t start = r->cursor;
+    uint64_t tried = start;
+    for (;;) {
+        uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+        uint64_t tag;
+        enum zs_take result;
+        if (published == start)
+            return ZS_TAKE_NONE;
+        if (published <= tried)
+            return ZS_TAKE_CORRUPT; /* the newest sample was not there, and no newer one explains it */
+        result = zs_reader_refuse(r);
+        if (result != ZS_TAKE_NONE)
+            return result;
+        tag = zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD); /* SYNC ring */
+        if (zs_tag_distance(tag, published) == 0) {
+            result = zs_reader_lease(r, tag, published, slot);
+            if (result == ZS_TAKE_LEASED) {
+                r->skipped += published - start - 1;
+                zs_store(&r->peer->skipped, r->skipped, ZS_RELAXED);
+            }
+            if (result != ZS_TAKE_NONE)
+                return result;
+        }
+        tried = published;
+    }
+}
+
+/* Whether zs_reader_take would find something, or find that something was lost. */
+static inline int zs_reader_ready(const zs_reader *r)
+{
+    const zs_segment *s = r->segment;
+    uint64_t c = r->cursor + 1;
+    return zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD), c) >= 0; /* SYNC ring */
+}
+
+/* End a lease. Any thread, no lock. */
+static inline void zs_reader_release(zs_reader *r, uint32_t slot)
+{
+    zs_segment *s = r->segment;
+    zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a freed slot could look held */
+    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, (uint64_t)-1, ZS_RELAXED) - 1, ZS_RELAXED);
+    zs_slot_release(s, slot, r->index);
+    if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
+        zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
+        zs_futex_wake_all(s->space);
+    }
+}
+
+/* Say that this reader may fall asleep, and get the generation to sleep on. Look at the ring once more after this.
+ *
+ * SYNC park: our bit, then our load of generation, then of the ring; the owner: the ring, generation, then its load of parked.
+ * Either it sees the bit and wakes us, or we see the new generation and do not sleep. */
+static inline uint32_t zs_reader_park(zs_reader *r)
+{
+    zs_fetch_or(&r->segment->parked[r->index / 64], UINT64_C(1) << (r->index % 64), ZS_PARKED_RMW);
+    return zs_load(r->segment->generation, ZS_GENERATION_LOAD);
+}
+
+/* Nobody of this reader sleeps any more. Only the last sleeper may say so. */
+static inline void zs_reader_unpark(zs_reader *r)
+{
+    uint64_t *word = &r->segment->parked[r->index / 64];
+    uint64_t bit = UINT64_C(1) << (r->index % 64);
+    if ((zs_load(word, ZS_RELAXED) & bit) != 0)
+        zs_fetch_and(word, ~bit, ZS_PARKED_RMW);
+}
+
+#endif
