@@ -7,12 +7,12 @@
 # `make test PYTHON=python3.13` chooses the interpreter, `make test PYTEST_ARGS="-k lease"` the tests.
 
 MAKEFLAGS += --no-print-directory
-SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx) zeroslot/_core/build_backend.py
 
@@ -80,6 +80,7 @@ pytest: $(VENV)/.dev
 
 # --- more --------------------------------------------------------------------------------------------------------------------
 
+# Never part of `make test`, and never failing: figures are read, not judged.
 bench: $(VENV)/.cli
 	@$(BIN)/zeroslot bench
 

@@ -1,25 +1,46 @@
 """The build backend: setuptools' own, and how `binding.pyx` becomes `zeroslot._core.binding`.
 
-Why it is here and not a setup.py: the top level of the repository stays a list of what the project is, and the flags stand
-beside the headers that they are for. `pyproject.toml` names this module as backend (`backend-path`) and its two classes as
-commands; nothing at run time imports it, so wheels do without it.
+Why it is here and not a setup.py: the top level of the repository stays a list of what the project is, and the flags
+stand beside the headers that they are for. `pyproject.toml` names this module as backend (`backend-path`) and its two
+classes as commands; nothing at run time imports it, so wheels do without it.
 """
 
 from pathlib import Path
 from typing import Any
 
-from setuptools import build_meta
-from setuptools.build_meta import *  # the hooks of a build backend, all of them
+from setuptools.build_meta import (
+    build_editable,
+    build_sdist,
+    build_wheel,
+    get_requires_for_build_editable,
+    get_requires_for_build_sdist,
+    get_requires_for_build_wheel,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+__all__ = [
+    "BuildExt",
+    "BuildPy",
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
+
 CORE = Path("zeroslot", "_core")
 
-# -std=c11 is what the headers promise to compile as. Hidden visibility leaves the module's init function as its only symbol.
+# -std=c11 is what the headers promise to compile as. Hidden visibility leaves the init function as the only symbol.
 COMPILE_ARGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
-# Bounds and wrap-around are checked where a number comes in from outside, once, by the code; `binding` off gives built-in
-# functions, which are called faster; the clinic signature keeps them readable to inspect and stubtest.
+# Bounds and wrap-around are checked where a number comes in from outside, once, by the code; `binding` off gives
+# built-in functions, which are called faster; the clinic signature keeps them readable to inspect and stubtest.
 DIRECTIVES: dict[str, Any] = {
     "language_level": 3,
     "freethreading_compatible": True,
@@ -30,6 +51,7 @@ DIRECTIVES: dict[str, Any] = {
     "cdivision": True,
     "embedsignature": True,
     "embedsignature.format": "clinic",
+    "autotestdict": False,
 }
 
 

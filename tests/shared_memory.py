@@ -1,0 +1,69 @@
+"""What a test left in shared memory: objects of zeroslot, and files in its own ZEROSLOT_DIR.
+
+Objects of all processes of a machine share one directory, so another program, or another run of these tests, can make
+and remove some meanwhile. An object counts as left behind by a test when it is new and either this process still maps
+it, or nobody does and nobody removes it while we look on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+OBJECTS = Path("/dev/shm")
+NAME = re.compile(r"zs-[0-9a-f]{16}(-p\d+)?")
+
+
+def objects() -> set[str]:
+    """The names of all zeroslot objects there are."""
+    return {name for name in os.listdir(OBJECTS) if NAME.fullmatch(name)}
+
+
+def files(root: Path) -> set[Path]:
+    """All that is not a directory below `root`: flinks, bells, temporary names."""
+    return {Path(directory, name) for directory, _, names in os.walk(root) for name in names}
+
+
+def left_behind(before: Iterable[str]) -> set[str]:
+    """The objects that are not in `before` and that nobody else's process keeps or cleans."""
+    before = set(before)
+    mine = os.getpid()
+    for _ in range(40):
+        new = objects() - before
+        if not new:
+            return set()
+        users = _users(new)
+        ours = {name for name in new if mine in users[name]}
+        if ours:
+            return ours | {name for name in new if not users[name]}
+        orphans = {name for name in new if not users[name]}
+        if not orphans:
+            return set()
+        time.sleep(0.05)  # somebody else's may be removed by them
+    return orphans
+
+
+def remove(names: Iterable[str]) -> None:
+    """Unlinks these objects."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            (OBJECTS / name).unlink()
+
+
+def _users(names: set[str]) -> dict[str, set[int]]:
+    users: dict[str, set[int]] = {name: set() for name in names}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        process = Path("/proc", pid)
+        with contextlib.suppress(OSError):  # it has ended, or it is another user's
+            held = process.joinpath("maps").read_text()
+            for entry in process.joinpath("fd").iterdir():
+                with contextlib.suppress(OSError):
+                    held += f"{os.readlink(entry)}\n"
+            for name in names:
+                if re.search(rf"/{name}(?![-0-9a-z])", held):
+                    users[name].add(int(pid))
+    return users
