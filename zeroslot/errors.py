@@ -1,0 +1,167 @@
+"""Every exception that zeroslot raises.
+
+Why facts are attributes: a program that reacts to an error must not parse its text. Every class declares the facts it
+may carry; one that the raiser did not know is None (or empty). Why one constructor for all: `SomeError("what, where,
+what to do", size=9, capacity=8)` is pickled, copied and sent between processes by the same few lines, also where a
+builtin base such as OSError has a constructor of its own.
+
+Why each class has a builtin base: code that knows nothing of zeroslot (`except TimeoutError`, `except OSError`) does
+what its author meant.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+
+class ZeroslotError(Exception):
+    """Base of everything that zeroslot raises on its own account. The text says what, where, and what to do."""
+
+    def __init__(self, message: str = "", /, **facts: Any) -> None:
+        super().__init__(message)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self),), dict(self.__dict__)
+
+
+class DeclarationError(ZeroslotError, TypeError):
+    """A sample type that cannot be laid out in memory, found where the class is defined."""
+
+    type_name: str | None = None
+    field: str | None = None
+
+
+class TopicNameError(ZeroslotError, ValueError):
+    """A topic or domain name that the file tree cannot carry."""
+
+    topic: str | None = None
+
+
+class TopicNotFoundError(ZeroslotError, LookupError):
+    """Nobody publishes this topic in this domain."""
+
+    topic: str | None = None
+    domain: str | None = None
+
+
+class MismatchError(ZeroslotError, ValueError):
+    """Both sides are healthy, but they do not agree."""
+
+    topic: str | None = None
+
+
+class TypeMismatchError(MismatchError):
+    """The topic carries another sample type. The segment itself is healthy."""
+
+    publisher_type: str | None = None
+    publisher_hash: bytes | None = None
+    here_type: str | None = None
+    here_hash: bytes | None = None
+    difference: str = ""
+
+
+class QosMismatchError(MismatchError):
+    """What one side asks for is more than the other side offers."""
+
+    setting: str | None = None
+    requested: Any = None
+    offered: Any = None
+
+
+class FormatError(MismatchError):
+    """Bytes or a schema of a format that this version does not read."""
+
+    found: Any = None
+    expected: Any = None
+
+
+class NoFreeSlotError(ZeroslotError, RuntimeError):
+    """Every slot is loaned, leased, or holds one of the newest `depth` samples."""
+
+    topic: str | None = None
+    slot_count: int | None = None
+    loaned: int | None = None
+    leased: int | None = None
+    holders: tuple[Any, ...] = ()
+    timeout: float | None = None
+
+
+class SampleTooLargeError(ZeroslotError, ValueError):
+    """The sample does not fit into a slot."""
+
+    topic: str | None = None
+    size: int | None = None
+    capacity: int | None = None
+
+
+class BackpressureError(ZeroslotError, TimeoutError):
+    """A reliable subscriber has not yet taken what it must take before this sample may follow."""
+
+    topic: str | None = None
+    holders: tuple[Any, ...] = ()
+    timeout: float | None = None
+
+
+class TooManyPeersError(ZeroslotError, RuntimeError):
+    """The peer table of the segment is full."""
+
+    topic: str | None = None
+    max_subscribers: int | None = None
+    peers: tuple[Any, ...] = ()
+
+
+class TooManyLeasesError(ZeroslotError, RuntimeError):
+    """This subscriber already holds `max_leases` samples."""
+
+    topic: str | None = None
+    max_leases: int | None = None
+
+
+class OutOfSharedMemoryError(ZeroslotError, OSError):
+    """Shared memory has no room for this segment. Raised at creation; writing into a segment never meets it."""
+
+    topic: str | None = None
+    needed_bytes: int | None = None
+    free_bytes: int | None = None
+
+    def __init__(self, message: str = "", /, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        OSError.__init__(
+            self, errno.ENOSPC, message
+        )  # fills errno and strerror, which the one-argument form leaves None
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class ClosedError(ZeroslotError, ValueError):
+    """The handle was closed, committed, discarded or released, and can no longer be used."""
+
+    topic: str | None = None
+
+
+class OwnerGoneError(ZeroslotError, ConnectionError):
+    """The process that owned the segment has died or closed it."""
+
+    topic: str | None = None
+    owner_pid: int | None = None
+
+
+class ForkedHandleError(ZeroslotError, RuntimeError):
+    """The handle belongs to the parent process; a forked child opens its own."""
+
+    topic: str | None = None
+    owner_pid: int | None = None
+
+
+class CorruptSegmentError(ZeroslotError, RuntimeError):
+    """Shared memory holds a value that no correct peer writes. Nothing was read through it."""
+
+    topic: str | None = None
+    flink: str | None = None
+    offset: int | None = None
+    found: Any = None
+    expected: Any = None
