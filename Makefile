@@ -4,7 +4,7 @@
 # make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
 #
 # All of it happens in .venv; a stamp there tells what is done, so a second run starts at once.
-# `make test PYTHON=python3.13` chooses the interpreter, `make test PYTEST_ARGS="-k lease"` the tests.
+# `make test PYTHON=python3.13` chooses the interpreter of a new .venv, `make test PYTEST_ARGS="-k lease"` the tests.
 
 MAKEFLAGS += --no-print-directory
 
@@ -61,7 +61,7 @@ $(VENV)/.dev: $(VENV)/.tools $(BINDING)
 # --- the parts of `make test` ------------------------------------------------------------------------------------------------
 
 lint: $(VENV)/.dev
-	@$(BIN)/ruff format --check --quiet . || { echo "ruff format . puts these right:"; $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/ruff format --check --quiet . || { echo "$(BIN)/ruff format . puts these right"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/codespell
 	@$(BIN)/cython-lint zeroslot/_core/*.pyx

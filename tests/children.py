@@ -185,10 +185,12 @@ class Child:
 
     def _wait_for_state(self, letters: str) -> None:
         """Looks until it is so: of a stop waitpid would tell, which subprocess calls; of a sleep nobody does."""
-        while any(state not in letters for state in self._thread_states()):
-            if not self.alive:
-                raise ChildError(f"{self!r} ended\n{self.stderr}")
+        while self.alive:
+            states = set(self._thread_states())
+            if states and states <= set(letters):
+                return
             time.sleep(0.001)
+        raise ChildError(f"{self!r} ended\n{self.stderr}")
 
     def _thread_states(self) -> Iterator[str]:
         for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
