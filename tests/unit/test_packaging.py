@@ -84,7 +84,7 @@ def test_wheel_holds_all_of_the_package(built: Built) -> None:
 
 def test_sdist_holds_what_a_build_needs(built: Built) -> None:
     """The wheel of these tests came from the sdist alone; the backend and the licence are among its files."""
-    wanted = sources("*.py", "*.pyi", "*.pyx", "*.h", "py.typed") | {"pyproject.toml", "README.md", "LICENSE"}
+    wanted = sources("*.py", "*.pyi", "*.pyx", "*.pxd", "*.h", "py.typed") | {"pyproject.toml", "README.md", "LICENSE"}
     assert sorted(wanted - built.sdist) == []
     assert [name for name in built.sdist if name.endswith(".so")] == []
 
