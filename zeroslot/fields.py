@@ -32,6 +32,7 @@ from pydantic_core import CoreSchema, core_schema
 from zeroslot.errors import DeclarationError
 
 SIZE_LIMIT = 2**31 - 1
+NAME_LIMIT = 255  # characters of the name of a field or an enumerator
 DIMS_LIMIT = 32  # numpy 1 keeps at most this many
 
 _DTYPES = {
@@ -676,7 +677,8 @@ def is_identifier(name: str) -> bool:
     """Whether C, IDL and Python can all say this name, each escaping its keywords. Padding has the leading
     underscore.
     """
-    return name.isascii() and name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name)
+    allowed = name.isascii() and name.isidentifier() and len(name) <= NAME_LIMIT
+    return allowed and not name.startswith("_") and not keyword.iskeyword(name)
 
 
 def _shown(annotation: Any) -> str:

@@ -40,6 +40,8 @@ from zeroslot.fields import (
     round_up,
 )
 
+TYPE_NAME_LIMIT = 1000
+
 L = TypeVar("L", bound="StructLayout")
 
 
@@ -101,8 +103,13 @@ class StructLayout:
 def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -> L:
     """Lay `members` out in order as a C compiler would. No members make a struct of 0 bytes with alignment 1.
 
-    Raises `DeclarationError` when the whole reaches 2 GiB.
+    Raises `DeclarationError` when the whole reaches 2 GiB or numpy has no dtype for it.
     """
+    if not (name.isprintable() and 0 < len(name) <= TYPE_NAME_LIMIT):
+        raise DeclarationError(
+            f"{name[:40]!r} is no type name: it must be printable and have at most {TYPE_NAME_LIMIT} characters.",
+            type_name=name,
+        )
     fields: list[Field] = []
     end, alignment, padding_count = 0, 1, 0
 
@@ -126,6 +133,12 @@ def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -
             f"{name} takes {size} bytes; a sample is at most {SIZE_LIMIT} bytes. Make its arrays or bounds smaller.",
             type_name=name,
         )
+    try:
+        dtype = _record(
+            [(field.name, field.offset, dtype_of(field.node)) for field in fields if not field.padding], size
+        )
+    except ValueError as error:  # lists of lists of arrays with more dims than numpy has
+        raise DeclarationError(f"{name} has no numpy dtype ({error}). Nest fewer lists.", type_name=name) from error
     declared = [field for field in fields if not field.padding]
     body = ";".join(f"{field.name}@{field.offset}:{canonical_of(field.node)}" for field in declared)
     canonical = f"struct({size},{alignment}){{{body}}}"
@@ -136,7 +149,7 @@ def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -
         fields=tuple(fields),
         canonical=canonical,
         type_hash=hashlib.sha256(canonical.encode()).digest()[:16],
-        dtype=_record([(field.name, field.offset, dtype_of(field.node)) for field in declared], size),
+        dtype=dtype,
         plain=all(_is_plain(field.node) for field in declared),
     )
 
