@@ -205,8 +205,8 @@ static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
         uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
         uint64_t tag;
         enum zs_take result;
-        if (published == start)
-            return ZS_TAKE_NONE;
+        if (published == start || published + 1 == start)
+            return ZS_TAKE_NONE; /* the ring is written before `published`, so take may be ahead of it by one */
         if (published <= tried)
             return ZS_TAKE_CORRUPT; /* the newest sample was not there, and no newer one explains it */
         result = zs_reader_refuse(r);
@@ -239,8 +239,9 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
 {
     zs_segment *s = r->segment;
     zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a freed slot could look held */
-    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, (uint64_t)-1, ZS_RELAXED) - 1, ZS_RELAXED);
     zs_slot_release(s, slot, r->index);
+    /* After the bit, or another thread's take could set one bit more than max_leases. */
+    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, (uint64_t)-1, ZS_RELAXED) - 1, ZS_RELAXED);
     if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
         zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
         zs_futex_wake_all(s->space);
