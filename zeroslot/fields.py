@@ -72,11 +72,16 @@ class ScalarKind:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if source is int and self.kind in INTEGER_RANGES:
             low, high = INTEGER_RANGES[self.kind]
-            return core_schema.int_schema(ge=low, le=high)
+            return core_schema.no_info_before_validator_function(_exact, core_schema.int_schema(ge=low, le=high))
         if source is float and self.kind in _ROUNDING:
             rounded = core_schema.no_info_after_validator_function(_ROUNDING[self.kind], core_schema.float_schema())
             return core_schema.float_schema() if self.kind == "f64" else rounded
         return handler(source)
+
+
+def _exact(value: Any) -> Any:
+    # pydantic reads a numpy integer as a float, which is not exact from 2**53 on.
+    return value.item() if isinstance(value, np.integer) else value
 
 
 def _rounding(kind: str, code: str) -> Callable[[float], float]:
@@ -186,7 +191,8 @@ class MaxBytes:
         return {**handler(schema), "maxLength": self.limit} if _is_text(schema) else handler(schema)
 
     def _check_text(self, value: str) -> str:
-        if len(value) * 4 > self.limit and (size := len(value.encode())) > self.limit:
+        size = len(value) if value.isascii() else len(value.encode())  # a lone surrogate raises UnicodeEncodeError
+        if size > self.limit:
             raise ValueError(f"{size} bytes of UTF-8 do not fit into MaxBytes({self.limit})")
         return value
 

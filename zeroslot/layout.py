@@ -195,12 +195,17 @@ def dtype_of(node: Node) -> np.dtype[Any]:
         case Array(item, shape):
             return np.dtype((DTYPES[item.kind], shape))
         case FixedList(item, length):
-            return np.dtype((dtype_of(item), (length,)))
+            return _repeated(dtype_of(item), length)
         case BoundedList(item, max_len):
-            items = np.dtype((dtype_of(item), (max_len,)))
+            items = _repeated(dtype_of(item), max_len)
             return _record([("count", 0, np.dtype("<u4")), ("items", node.items_at, items)], node.size)
         case Optional(item):
             return _record([("present", 0, np.dtype("u1")), ("value", node.item_at, dtype_of(item))], node.size)
+
+
+def _repeated(dtype: np.dtype[Any], count: int) -> np.dtype[Any]:
+    # Dims are joined, because numpy accepts an array of arrays with too many dims and fails where one is made of it.
+    return np.dtype((dtype.base, (count, *dtype.shape)))
 
 
 def _record(members: list[tuple[str, int, np.dtype[Any]]], size: int) -> np.dtype[Any]:
