@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
@@ -36,7 +36,12 @@ S = TypeVar("S", bound="Sample")
 
 
 class Layout(StructLayout):
-    """Where every field of a sample type lies, and the same in other languages."""
+    """Where every field of a sample type lies, and the same in other languages.
+
+    `sample_type` is the class it was made from; None for a layout that was read from a segment.
+    """
+
+    sample_type: type[Sample] | None = None
 
     def to_idl(self, form: Literal["image", "message"] = "image") -> str:
         """OMG IDL 4.2: "image" says what lies in memory, "message" what recorders and bridges emit."""
@@ -68,6 +73,21 @@ class _ModelJsonSchema(GenerateJsonSchema):
 
 
 _NO_VIEW: Any = object()
+
+
+class _ViewCopier:
+    """Wrap validator of one sample type: views of it, and views without a class, become models."""
+
+    __slots__ = ("sample_type",)
+
+    def __init__(self, sample_type: type[Sample]) -> None:
+        self.sample_type = sample_type
+
+    def __call__(self, value: Any, validate: Callable[[Any], Any]) -> Any:
+        viewed = getattr(type(value), "__zs_sample__", _NO_VIEW)
+        if viewed is not _NO_VIEW and (viewed is None or issubclass(viewed, self.sample_type)):
+            return validate(value.__zs_values__())
+        return validate(value)
 
 
 class _IncompleteError(DeclarationError):
@@ -109,6 +129,7 @@ def _build(cls: type[Sample]) -> Layout:
         layout = build_layout(name, members, Layout)
     finally:
         _under_construction.reset(token)
+    object.__setattr__(layout, "sample_type", cls)  # the dataclass is frozen
     cls.__zs_layout_cache__ = layout
     return layout
 
@@ -176,15 +197,16 @@ class Sample(BaseModel, metaclass=SampleType):
                 with suppress(_IncompleteError):  # checked again when the missing class is there
                     _build(cls)
 
-        def copied(value: Any, validate: Callable[[Any], Any]) -> Any:
-            viewed = getattr(type(value), "__zs_sample__", _NO_VIEW)
-            if viewed is not _NO_VIEW and (viewed is None or issubclass(viewed, cls)):
-                return validate(value.__zs_values__())
-            return validate(value)
-
-        inner: Any = handler.resolve_ref_schema(handler(source))
-        ref = inner.pop("ref", None)  # the whole is what others refer to, the wrapper included
-        return core_schema.no_info_wrap_validator_function(copied, inner, ref=ref)
+        schema = handler(source)
+        inner: Any = handler.resolve_ref_schema(schema)
+        if isinstance(inner.get("function", {}).get("function"), _ViewCopier):
+            return schema  # pydantic kept it from the first time
+        bare = {
+            key: value for key, value in inner.items() if key != "ref"
+        }  # others refer to the whole, wrapper included
+        return core_schema.no_info_wrap_validator_function(
+            _ViewCopier(cls), cast("CoreSchema", bare), ref=inner.get("ref")
+        )
 
     def __eq__(self, other: object) -> bool:
         if type(other) is type(self):

@@ -1,0 +1,316 @@
+"""Schemas: a layout through JSON and back, hostile JSON, and the difference between two layouts."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import enum
+import json
+import random
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError, TypeMismatchError
+from zeroslot.fields import F32, U8, U16, U32, U64, Array, Blob, MaxBytes, MaxLen, Scalar, Shape
+from zeroslot.layout import StructLayout, build_layout
+from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.schema import (
+    difference,
+    from_json_schema,
+    mismatch,
+    pack_schema,
+    shared_members,
+    to_json_schema,
+    unpack_schema,
+)
+
+
+class Mode(enum.IntEnum):
+    IDLE = 0
+    RUN = 3
+
+
+class Point(Sample):
+    x: float
+    y: F32
+
+
+class Everything(Sample):
+    stamp_ns: U64
+    accel: Annotated[NDArray[np.float32], Shape(2, 3)]
+    frame: Annotated[str, MaxBytes(5)]
+    raw: Annotated[bytes, MaxBytes(5)]
+    mode: Annotated[Mode, U8]
+    flag: bool
+    points: Annotated[list[Point], MaxLen(3)]
+    pair: Annotated[list[Annotated[list[U16], Shape(2)]], Shape(2)]
+    maybe: Point | None
+    point: Point
+
+
+class Unit(Sample):
+    pass
+
+
+@pytest.mark.row("TYP-6")
+@pytest.mark.row("NEW-2")
+@pytest.mark.parametrize("sample_type", [Everything, Unit, Point])
+def test_layout_survives_json(sample_type):
+    """A layout rebuilt from its JSON schema has the same hash, the same fields and the same class."""
+    layout = layout_of(sample_type)
+    for source in (
+        layout.to_json_schema(),
+        json.dumps(layout.to_json_schema()),
+        json.dumps(layout.to_json_schema()).encode(),
+    ):
+        again = from_json_schema(source, Layout)
+        assert again == layout
+        assert again.fields == layout.fields
+        assert (again.name, again.size, again.dtype, type(again)) == (layout.name, layout.size, layout.dtype, Layout)
+
+
+@pytest.mark.row("TYP-6")
+def test_schema_survives_a_segment():
+    """Name, IDL and layout come back out of the schema section, whatever zeros follow them."""
+    layout = layout_of(Everything)
+    data = pack_schema(layout, "struct Everything { … };")
+    for section in (data, data + bytes(100), memoryview(data)):
+        again, idl_text = unpack_schema(section, StructLayout)
+        assert again == layout
+        assert again.name == "Everything"
+        assert idl_text == "struct Everything { … };"
+
+
+def test_schema_that_no_reader_takes_is_not_written():
+    """A publisher does not create a segment that its subscribers would call corrupt."""
+    with pytest.raises(DeclarationError, match="Split the type"):
+        pack_schema(layout_of(Point), "x" * 5_000_000)
+
+
+def test_json_of_a_model_is_what_the_schema_describes():
+    """The properties, the required ones and the bounds are those of the model's own JSON."""
+    ours, theirs = to_json_schema(layout_of(Everything)), Everything.model_json_schema()
+    assert list(ours["properties"]) == list(theirs["properties"])
+    assert set(ours["required"]) == set(theirs["required"]) - {"maybe"}
+    for name in ("stamp_ns", "accel", "mode"):
+        bounds = {key: value for key, value in ours["properties"][name].items() if key != "x-zeroslot"}
+        expected = theirs["properties"][name]
+        assert bounds.items() <= expected.items() or expected.get("$ref") == "#/$defs/Mode"
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*path, key)
+            yield from paths(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield (*path, index)
+            yield from paths(inner, (*path, index))
+
+
+def changed(schema: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    schema = copy.deepcopy(schema)
+    inner: Any = schema
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is Ellipsis:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return schema
+
+
+ODD_VALUES = [
+    ..., None, True, -1, 0, 1, 7, 2**31, 2**64, 10**5000, 1.5, "", "u8", "struct", "list", "x" * 3000, "a\ud800",
+    [], [0], [2**31, 2**31, 2**31], [[]], [1] * 100, {}, {"kind": "u8"},
+]  # fmt: skip
+
+
+def test_no_odd_value_anywhere_does_more_than_raise():
+    """Whatever value stands anywhere in a schema, the answer is FormatError or a layout that is true to itself."""
+    schema = layout_of(Everything).to_json_schema()
+    refused = 0
+    for path in paths(schema):
+        for value in ODD_VALUES:
+            try:
+                layout = from_json_schema(changed(schema, path, value), StructLayout)
+            except FormatError:
+                refused += 1
+            else:
+                assert sum(field.size for field in layout.fields) == layout.size
+                assert from_json_schema(to_json_schema(layout), StructLayout) == layout
+    assert refused > 1000
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in paths(layout_of(Everything).to_json_schema()) if p[-1] in {"offset", "size", "type_hash"}]
+)
+def test_every_offset_size_and_hash_is_checked(path):
+    """One number that does not follow from the rest is enough to refuse the whole."""
+    schema = layout_of(Everything).to_json_schema()
+    inner: Any = schema
+    for key in path:
+        inner = inner[key]
+    with pytest.raises(FormatError):
+        from_json_schema(changed(schema, path, inner[::-1] if isinstance(inner, str) else inner + 1), StructLayout)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        b"\xff",
+        "[" * 200_000,
+        '{"a":' * 200_000,
+        "9" * 5000,
+        '{"$schema": NaN}',
+        '{"a": 1, "a": 2}',
+        " " * 5_000_000,
+    ],
+)
+def test_text_that_is_no_schema_is_a_format_error(text):
+    """Broken, deep, doubled and endless JSON is refused, not followed."""
+    with pytest.raises(FormatError):
+        from_json_schema(text, StructLayout)
+
+
+def test_deep_nesting_ends_before_the_stack_does():
+    """A chain of ten thousand optionals or lists is refused."""
+    schema = layout_of(Point).to_json_schema()
+    for wrap in (
+        lambda inner: {"items": inner, "x-zeroslot": {"kind": "list", "max_len": 1, "size": 8}},
+        lambda inner: {**schema, "properties": {"x": inner}},
+    ):
+        member: Any = schema["properties"]["x"]
+        for _ in range(10_000):
+            member = wrap(member)
+        with pytest.raises(FormatError, match="deeper"):
+            from_json_schema(changed(schema, ("properties", "x"), member), StructLayout)
+
+
+def test_damaged_section_is_an_error_of_ours():
+    """Any cut and any flipped byte of a schema section raises one of two errors or gives a layout."""
+    data = pack_schema(layout_of(Everything), "idl")
+    for end in range(len(data)):
+        with pytest.raises((CorruptSegmentError, FormatError)):
+            unpack_schema(data[:end], StructLayout)
+    chance = random.Random(1)
+    for _ in range(2000):
+        broken = bytearray(data)
+        broken[chance.randrange(len(data))] = chance.randrange(256)
+        with contextlib.suppress(CorruptSegmentError, FormatError):
+            unpack_schema(bytes(broken), StructLayout)
+
+
+@pytest.mark.parametrize("lengths", [(2**32 - 1,) * 3, (0, 0, 0), (3, 0, 2**31)])
+def test_lengths_beyond_the_section_are_corrupt(lengths):
+    """Lengths are added up without overflow and compared with what is there."""
+    data = b"".join(length.to_bytes(4, "little") for length in lengths)
+    with pytest.raises((CorruptSegmentError, FormatError)):
+        unpack_schema(data + b"abc", StructLayout)
+
+
+def test_bytes_behind_the_texts_are_corrupt():
+    """Reserved bytes are zero."""
+    with pytest.raises(CorruptSegmentError, match="behind"):
+        unpack_schema(pack_schema(layout_of(Point), "") + b"\1", StructLayout)
+
+
+def imu(*members):
+    return build_layout("Imu", members, StructLayout)
+
+
+F32_3, F64_3, F64_4 = Array(Scalar("f32"), (3,)), Array(Scalar("f64"), (3,)), Array(Scalar("f64"), (4,))
+
+
+@pytest.mark.row("TYP-4")
+@pytest.mark.row("TYP-6")
+@pytest.mark.row("NEW-3")
+def test_mismatch_shows_every_field_that_differs():
+    """The text names topic, types and hashes, then each field with both sides in columns, then what to do."""
+    publisher = imu(("same", F64_4), ("gyro", F32_3), ("stamp", Scalar("u64")))
+    here = imu(("same", F64_4), ("gyro", F64_3))
+    error = mismatch("robot/imu", publisher, here)
+    assert isinstance(error, TypeMismatchError)
+    theirs, ours = publisher.type_hash.hex()[:4], here.type_hash.hex()[:4]
+    assert str(error) == (
+        f"robot/imu carries Imu (3 fields, {theirs}…), not Imu (2 fields, {ours}…):\n"
+        "  gyro    publisher f32[3] at 32     here f64[3] at 32\n"
+        "  stamp   publisher u64 at 48        missing here\n"
+        'Subscribe with match="by_name" to read the fields that both share.'
+    )
+    assert (error.topic, error.publisher_hash, error.here_hash) == ("robot/imu", publisher.type_hash, here.type_hash)
+    assert error.difference in str(error)
+
+
+@pytest.mark.row("NEW-3")
+def test_difference_shows_what_the_publisher_lacks():
+    """A field that only the subscriber has is a line of its own."""
+    assert difference(imu(("same", F64_4)), imu(("same", F64_4), ("seq", Scalar("u64")))) == (
+        "  seq   missing at the publisher     here u64 at 32"
+    )
+
+
+@pytest.mark.row("NEW-3")
+def test_difference_looks_into_nested_samples():
+    """Where both sides call it Pose, the line names the field inside, with its offset in the sample."""
+
+    class Pose(Sample):
+        x: U64
+        y: F32
+
+    class Robot(Sample):
+        stamp: U64
+        pose: Pose
+
+    one = layout_of(Robot)
+
+    class Pose(Sample):  # noqa: F811 (the same name for another type is the point)
+        x: U64
+        y: U32
+
+    class Robot(Sample):
+        stamp: U64
+        pose: Pose
+
+    assert difference(one, layout_of(Robot)) == "  pose.y   publisher f32 at 16     here u32 at 16"
+
+
+@pytest.mark.row("NEW-3")
+def test_difference_tells_apart_what_has_one_name():
+    """Two enums of one name are shown with their enumerators."""
+
+    class Drive(Sample):
+        mode: Mode
+
+    one = layout_of(Drive)
+
+    class Drive(Sample):
+        mode: enum.IntEnum("Mode", {"IDLE": 0, "RUN": 4})
+
+    assert difference(one, layout_of(Drive)) == (
+        "  mode   publisher enum(i32){IDLE=0,RUN=3} at 0     here enum(i32){IDLE=0,RUN=4} at 0"
+    )
+
+
+def test_equal_layouts_differ_in_nothing():
+    """No difference is the empty text."""
+    assert difference(layout_of(Everything), layout_of(Everything)) == ""
+
+
+@pytest.mark.row("NEW-3")
+def test_shared_members_are_those_of_equal_name_and_meaning():
+    """by_name reads a field where both sides mean the same, wherever it lies."""
+    theirs = imu(("a", Scalar("u8")), ("b", Scalar("u64")), ("c", Blob(3)), ("d", Scalar("u8")))
+    ours = imu(("b", Scalar("u64")), ("c", Blob(4)), ("a", Scalar("u8")), ("e", Scalar("u8")))
+    shared = shared_members(theirs, ours)
+    assert {name: (a.offset, b.offset) for name, (a, b) in shared.items()} == {"a": (0, 16), "b": (8, 0)}
+    assert "They share no field" in str(mismatch("t", imu(("a", Scalar("u8"))), imu(("b", Scalar("u8")))))
