@@ -125,6 +125,8 @@ def _build(cls: type[Sample]) -> Layout:
                 refuse(
                     where, "the name is not an ASCII identifier", "Rename the field; C and IDL must be able to say it."
                 )
+            if hasattr(SampleType, field_name):  # pydantic would take the metaclass's method for the default
+                refuse(where, "every class has an attribute of this name", "Rename the field.")
             members.append((field_name, node_of(_annotation_of(field), where=where)))
         layout = build_layout(name, members, Layout)
     finally:

@@ -110,6 +110,14 @@ def test_field_name_that_c_cannot_say_is_refused(name):
         type(Sample)("Bad", (Sample,), {"__annotations__": {name: int}, "__module__": __name__})
 
 
+@pytest.mark.filterwarnings("ignore:Field name")
+@pytest.mark.parametrize("name", ["register", "mro"])
+def test_field_name_that_every_class_has_is_refused(name):
+    """A field called `register` would get a method of the metaclass as its default."""
+    with pytest.raises(DeclarationError, match="every class"):
+        type(Sample)("Bad", (Sample,), {"__annotations__": {name: int}, "__module__": __name__})
+
+
 def test_two_types_that_contain_each_other_are_refused():
     """A ring of types has no size; the error shows the ring."""
 
