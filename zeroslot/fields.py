@@ -119,7 +119,7 @@ def with_widths(annotation: Any) -> Any:
     hold.
     """
     if get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(with_widths(argument) for argument in get_args(annotation))]  # noqa: UP007 (built at run time)
+        return Union[tuple(with_widths(argument) for argument in get_args(annotation))]  # noqa: UP007  # built at run time
     return _PLAIN.get(annotation, annotation) if isinstance(annotation, type) else annotation
 
 

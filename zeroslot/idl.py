@@ -158,7 +158,7 @@ class _Image:
     def escaped(self, name: str) -> str:
         return f"_{name}" if name.lower() in IDL_KEYWORDS else name
 
-    def write_struct(self, name: str, members: list[_Member], size: int) -> None:  # noqa: ARG002 (C asserts it)
+    def write_struct(self, name: str, members: list[_Member], size: int) -> None:  # noqa: ARG002  # C asserts it
         lines = [f"    {m.before}{m.type} {m.name}{''.join(f'[{dim}]' for dim in m.dims)};\n" for m in members]
         self.blocks.append(f"@final\nstruct {name} {{\n{''.join(lines)}}};\n")
 
@@ -276,7 +276,7 @@ class _Message(_Image):
     types = MESSAGE_TYPES
     f16_note = ""
 
-    def padded(self, members: list[_Member], size: int, scope: _Scope) -> list[_Member]:  # noqa: ARG002
+    def padded(self, members: list[_Member], size: int, scope: _Scope) -> list[_Member]:  # noqa: ARG002  # as above
         return members
 
     def variable_type_of(self, node: Text | Blob | BoundedList | Optional) -> tuple[str, str, tuple[int, ...]]:

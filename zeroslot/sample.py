@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
+import pydantic
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, TypeAdapter, ValidationError
 from pydantic._internal._model_construction import ModelMetaclass  # type(BaseModel); only so can mypy see a base class
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
@@ -56,10 +57,12 @@ class Layout(StructLayout):
         return to_json_schema(self)
 
 
+# mypy takes the decorator of the metaclass itself only, not of its base.
+@dataclass_transform(kw_only_default=True, field_specifiers=(pydantic.Field, PrivateAttr))
 class SampleType(ModelMetaclass):
     """Metaclass of Sample: an instance is a model, or a view of one in shared memory."""
 
-    def __instancecheck__(cls, instance: Any) -> bool:  # noqa: N805 (the instance of a metaclass is a class)
+    def __instancecheck__(cls, instance: Any) -> bool:  # noqa: N805  # its instance is a class
         kind = type(instance)
         if cls in kind.__mro__:
             return True
@@ -202,7 +205,7 @@ class Sample(BaseModel, metaclass=SampleType):
         schema = handler(source)
         inner: Any = handler.resolve_ref_schema(schema)
         if isinstance(inner.get("function", {}).get("function"), _ViewCopier):
-            return schema  # pydantic kept it from the first time
+            return schema  # pydantic kept it from the first time; a second wrapper would only cost time
         bare = {
             key: value for key, value in inner.items() if key != "ref"
         }  # others refer to the whole, wrapper included

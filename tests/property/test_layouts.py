@@ -87,12 +87,12 @@ def text(python_type: type, limit: int) -> Kind:
 
 
 def fixed_list(item: Kind, length: int) -> Kind:
-    return Kind(Annotated[list[item.annotation], f.Shape(length)], item.ctype * length)  # type: ignore[name-defined]
+    return Kind(Annotated[list[item.annotation], f.Shape(length)], item.ctype * length)
 
 
 def bounded_list(item: Kind, limit: int) -> Kind:
     ctype = c_struct(("count", ctypes.c_uint32), ("items", item.ctype * limit))
-    return Kind(Annotated[list[item.annotation], f.MaxLen(limit)], ctype)  # type: ignore[name-defined]
+    return Kind(Annotated[list[item.annotation], f.MaxLen(limit)], ctype)
 
 
 def optional(item: Kind) -> Kind:

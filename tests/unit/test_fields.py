@@ -84,7 +84,7 @@ NODES = [
     (Annotated[list[float], MaxLen(2)], BoundedList(Scalar("f64"), 2), "list[f64]<=2", 24, 8),
     (Annotated[list[U8], MaxLen(2)], BoundedList(Scalar("u8"), 2), "list[u8]<=2", 8, 4),
     (U32 | None, Optional(Scalar("u32")), "u32?", 8, 4),
-    (Union[None, bool], Optional(Scalar("bool")), "bool?", 2, 1),  # noqa: UP007 (both spellings mean it)
+    (Union[None, bool], Optional(Scalar("bool")), "bool?", 2, 1),  # noqa: UP007  # both spellings mean it
     (Mode, Enumeration("i32", "Mode", (("IDLE", 0), ("RUN", 3))), "Mode", 4, 4),
     (Annotated[Mode, U8], Enumeration("u8", "Mode", (("IDLE", 0), ("RUN", 3))), "Mode:u8", 1, 1),
     (Literal[2, 1], Enumeration("i32", "Literal", (("VALUE_1", 1), ("VALUE_2", 2))), "Literal", 4, 4),

@@ -33,7 +33,7 @@ class Imu(Sample):
     stamp_ns: U64
     accel: Annotated[NDArray[np.float64], Shape(3)]
     frame: Annotated[str, MaxBytes(16)] = "imu"
-    points: Annotated[list[Point], MaxLen(2)] = []  # noqa: RUF012 (pydantic copies it)
+    points: Annotated[list[Point], MaxLen(2)] = []  # noqa: RUF012  # pydantic copies it
     point: Point = Point(x=1)
     mode: Mode = Mode.IDLE
     maybe: U8 | None = None
@@ -316,7 +316,7 @@ def test_view_in_a_model_becomes_a_validated_copy():
     class Holder(BaseModel):
         point: Point
 
-    assert type(Holder(point=view).point) is Point  # type: ignore[arg-type]
+    assert type(Holder(point=view).point) is Point
     with pytest.raises(ValidationError):
         imu(point=imu_view())
     with pytest.raises(ValidationError):

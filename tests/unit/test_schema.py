@@ -273,7 +273,7 @@ def test_difference_looks_into_nested_samples():
 
     one = layout_of(Robot)
 
-    class Pose(Sample):  # noqa: F811 (the same name for another type is the point)
+    class Pose(Sample):  # noqa: F811  # the same name for another type
         x: U64
         y: U32
 
