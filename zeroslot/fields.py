@@ -39,7 +39,7 @@ _DTYPES = {
     "u8": "<u1", "u16": "<u2", "u32": "<u4", "u64": "<u8",
     "i8": "<i1", "i16": "<i2", "i32": "<i4", "i64": "<i8",
     "f16": "<f2", "f32": "<f4", "f64": "<f8", "bool": "?",
-}  # fmt: skip
+}  # fmt: skip  # a table
 DTYPES: dict[str, np.dtype[Any]] = {kind: np.dtype(code) for kind, code in _DTYPES.items()}
 INTEGER_RANGES: dict[str, tuple[int, int]] = {
     kind: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for kind, dtype in DTYPES.items() if dtype.kind in "iu"

@@ -40,13 +40,13 @@ IDL_TYPES = {
     "u8": "octet", "u16": "unsigned short", "u32": "unsigned long", "u64": "unsigned long long",
     "i8": "int8", "i16": "short", "i32": "long", "i64": "long long",
     "f16": "unsigned short", "f32": "float", "f64": "double", "bool": "boolean",
-}  # fmt: skip
+}  # fmt: skip  # a table
 MESSAGE_TYPES = {**IDL_TYPES, "f16": "float"}
 C_TYPES = {
     "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
     "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
     "f16": "uint16_t", "f32": "float", "f64": "double", "bool": "uint8_t",
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 # OMG IDL 4.2, table 7-6. The language compares them without case.
 _IDL_KEYWORDS_TEXT = """

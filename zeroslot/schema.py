@@ -152,7 +152,7 @@ def _odd(where: str, problem: str) -> NoReturn:
 
 
 def _shown(value: Any) -> str:
-    """A few characters of anything. Not repr(): the value may be deep, huge, or an int with too many digits to print."""
+    """A few characters of anything. Not repr(): the value may be deep, or an int with too many digits to print."""
     if isinstance(value, str):
         return repr(value[:40])
     if isinstance(value, int) and value.bit_length() <= 64:

@@ -197,7 +197,7 @@ def test_difference_is_empty_exactly_where_the_hashes_are_equal(one, other):
 PRIMITIVES = {
     "octet": 1, "int8": 1, "boolean": 1, "short": 2, "unsigned short": 2, "long": 4, "unsigned long": 4,
     "long long": 8, "unsigned long long": 8, "float": 4, "double": 8,
-}  # fmt: skip
+}  # fmt: skip  # a table
 _BLOCK = re.compile(r"struct (\w+) \{\n(.*?)\};|enum (\w+) \{.*?\};|typedef ([\w ]+) (\w+);", re.DOTALL)
 _MEMBER = re.compile(r"(?:@\w+ )?(.+) (\w+?)((?:\[\d+\])*);")
 

@@ -127,7 +127,7 @@ def changed(schema: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[s
 ODD_VALUES = [
     ..., None, True, -1, 0, 1, 7, 2**31, 2**64, 10**5000, 1.5, "", "u8", "struct", "list", "x" * 3000, "a\ud800",
     [], [0], [2**31, 2**31, 2**31], [[]], [1] * 100, {}, {"kind": "u8"},
-]  # fmt: skip
+]  # fmt: skip  # a table
 
 
 def test_no_odd_value_anywhere_does_more_than_raise():
