@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxd) zeroslot/_core/build_backend.py
+BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test lint core model pytest bench wheel clean
@@ -64,7 +64,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check --quiet . || { echo "$(BIN)/ruff format . puts these right"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/codespell
-	@$(BIN)/cython-lint $(wildcard zeroslot/_core/*.pyx zeroslot/_core/*.pxd)
+	@$(BIN)/cython-lint $(wildcard zeroslot/_core/*.pyx zeroslot/_core/*.pxi)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python -m mypy.stubtest --concise zeroslot._core.binding

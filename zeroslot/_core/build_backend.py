@@ -61,7 +61,7 @@ class BuildExt(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         # Also what brings these files into an sdist.
-        depends = sorted(map(str, (*CORE.glob("*.h"), *CORE.glob("*.pxd"), CORE / "build_backend.py")))
+        depends = sorted(map(str, (*CORE.glob("*.h"), *CORE.glob("*.pxi"), CORE / "build_backend.py")))
         for extension in self.extensions:
             extension.depends = depends
 

@@ -12,6 +12,9 @@
 #ifndef ZS_ATOMIC_H
 #define ZS_ATOMIC_H
 
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* clock_gettime and syscall under -std=c11; has to come before the first system header */
+#endif
 #include <stdint.h>
 
 #define ZS_RELAXED __ATOMIC_RELAXED

@@ -8,6 +8,8 @@
 #ifndef ZS_FUTEX_H
 #define ZS_FUTEX_H
 
+#include "zs_atomic.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdint.h>
@@ -16,8 +18,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-
-#include "zs_atomic.h"
 
 #define ZS_WAITV_MAX 128
 

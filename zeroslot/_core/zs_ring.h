@@ -118,7 +118,7 @@ static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
 /* Move the cursor. A reliable reader's is what the owner waits for; any other only informs. */
 static inline void zs_reader_move(zs_reader *r, uint64_t cursor)
 {
-    r->cursor = cursor;
+    zs_store(&r->cursor, cursor, ZS_RELAXED);
     if (!r->reliable) {
         zs_store(&r->peer->cursor, cursor, ZS_RELAXED);
         return;
@@ -226,11 +226,32 @@ static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
     }
 }
 
+/* The newest sequence that has not been taken, and when it was published; 0 where there is none. A look, without a lease: both
+ * may be out of date, and only order publishers among each other. */
+static inline uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns)
+{
+    const zs_segment *s = r->segment;
+    uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    uint32_t slot = (uint32_t)(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD) & 0xffff); /* SYNC ring */
+    if (published <= r->cursor || slot >= s->slot_limit)
+        return 0;
+    *published_ns = zs_load(&zs_slot_at(s, slot)->published_ns, ZS_RELAXED);
+    return published;
+}
+
+/* Jump over everything up to `sequence`, which zs_reader_peek gave. */
+static inline void zs_reader_skip(zs_reader *r, uint64_t sequence)
+{
+    r->skipped += sequence - r->cursor;
+    zs_store(&r->peer->skipped, r->skipped, ZS_RELAXED);
+    zs_reader_move(r, sequence);
+}
+
 /* Whether zs_reader_take would find something, or find that something was lost. */
 static inline int zs_reader_ready(const zs_reader *r)
 {
     const zs_segment *s = r->segment;
-    uint64_t c = r->cursor + 1;
+    uint64_t c = zs_load(&r->cursor, ZS_RELAXED) + 1;
     return zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD), c) >= 0; /* SYNC ring */
 }
 

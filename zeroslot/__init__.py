@@ -1,0 +1,108 @@
+"""Zero-copy publish/subscribe between processes on one host, over shared memory.
+
+    import zeroslot as zs
+
+    class Imu(zs.Sample):
+        stamp_ns: zs.U64
+        accel: Annotated[NDArray[np.float64], zs.Shape(3)]
+
+    with zs.Publisher("robot/imu", Imu) as pub, pub.loan() as imu:
+        imu.stamp_ns = time.monotonic_ns()
+
+    with zs.Subscriber("robot/imu", Imu) as sub:
+        for lease in sub:
+            print(lease.sequence, lease.sample.accel)
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from zeroslot._core.binding import Lease, Loan
+from zeroslot.allocator import SegmentSize, Slot, SlotAllocator, SlotLease, SlotReader
+from zeroslot.errors import (
+    BackpressureError,
+    ClosedError,
+    CorruptSegmentError,
+    DeclarationError,
+    ForkedHandleError,
+    FormatError,
+    MismatchError,
+    NoFreeSlotError,
+    OutOfSharedMemoryError,
+    OwnerGoneError,
+    QosMismatchError,
+    SampleTooLargeError,
+    TooManyLeasesError,
+    TooManyPeersError,
+    TopicNameError,
+    TopicNotFoundError,
+    TypeMismatchError,
+    ZeroslotError,
+)
+from zeroslot.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
+from zeroslot.inspection import inspect, topics
+from zeroslot.publisher import Publisher
+from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.subscriber import Subscriber
+
+__all__ = [
+    "F16",
+    "F32",
+    "F64",
+    "I8",
+    "I16",
+    "I32",
+    "I64",
+    "U8",
+    "U16",
+    "U32",
+    "U64",
+    "BackpressureError",
+    "Bool",
+    "ClosedError",
+    "CorruptSegmentError",
+    "DeclarationError",
+    "ForkedHandleError",
+    "FormatError",
+    "Layout",
+    "Lease",
+    "Loan",
+    "MaxBytes",
+    "MaxLen",
+    "MismatchError",
+    "NoFreeSlotError",
+    "OutOfSharedMemoryError",
+    "OwnerGoneError",
+    "Publisher",
+    "QosMismatchError",
+    "Sample",
+    "SampleTooLargeError",
+    "SegmentSize",
+    "Shape",
+    "Slot",
+    "SlotAllocator",
+    "SlotLease",
+    "SlotReader",
+    "Subscriber",
+    "TooManyLeasesError",
+    "TooManyPeersError",
+    "TopicNameError",
+    "TopicNotFoundError",
+    "TypeMismatchError",
+    "ZeroslotError",
+    "inspect",
+    "layout_of",
+    "topics",
+]
+
+logging.getLogger("zeroslot").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("zeroslot")
+    raise AttributeError(f"module 'zeroslot' has no attribute {name!r}")

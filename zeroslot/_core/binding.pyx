@@ -1,0 +1,247 @@
+"""The C core for Python: converts arguments, exports buffers, owns lifetimes and raises.
+
+Why a Hold: views, arrays and memoryviews of a slot must keep it, and nothing else may. So all of them refer to one small object
+a leased or loaned slot, the Hold; the slot is given back when the Hold goes. Handles (Slot, Loan, Lease) refer to it as well, and
+drop only their own reference when they are released, committed or discarded.
+
+Why most classes here take no part in garbage collection: a Hold refers to its Owner or Reader, and those to mappings. Nothing in
+that line refers back to Python objects of the user's, so no cycle can pass through it. The one exception is undone by hand: a
+loan's Hold lists the writable arrays that it handed out, until the loan ends.
+
+Why the errors are handed in: this module imports nothing of the package, and what goes wrong here has the package's types.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.errno cimport EINVAL, errno
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+
+cimport numpy as cnp
+
+include "core.pxi"
+
+cnp.import_array()
+
+if zs_fork_watch() != 0:
+    raise ImportError("pthread_atfork has no memory left")
+
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+
+cdef extern from *:
+    """
+    #define ZS_POPULATE_READ 22   /* MADV_POPULATE_READ and _WRITE, Linux 5.14; older headers lack the names */
+    #define ZS_POPULATE_WRITE 23
+    #define ZS_PAGE 4096
+    #define ZS_NEVER UINT64_MAX
+    """
+    int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_PAGE
+    uint64_t ZS_NEVER
+
+# Waits are cut into slices: after each, signals are looked at and owners probed.
+cdef uint64_t FIRST_SLICE_NS = 50_000_000
+cdef uint64_t LAST_SLICE_NS = 500_000_000
+# A poll that finds nothing looks at the owners' locks about this often.
+cdef uint32_t POLLS_PER_CLOCK = 1024
+# Copies from here on release the GIL.
+cdef size_t LARGE_COPY = 65536
+# One take in this many enters the latency histogram.
+cdef uint64_t SAMPLED = 64
+
+cdef char *BYTE_FORMAT = b"B"
+cdef object errors = None
+
+
+def use_errors(module):
+    """Raise the exceptions of this module. Once, before anything else here is called."""
+    global errors
+    errors = module
+
+
+cdef object forked(str what):
+    return errors.ForkedHandleError(
+        f"this {what} belongs to the parent process: a forked child owns nothing of it. Create a new one in the child"
+    )
+
+
+cdef object unpicklable(object self):
+    return TypeError(
+        f"{type(self).__name__} cannot be pickled: it stands for memory of this process. "
+        "Send the topic's name and open it there, or send a copy of the sample"
+    )
+
+
+@cython.final
+@cython.no_gc
+cdef class Descriptor:
+    """An open file description that holds a lock. Closing it frees the lock; forked children close theirs at once."""
+
+    cdef zs_descriptor c
+
+    def __cinit__(self, int fd):
+        zs_descriptor_open(&self.c, fd)
+
+    def __dealloc__(self):
+        zs_descriptor_close(&self.c)
+
+    def fileno(self):
+        """The descriptor, or -1 when it is closed."""
+        return self.c.fd
+
+    def close(self):
+        zs_descriptor_close(&self.c)
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+@cython.no_gc
+cdef class Region:
+    """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes."""
+
+    cdef char *data
+    cdef readonly size_t size
+    cdef readonly bint writable
+
+    def __cinit__(self, int fd, size_t size, bint writable):
+        cdef void *address
+        if size == 0:
+            raise ValueError("an empty object cannot be mapped")
+        address = mmap(NULL, size, PROT_READ | PROT_WRITE if writable else PROT_READ, MAP_SHARED, fd, 0)
+        if address == MAP_FAILED:
+            raise OSError(errno, "mmap")
+        self.data = <char *>address
+        self.size = size
+        self.writable = writable
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            munmap(self.data, self.size)
+
+    cdef int check(self, size_t at, size_t count) except -1:
+        if at > self.size or count > self.size - at:
+            raise IndexError(f"{count} bytes at {at} leave a region of {self.size}")
+        return 0
+
+    def read(self, size_t at, size_t count):
+        """A copy of `count` bytes."""
+        self.check(at, count)
+        return self.data[at:at + count]
+
+    def write(self, size_t at, const unsigned char[::1] content):
+        """Write bytes; for what is not shared yet."""
+        self.check(at, <size_t>content.shape[0])
+        if not self.writable:
+            raise ValueError("this region is mapped read-only")
+        if content.shape[0] > 0:
+            memcpy(self.data + at, &content[0], <size_t>content.shape[0])
+
+    def populate(self, size_t at, size_t count):
+        """Map the pages of a range now, without changing a byte. `at` is a multiple of the page size.
+
+        Writable regions get pages that can be written without a fault. Kernels before 5.14 get every page touched.
+        """
+        cdef int result
+        cdef size_t i
+        cdef volatile char *page
+        self.check(at, count)
+        with nogil:
+            result = madvise(self.data + at, count, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ)
+            if result != 0 and errno == EINVAL:
+                i = 0
+                while i < count:
+                    page = self.data + at + i
+                    if self.writable:
+                        page[0] = page[0]
+                    else:
+                        page[0]
+                    i += ZS_PAGE
+                result = 0
+        if result != 0:
+            raise OSError(errno, "madvise")
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+@cython.no_gc
+cdef class Word:
+    """A 32-bit word in a region that processes wake each other by."""
+
+    cdef Region region
+    cdef uint32_t *word
+
+    def __cinit__(self, Region region not None, size_t at):
+        region.check(at, 4)
+        if at % 4 != 0:
+            raise ValueError("a futex word is aligned")
+        self.region = region
+        self.word = <uint32_t *>(region.data + at)
+
+    @property
+    def value(self):
+        return zs_load32(self.word, ZS_ACQUIRE)
+
+    def bump(self):
+        """Add one and wake whoever sleeps on the word."""
+        bump(self.word)
+
+
+cdef extern from *:
+    """
+    static inline void bump(uint32_t *word)
+    {
+        zs_fetch_add(word, 1, ZS_GENERATION_RMW); /* SYNC park */
+        zs_futex_wake_all(word);
+    }
+    """
+    void bump(uint32_t *word) nogil
+
+
+def now_ns():
+    """CLOCK_MONOTONIC, in nanoseconds."""
+    return zs_now_ns()
+
+
+def deadline_after(timeout):
+    """The point in time (nanoseconds of CLOCK_MONOTONIC) `timeout` seconds from now; None and huge ones: never."""
+    return deadline_of(timeout)
+
+
+cdef uint64_t deadline_of(object timeout) except? 0:
+    cdef double seconds
+    if timeout is None:
+        return ZS_NEVER
+    seconds = timeout
+    if seconds != seconds:
+        raise ValueError("a timeout cannot be NaN")
+    if seconds > 1e9:
+        return ZS_NEVER
+    if seconds < 0:
+        seconds = 0
+    return zs_now_ns() + <uint64_t>(seconds * 1e9)
+
+
+cdef str text_of(const uint8_t *data, size_t size):
+    return data[:size].split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+cdef int put_text(uint8_t *data, size_t size, str text) except -1:
+    cdef bytes encoded = text.encode()[:size]
+    memset(data, 0, size)
+    memcpy(data, <const char *>encoded, len(encoded))
+    return 0
+
+
+include "segment.pxi"
+include "ends.pxi"
+include "codecs.pxi"
+include "typed.pxi"

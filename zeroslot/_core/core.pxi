@@ -1,0 +1,150 @@
+# Part of binding.pyx: what it uses of the C headers. Their comments are the contract.
+
+cdef extern from "zeroslot.h" nogil:
+    uint32_t ZS_FORMAT, ZS_MAX_SLOTS, ZS_MAX_SUBSCRIBERS, ZS_MAX_POOLS, ZS_SLOT_ALIGN, ZS_NO_SLOT, ZS_HEADER_SIZE
+    uint32_t ZS_WAITV_MAX, ZS_HISTOGRAM_BUCKETS
+    uint64_t ZS_MAX_POOL
+    uint32_t ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE
+    int ZS_RELAXED, ZS_ACQUIRE
+    int ZS_READY_LOAD, ZS_GENERATION_LOAD, ZS_ACTIVE_LOAD, ZS_WAITING_LOAD, ZS_SPACE_LOAD
+
+    ctypedef struct zs_header:
+        uint8_t magic[8]
+        uint32_t format, header_size, depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words
+        uint32_t spare_slots, max_loans, peer_size, slot_size, owner_pid, payload_kind, policy, state
+        uint64_t control_size, segment_id, first_sequence, schema_size, owner_start_time
+        uint64_t created_realtime_ns, created_monotonic_ns
+        uint8_t type_hash[16]
+        uint8_t owner_name[32]
+
+    ctypedef struct zs_counters:
+        uint64_t published, bytes, discarded, no_free_slot, wakes, reaped, evicted, blocked, blocked_ns
+
+    ctypedef struct zs_peer:
+        uint32_t epoch, pid, flags, max_leases
+        uint64_t start_time, attached_ns, cursor, taken, lost, skipped, leases
+        uint8_t name[32]
+        uint64_t latency[48]
+
+    ctypedef struct zs_slot:
+        uint64_t sequence, published_ns, size
+        uint32_t pool, index
+
+    ctypedef struct zs_pool:
+        uint64_t slot_capacity
+        uint32_t first_slot, slot_count, state
+
+    ctypedef struct zs_segment:
+        zs_header *header
+        uint64_t *published
+        uint32_t *generation
+        uint64_t *parked
+        uint32_t *space
+        uint32_t *waiting
+        uint64_t *active
+        uint32_t *evicted
+        zs_counters *counters
+        uint64_t *ring
+        zs_pool *pools
+        uint8_t *schema
+        uint64_t first_sequence, schema_size
+        uint32_t depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words, max_loans, policy
+
+    ctypedef struct zs_owner:
+        uint64_t published
+        uint32_t slot_count, loans_out, free_count, retired_count
+        uint32_t *held
+        uint8_t *state
+
+    ctypedef struct zs_reader:
+        zs_segment *segment
+        zs_peer *peer
+        uint64_t cursor, taken, lost, skipped, leases
+        uint32_t index, epoch, max_leases, reliable
+        uint32_t *held
+
+    ctypedef struct zs_identity:
+        uint32_t pid
+        uint64_t start_time
+        uint8_t name[32]
+
+    enum zs_check:
+        ZS_CHECK_OK, ZS_CHECK_NOT_A_SEGMENT, ZS_CHECK_OTHER_FORMAT, ZS_CHECK_CORRUPT
+
+    enum zs_take:
+        ZS_TAKE_NONE, ZS_TAKE_LEASED, ZS_TAKE_TOO_MANY, ZS_TAKE_EVICTED, ZS_TAKE_CORRUPT
+
+    const uint8_t zs_magic[8]
+
+    uint32_t zs_load32 "zs_load"(const uint32_t *word, int order)
+    uint64_t zs_load64 "zs_load"(const uint64_t *word, int order)
+    void zs_store32 "zs_store"(uint32_t *word, uint32_t value, int order)
+    void zs_count(uint64_t *counter, uint64_t more)
+    void zs_pause()
+
+    zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
+    uint64_t *zs_slot_readers(zs_slot *slot)
+    zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
+    int zs_counts_valid(const zs_header *h)
+    void zs_layout_compute(zs_header *h)
+    zs_check zs_header_check(const zs_header *h, uint64_t object_size)
+    void zs_segment_bind(zs_segment *s, void *control, const zs_header *h)
+    void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
+    void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count, uint64_t slot_capacity)
+    void zs_segment_open(zs_segment *s)
+    uint32_t zs_segment_state(const zs_segment *s)
+    void zs_segment_end(zs_segment *s, uint32_t state)
+
+    size_t zs_owner_memory(uint32_t slot_count, uint32_t ring_capacity)
+    void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
+    uint32_t zs_owner_reserve(zs_owner *o)
+    void zs_owner_discard(zs_owner *o, uint32_t slot)
+    void zs_owner_let_go(zs_owner *o, uint32_t slot)
+    uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+    int zs_owner_window_full(const zs_owner *o, uint32_t *index)
+    uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
+    uint32_t zs_owner_block_begin(zs_segment *s)
+    void zs_owner_block_end(zs_segment *s)
+    void zs_bump_space(zs_segment *s)
+
+    uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
+    void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+    void zs_reader_leave(zs_reader *r)
+    zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
+    zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
+    uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns)
+    void zs_reader_skip(zs_reader *r, uint64_t sequence)
+    int zs_reader_ready(const zs_reader *r)
+    void zs_reader_release(zs_reader *r, uint32_t slot)
+    uint32_t zs_reader_park(zs_reader *r)
+    void zs_reader_unpark(zs_reader *r)
+
+    uint64_t zs_now_ns()
+    void zs_futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
+    void zs_futex_wait_any(uint32_t **words, const uint32_t *values, int count, uint64_t deadline_ns)
+    void zs_futex_wake_all(uint32_t *word)
+
+cdef extern from "zs_fork.h" nogil:
+    ctypedef struct zs_descriptor:
+        int fd
+    uint64_t zs_fork_generation
+    int zs_fork_watch()
+    void zs_descriptor_open(zs_descriptor *d, int fd)
+    void zs_descriptor_close(zs_descriptor *d)
+
+cdef extern from *:
+    """
+    /* The mutex of a handle. The GIL is it, where there is one. */
+    #ifdef Py_GIL_DISABLED
+    typedef PyMutex zs_mutex;
+    #define zs_lock(mutex) PyMutex_Lock(mutex)
+    #define zs_unlock(mutex) PyMutex_Unlock(mutex)
+    #else
+    typedef char zs_mutex;
+    #define zs_lock(mutex) ((void)(mutex))
+    #define zs_unlock(mutex) ((void)(mutex))
+    #endif
+    """
+    ctypedef int zs_mutex
+    void zs_lock(zs_mutex *mutex) nogil
+    void zs_unlock(zs_mutex *mutex) nogil

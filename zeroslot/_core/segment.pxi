@@ -1,0 +1,667 @@
+# Part of binding.pyx: a mapped segment, and the two parties to it.
+
+
+@cython.final
+@cython.no_gc
+cdef class Segment:
+    """A mapped segment: the control object, and its pools once they are added.
+
+    What it knows of counts and offsets was copied and checked once; afterwards nothing that is loaded from shared memory is trusted.
+    """
+
+    cdef zs_segment c
+    cdef zs_header header
+    cdef readonly Region control
+    cdef list pools
+    cdef char *pool_data[16]
+    cdef uint64_t pool_capacity[16]
+    cdef uint32_t pool_first[16]
+    cdef uint32_t pool_slots[16]
+    cdef readonly uint32_t pool_count
+    cdef readonly uint32_t slot_count
+
+    @staticmethod
+    def control_size(*, uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size,
+                     uint32_t pool_limit=1):
+        """The bytes that a control object of these counts needs."""
+        cdef zs_header h
+        memset(&h, 0, sizeof(h))
+        h.depth, h.slot_limit, h.max_subscribers, h.schema_size = depth, slot_limit, max_subscribers, schema_size
+        h.pool_limit = pool_limit
+        if depth < 1 or depth > ZS_MAX_SLOTS or max_subscribers < 1 or max_subscribers > ZS_MAX_SUBSCRIBERS:
+            raise ValueError("depth or max_subscribers is out of range")
+        zs_layout_compute(&h)
+        return h.control_size
+
+    @staticmethod
+    def create(Region control not None, *, uint64_t segment_id, bytes type_hash not None, uint32_t depth,
+               uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
+               uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
+               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
+               uint32_t pool_limit=1):
+        """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
+        cdef Segment self = Segment.__new__(Segment)
+        cdef zs_header *h = &self.header
+        memcpy(h.magic, zs_magic, 8)
+        h.format = ZS_FORMAT
+        h.segment_id = segment_id
+        if len(type_hash) != 16:
+            raise ValueError("a type hash is 16 bytes")
+        memcpy(h.type_hash, <const char *>type_hash, 16)
+        h.depth, h.slot_limit, h.pool_limit, h.max_subscribers = depth, slot_limit, pool_limit, max_subscribers
+        h.spare_slots, h.max_loans, h.first_sequence = spare_slots, max_loans, first_sequence
+        h.schema_size = len(schema)
+        h.owner_pid, h.owner_start_time = owner_pid, owner_start_time
+        h.created_realtime_ns, h.created_monotonic_ns = created_realtime_ns, zs_now_ns()
+        h.policy, h.payload_kind = policy, payload_kind
+        put_text(h.owner_name, sizeof(h.owner_name), owner_name)
+        zs_layout_compute(h)
+        if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
+            raise ValueError("these counts make no segment")
+        self.control = control
+        zs_segment_create(&self.c, control.data, h)
+        memcpy(self.c.schema, <const char *>schema, len(schema))
+        return self
+
+    @staticmethod
+    def attach(Region control not None, str where not None):
+        """Map an existing segment. None while its creator has not finished.
+
+        Raises FormatError for another magic or format, CorruptSegmentError for counts, offsets or sizes that cannot be.
+        """
+        cdef Segment self = Segment.__new__(Segment)
+        cdef zs_check check
+        if control.size < ZS_HEADER_SIZE:
+            return None
+        if zs_load32(&(<zs_header *>control.data).state, ZS_READY_LOAD) == 0:  # SYNC ready
+            return None
+        memcpy(&self.header, control.data, sizeof(self.header))
+        check = zs_header_check(&self.header, control.size)
+        if check == ZS_CHECK_NOT_A_SEGMENT:
+            raise errors.FormatError(f"{where} is not a zeroslot segment: its first bytes are another magic number")
+        if check == ZS_CHECK_OTHER_FORMAT:
+            raise errors.FormatError(
+                f"{where} has format {self.header.format}, this zeroslot reads format {ZS_FORMAT}. "
+                "Install the same version on both sides",
+                expected=ZS_FORMAT, got=self.header.format,
+            )
+        if check == ZS_CHECK_CORRUPT:
+            raise errors.CorruptSegmentError(f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again")
+        self.control = control
+        zs_segment_bind(&self.c, control.data, &self.header)
+        return self
+
+    def add_pool(self, Region region not None, *, uint64_t slot_capacity, uint32_t slot_count):
+        """Add the next pool. A writable region is the owner's: its slots are entered into the table."""
+        cdef uint32_t k = self.pool_count
+        if k >= self.c.pool_limit or slot_count < 1 or slot_count > self.c.slot_limit - self.slot_count:
+            raise ValueError("no room for another pool of this many slots")
+        if slot_capacity < 1 or slot_capacity % ZS_SLOT_ALIGN != 0 or slot_capacity > ZS_MAX_POOL // slot_count or slot_capacity * slot_count > region.size:
+            raise ValueError("slots of this capacity do not fit the pool")
+        if self.pools is None:
+            self.pools = []
+        self.pools.append(region)
+        self.pool_data[k] = region.data
+        self.pool_capacity[k] = slot_capacity
+        self.pool_first[k] = self.slot_count
+        self.pool_slots[k] = slot_count
+        if region.writable:
+            zs_segment_add_pool(&self.c, k, self.slot_count, slot_count, slot_capacity)
+        self.slot_count += slot_count
+        self.pool_count = k + 1
+
+    def pool_facts(self, uint32_t k):
+        """(slot_capacity, first_slot, slot_count, state) as the pool table says now."""
+        if k >= self.c.pool_limit:
+            raise IndexError(k)
+        cdef zs_pool pool
+        memcpy(&pool, self.c.pools + k, sizeof(pool))
+        return pool.slot_capacity, pool.first_slot, pool.slot_count, pool.state
+
+    def open(self):
+        """The segment is complete: let others attach."""
+        zs_segment_open(&self.c)
+
+    def end(self, uint32_t state):
+        """Tell readers that no more samples come: 2 sealed, 3 the owner is dead."""
+        zs_segment_end(&self.c, state)
+
+    def bump_space(self):
+        """Make owners that wait for space look again."""
+        zs_bump_space(&self.c)
+
+    @property
+    def space(self):
+        """The word that joins, leaves and, while an owner waits, releases move."""
+        return zs_load32(self.c.space, ZS_SPACE_LOAD)  # SYNC space
+
+    def wait_for_space(self, uint32_t seen, uint64_t deadline_ns):
+        """Sleep while `space` is `seen`, at most until the deadline."""
+        PyErr_CheckSignals()
+        with nogil:
+            zs_futex_wait(self.c.space, seen, deadline_ns)
+
+    @property
+    def state(self):
+        """0 creating, 1 open, 2 sealed, 3 dead."""
+        return zs_segment_state(&self.c)
+
+    @property
+    def published(self):
+        """The newest sequence, as the owner says."""
+        return zs_load64(self.c.published, ZS_ACQUIRE)
+
+    @property
+    def generation(self):
+        """The word that every commit, seal and owner event moves."""
+        return zs_load32(self.c.generation, ZS_GENERATION_LOAD)
+
+    def facts(self):
+        """What the header said when it was copied."""
+        cdef zs_header *h = &self.header
+        return {
+            "format": h.format, "control_size": h.control_size, "segment_id": h.segment_id,
+            "type_hash": (<const char *>h.type_hash)[:16],
+            "depth": h.depth, "ring_capacity": h.ring_capacity, "slot_limit": h.slot_limit, "pool_limit": h.pool_limit,
+            "max_subscribers": h.max_subscribers, "spare_slots": h.spare_slots, "max_loans": h.max_loans,
+            "first_sequence": h.first_sequence, "owner_pid": h.owner_pid, "owner_start_time": h.owner_start_time,
+            "created_realtime_ns": h.created_realtime_ns, "created_monotonic_ns": h.created_monotonic_ns,
+            "policy": h.policy, "payload_kind": h.payload_kind,
+            "owner_name": text_of(h.owner_name, sizeof(h.owner_name)),
+        }
+
+    def schema(self):
+        """The bytes of the schema section."""
+        return (<const char *>self.c.schema)[:self.c.schema_size]
+
+    def counters(self):
+        """The owner's counters, each at least as new as the call."""
+        cdef zs_counters *n = self.c.counters
+        return {
+            "published": zs_load64(&n.published, ZS_RELAXED), "bytes": zs_load64(&n.bytes, ZS_RELAXED),
+            "discarded": zs_load64(&n.discarded, ZS_RELAXED), "no_free_slot": zs_load64(&n.no_free_slot, ZS_RELAXED),
+            "wakes": zs_load64(&n.wakes, ZS_RELAXED), "reaped": zs_load64(&n.reaped, ZS_RELAXED),
+            "evicted": zs_load64(&n.evicted, ZS_RELAXED), "blocked": zs_load64(&n.blocked, ZS_RELAXED),
+            "blocked_ns": zs_load64(&n.blocked_ns, ZS_RELAXED),
+        }
+
+    def active_indexes(self):
+        """The indexes whose active bit is set, dead or alive."""
+        cdef uint32_t r
+        cdef list found = []
+        for r in range(self.c.max_subscribers):
+            if zs_load64(&self.c.active[r // 64], ZS_ACTIVE_LOAD) >> (r % 64) & 1:  # SYNC join
+                found.append(r)
+        return found
+
+    def peer(self, uint32_t index):
+        """What peer entry `index` says of its subscriber, dead or alive."""
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        cdef zs_peer p
+        memcpy(&p, zs_peer_at(&self.c, index), sizeof(p))
+        return {
+            "index": index, "epoch": p.epoch, "pid": p.pid, "start_time": p.start_time,
+            "name": text_of(p.name, sizeof(p.name)), "attached_ns": p.attached_ns,
+            "reliable": bool(p.flags & ZS_PEER_RELIABLE), "max_leases": p.max_leases, "cursor": p.cursor,
+            "taken": p.taken, "lost": p.lost, "skipped": p.skipped, "leases": p.leases,
+            "latency": [p.latency[i] for i in range(ZS_HISTOGRAM_BUCKETS)],
+        }
+
+    def indexes_in_use(self):
+        """The indexes that are active or have a bit in a slot, dead or alive."""
+        cdef set found = set(self.active_indexes())
+        cdef uint32_t slot, w
+        cdef uint64_t word
+        for slot in range(self.c.slot_limit):
+            for w in range(self.c.reader_words):
+                word = zs_load64(zs_slot_readers(zs_slot_at(&self.c, slot)) + w, ZS_RELAXED)
+                if word != 0:
+                    found.update([w * 64 + b for b in range(64) if word >> b & 1 and w * 64 + b < self.c.max_subscribers])
+        return sorted(found)
+
+    def held_by(self, uint32_t index):
+        """(slot, published_ns) of every slot that carries the reader bit `index`."""
+        cdef uint32_t slot
+        cdef zs_slot *entry
+        cdef list found = []
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        for slot in range(self.c.slot_limit):
+            entry = zs_slot_at(&self.c, slot)
+            if zs_load64(zs_slot_readers(entry) + index // 64, ZS_RELAXED) >> (index % 64) & 1:
+                found.append((slot, zs_load64(&entry.published_ns, ZS_RELAXED)))
+        return found
+
+    def clear_peer(self, uint32_t index):
+        """Clear what a dead subscriber left. Only the holder of its lock may call this. Returns the slots it held."""
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        return zs_peer_clear(&self.c, index)
+
+    def count_reaped(self, uint64_t more):
+        """Owner only."""
+        zs_count(&self.c.counters.reaped, more)
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef char *slot_data(self, uint32_t slot, uint64_t *capacity) noexcept nogil:
+        """Where slot `slot` lies; `slot` is below slot_count."""
+        cdef uint32_t k = 0
+        while k + 1 < self.pool_count and slot >= self.pool_first[k + 1]:
+            k += 1
+        capacity[0] = self.pool_capacity[k]
+        return self.pool_data[k] + <size_t>(slot - self.pool_first[k]) * self.pool_capacity[k]
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Hold:
+    """One leased or loaned slot. It goes back when this object goes.
+
+    It exports no buffer of its own accord: numpy asks the base of an array for one when somebody wants to make it writable.
+    """
+
+    cdef Owner owner        # of a loan
+    cdef Reader reader      # of a lease
+    cdef char *data
+    cdef uint64_t size      # bytes of payload; of a loan, what can be written
+    cdef uint64_t sequence
+    cdef uint64_t published_ns
+    cdef uint64_t fork
+    cdef uint32_t slot
+    cdef uint32_t exports   # live writable buffers
+    cdef bint writable      # a loan that is neither committed nor discarded
+    cdef list arrays        # writable arrays that were handed out
+
+    def __cinit__(self):
+        self.fork = 0
+
+    def __dealloc__(self):
+        if self.fork != zs_fork_generation:
+            return
+        if self.reader is not None:
+            zs_reader_release(&self.reader.c, self.slot)
+        else:
+            zs_owner_let_go(&self.owner.c, self.slot)
+            if zs_load32(self.owner.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space
+                zs_bump_space(&self.owner.segment.c)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        raise BufferError("this object only keeps a slot; take the memoryview of the sample")
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        if buffer.internal != NULL:
+            self.exports -= 1
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size) except -1:
+        """Fill a buffer that keeps this Hold."""
+        if flags & PyBUF_WRITABLE and not self.writable:
+            raise BufferError("this sample is read-only")
+        buffer.buf = data
+        buffer.obj = self
+        buffer.len = <Py_ssize_t>size
+        buffer.readonly = not self.writable
+        buffer.itemsize = 1
+        buffer.format = BYTE_FORMAT if flags & PyBUF_FORMAT else NULL
+        buffer.ndim = 1
+        buffer.shape = &buffer.len if flags & PyBUF_ND else NULL
+        buffer.strides = &buffer.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        if self.writable:
+            self.exports += 1
+            buffer.internal = <void *>1
+        return 0
+
+    cdef int note(self, object array) except -1:
+        """Remember a writable array, to make it read-only when the loan ends."""
+        if self.arrays is None:
+            self.arrays = [array]
+        else:
+            self.arrays.append(array)
+        return 0
+
+    cdef void freeze(self) noexcept:
+        """End the right to write: no array handed out stays writable, and no export will be."""
+        cdef list arrays = self.arrays
+        cdef object array
+        self.writable = False
+        if arrays is not None:
+            self.arrays = None
+            for array in arrays:
+                cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
+
+
+@cython.final
+@cython.no_gc
+cdef class Owner:
+    """The owner's side of a segment. Everything that decides is in private memory."""
+
+    cdef zs_owner c
+    cdef void *memory
+    cdef readonly Segment segment
+    cdef Descriptor lock
+    cdef zs_mutex mutex
+    cdef uint64_t fork
+    cdef readonly uint32_t max_loans
+    cdef readonly bint closed
+
+    def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans):
+        self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.slot_count, segment.c.ring_capacity))
+        if self.memory == NULL:
+            raise MemoryError
+        self.segment = segment
+        self.lock = lock
+        self.max_loans = max_loans
+        self.fork = zs_fork_generation
+        zs_owner_init(&self.c, &segment.c, segment.slot_count, self.memory)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
+
+    def close(self):
+        """Refuse from now on, and free the lock."""
+        self.closed = True
+        if self.lock is not None:
+            self.lock.close()
+
+    @property
+    def inherited(self):
+        """Whether this is a forked child's copy."""
+        return self.fork != zs_fork_generation
+
+    @property
+    def published(self):
+        """The newest sequence; first_sequence - 1 before any."""
+        return self.c.published
+
+    @property
+    def loans_out(self):
+        return self.c.loans_out
+
+    @property
+    def free_count(self):
+        """Slots that a reserve could get at once."""
+        cdef uint32_t slot
+        cdef uint32_t count = self.c.free_count
+        for slot in range(self.c.slot_count):
+            if self.c.state[slot] == 3 and zs_load32(&self.c.held[slot], ZS_ACQUIRE) == 0 and not self.is_read(slot):
+                count += 1
+        return count
+
+    cdef bint is_read(self, uint32_t slot) noexcept nogil:
+        cdef uint64_t *readers = zs_slot_readers(zs_slot_at(&self.segment.c, slot))
+        cdef uint32_t w
+        for w in range(self.segment.c.reader_words):
+            if zs_load64(readers + w, ZS_ACQUIRE) != 0:
+                return True
+        return False
+
+    def wait_until_taken(self, uint64_t deadline_ns):
+        """Sleep until every reliable subscriber has taken every sample (True), for 50 ms, or until the deadline."""
+        cdef zs_segment *s = &self.segment.c
+        cdef uint32_t index
+        cdef uint32_t seen = zs_owner_block_begin(s)
+        cdef bint done = zs_owner_reliable_floor(s, &index) >= self.c.published
+        if not done:
+            with nogil:
+                zs_futex_wait(s.space, seen, min(deadline_ns, zs_now_ns() + FIRST_SLICE_NS))
+            done = zs_owner_reliable_floor(s, &index) >= self.c.published
+        zs_owner_block_end(s)
+        return done
+
+    def in_the_way(self):
+        """The index of the reliable subscriber whose full window forbids another loan, or None."""
+        cdef uint32_t index = 0
+        return index if zs_owner_window_full(&self.c, &index) else None
+
+    def count_no_free_slot(self):
+        zs_count(&self.segment.c.counters.no_free_slot, 1)
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef int check(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked("publisher")
+        if self.closed:
+            raise errors.ClosedError("this publisher is closed")
+        return 0
+
+    cdef Hold reserve_slowly(self, object allocator, uint64_t deadline_ns):
+        """Reserve under pressure: reap the dead, wait for readers, raise what `allocator` says when the deadline passes.
+
+        SYNC space: `waiting` is raised before the slots are looked at again, and `space` read before that.
+        """
+        cdef Hold hold
+        cdef uint32_t seen
+        cdef uint64_t now, began
+        cdef uint64_t pause = 1_000_000
+        allocator._relieve()
+        hold = self.reserve()
+        if hold is not None:
+            return hold
+        began = zs_now_ns()
+        if began >= deadline_ns or self.c.loans_out >= self.max_loans:
+            zs_count(&self.segment.c.counters.no_free_slot, 1)
+            raise allocator._refusal()
+        seen = zs_owner_block_begin(&self.segment.c)
+        zs_count(&self.segment.c.counters.blocked, 1)
+        try:
+            while True:
+                hold = self.reserve()
+                if hold is not None:
+                    return hold
+                now = zs_now_ns()
+                if now >= deadline_ns:
+                    zs_count(&self.segment.c.counters.no_free_slot, 1)
+                    raise allocator._refusal()
+                PyErr_CheckSignals()
+                with nogil:
+                    zs_futex_wait(self.segment.c.space, seen, min(deadline_ns, now + pause))
+                pause = min(2 * pause, <uint64_t>20_000_000)
+                seen = zs_load32(self.segment.c.space, ZS_SPACE_LOAD)  # SYNC space
+                allocator._relieve()
+        finally:
+            zs_owner_block_end(&self.segment.c)
+            zs_count(&self.segment.c.counters.blocked_ns, zs_now_ns() - began)
+
+    cdef Hold reserve(self):
+        """A loaned slot, or None: no slot is free, max_loans are out, or a reliable subscriber is behind."""
+        cdef uint32_t slot = ZS_NO_SLOT
+        cdef uint32_t index
+        cdef Hold hold
+        self.check()
+        zs_lock(&self.mutex)
+        if self.c.loans_out < self.max_loans and not zs_owner_window_full(&self.c, &index):
+            slot = zs_owner_reserve(&self.c)
+        zs_unlock(&self.mutex)
+        if slot == ZS_NO_SLOT:
+            return None
+        hold = Hold.__new__(Hold)
+        hold.owner = self
+        hold.slot = slot
+        hold.data = self.segment.slot_data(slot, &hold.size)
+        hold.writable = True
+        hold.fork = zs_fork_generation
+        return hold
+
+    cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
+        """Publish a loan. Afterwards nothing of this process can write to it but slices that were taken of its arrays."""
+        cdef uint64_t n
+        self.check()
+        with cython.critical_section(hold):
+            if not hold.writable:
+                raise errors.ClosedError("this loan was committed or discarded already")
+            if hold.exports > 0:
+                raise BufferError(
+                    "a writable memoryview of this loan is still alive: release it (`del`, or `with memoryview(...)`) before the commit"
+                )
+            hold.freeze()
+        hold.size = size
+        hold.published_ns = zs_now_ns()
+        zs_lock(&self.mutex)
+        n = zs_owner_commit(&self.c, hold.slot, size, hold.published_ns)
+        zs_unlock(&self.mutex)
+        hold.sequence = n
+        return n
+
+    cdef void discard(self, Hold hold) noexcept:
+        """Give a loan back, unless it has been given back. Harmless in a forked child and after close."""
+        cdef bint ours
+        with cython.critical_section(hold):
+            ours = hold.writable
+            hold.freeze()
+        if ours and self.fork == zs_fork_generation:
+            zs_lock(&self.mutex)
+            zs_owner_discard(&self.c, hold.slot)
+            zs_unlock(&self.mutex)
+
+
+@cython.final
+@cython.no_gc
+cdef class Reader:
+    """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease is gone."""
+
+    cdef zs_reader c
+    cdef readonly Segment segment
+    cdef Descriptor lock
+    cdef zs_mutex mutex
+    cdef uint32_t sleepers
+    cdef uint64_t fork
+    cdef readonly bint closed
+
+    def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases, bint reliable,
+                  uint32_t pid, uint64_t start_time, str name not None, uint32_t history, bint from_first):
+        """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared."""
+        cdef zs_identity who
+        if index >= segment.c.max_subscribers:
+            raise IndexError(index)
+        if segment.slot_count != segment.c.slot_limit:
+            raise ValueError("every pool has to be mapped")
+        self.c.held = <uint32_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint32_t))
+        if self.c.held == NULL:
+            raise MemoryError
+        self.c.segment = &segment.c
+        self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
+        self.segment = segment
+        self.lock = lock
+        self.fork = zs_fork_generation
+        who.pid, who.start_time = pid, start_time
+        put_text(who.name, sizeof(who.name), name)
+        zs_reader_join(&self.c, &who, history, from_first)
+
+    def __dealloc__(self):
+        self.close()
+        PyMem_RawFree(self.c.held)
+
+    cpdef void close(self) noexcept:
+        """Leave. Leases stay good; the lock falls with the last of them."""
+        if not self.closed and self.c.segment != NULL and self.c.peer != NULL and self.fork == zs_fork_generation:
+            zs_reader_unpark(&self.c)
+            zs_reader_leave(&self.c)
+        self.closed = True
+
+    @property
+    def inherited(self):
+        """Whether this is a forked child's copy."""
+        return self.fork != zs_fork_generation
+
+    @property
+    def index(self):
+        return self.c.index
+
+    @property
+    def cursor(self):
+        """The sequence that was taken last."""
+        return self.c.cursor
+
+    @property
+    def counts(self):
+        """(taken, lost, skipped, leases)"""
+        return self.c.taken, self.c.lost, self.c.skipped, self.c.leases
+
+    @property
+    def ready(self):
+        """Whether take would find something."""
+        return bool(zs_reader_ready(&self.c))
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef int check(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked("subscriber")
+        if self.closed:
+            raise errors.ClosedError("this subscriber is closed")
+        return 0
+
+    cdef uint32_t park(self) noexcept:
+        """One more thread may fall asleep; the generation to sleep on."""
+        cdef uint32_t generation
+        zs_lock(&self.mutex)
+        self.sleepers += 1
+        generation = zs_reader_park(&self.c)
+        zs_unlock(&self.mutex)
+        return generation
+
+    cdef void unpark(self) noexcept:
+        """One thread is awake again. Only the last clears the bit: it speaks for all of them."""
+        zs_lock(&self.mutex)
+        self.sleepers -= 1
+        if self.sleepers == 0:
+            zs_reader_unpark(&self.c)
+        zs_unlock(&self.mutex)
+
+    cdef Hold take(self, bint newest):
+        """A leased slot, or None: nothing new."""
+        cdef uint32_t slot = 0
+        cdef zs_take result
+        cdef zs_slot *entry
+        cdef Hold hold
+        cdef uint64_t capacity = 0
+        cdef uint64_t sequence, waited
+        zs_lock(&self.mutex)
+        result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
+        sequence = self.c.cursor
+        zs_unlock(&self.mutex)
+        if result == ZS_TAKE_NONE:
+            return None
+        if result != ZS_TAKE_LEASED:
+            raise self.refused(result)
+        hold = Hold.__new__(Hold)
+        hold.reader = self
+        hold.slot = slot
+        hold.fork = zs_fork_generation
+        entry = zs_slot_at(&self.segment.c, slot)
+        hold.data = self.segment.slot_data(slot, &capacity)
+        hold.size = zs_load64(&entry.size, ZS_RELAXED)
+        hold.published_ns = zs_load64(&entry.published_ns, ZS_RELAXED)
+        hold.sequence = sequence
+        if hold.size > capacity:
+            raise errors.CorruptSegmentError(f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}")
+        if self.c.taken % SAMPLED == 0:
+            waited = zs_now_ns() - hold.published_ns
+            zs_count(&self.c.peer.latency[min(63 - clz(waited | 1), <int>ZS_HISTOGRAM_BUCKETS - 1)], 1)
+        return hold
+
+    cdef object refused(self, zs_take result):
+        if result == ZS_TAKE_TOO_MANY:
+            return errors.TooManyLeasesError(
+                f"{self.c.leases} samples are held and max_leases is {self.c.max_leases}. Release leases (or let go of views and "
+                "arrays of old samples), or subscribe with a larger max_leases",
+                held=self.c.leases, max_leases=self.c.max_leases,
+            )
+        if result == ZS_TAKE_EVICTED:
+            return errors.ClosedError("the publisher has ended this subscriber's claim: it held samples for too long. Subscribe again")
+        return errors.CorruptSegmentError("the control object holds what no publisher writes. Start the publisher again")
+
+
+cdef extern from *:
+    int clz "__builtin_clzll"(uint64_t) nogil

@@ -1,0 +1,502 @@
+# Part of binding.pyx: the typed handles, and the bases of Publisher and Subscriber.
+
+
+@cython.final
+cdef class Plan:
+    """What a loan and a lease of one sample type need: the view class, and what a new sample starts with."""
+
+    cdef readonly object view_class
+    cdef readonly size_t size
+    cdef readonly object fill
+    cdef list contents      # keeps what span_from points to
+    cdef size_t span_at[64]
+    cdef size_t span_size[64]
+    cdef const char *span_from[64]
+    cdef int span_count
+
+    def __init__(self, view_class not None, size_t size, list spans not None, fill=None):
+        """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one."""
+        cdef bytes content
+        if len(spans) > 64:
+            raise ValueError("too many spans")
+        self.view_class, self.size, self.fill = view_class, size, fill
+        self.contents = [content for _, content in spans]
+        for at, content in spans:
+            if at < 0 or at + len(content) > size:
+                raise ValueError("a span leaves the sample")
+            self.span_at[self.span_count], self.span_size[self.span_count] = at, len(content)
+            self.span_from[self.span_count] = <const char *>content
+            self.span_count += 1
+
+
+def sample_image(view_class not None, size_t size, dict values not None):
+    """The bytes of a sample with these values and zeros elsewhere."""
+    cdef bytearray image = bytearray(size)
+    cdef Hold hold = Hold.__new__(Hold)     # of no segment: it gives nothing back
+    cdef View view
+    hold.data = <char *>image
+    hold.size = size
+    hold.writable = True
+    view = make_view(view_class, hold, hold.data, size)
+    try:
+        for name, value in values.items():
+            setattr(view, name, value)
+    finally:
+        hold.freeze()
+        view.data = NULL
+    return bytes(image)
+
+
+@cython.final
+@cython.no_gc
+cdef class Loan(Slot):
+    """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
+
+    @property
+    def sample(self):
+        """The sample's memory as its type: set fields, fill arrays."""
+        if self.view is None:
+            hold = self.live()
+            self.view = make_view(self.plan.view_class, hold, (<Hold>hold).data, self.plan.size)
+        return self.view
+
+    def commit(self):
+        """Publish the sample; its sequence.
+
+        From here on its views and arrays can be read and no longer written. Raises BufferError while a writable memoryview of it is
+        alive, ClosedError when it was committed or discarded already.
+        """
+        cdef uint64_t n = self.owner.commit(self.live(), self.plan.size)
+        self.view = None
+        self.drop()
+        return n
+
+    def discard(self):
+        """Give the slot back unpublished. A second call does nothing."""
+        Slot.discard(self)
+        self.view = None
+
+    def __enter__(self):
+        return self.sample
+
+    def __exit__(self, kind, value, traceback):
+        if self.hold is None:
+            return
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+    def __class_getitem__(cls, item):
+        return cls
+
+
+@cython.final
+@cython.no_gc
+cdef class Lease(SlotLease):
+    """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
+
+    @property
+    def sample(self):
+        """The publisher's memory as the sample type, read-only. It may be kept."""
+        if self.view is None:
+            hold = self.live()
+            self.view = make_view(self.source.plan.view_class, hold, (<Hold>hold).data, self.source.plan.size)
+        return self.view
+
+    @property
+    def publisher_id(self):
+        """Which publisher sent it: 16 hexadecimal digits, the name of its flink."""
+        return self.source.publisher_id
+
+    def copy(self):
+        """The sample as an instance of its class, in memory of its own."""
+        return self.sample.__zs_model__()
+
+    def release(self):
+        """Give up this handle's claim. The slot goes back with the last view, array or memoryview. A second call does nothing."""
+        with cython.critical_section(self):
+            self.view = None
+            self.hold = None
+
+    def __class_getitem__(cls, item):
+        return cls
+
+
+cdef class PublisherEnd:
+    """The part of Publisher that is called for every sample."""
+
+    cdef readonly object allocator
+    cdef Owner owner
+    cdef Plan plan
+    cdef object patience    # the timeout where none is given
+
+    def __init__(self, AllocatorEnd allocator not None, Plan plan not None, patience):
+        if plan.size > allocator.owner.segment.pool_capacity[0]:
+            raise ValueError("the sample does not fit its slots")
+        self.allocator, self.owner, self.plan, self.patience = allocator, allocator.owner, plan, patience
+
+    cdef Loan borrow(self, object timeout):
+        cdef Hold hold = self.owner.reserve()
+        cdef Loan loan
+        if hold is None:
+            hold = self.owner.reserve_slowly(self.allocator, deadline_of(self.patience if timeout is ... else timeout))
+        hold.size = self.plan.size
+        loan = Loan.__new__(Loan)
+        loan.hold = hold
+        loan.owner = self.owner
+        loan.plan = self.plan
+        return loan
+
+    def loan(self, timeout=...):
+        """Borrow a free slot and write the next sample into it, in place.
+
+        Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what was there.
+        Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it before that.
+
+        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names who holds them.
+        """
+        cdef Loan loan = self.borrow(timeout)
+        cdef Plan plan = self.plan
+        cdef int i
+        for i in range(plan.span_count):
+            memcpy(loan.hold.data + plan.span_at[i], plan.span_from[i], plan.span_size[i])
+        if plan.fill is not None:
+            plan.fill(loan.sample)
+        return loan
+
+    def loan_uninit(self, timeout=...):
+        """Borrow a free slot as `loan` does, and leave in it whatever an older sample left: for those who write every field."""
+        return self.borrow(timeout)
+
+    @property
+    def sequence(self):
+        """The newest published sequence; 0 before any."""
+        return self.owner.c.published
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+cdef class Source:
+    """One publisher, as a subscriber sees it."""
+
+    cdef readonly Reader reader
+    cdef readonly Plan plan
+    cdef readonly object publisher_id
+
+    def __init__(self, Reader reader not None, Plan plan not None, publisher_id):
+        self.reader, self.plan, self.publisher_id = reader, plan, publisher_id
+        if plan.size > reader.segment.pool_capacity[0]:
+            raise ValueError("the sample does not fit its slots")
+
+
+cdef enum Slept:
+    READY, SLICE_OVER, CHANGED
+
+
+cdef class SubscriberEnd:
+    """The part of Subscriber that is called for every sample.
+
+    What is slow or rare is the subclass's: `_follow` (publishers came or went), `_probe` (is each still alive).
+    """
+
+    cdef list sources           # never changed in place: _follow replaces it
+    cdef Word bell
+    cdef uint32_t bell_seen
+    cdef uint32_t nudge         # bumped by close, to wake this subscriber's own threads
+    cdef Py_ssize_t turn
+    cdef uint32_t idle
+    cdef uint64_t probed_ns
+    cdef uint64_t spin_ns
+    cdef uint64_t fork
+    cdef bint is_closed
+
+    def __init__(self, Word bell not None, spin_us):
+        self.bell = bell
+        self.bell_seen = bell.value - 1
+        self.sources = []
+        self.fork = zs_fork_generation
+        self.spin_ns = <uint64_t>(spin_us * 1e3)
+        self.probed_ns = zs_now_ns()
+
+    cdef int check(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked("subscriber")
+        if self.is_closed:
+            raise errors.ClosedError("this subscriber is closed")
+        return 0
+
+    cdef list current(self):
+        """The sources as they are now; followed first if the bell has rung."""
+        cdef list sources
+        self.check()
+        if zs_load32(self.bell.word, ZS_ACQUIRE) != self.bell_seen:
+            self.catch_up()
+        with cython.critical_section(self):
+            sources = self.sources
+        return sources
+
+    cdef int catch_up(self) except -1:
+        self.bell_seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        self._follow()
+        return 0
+
+    cdef Lease leased(self, Source source, Hold hold):
+        cdef Lease lease
+        if hold.size != source.plan.size:
+            raise errors.CorruptSegmentError(
+                f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}"
+            )
+        lease = Lease.__new__(Lease)
+        lease.hold = hold
+        lease.source = source
+        lease.sequence = hold.sequence
+        return lease
+
+    cdef Lease next(self):
+        """The next sample of the publisher whose turn it is, or of the one after it, and so on."""
+        cdef list sources = self.current()
+        cdef Py_ssize_t count = len(sources)
+        cdef Py_ssize_t i, at
+        cdef Source source
+        cdef Hold hold
+        for i in range(count):
+            at = (self.turn + i) % count if count > 1 else 0
+            source = <Source>sources[at]
+            hold = source.reader.take(False)
+            if hold is not None:
+                self.turn = at + 1
+                return self.leased(source, hold)
+        self.found_nothing(sources)
+        return None
+
+    cdef Lease newest(self):
+        """The newest sample of all publishers; what the others have that is older is skipped with it."""
+        cdef list sources = self.current()
+        cdef Source source
+        cdef Source best = None
+        cdef Hold hold
+        cdef uint64_t sequence
+        cdef uint64_t when = 0
+        cdef uint64_t best_when = 0
+        for source in sources:
+            sequence = zs_reader_peek(&source.reader.c, &when)
+            if sequence != 0 and (best is None or when > best_when):
+                best, best_when = source, when
+        if best is None:
+            self.found_nothing(sources)
+            return None
+        hold = best.reader.take(True)
+        if hold is None:
+            return None
+        if len(sources) > 1:
+            for source in sources:
+                if source is not best:
+                    sequence = zs_reader_peek(&source.reader.c, &when)
+                    if sequence != 0 and when <= hold.published_ns:
+                        zs_lock(&source.reader.mutex)
+                        if sequence > source.reader.c.cursor:
+                            zs_reader_skip(&source.reader.c, sequence)
+                        zs_unlock(&source.reader.mutex)
+        return self.leased(best, hold)
+
+    cdef int found_nothing(self, list sources) except -1:
+        """A poll came back empty: has a publisher ended, or died?"""
+        cdef Source source
+        cdef uint64_t now
+        for source in sources:
+            if zs_segment_state(&source.reader.segment.c) != ZS_OPEN:
+                self._follow()
+                return 0
+        self.idle += 1
+        if self.idle % POLLS_PER_CLOCK == 0:
+            now = zs_now_ns()
+            if now - self.probed_ns > FIRST_SLICE_NS:
+                self.probed_ns = now
+                self._probe()
+        return 0
+
+    cdef Lease wait_for(self, object timeout, bint newest):
+        cdef uint64_t deadline = deadline_of(timeout)
+        cdef Lease lease
+        while True:
+            if not self.wait_until(deadline):
+                return None
+            lease = self.newest() if newest else self.next()
+            if lease is not None:
+                return lease
+
+    cdef bint wait_until(self, uint64_t deadline) except -1:
+        """Sleep until there is something to take (True) or the deadline (False)."""
+        cdef list sources
+        cdef uint64_t now, began
+        cdef uint64_t slice_ns = FIRST_SLICE_NS
+        cdef Slept slept
+        cdef bint first = True
+        while True:
+            sources = self.current()
+            if self.any_ready(sources):
+                return True
+            began = zs_now_ns()
+            if began >= deadline:
+                return False
+            PyErr_CheckSignals()
+            slept = self.sleep(sources, began, deadline, slice_ns, first)
+            first = False
+            if slept == READY:
+                return True
+            if slept == SLICE_OVER:
+                slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
+                self.probed_ns = zs_now_ns()
+                self._probe()
+            if slept == CHANGED:
+                self.found_nothing(sources)
+
+    cdef bint any_ready(self, list sources) noexcept:
+        cdef Source source
+        for source in sources:
+            if zs_reader_ready(&source.reader.c):
+                return True
+        return False
+
+    cdef Slept sleep(self, list sources, uint64_t began, uint64_t deadline, uint64_t slice_ns, bint spin) except *:
+        """Spin a little, then park on every publisher, the bell and the nudge at once."""
+        cdef zs_reader *readers[126]
+        cdef uint32_t *words[128]
+        cdef uint32_t values[128]
+        cdef int count = 0
+        cdef int i
+        cdef Source source
+        cdef uint64_t until = min(deadline, began + self.spin_ns)
+        cdef bint ready = False
+        cdef uint32_t bell = self.bell_seen
+        cdef uint32_t nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
+        cdef uint32_t *bell_word = self.bell.word
+        for source in sources:
+            if count < 126:
+                readers[count] = &source.reader.c
+                count += 1
+        if spin and self.spin_ns > 0:
+            with nogil:
+                ready = spin_until(readers, count, bell_word, bell, until)
+            if ready:
+                return READY
+            self.check()
+        for i in range(count):
+            source = <Source>sources[i]
+            words[i] = source.reader.segment.c.generation
+            values[i] = source.reader.park()
+        words[count], values[count] = bell_word, bell
+        words[count + 1], values[count + 1] = &self.nudge, nudge
+        # SYNC park: the look that comes after the bit and the generation.
+        ready = self.any_ready(sources)
+        if not ready:
+            if len(sources) > 126:
+                slice_ns = 1_000_000  # the ones that have no word here are looked at soon
+            with nogil:
+                zs_futex_wait_any(words, values, count + 2, min(deadline, began + slice_ns))
+            ready = self.any_ready(sources)
+        for i in range(count):
+            (<Source>sources[i]).reader.unpark()
+        if ready:
+            return READY
+        return SLICE_OVER if zs_now_ns() - began >= slice_ns else CHANGED
+
+    def take(self, timeout=0):
+        """The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
+
+        Several publishers take turns; within each the order is that of publishing. What is no longer there is counted in `lost`.
+        Raises TooManyLeasesError while max_leases samples of one publisher are held.
+        """
+        cdef Lease lease = self.next()
+        if lease is None and (timeout is None or timeout > 0):
+            lease = self.wait_for(timeout, False)
+        return lease
+
+    def latest(self, timeout=0):
+        """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over is counted in `skipped`."""
+        cdef Lease lease = self.newest()
+        if lease is None and (timeout is None or timeout > 0):
+            lease = self.wait_for(timeout, True)
+        return lease
+
+    def wait(self, timeout=None):
+        """Sleep until `take` would return something: True; False after `timeout` seconds (None: for ever)."""
+        return self.wait_until(deadline_of(timeout))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Lease lease
+        if self.is_closed:
+            raise StopIteration
+        try:
+            lease = self.next()
+            return lease if lease is not None else self.wait_for(None, False)
+        except errors.ClosedError:
+            if self.is_closed:
+                raise StopIteration from None
+            raise
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    # What the subclass uses.
+
+    def _sources(self):
+        return self.sources
+
+    def _set_sources(self, list sources not None):
+        with cython.critical_section(self):
+            self.sources = sources
+
+    def _end(self):
+        """Refuse from now on, and wake this subscriber's threads."""
+        self.is_closed = True
+        self._nudge()
+
+    def _nudge(self):
+        bump(&self.nudge)
+
+    def _capture_bell(self):
+        return zs_load32(self.bell.word, ZS_ACQUIRE)
+
+    def _sleep_on_bell(self, uint32_t seen, uint64_t deadline_ns):
+        cdef uint32_t *words[2]
+        cdef uint32_t values[2]
+        words[0], values[0] = self.bell.word, seen
+        words[1], values[1] = &self.nudge, zs_load32(&self.nudge, ZS_ACQUIRE)
+        self.check()
+        PyErr_CheckSignals()
+        with nogil:
+            zs_futex_wait_any(words, values, 2, deadline_ns)
+
+    @property
+    def _inherited(self):
+        return self.fork != zs_fork_generation
+
+    @property
+    def closed(self):
+        return self.is_closed
+
+
+cdef extern from *:
+    """
+    static inline int spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, uint64_t until)
+    {
+        for (unsigned turns = 1;; turns++) {
+            for (int i = 0; i < count; i++)
+                if (zs_reader_ready(readers[i]))
+                    return 1;
+            if (zs_load(bell, ZS_ACQUIRE) != bell_seen)
+                return 0;
+            zs_pause();
+            if (turns % 16 == 0 && zs_now_ns() >= until)
+                return 0;
+        }
+    }
+    """
+    bint spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, uint64_t until) nogil

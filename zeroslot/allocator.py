@@ -1,0 +1,566 @@
+"""`SlotAllocator` and `SlotReader`: the untyped layer. Bytes in slots, published by one owner, read in place by many.
+
+Why the allocator has no lock of other processes' to take: one process owns the slots. What readers do to a slot is one bit each.
+
+Why a depth of half the slots where none is given: whoever asks for n slots wants to keep some, write some and have some read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from zeroslot import errors, flink, peers, segment
+from zeroslot._core import binding
+from zeroslot._core.binding import AllocatorEnd, Owner, Reader, ReaderEnd, Slot, SlotLease
+from zeroslot.errors import (
+    BackpressureError,
+    MismatchError,
+    NoFreeSlotError,
+    OwnerGoneError,
+    QosMismatchError,
+    TopicNotFoundError,
+    ZeroslotError,
+)
+from zeroslot.fields import round_up
+from zeroslot.qos import ON_FULL, SLOT_LIMIT, OnFull, Qos, whole_number
+
+if TYPE_CHECKING:
+    from zeroslot.segment import AttachedControl, Contents, OwnedSegment
+
+__all__ = ["Slot", "SlotAllocator", "SlotLease", "SlotReader"]
+
+log = logging.getLogger("zeroslot")
+binding.use_errors(errors)
+
+PAYLOAD_LIMIT = 2**40
+EVICT = 0
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_handles: weakref.WeakSet[Any] = weakref.WeakSet()
+_watched_pid = 0
+
+
+def close_at_exit(handle: _Closable) -> None:
+    """Close the handle when the interpreter ends, also in children of multiprocessing, which skip atexit."""
+    global _watched_pid  # noqa: PLW0603 (once a process)
+    _handles.add(handle)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _watched_pid != os.getpid():
+        _watched_pid = os.getpid()
+        util.Finalize(None, _close_all, exitpriority=100)
+
+
+def _close_all() -> None:
+    for handle in list(_handles):
+        try:
+            handle.close()
+        except ZeroslotError:
+            log.debug("closing %r at exit", handle, exc_info=True)
+
+
+atexit.register(_close_all)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSize:
+    """The shared memory that a segment takes, in bytes."""
+
+    control_bytes: int
+    pool_bytes: int
+    slot_capacity: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both kinds of object together."""
+        return self.control_bytes + self.pool_bytes
+
+
+def _qos(slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull) -> tuple[Qos, int]:
+    """The counts of an untyped segment, and how many loans may be out: all slots, where nobody says less."""
+    whole_number("slot_count", slot_count, 2, SLOT_LIMIT)
+    depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, slot_count - 1)
+    left = slot_count - depth
+    kept = min(left, depth) if on_full != "evict" else left
+    loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
+    limit = max_loans if max_loans is not None else (slot_count if on_full == "evict" else loans)
+    return Qos(depth, loans, left - loans, max_subscribers, on_full), limit
+
+
+class SlotAllocator(AllocatorEnd):
+    """The owner of a segment of equal slots: reserve one, fill it, commit it.
+
+    Threads may share it. A context manager; `close` seals the segment, so readers take what is there and know that no more comes.
+
+    >>> with SlotAllocator.in_memory(slot_count=8, slot_capacity=1024) as slots:
+    ...     reader = slots.reader()
+    ...     slot = slots.reserve()
+    ...     memoryview(slot)[:5] = b"hello"
+    ...     sequence = slots.commit(slot, 5)
+    ...     bytes(reader.take())
+    b'hello'
+    """
+
+    is_owner = True
+
+    def __init__(self, owned: OwnedSegment, qos: Qos, max_loans: int, flink_path: Path | None, topic: str) -> None:
+        """Use `create` or `in_memory`."""
+        super().__init__(Owner(owned.segment, owned.lock, max_loans))
+        self._owned = owned
+        self._qos = qos
+        self.flink = flink_path
+        self._topic = topic
+        close_at_exit(self)
+
+    @classmethod
+    def create(
+        cls,
+        flink: str | os.PathLike[str],
+        slot_count: int,
+        slot_capacity: int,
+        *,
+        depth: int | None = None,
+        max_loans: int | None = None,
+        max_subscribers: int = 64,
+        on_full: OnFull = "evict",
+        mode: int = 0o600,
+        name: str | None = None,
+        first_sequence: int = 1,
+    ) -> SlotAllocator:
+        """Create a segment that others find through the file `flink`.
+
+        `slot_capacity` is in bytes and rounded up to 64. The newest `depth` samples (default: half the slots) can always be taken.
+        What a dead owner left under this flink is removed first. Raises FileExistsError when a live one has it,
+        OutOfSharedMemoryError when /dev/shm is too small.
+        """
+        path = Path(flink)
+        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
+        whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
+        if sweep_flink(path):
+            raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
+        contents = segment.Contents(name=name, first_sequence=first_sequence)
+        made = cls.make(qos, _capacity(slot_capacity), contents, mode=mode)
+        return cls._named(made, qos, limit, path, mode, str(path))
+
+    @classmethod
+    def _named(cls, made: OwnedSegment, qos: Qos, limit: int, path: Path, mode: int, topic: str) -> SlotAllocator:
+        try:
+            flink.write_flink(path, str(made.control_name), mode & 0o640)
+            return cls(made, qos, limit, path, topic)
+        except BaseException:
+            made.unlink()
+            raise
+
+    @classmethod
+    def create_or_attach(
+        cls, flink: str | os.PathLike[str], slot_count: int, slot_capacity: int, **options: Any
+    ) -> SlotAllocator | SlotReader:
+        """Create the segment, or read the live one that is there. `is_owner` tells which.
+
+        Raises MismatchError when the one that is there has other slots. `options` are those of `create`.
+        """
+        try:
+            return cls.create(flink, slot_count, slot_capacity, **options)
+        except FileExistsError:
+            reader = SlotReader.attach(flink)
+        if (reader.slot_count, reader.slot_capacity) != (slot_count, round_up(_capacity(slot_capacity), segment.SLOT_ALIGN)):
+            reader.close()
+            raise MismatchError(
+                f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of {slot_capacity}. "
+                "Ask for the same, or use another path"
+            )
+        return reader
+
+    @classmethod
+    def in_memory(
+        cls,
+        slot_count: int,
+        slot_capacity: int,
+        *,
+        depth: int | None = None,
+        max_loans: int | None = None,
+        max_subscribers: int = 64,
+        on_full: OnFull = "evict",
+        first_sequence: int = 1,
+    ) -> SlotAllocator:
+        """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
+        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
+        whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
+        contents = segment.Contents(first_sequence=first_sequence)
+        made = segment.create_in_memory(qos, _capacity(slot_capacity), contents)
+        return cls(made, qos, limit, None, "this segment")
+
+    @staticmethod
+    def size_of(slot_count: int, slot_capacity: int, *, depth: int | None = None, max_subscribers: int = 64) -> SegmentSize:
+        """What `create` with these counts would take, without creating anything."""
+        qos, _ = _qos(slot_count, depth, None, max_subscribers, "evict")
+        capacity = _capacity(slot_capacity)
+        return SegmentSize(
+            segment.control_size(qos, 0), segment.pool_size(slot_count, capacity), round_up(capacity, segment.SLOT_ALIGN)
+        )
+
+    @staticmethod
+    def make(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int, group: int = -1) -> OwnedSegment:
+        """The segment under `create`, and under a Publisher."""
+        if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
+            raise ValueError(f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group")
+        return segment.create(qos, slot_capacity, contents, mode=mode, group=group)
+
+    @property
+    def slot_count(self) -> int:
+        """All slots: those that hold samples, are loaned, are read, or are free."""
+        return self._qos.slot_count
+
+    @property
+    def slot_capacity(self) -> int:
+        """Bytes of payload a slot takes."""
+        capacity: int = self.owner.segment.pool_facts(0)[0]
+        return capacity
+
+    @property
+    def depth(self) -> int:
+        """How many of the newest samples can always be taken."""
+        return self._qos.depth
+
+    @property
+    def free_count(self) -> int:
+        """Slots that could be reserved now."""
+        return self.owner.free_count
+
+    @property
+    def loan_count(self) -> int:
+        """Slots that are reserved now."""
+        return self.owner.loans_out
+
+    @property
+    def max_loans(self) -> int:
+        """How many may be reserved at once."""
+        return self.owner.max_loans
+
+    @property
+    def size(self) -> SegmentSize:
+        """The shared memory this segment takes."""
+        mapped = self.owner.segment
+        return SegmentSize(mapped.control.size, self.slot_count * self.slot_capacity, self.slot_capacity)
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The owner's counters since creation: samples, bytes, what failed, what was reaped."""
+        return dict(self.owner.segment.counters())
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.owner.closed
+
+    def reader(self, *, history: int = 0, max_leases: int | None = None, reliable: bool = False, name: str | None = None) -> SlotReader:
+        """Read this segment in this process."""
+        self._check()
+        attached = segment.attach_unnamed(self._owned)
+        if not attached.map_pools(self._owned.fds or None):
+            raise OwnerGoneError(f"{self._topic} has lost its pools: something has removed them from /dev/shm")
+        return SlotReader.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+
+    def subscriber_indexes(self) -> list[int]:
+        """The indexes of the subscribers that are attached and alive."""
+        self._check()
+        with peers.Probe(self._owned.lock.fileno()) as probe:
+            return probe.alive(self.owner.segment.active_indexes())
+
+    def reap(self) -> int:
+        """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure."""
+        self._check()
+        count = peers.reap(self.owner.segment, self._owned.lock.fileno())
+        if count:
+            self.owner.segment.count_reaped(count)
+            log.info("%s: cleared %d dead subscribers", self._topic, count)
+        return count
+
+    def _check(self) -> None:
+        if self.owner.inherited:
+            raise errors.ForkedHandleError(
+                f"this owner of {self._topic} belongs to the parent process. Create a new one in the child"
+            )
+        if self.owner.closed:
+            raise errors.ClosedError(f"{self._topic} is closed")
+
+    def close(self) -> None:
+        """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays readable.
+
+        A second call does nothing, and nor does a call in a forked child.
+        """
+        if self.owner.inherited or self.owner.closed:
+            return
+        if self.flink is not None:
+            flink.remove_flink(self.flink)
+        self.owner.segment.end(segment.SEALED)
+        self._owned.unlink()
+        self.owner.close()
+
+    def abandon(self) -> None:
+        """Go as a killed process goes: the lock falls, nothing else happens. For tests."""
+        self.owner.close()
+
+    # What the native side calls under pressure.
+
+    def _relieve(self) -> None:
+        self.reap()
+
+    def _refusal(self) -> Exception:
+        mapped = self.owner.segment
+        if self.owner.loans_out >= self.owner.max_loans:
+            return NoFreeSlotError(
+                f"{self._topic}: {self.owner.loans_out} loans are out, and max_loans is {self.owner.max_loans}. "
+                "Commit or discard one, or create it with a larger max_loans",
+                topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
+            )  # fmt: skip
+        behind = self.owner.in_the_way()
+        if behind is not None:
+            peer = mapped.peer(behind)
+            missing = self.sequence - peer["cursor"]
+            return BackpressureError(
+                f"{self._topic}: the reliable subscriber {peers.described(peer)} is {missing} samples behind and holds "
+                f"{self._held(behind)}. It has to take them, or to be closed; a larger depth gives it more time",
+                topic=self._topic, holders=(self._holder(behind),),
+            )  # fmt: skip
+        holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
+        names = "; ".join(f"{peers.described(mapped.peer(index))} holds {self._held(index)}" for index in holders)
+        return NoFreeSlotError(
+            f"{self._topic}: none of {self.slot_count} slots is free: {self.depth} keep the newest samples, "
+            f"{self.owner.loans_out} are loaned, the others are read: {names or 'by views in this process'}. "
+            "Let subscribers release sooner, or create it with more spare_slots",
+            topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
+            leased=sum(len(mapped.held_by(index)) for index in holders),
+            holders=tuple(self._holder(index) for index in holders),
+        )  # fmt: skip
+
+    def _held(self, index: int) -> str:
+        held = self.owner.segment.held_by(index)
+        if not held:
+            return "no slot"
+        age = (binding.now_ns() - min(published_ns for _, published_ns in held)) / 1e9
+        return f"{len(held)} slot{'s' * (len(held) > 1)}, the oldest sample {age:.3f} s old"
+
+    def _holder(self, index: int) -> dict[str, Any]:
+        peer = self.owner.segment.peer(index)
+        held = self.owner.segment.held_by(index)
+        oldest = min((published_ns for _, published_ns in held), default=None)
+        return {
+            "index": index,
+            "name": peer["name"],
+            "pid": peer["pid"],
+            "command": peers.command_of(peer["pid"], peer["start_time"]),
+            "stopped": peers.is_stopped(peer["pid"]),
+            "slots": len(held),
+            "behind": max(0, self.sequence - peer["cursor"]),
+            "oldest_s": None if oldest is None else (binding.now_ns() - oldest) / 1e9,
+        }
+
+    def __enter__(self) -> SlotAllocator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_owned"):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<SlotAllocator {self._topic}: {self.slot_count} slots of {self.slot_capacity} bytes>"
+
+
+class SlotReader(ReaderEnd):
+    """One reader of a segment: take samples in order, in place. Threads may share it. A context manager."""
+
+    is_owner = False
+
+    def __init__(self, reader: Reader, attached: AttachedControl) -> None:
+        """Use `attach`, or the allocator's `reader`."""
+        super().__init__(reader)
+        self._attached = attached
+        close_at_exit(self)
+
+    @classmethod
+    def attach(
+        cls,
+        flink_path: str | os.PathLike[str],
+        *,
+        history: int = 0,
+        max_leases: int | None = None,
+        reliable: bool = False,
+        name: str | None = None,
+    ) -> SlotReader:
+        """Read the segment that a flink names, from now on, or from the newest `history` samples on.
+
+        `max_leases` bounds how many samples are held at once (default: all slots). Raises TopicNotFoundError without a segment,
+        FormatError and CorruptSegmentError for what is none, TooManyPeersError when its table is full.
+        """
+        path = Path(flink_path)
+        try:
+            control_name = flink.read_flink(path)
+        except ValueError as error:
+            raise errors.FormatError(str(error)) from None
+        attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
+        if attached is None or attached.segment.state != segment.OPEN or not attached.map_pools():
+            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first")
+        return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+
+    @classmethod
+    def join(
+        cls,
+        attached: AttachedControl,
+        *,
+        history: int,
+        max_leases: int | None,
+        reliable: bool,
+        name: str | None,
+        from_first: bool = False,
+    ) -> SlotReader:
+        """Register with a segment whose pools are mapped."""
+        facts = attached.segment.facts()
+        check_qos(attached.where, facts, history, reliable)
+        leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
+        segment.prefault_control(attached.segment)
+        who = peers.identity(name)
+        index = peers.register(attached.segment, attached.descriptor.fileno(), attached.where)
+        reader = Reader(
+            attached.segment,
+            attached.descriptor,
+            index=index,
+            max_leases=leases,
+            reliable=reliable,
+            pid=who.pid,
+            start_time=who.start_time,
+            name=who.name,
+            history=history,
+            from_first=from_first,
+        )
+        return cls(reader, attached)
+
+    @property
+    def slot_count(self) -> int:
+        """All slots of the segment."""
+        return self.reader.segment.slot_count
+
+    @property
+    def slot_capacity(self) -> int:
+        """Bytes of payload a slot takes."""
+        capacity: int = self.reader.segment.pool_facts(0)[0]
+        return capacity
+
+    @property
+    def lost(self) -> int:
+        """Samples that were gone before they could be taken."""
+        count: int = self.reader.counts[1]
+        return count
+
+    @property
+    def skipped(self) -> int:
+        """Samples that `latest` jumped over."""
+        count: int = self.reader.counts[2]
+        return count
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """taken, lost, skipped, leases."""
+        return dict(zip(("taken", "lost", "skipped", "leases"), self.reader.counts, strict=True))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.reader.closed
+
+    @property
+    def owner_gone(self) -> bool:
+        """Whether the owner has closed the segment or died: what is there can be taken, and no more will come."""
+        return self.reader.segment.state != segment.OPEN
+
+    def _probe(self) -> None:
+        if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
+            peers.bury(self.reader.segment, self._attached.descriptor.fileno())
+
+    def close(self) -> None:
+        """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""
+        self.reader.close()
+
+    def __enter__(self) -> SlotReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SlotReader {self._attached.where} at {self.reader.cursor}>"
+
+
+def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -> None:
+    """QosMismatchError when a segment offers less than a reader asks for."""
+    offered = facts["depth"] - facts["max_loans"] if reliable else facts["depth"]
+    if reliable and facts["policy"] == EVICT:
+        raise QosMismatchError(
+            f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a reliable one. "
+            'Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
+            setting="reliable", requested=True, offered=False,
+        )  # fmt: skip
+    whole_number("history", history, 0, SLOT_LIMIT)
+    if history > offered:
+        raise QosMismatchError(
+            f"{where} keeps {facts['depth']} samples, and offers a history of {offered}{' to reliable subscribers' * reliable}; "
+            f"{history} are asked for. Subscribe with less, or create the publisher with a larger depth",
+            setting="history", requested=history, offered=offered,
+        )  # fmt: skip
+
+
+def _capacity(slot_capacity: int) -> int:
+    return whole_number("slot_capacity", slot_capacity, 1, PAYLOAD_LIMIT)
+
+
+def sweep_flink(path: Path) -> bool:
+    """Remove what a dead owner left under a flink. True: a live one has it, and nothing was touched.
+
+    The order is that of every cleaner: lock the owner's byte, see that the locked file is the named one, flink, pools, control.
+    """
+    try:
+        control_name = flink.read_flink(path)
+    except ValueError as error:
+        raise FileExistsError(f"{error}. Remove it, or use another path") from None
+    if control_name is None:
+        return False
+    try:
+        attached = segment.attach_control(control_name, str(path))
+    except MismatchError:
+        return True
+    except errors.CorruptSegmentError:
+        attached = None
+    return _sweep(path, control_name, attached)
+
+
+def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> bool:
+    fd = segment.open_for_cleaning(control_name)
+    if fd is None:
+        flink.remove_flink(path)  # what it named is gone
+        return False
+    try:
+        if not peers.lock(fd, peers.OWNER_BYTE):
+            return True
+        if attached is not None and attached.segment.state == segment.OPEN:
+            attached.segment.end(peers.DEAD)
+        flink.remove_flink(path)
+        segment.unlink_all(control_name)
+        log.info("removed what a dead owner left: %s (%s)", path, control_name)
+        return False
+    finally:
+        with suppress(OSError):
+            os.close(fd)

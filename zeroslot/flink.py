@@ -1,0 +1,289 @@
+"""Where segments are found: flink files in a tree of domains and topics, and the bell that rings when one comes or goes.
+
+    <root>/<domain>/<topic>/<16 hex>.flink     the control object's name, nothing else
+    <root>/<domain>/.bell                      one futex word, mapped by everyone in the domain
+
+Why a tree of files and no registry process: a name that is there by one rename is never half there, and needs nobody to stay
+alive. Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import stat
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from zeroslot._core.binding import Descriptor, Region, Word
+from zeroslot.errors import TopicNameError
+from zeroslot.peers import lock, unlock
+
+log = logging.getLogger("zeroslot")
+
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_TOPIC_LIMIT = 200
+_FLINK_NAME = re.compile(r"[0-9a-f]{16}\.flink", re.ASCII)
+_CONTROL_NAME = re.compile(rb"/zs-[0-9a-f]{16}")
+_BELL_SIZE = 64
+_TRIES = 100
+SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
+
+
+def root() -> Path:
+    """$ZEROSLOT_DIR, else /dev/shm/zeroslot-<uid>: a reboot clears the flinks and what they name together."""
+    chosen = os.environ.get("ZEROSLOT_DIR")
+    return Path(chosen) if chosen else SHM / f"zeroslot-{os.getuid()}"
+
+
+def checked_topic(topic: str) -> str:
+    """The topic, or TopicNameError that says what is wrong with it."""
+    return _checked("topic", topic, topic.split("/") if isinstance(topic, str) else [])
+
+
+def checked_domain(domain: str | None) -> str:
+    """The domain, `default` (or $ZEROSLOT_DOMAIN) for None, or TopicNameError."""
+    if domain is None:
+        domain = os.environ.get("ZEROSLOT_DOMAIN") or "default"
+    return _checked("domain", domain, [domain])
+
+
+def _checked(what: str, name: str, parts: list[str]) -> str:
+    if not isinstance(name, str):
+        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}")
+    rule = "letters, digits, _ . - (not . or - first), at most 64 a part" + (", parts joined by /" if what == "topic" else "")
+    if len(name) > _TOPIC_LIMIT:
+        raise TopicNameError(f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name)
+    for part in parts:
+        if not _PART.fullmatch(part) or part.endswith((".flink", ".tmp")):
+            raise TopicNameError(f"{what} {name!r}: {part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name)
+    return name
+
+
+def domain_directory(domain: str) -> Path:
+    """The directory of a checked domain."""
+    return root() / domain
+
+
+def topic_directory(domain: str, topic: str) -> Path:
+    """The directory of a checked topic."""
+    return domain_directory(domain).joinpath(*topic.split("/"))
+
+
+def _check_ours(path: Path, info: os.stat_result) -> None:
+    mode = stat.S_IMODE(info.st_mode)
+    if info.st_uid != os.geteuid() and not mode & 0o020:
+        raise PermissionError(
+            f"{path} belongs to uid {info.st_uid} with mode {mode:04o}, and this process is uid {os.geteuid()}. "
+            "Remove it, or choose another place with ZEROSLOT_DIR"
+        )
+    if mode & 0o002:
+        raise PermissionError(f"{path} can be written by everybody (mode {mode:04o}). Remove that right: chmod o-w")
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory of our tree, 0700, with its parents up to the root; check those that are there.
+
+    Raises PermissionError for one that is somebody else's, writable by everybody, or a symbolic link.
+    """
+    top = root()
+    if path == top:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif top in path.parents:
+        make_directory(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    info = path.lstat()
+    if stat.S_ISLNK(info.st_mode) and path != top:
+        raise PermissionError(f"{path} is a symbolic link, which zeroslot does not follow. Remove it")
+    if stat.S_ISLNK(info.st_mode):
+        raise PermissionError(f"{path} is a symbolic link. Set ZEROSLOT_DIR to the directory itself")
+    if not stat.S_ISDIR(info.st_mode):
+        raise NotADirectoryError(f"{path} is not a directory. Remove it, or choose another place with ZEROSLOT_DIR")
+    _check_ours(path, info)
+
+
+def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
+    """Make a flink appear, whole, at `path`. Its directory is created again if somebody who leaves removes it meanwhile."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    for left in reversed(range(_TRIES)):
+        try:
+            if root() in path.parents:
+                make_directory(path.parent)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            if not left or root() not in path.parents:
+                raise
+            continue
+        try:
+            os.fchmod(fd, mode)
+            os.write(fd, control_name.encode())
+        finally:
+            os.close(fd)
+        try:
+            os.rename(temporary, path)
+        except FileNotFoundError:
+            if not left:
+                raise
+            continue
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        return
+
+
+def read_flink(path: Path) -> str | None:
+    """The control object's name, or None: the flink is gone.
+
+    Raises PermissionError for somebody else's flink, ValueError for one that does not hold the name of a control object.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            info = path.lstat()
+            raise PermissionError(
+                f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
+                f"this process is uid {os.geteuid()} and may not read it"
+            ) from error
+        raise ValueError(f"{path} is no flink: {error.strerror}") from error
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError(f"{path} is no flink: not a regular file")
+        _check_ours(path, info)
+        content = os.read(fd, 64)
+    finally:
+        os.close(fd)
+    if not _CONTROL_NAME.fullmatch(content):
+        raise ValueError(f"{path} is no flink: it does not hold the name of a control object")
+    return content.decode()
+
+
+def list_flinks(directory: Path) -> list[Path]:
+    """The flinks of a topic, oldest name first."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(directory / entry.name for entry in entries if _FLINK_NAME.fullmatch(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def list_topics(domain: str) -> list[str]:
+    """The topics of a domain that have a flink, sorted."""
+    top = domain_directory(domain)
+    found = []
+    for directory, _, names in os.walk(top):
+        if any(_FLINK_NAME.fullmatch(name) for name in names):
+            found.append(str(Path(directory).relative_to(top)))
+    return sorted(topic for topic in found if topic != ".")
+
+
+def remove_flink(path: Path) -> None:
+    """Remove a flink, and the directories above it that are empty now."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
+    remove_empty(path.parent)
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory of our tree and those above it, as far as they are empty. $ZEROSLOT_DIR itself stays."""
+    top = root()
+    last = top if "ZEROSLOT_DIR" not in os.environ else None
+    while directory == last or top in directory.parents:
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+        directory = directory.parent
+
+
+class Bell:
+    """The bell of one domain, as this process shares it. `word` moves whenever a publisher of the domain comes or goes."""
+
+    _open: dict[Path, Bell] = {}  # noqa: RUF012 (all bells of the process)
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path, descriptor: Descriptor, region: Region) -> None:
+        self.path = path
+        self.word = Word(region, 0)
+        self._descriptor = descriptor
+        self._pid = os.getpid()
+        self._users = 0
+
+    @classmethod
+    def join(cls, domain: str) -> Bell:
+        """Use the bell of a checked domain; `leave` when done. Creates the domain's directory and the bell's file."""
+        path = domain_directory(domain) / ".bell"
+        with cls._guard:
+            bell = cls._open.get(path)
+            if bell is None or bell._pid != os.getpid() or not bell._is_current():
+                bell = cls._open[path] = cls._opened(path)
+            bell._users += 1
+            return bell
+
+    @classmethod
+    def _opened(cls, path: Path) -> Bell:
+        for left in reversed(range(_TRIES)):
+            make_directory(path.parent)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                if not left:
+                    raise
+                continue
+            descriptor = Descriptor(fd)
+            info = os.fstat(fd)
+            _check_ours(path, info)
+            # Locked before looked at: who leaves last unlinks the file under the exclusive lock.
+            if not lock(fd, 0, shared=True) or not os.fstat(fd).st_nlink:
+                descriptor.close()
+                continue
+            if info.st_size < _BELL_SIZE:
+                os.posix_fallocate(fd, 0, _BELL_SIZE)
+            return cls(path, descriptor, Region(fd, _BELL_SIZE, True))
+        raise OSError(f"{path} vanishes as often as it is created")
+
+    def _is_current(self) -> bool:
+        """Whether the file at our path is still ours: a test or a user may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor.fileno()), self.path.stat())
+        except OSError:
+            return False
+
+    def ring(self) -> None:
+        """A publisher has come or gone: everybody in the domain looks."""
+        self.word.bump()
+
+    def leave(self) -> None:
+        """Use it no more. The last user in the last process removes the file, and the domain's directory if it is empty."""
+        with self._guard:
+            if self._pid != os.getpid():
+                return
+            self._users -= 1
+            if self._users > 0:
+                return
+            if self._open.get(self.path) is self:
+                del self._open[self.path]
+            # First ours is dropped, then all is asked for: of two who leave at once, the later one gets it.
+            unlock(self._descriptor.fileno(), 0)
+            if lock(self._descriptor.fileno(), 0) and self._is_current():
+                with suppress(FileNotFoundError):
+                    self.path.unlink()
+            self._descriptor.close()
+        remove_empty(self.path.parent)
+
+
+def _forget_bells() -> None:
+    # A forked child shares no bell with its parent; its lock descriptors are closed already.
+    Bell._open = {}
+    Bell._guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_bells)

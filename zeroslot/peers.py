@@ -1,0 +1,202 @@
+"""Who is there: locks that the kernel frees when a process dies, and what /proc says of a process.
+
+A publisher holds byte 0 of its control object, a subscriber byte 64 + its index (open-file-description locks, so that
+a second descriptor of the same file in this process neither sees nor frees them). There is no heartbeat: a lock that is held
+means alive, also when the process is stopped, in a debugger, or in another pid namespace.
+
+Why probing uses a description of its own: a description's own locks are invisible to F_OFD_GETLK through it. Why it never
+tries to lock: taking a lock to see whether it is free would make the peer look alive to somebody else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroslot.errors import TooManyPeersError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zeroslot._core.binding import Segment
+
+OWNER_BYTE = 0
+DEAD = 3
+_FIRST_PEER_BYTE = 64
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
+_reaping = threading.Lock()
+
+
+def peer_byte(index: int) -> int:
+    """The byte that the subscriber of this index locks."""
+    return _FIRST_PEER_BYTE + index
+
+
+def lock(fd: int, byte: int, *, shared: bool = False) -> bool:
+    """Lock one byte through this description. False: somebody else holds it."""
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def unlock(fd: int, byte: int) -> None:
+    """Drop this description's lock on one byte."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
+
+
+def is_locked(fd: int, byte: int) -> bool:
+    """Whether somebody holds the byte. `fd` has to be a description that holds no lock itself."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def reopen(fd: int, flags: int) -> int:
+    """Another description of the same file, which may have no name any more."""
+    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+class Probe:
+    """Asks whether bytes of a file are locked. A context manager."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = reopen(fd, os.O_RDONLY)
+
+    def __enter__(self) -> Probe:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._fd)
+
+    def owner_alive(self) -> bool:
+        """Whether the publisher's process lives."""
+        return is_locked(self._fd, OWNER_BYTE)
+
+    def alive(self, indexes: Iterable[int]) -> list[int]:
+        """Those of the indexes whose subscriber lives."""
+        return [index for index in indexes if is_locked(self._fd, peer_byte(index))]
+
+
+def register(segment: Segment, fd: int, where: str) -> int:
+    """Take a free index of the peer table by locking its byte through `fd`, and clear what a dead predecessor left.
+
+    The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A table that looks
+    full may only look so, because a reaper holds a lock for a moment: a second round tells. Raises TooManyPeersError, which names
+    who is in the table.
+    """
+    count = segment.facts()["max_subscribers"]
+    for _round in range(2):
+        for index in range(count):
+            if lock(fd, peer_byte(index)):
+                segment.clear_peer(index)
+                return index
+    names = [described(segment.peer(index)) for index in segment.active_indexes()]
+    raise TooManyPeersError(
+        f"{where} has room for {count} subscribers, and all are there: {'; '.join(names)}. "
+        "Close one, or create the publisher with a larger max_subscribers",
+        max_subscribers=count,
+        peers=tuple(names),
+    )
+
+
+def reap(segment: Segment, fd: int) -> int:
+    """Clear what dead subscribers left. Returns how many there were.
+
+    A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the entry is
+    cleared; one thread of a process at a time does this, and a joiner that wants the index waits for nobody: it takes the next.
+    """
+    used = segment.indexes_in_use()
+    if not used:
+        return 0
+    with Probe(fd) as probe:
+        alive = set(probe.alive(used))
+    dead = [index for index in used if index not in alive]
+    if not dead:
+        return 0
+    reaped = 0
+    with _reaping:
+        own = reopen(fd, os.O_RDWR)
+        try:
+            for index in dead:
+                if lock(own, peer_byte(index)):
+                    segment.clear_peer(index)
+                    reaped += 1
+        finally:
+            os.close(own)
+    segment.bump_space()
+    return reaped
+
+
+def bury(segment: Segment, fd: int) -> bool:
+    """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
+    own = reopen(fd, os.O_RDWR)
+    try:
+        if not lock(own, OWNER_BYTE):
+            return False
+        if segment.state != 1:
+            return False
+        segment.end(DEAD)
+        return True
+    finally:
+        os.close(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a process says of itself in the peer table and in headers."""
+
+    pid: int
+    start_time: int
+    name: str
+
+
+def identity(name: str | None) -> Identity:
+    """This process; `name` is what others shall call it (default: its program)."""
+    if name is None:
+        name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return Identity(os.getpid(), start_time_of(os.getpid()), name)
+
+
+def start_time_of(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc(5), stat field 22); 0 when it is not there."""
+    fields = _stat_of(pid)
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger."""
+    return _stat_of(pid)[:1] in (["T"], ["t"])
+
+
+def _stat_of(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def command_of(pid: int, start_time: int = 0) -> str:
+    """The command line of a process; empty when it is gone, or another one with its number."""
+    if start_time and start_time_of(pid) != start_time:
+        return ""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def described(peer: dict[str, object]) -> str:
+    """One subscriber in the words of an error text."""
+    pid = int(str(peer["pid"]))
+    command = command_of(pid, int(str(peer["start_time"])))
+    stopped = ", stopped" if is_stopped(pid) else ""
+    return f"{peer['name']} (pid {pid}{stopped}{': ' + command[:80] if command else ''})"

@@ -1,0 +1,215 @@
+"""`Publisher`: owns a segment, writes typed samples into its slots, and is found by its topic."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, Generic, TypeVar
+
+from zeroslot import flink, segment
+from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
+from zeroslot.allocator import SlotAllocator, close_at_exit, sweep_flink
+from zeroslot.errors import DeclarationError, FormatError, TypeMismatchError
+from zeroslot.qos import OnFull, Qos, default_spare
+from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.schema import mismatch, pack_schema, unpack_schema
+from zeroslot.view import plan_of, prepared, write
+from zeroslot.waiting import wait_until
+
+log = logging.getLogger("zeroslot")
+
+S = TypeVar("S", bound=Sample)
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStats:
+    """A publisher's counters since its creation."""
+
+    published: int
+    bytes: int
+    discarded: int
+    no_free_slot: int
+    wakes: int
+    reaped: int
+    evicted: int
+    blocked: int
+    blocked_ns: int
+
+
+class Publisher(PublisherEnd, Generic[S]):
+    """Publishes samples of one type on one topic.
+
+    Any number of processes may publish the same topic; each has a segment of its own. Threads may share a publisher. A context manager.
+
+    `depth`: how many of the newest samples can always be taken. `max_loans`: how many may be written at once. `spare_slots`: slots
+    that subscribers may hold beyond those (default: 32, fewer if they would take more than 16 MiB, at least 4). While the sum of the
+    subscribers' `max_leases` is within it, `loan` cannot fail because of them.
+    `on_full`: what happens when a reliable subscriber has not taken what the next sample would push out: "evict" serves no reliable
+    subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of its directory.
+
+    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the topic has
+    another type.
+
+    >>> with Publisher("robot/imu", Imu) as pub:
+    ...     with pub.loan() as imu:
+    ...         imu.stamp_ns = 7
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        sample_type: type[S],
+        *,
+        depth: int = 8,
+        max_loans: int = 2,
+        spare_slots: int | None = None,
+        max_subscribers: int = 64,
+        on_full: OnFull = "evict",
+        domain: str | None = None,
+        name: str | None = None,
+        mode: int = 0o600,
+    ) -> None:
+        self.topic = flink.checked_topic(topic)
+        self.domain = flink.checked_domain(domain)
+        if not isinstance(sample_type, type):
+            raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
+        self.sample_type = sample_type
+        layout = layout_of(sample_type)
+        plan = plan_of(sample_type)
+        spare = default_spare(layout.size) if spare_slots is None else spare_slots
+        qos = Qos(depth, max_loans, spare, max_subscribers, on_full)
+        self._bell = flink.Bell.join(self.domain)
+        try:
+            directory = flink.topic_directory(self.domain, self.topic)
+            self._clear_the_way(directory, layout)
+            contents = segment.Contents(
+                segment.TYPED, layout.type_hash, pack_schema(layout, layout.to_idl()), name=name
+            )
+            made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
+            path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
+            allocator = SlotAllocator._named(made, qos, max_loans, path, mode, self.topic)  # noqa: SLF001 (one layer up)
+        except BaseException:
+            self._bell.leave()
+            raise
+        self._closed = False
+        super().__init__(allocator, plan, None if on_full == "block" else 0)
+        close_at_exit(self)
+        self._bell.ring()
+
+    def _clear_the_way(self, directory: Path, layout: Layout) -> None:
+        """Remove what dead publishers of the topic left; refuse to be of another type than a live one."""
+        for path in flink.list_flinks(directory):
+            if not sweep_flink(path):
+                continue
+            control_name = flink.read_flink(path)
+            attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
+            if attached is None or attached.segment.state != segment.OPEN:
+                continue
+            facts = attached.segment.facts()
+            if facts["payload_kind"] != segment.TYPED:
+                raise TypeMismatchError(f"{self.topic} carries bytes, not {layout.name}. Publish under another topic", topic=self.topic)
+            if facts["type_hash"] != layout.type_hash:
+                theirs, _ = unpack_schema(attached.segment.schema(), Layout)
+                raise mismatch(self.topic, theirs, layout)
+
+    def publish(self, sample: S | Any, timeout: float | EllipsisType | None = ...) -> int:
+        """Copy a sample into a slot and publish it; its sequence.
+
+        Takes a model of the type or a mapping, validated by pydantic, a view of one, or a numpy record of `layout_of(type).dtype`.
+        Raises what `loan` raises, and ValidationError or TypeError before a slot is borrowed.
+        """
+        ready = prepared(sample, self.sample_type)
+        loan = self.loan_uninit(timeout) if type(ready) is self.sample_type else self.loan(timeout)
+        try:
+            write(loan.sample, ready)
+        except BaseException:
+            loan.discard()
+            raise
+        return loan.commit()
+
+    @property
+    def flink(self) -> Path:
+        """The file by which subscribers find this publisher."""
+        path: Path = self.allocator.flink
+        return path
+
+    @property
+    def publisher_id(self) -> str:
+        """16 hexadecimal digits: the name of the flink, and `lease.publisher_id` at subscribers."""
+        return self.flink.stem
+
+    @property
+    def subscriber_count(self) -> int:
+        """Attached subscribers whose processes live."""
+        return len(self.allocator.subscriber_indexes())
+
+    @property
+    def stats(self) -> PublisherStats:
+        """Counters since creation."""
+        return PublisherStats(**self.allocator.stats)
+
+    @property
+    def slot_count(self) -> int:
+        """All slots of the segment."""
+        count: int = self.allocator.slot_count
+        return count
+
+    @property
+    def depth(self) -> int:
+        """How many of the newest samples can always be taken."""
+        count: int = self.allocator.depth
+        return count
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
+        """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever)."""
+        mapped = self.allocator.owner.segment
+        return wait_until(lambda: self.subscriber_count >= n, lambda: mapped.space, mapped.wait_for_space, timeout)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Sleep until every reliable subscriber has taken everything: True; False after `timeout` seconds (None: for ever)."""
+        deadline = deadline_after(timeout)
+        while True:
+            self.allocator.reap()
+            if self.allocator.owner.wait_until_taken(deadline):
+                return True
+            if now_ns() >= deadline:
+                return False
+
+    def close(self) -> None:
+        """Seal the segment and remove its names: subscribers take what is there, and then follow the topic to others.
+
+        Loans that are out can no longer be committed; views stay readable. A second call does nothing, and nor does a call in a
+        forked child.
+        """
+        if self._closed or self.allocator.owner.inherited:
+            return
+        self._closed = True
+        self.allocator.close()
+        self._bell.ring()
+        self._bell.leave()
+
+    def _abandon(self) -> None:
+        self._closed = True
+        self.allocator.abandon()
+        self._bell.leave()
+
+    def __enter__(self) -> Publisher[S]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"at {self.sequence}"
+        return f"<Publisher {self.topic} of {self.sample_type.__name__}, {state}>"

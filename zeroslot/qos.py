@@ -1,0 +1,68 @@
+"""How much a publisher keeps, and what it does when nobody has room.
+
+Why `depth` is exact: the newest `depth` samples can always be taken, by everybody, whatever readers hold. Slots beyond
+them (`max_loans` being written, `spare_slots` being read) are what that costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OnFull = Literal["evict", "block", "raise"]
+ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
+
+SLOT_LIMIT = 65535
+SUBSCRIBER_LIMIT = 1024
+DEFAULT_SPARE = 32
+LEAST_SPARE = 4
+SPARE_BYTES = 16 * 1024 * 1024
+
+
+def whole_number(name: str, value: int, low: int, high: int) -> int:
+    """`value`, or ValueError or TypeError naming it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}, and has to be from {low} to {high}")
+    return value
+
+
+def default_spare(slot_capacity: int) -> int:
+    """Spare slots where the user names none: 32, fewer so that they take at most 16 MiB, at least 4."""
+    return max(LEAST_SPARE, min(DEFAULT_SPARE, SPARE_BYTES // max(slot_capacity, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Qos:
+    """The counts of one segment."""
+
+    depth: int
+    max_loans: int
+    spare_slots: int
+    max_subscribers: int
+    on_full: OnFull
+
+    def __post_init__(self) -> None:
+        whole_number("depth", self.depth, 1, SLOT_LIMIT - 1)
+        whole_number("max_loans", self.max_loans, 1, SLOT_LIMIT - 1)
+        whole_number("spare_slots", self.spare_slots, 0, SLOT_LIMIT - 1)
+        whole_number("max_subscribers", self.max_subscribers, 1, SUBSCRIBER_LIMIT)
+        if self.on_full not in ON_FULL:
+            raise ValueError(f"on_full is {self.on_full!r}, and has to be one of {', '.join(map(repr, ON_FULL))}")
+        whole_number("depth + max_loans + spare_slots", self.slot_count, 2, SLOT_LIMIT)
+        if self.on_full != "evict" and self.depth < self.max_loans:
+            raise ValueError(
+                f"depth is {self.depth} and max_loans {self.max_loans}: with on_full={self.on_full!r} depth has to be at "
+                "least max_loans, or loans that are out would push out what a reliable subscriber still needs"
+            )
+
+    @property
+    def slot_count(self) -> int:
+        """All slots of the segment."""
+        return self.depth + self.max_loans + self.spare_slots
+
+    @property
+    def policy(self) -> int:
+        """`on_full` as the header stores it."""
+        return ON_FULL.index(self.on_full)

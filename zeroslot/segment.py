@@ -1,0 +1,357 @@
+"""Segments as shared-memory objects: one control object that readers map writable, pools that they map read-only.
+
+Creation, in this order: control object, lock on its byte 0, a look whether it still has its name; pools; contents; `state`; the same
+look again. A cleaner that takes our half-made object for a dead one's removes the name, and we start over with another.
+
+Why the memory is reserved and populated here: a full /dev/shm must be an error of the constructor and never a SIGBUS later, and the
+first touch of a page costs fifty times a warm write.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import posix_ipc
+
+from zeroslot._core.binding import Descriptor, Region, Segment
+from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError
+from zeroslot.fields import round_up
+from zeroslot.peers import OWNER_BYTE, Probe, identity, lock, reopen
+
+if TYPE_CHECKING:
+    from zeroslot.qos import Qos
+
+log = logging.getLogger("zeroslot")
+
+STEP_BYTES = 16 * 1024 * 1024  # between two looks at signals
+PREFAULT_BYTES = 64 * 1024 * 1024
+SLOT_ALIGN = 64
+HEADER_SIZE = 384
+_TRIES = 100
+BYTES, TYPED = 0, 1
+OPEN, SEALED = 1, 2
+
+
+def pool_name(control_name: str, k: int) -> str:
+    """The name of pool `k`."""
+    return f"{control_name}-p{k}"
+
+
+def segment_id_of(control_name: str) -> str:
+    """The 16 hexadecimal digits of a control object's name."""
+    return control_name.removeprefix("/zs-")
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a new segment is for."""
+
+    kind: int = BYTES
+    type_hash: bytes = bytes(16)
+    schema: bytes = b""
+    first_sequence: int = 1
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class OwnedSegment:
+    """A segment that this process made. `fds` are the pools', kept only where the objects have no names."""
+
+    segment: Segment
+    lock: Descriptor
+    control_name: str | None
+    fds: list[Descriptor] = field(default_factory=list)
+
+    def unlink(self) -> None:
+        """Remove the objects' names, the control object's last."""
+        if self.control_name is not None:
+            for k in range(self.segment.pool_count):
+                unlink(pool_name(self.control_name, k))
+            unlink(self.control_name)
+
+
+def unlink(name: str) -> None:
+    """Remove a shared-memory object's name, if it is there."""
+    with suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_shared_memory(name)
+
+
+def pool_size(slot_count: int, slot_capacity: int) -> int:
+    """Bytes of a pool; `slot_capacity` is rounded up to 64."""
+    return slot_count * round_up(max(slot_capacity, 1), SLOT_ALIGN)
+
+
+def control_size(qos: Qos, schema_size: int) -> int:
+    """Bytes of a control object."""
+    return Segment.control_size(
+        depth=qos.depth, slot_limit=qos.slot_count, max_subscribers=qos.max_subscribers, schema_size=schema_size
+    )
+
+
+def create(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o600, group: int = -1) -> OwnedSegment:
+    """Make a segment with names of its own. It is open, and nobody knows it yet.
+
+    Raises OutOfSharedMemoryError; nothing is left behind then.
+    """
+    for _ in range(_TRIES):
+        made = _create_once(qos, slot_capacity, contents, mode, group)
+        if made is not None:
+            return made
+    raise OSError("the names of new segments vanish as often as they are created: is something cleaning /dev/shm?")
+
+
+def _create_once(qos: Qos, slot_capacity: int, contents: Contents, mode: int, group: int) -> OwnedSegment | None:
+    name = f"/zs-{secrets.token_hex(8)}"
+    fd = _new_object(name)
+    if fd is None:
+        return None
+    descriptor = Descriptor(fd)
+    pool = pool_name(name, 0)
+    try:
+        if not lock(fd, OWNER_BYTE) or not os.fstat(fd).st_nlink:
+            return None
+        pool_fd = _new_object(pool)
+        if pool_fd is None:
+            unlink(name)
+            return None
+        try:
+            segment = _fill(fd, pool_fd, qos, slot_capacity, contents, int(segment_id_of(name), 16), mode, group)
+        finally:
+            os.close(pool_fd)
+        if not os.fstat(fd).st_nlink:
+            unlink(pool)
+            return None
+    except BaseException:
+        unlink(pool)
+        unlink(name)
+        raise
+    return OwnedSegment(segment, descriptor, name)
+
+
+def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedSegment:
+    """Make a segment without names: for one process, and for its tests."""
+    control = Descriptor(os.memfd_create("zeroslot", os.MFD_CLOEXEC))
+    pool = Descriptor(os.memfd_create("zeroslot-p0", os.MFD_CLOEXEC))
+    lock(control.fileno(), OWNER_BYTE)
+    segment = _fill(
+        control.fileno(), pool.fileno(), qos, slot_capacity, contents, int(secrets.token_hex(8), 16), 0o600, -1
+    )
+    return OwnedSegment(segment, control, None, [pool])
+
+
+def _new_object(name: str) -> int | None:
+    try:
+        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600).fd)
+    except posix_ipc.ExistentialError:
+        return None
+
+
+def _fill(
+    control_fd: int, pool_fd: int, qos: Qos, slot_capacity: int, contents: Contents, segment_id: int, mode: int, group: int
+) -> Segment:
+    capacity = round_up(max(slot_capacity, 1), SLOT_ALIGN)
+    sizes = {control_fd: control_size(qos, len(contents.schema)), pool_fd: pool_size(qos.slot_count, slot_capacity)}
+    _check_room(control_fd, sum(sizes.values()))
+    for fd, size in sizes.items():
+        _reserve(fd, size, sum(sizes.values()))
+        if group >= 0:
+            os.fchown(fd, -1, group)
+        os.fchmod(fd, mode if fd == control_fd else mode & ~0o022)  # the umask has no say in this
+    control = Region(control_fd, sizes[control_fd], True)
+    pool = Region(pool_fd, sizes[pool_fd], True)
+    for region in (control, pool):
+        populate(region, region.size)
+    who = identity(contents.name)
+    segment = Segment.create(
+        control,
+        segment_id=segment_id,
+        type_hash=contents.type_hash,
+        depth=qos.depth,
+        slot_limit=qos.slot_count,
+        max_subscribers=qos.max_subscribers,
+        spare_slots=qos.spare_slots,
+        max_loans=qos.max_loans,
+        first_sequence=contents.first_sequence,
+        schema=contents.schema,
+        owner_pid=who.pid,
+        owner_start_time=who.start_time,
+        created_realtime_ns=time.time_ns(),
+        policy=qos.policy,
+        payload_kind=contents.kind,
+        owner_name=who.name,
+    )
+    segment.add_pool(pool, slot_capacity=capacity, slot_count=qos.slot_count)
+    segment.open()
+    return segment
+
+
+def _check_room(fd: int, needed: int) -> None:
+    free = _free_bytes(fd)
+    if needed > free:
+        raise _no_room(needed, free)
+
+
+def _free_bytes(fd: int) -> int:
+    info = os.fstatvfs(fd)
+    # A tmpfs without a limit reports no blocks at all.
+    return info.f_bavail * info.f_frsize if info.f_blocks else 2**63
+
+
+def _no_room(needed: int, free: int) -> OutOfSharedMemoryError:
+    return OutOfSharedMemoryError(
+        f"this segment needs {needed} bytes of shared memory and {free} are free. Make depth, spare_slots or the sample smaller, "
+        "remove what dead processes left (zeroslot gc), or enlarge /dev/shm (in a container: --shm-size)",
+        needed_bytes=needed,
+        free_bytes=free,
+    )
+
+
+def _reserve(fd: int, size: int, needed: int) -> None:
+    """Give the object its size and its memory, in steps between which signals are noticed."""
+    for at in range(0, size, STEP_BYTES):
+        try:
+            os.posix_fallocate(fd, at, min(STEP_BYTES, size - at))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                raise _no_room(needed, _free_bytes(fd)) from None
+            raise
+
+
+def populate(region: Region, limit: int) -> None:
+    """Map the first `limit` bytes now, in steps between which signals are noticed."""
+    size = min(region.size, limit)
+    for at in range(0, size, STEP_BYTES):
+        region.populate(at, min(STEP_BYTES, size - at))
+
+
+@dataclass(slots=True)
+class AttachedControl:
+    """The control object of somebody's segment, mapped and checked. Its pools come with `map_pools`."""
+
+    segment: Segment
+    descriptor: Descriptor
+    where: str
+    control_name: str | None
+
+    def owner_alive(self) -> bool:
+        """Whether its owner's process lives."""
+        with Probe(self.descriptor.fileno()) as probe:
+            return probe.owner_alive()
+
+    def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
+        """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without names.
+
+        Raises CorruptSegmentError when the pool table and the pools contradict each other.
+        """
+        facts = self.segment.facts()
+        left = facts["slot_limit"]
+        for k in range(facts["pool_limit"]):
+            capacity, first_slot, count, state = self.segment.pool_facts(k)
+            if state == 0:
+                break
+            if fds is not None:
+                fd: int | None = reopen(fds[k].fileno(), os.O_RDONLY)
+            else:
+                fd = _open_object(pool_name(str(self.control_name), k), read_only=True)
+            if fd is None:
+                return False
+            try:
+                self._map_pool(fd, capacity, first_slot, count)
+            finally:
+                os.close(fd)
+            left -= count
+        if left != 0:
+            raise CorruptSegmentError(f"{self.where}: the pools have other slots than the slot table")
+        return True
+
+    def _map_pool(self, fd: int, capacity: int, first_slot: int, count: int) -> None:
+        size = os.fstat(fd).st_size
+        fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count <= size
+        if not fits or first_slot != self.segment.slot_count:
+            raise CorruptSegmentError(
+                f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of {size} bytes"
+            )
+        region = Region(fd, capacity * count, False)
+        populate(region, PREFAULT_BYTES)
+        try:
+            self.segment.add_pool(region, slot_capacity=capacity, slot_count=count)
+        except ValueError as error:
+            raise CorruptSegmentError(f"{self.where}: {error}") from None
+
+
+def attach_control(control_name: str, where: str, *, read_only: bool = False) -> AttachedControl | None:
+    """Map a control object by name and check it. None: it is gone, or was never finished.
+
+    Raises FormatError, CorruptSegmentError, and PermissionError with the object, its owner and its mode.
+    """
+    fd = _open_object(control_name, read_only=read_only)
+    return None if fd is None else _attached(fd, where, control_name, read_only)
+
+
+def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
+    """Map the control object of a segment of this process through a description of its own."""
+    attached = _attached(reopen(owned.lock.fileno(), os.O_RDWR), "this segment", owned.control_name, False)
+    if attached is None:
+        raise CorruptSegmentError("this segment is no longer open")
+    return attached
+
+
+def _attached(fd: int, where: str, control_name: str | None, read_only: bool) -> AttachedControl | None:
+    descriptor = Descriptor(fd)
+    size = os.fstat(fd).st_size
+    if size < HEADER_SIZE:
+        return None
+    segment = Segment.attach(Region(fd, size, not read_only), where)
+    if segment is None:
+        return None
+    if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
+        raise FormatError(f"{where} names {control_name}, which says that it is another segment. Remove the flink")
+    return AttachedControl(segment, descriptor, where, control_name)
+
+
+def _open_object(name: str, *, read_only: bool) -> int | None:
+    try:
+        return int(posix_ipc.SharedMemory(name, read_only=read_only).fd)
+    except posix_ipc.ExistentialError:
+        return None
+    except posix_ipc.PermissionsError:
+        raise PermissionError(_denied(name)) from None
+
+
+def _denied(name: str) -> str:
+    try:
+        info = os.stat(f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
+    except OSError:
+        return f"the shared-memory object {name} may not be opened by uid {os.geteuid()}"
+    return (
+        f"the shared-memory object {name} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}, and this process "
+        f"is uid {os.geteuid()}. Run both as one user, or share the topic with a group: Publisher(..., mode=0o660)"
+    )
+
+
+def prefault_control(segment: Segment) -> None:
+    """Map the control object's pages before the first sample."""
+    populate(segment.control, segment.control.size)
+
+
+def open_for_cleaning(control_name: str) -> int | None:
+    """A description of a control object to lock; None: it is gone. Its size and contents do not matter."""
+    return _open_object(control_name, read_only=False)
+
+
+def unlink_all(control_name: str) -> None:
+    """Remove every object of a segment, the control object last. The caller holds its byte 0."""
+    prefix = pool_name(control_name, 0)[1:-1]
+    with suppress(FileNotFoundError):
+        for entry in os.listdir("/dev/shm"):  # noqa: S108 (where POSIX shared memory is)
+            if entry.startswith(prefix):
+                unlink(f"/{entry}")
+    unlink(control_name)

@@ -1,0 +1,312 @@
+"""`Subscriber`: reads a topic from all its publishers, in place, and follows them as they come and go.
+
+Why mismatched publishers are reported and not fatal: a topic may have several publishers, and one that somebody started with an old type
+must not take the others away. It is raised where it is all there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from zeroslot import flink, peers, segment
+from zeroslot._core.binding import Source, SubscriberEnd, now_ns
+from zeroslot.allocator import SlotReader, check_qos, close_at_exit
+from zeroslot.errors import (
+    ClosedError,
+    CorruptSegmentError,
+    DeclarationError,
+    ForkedHandleError,
+    MismatchError,
+    TooManyPeersError,
+    TypeMismatchError,
+    ZeroslotError,
+)
+from zeroslot.qos import SLOT_LIMIT, whole_number
+from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.schema import mismatch, shared_members, unpack_schema
+from zeroslot.view import reading_plan, sample_type_of, view_class_by_name, view_class_of
+from zeroslot.waiting import wait_until
+
+log = logging.getLogger("zeroslot")
+
+S = TypeVar("S", bound=Sample)
+Match = Literal["exact", "by_name"]
+
+DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStats:
+    """A subscriber's counters over all publishers, those that are gone included."""
+
+    taken: int
+    lost: int
+    skipped: int
+    leases: int
+    publishers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherInfo:
+    """One publisher, as a subscriber sees it."""
+
+    publisher_id: str
+    name: str
+    pid: int
+    depth: int
+
+
+class Subscriber(SubscriberEnd, Generic[S]):
+    """Takes the samples of one topic. A topic needs no publisher to be subscribed to.
+
+    Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything read from it
+    are gone. `history`: how many older samples a publisher that is already there shall deliver first. `reliable`: publishers with
+    on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before sleeping. `match`: "exact", or "by_name"
+    to read the fields that both sides share. Without a `sample_type` the schema in the segment tells it.
+
+    Iteration waits for samples and ends when the subscriber is closed. Threads may share a subscriber. A context manager.
+
+    Raises TopicNameError; TypeMismatchError, QosMismatchError or TooManyPeersError when no publisher that is there can be read.
+
+    >>> with Subscriber("robot/imu", Imu) as sub:
+    ...     for lease in sub:
+    ...         print(lease.sequence, lease.sample.accel)
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        sample_type: type[S] | None = None,
+        *,
+        history: int = 0,
+        reliable: bool = False,
+        max_leases: int = 4,
+        spin_us: float | None = None,
+        match: Match = "exact",
+        domain: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.topic = flink.checked_topic(topic)
+        self.domain = flink.checked_domain(domain)
+        if match not in ("exact", "by_name"):
+            raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
+        if sample_type is not None and not isinstance(sample_type, type):
+            raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
+        if spin_us is not None and not spin_us >= 0:
+            raise ValueError(f"spin_us is {spin_us}, and has to be 0 or more")
+        self.sample_type: type[S] | None = sample_type
+        if sample_type is not None:
+            layout_of(sample_type)
+        self._history = whole_number("history", history, 0, SLOT_LIMIT)
+        self._max_leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
+        self._reliable = reliable
+        self._match = match
+        self._name = name
+        self._directory = flink.topic_directory(self.domain, self.topic)
+        self._following = threading.RLock()
+        self._readers: dict[str, SlotReader] = {}
+        self._done: set[str] = set()  # publishers that have ended or cannot be read, while their flinks last
+        self._ended = [0, 0, 0]  # taken, lost, skipped of publishers that are gone
+        self._began_ns = now_ns()
+        self._bell = flink.Bell.join(self.domain)
+        try:
+            super().__init__(self._bell.word, DEFAULT_SPIN_US if spin_us is None else spin_us)
+            self._follow(joining=True)
+        except BaseException:
+            self._release_all()
+            raise
+        close_at_exit(self)
+
+    # --- publishers come and go ---
+
+    def _follow(self, *, joining: bool = False) -> None:
+        """Attach to publishers that are new, let go of those that have ended and are drained."""
+        with self._following:
+            refused: list[ZeroslotError] = []
+            paths = {path.stem: path for path in flink.list_flinks(self._directory)}
+            for publisher_id, reader in list(self._readers.items()):
+                if reader.owner_gone and not reader.reader.ready:
+                    self._drop(publisher_id, reader)
+            self._done &= paths.keys()
+            for publisher_id, path in paths.items():
+                if publisher_id not in self._readers and publisher_id not in self._done:
+                    try:
+                        self._attach(publisher_id, path, joining=joining)
+                    except (MismatchError, CorruptSegmentError, TooManyPeersError) as error:
+                        self._done.add(publisher_id)
+                        refused.append(error)
+                    except PermissionError as error:
+                        self._done.add(publisher_id)
+                        log.warning("%s: %s", self.topic, error)
+            if refused and not self._readers:
+                raise refused[0]
+            for error in refused:
+                log.warning("%s: this publisher is left out: %s", self.topic, error)
+
+    def _attach(self, publisher_id: str, path: Path, *, joining: bool) -> None:
+        try:
+            control_name = flink.read_flink(path)
+        except ValueError as error:
+            raise CorruptSegmentError(str(error)) from None
+        attached = segment.attach_control(control_name, self.topic) if control_name is not None else None
+        if attached is None:
+            return
+        if attached.segment.state != segment.OPEN or not attached.owner_alive():
+            self._done.add(publisher_id)
+            return
+        facts = attached.segment.facts()
+        if facts["payload_kind"] != segment.TYPED:
+            raise TypeMismatchError(f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})", topic=self.topic)
+        plan = self._plan_for(attached.segment, facts)
+        check_qos(self.topic, facts, self._history, self._reliable)
+        if not attached.map_pools():
+            return
+        self._warn_of_leases(attached.segment, facts)
+        # A publisher that came after us is read from its first sample.
+        newer = not joining and facts["created_monotonic_ns"] >= self._began_ns
+        reader = SlotReader.join(
+            attached,
+            history=self._history,
+            max_leases=self._max_leases,
+            reliable=self._reliable,
+            name=self._name,
+            from_first=newer,
+        )
+        try:
+            source = Source(reader.reader, plan, publisher_id)
+        except ValueError as error:
+            reader.close()
+            raise CorruptSegmentError(f"{self.topic}: {error}") from None
+        self._readers[publisher_id] = reader
+        self._set_sources([*self._sources(), source])
+        log.debug("%s: reading from %s", self.topic, publisher_id)
+
+    def _plan_for(self, mapped: Any, facts: dict[str, Any]) -> Any:
+        """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
+        if self.sample_type is None:
+            layout, _ = unpack_schema(mapped.schema(), Layout)
+            if layout.type_hash != facts["type_hash"]:
+                raise CorruptSegmentError(f"{self.topic}: the schema and the type hash contradict each other")
+            self.sample_type = sample_type_of(layout)
+        here = layout_of(self.sample_type)
+        if facts["type_hash"] == here.type_hash:
+            return reading_plan(view_class_of(self.sample_type), here.size)
+        theirs, _ = unpack_schema(mapped.schema(), Layout)
+        if theirs.type_hash != facts["type_hash"]:
+            raise CorruptSegmentError(f"{self.topic}: the schema and the type hash contradict each other")
+        if self._match == "exact" or not shared_members(theirs, here):
+            raise mismatch(self.topic, theirs, here)
+        return reading_plan(view_class_by_name(self.sample_type, theirs), theirs.size)
+
+    def _warn_of_leases(self, mapped: Any, facts: dict[str, Any]) -> None:
+        others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
+        if others + self._max_leases > facts["spare_slots"]:
+            log.warning(
+                "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() may fail because of "
+                "them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
+                self.topic, others + self._max_leases, self._max_leases, facts["spare_slots"], others + self._max_leases,
+            )  # fmt: skip
+
+    def _probe(self) -> None:
+        """Mark publishers whose processes have died."""
+        with self._following:
+            for reader in self._readers.values():
+                reader._probe()  # noqa: SLF001 (the same question, one layer down)
+
+    def _drop(self, publisher_id: str, reader: SlotReader) -> None:
+        self._set_sources([source for source in self._sources() if source.publisher_id != publisher_id])
+        del self._readers[publisher_id]
+        self._done.add(publisher_id)
+        self._retire_counts(reader)
+        reader.close()
+        log.debug("%s: %s has ended", self.topic, publisher_id)
+
+    def _retire_counts(self, reader: SlotReader) -> None:
+        taken, lost, skipped, _ = reader.reader.counts
+        self._ended = [self._ended[0] + taken, self._ended[1] + lost, self._ended[2] + skipped]
+
+    # --- what is known ---
+
+    @property
+    def lost(self) -> int:
+        """Samples that were gone before they could be taken, over all publishers; exact."""
+        return self.stats.lost
+
+    @property
+    def skipped(self) -> int:
+        """Samples that `latest` jumped over, over all publishers; exact."""
+        return self.stats.skipped
+
+    @property
+    def stats(self) -> SubscriberStats:
+        """Counters since creation."""
+        with self._following:
+            counts = [reader.reader.counts for reader in self._readers.values()]
+            taken, lost, skipped = (self._ended[i] + sum(count[i] for count in counts) for i in range(3))
+            return SubscriberStats(taken, lost, skipped, sum(count[3] for count in counts), len(counts))
+
+    @property
+    def publishers(self) -> tuple[PublisherInfo, ...]:
+        """The publishers that are read from now."""
+        self._check()
+        self._follow()
+        with self._following:
+            found = []
+            for publisher_id, reader in self._readers.items():
+                facts = reader.reader.segment.facts()
+                if not reader.owner_gone:
+                    found.append(PublisherInfo(publisher_id, facts["owner_name"], facts["owner_pid"], facts["depth"]))
+            return tuple(found)
+
+    def wait_for_publishers(self, n: int = 1, timeout: float | None = None) -> bool:
+        """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
+        return wait_until(lambda: len(self.publishers) >= n, self._capture_bell, self._sleep_on_bell, timeout)
+
+    def _check(self) -> None:
+        if self._inherited:
+            raise ForkedHandleError(
+                f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child"
+            )
+        if self.closed:
+            raise ClosedError(f"this subscriber of {self.topic} is closed")
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.
+
+        A second call does nothing, and nor does a call in a forked child.
+        """
+        if self._inherited or self.closed:
+            return
+        self._end()
+        self._release_all()
+
+    def _release_all(self) -> None:
+        with self._following:
+            for reader in self._readers.values():
+                self._retire_counts(reader)
+                reader.close()
+            self._readers.clear()
+            with suppress(AttributeError):
+                self._set_sources([])
+        self._bell.leave()
+
+    def __enter__(self) -> Subscriber[S]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_bell"):
+            self.close()
+
+    def __repr__(self) -> str:
+        of = self.sample_type.__name__ if self.sample_type else "whatever it carries"
+        return f"<Subscriber {self.topic} of {of}, {'closed' if self.closed else f'{len(self._readers)} publishers'}>"

@@ -1,0 +1,407 @@
+"""View classes: a sample type as it lies in a slot.
+
+A view class is made once per sample type and publisher's layout. Its fields are native descriptors over the slot's
+memory; `isinstance(view, Imu)` is true, and what the user's class adds (methods, properties) works on it too.
+
+Why a view has no `__dict__` and no cache of its own: there are as many views as samples, and a field read in place
+costs less than looking up what was read before.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as PydanticField
+from pydantic import create_model
+
+from zeroslot import fields
+from zeroslot._core import binding
+from zeroslot._core.binding import FieldDescriptor, ListView, Plan, View
+from zeroslot.errors import CorruptSegmentError
+from zeroslot.fields import (
+    Array,
+    Blob,
+    BoundedList,
+    Enumeration,
+    FixedList,
+    MaxBytes,
+    MaxLen,
+    Node,
+    Optional,
+    Scalar,
+    Shape,
+    Struct,
+    Text,
+    as_array,
+    kind_of_dtype,
+)
+from zeroslot.layout import Field, StructLayout
+from zeroslot.sample import Layout, Sample, default_values, layout_of
+from zeroslot.schema import shared_members
+
+SMALL = 4096  # bytes; a loan zeroes what is not larger
+SPAN_LIMIT = 64
+
+S = TypeVar("S", bound=Sample)
+
+
+class SampleView(View):
+    """What every view can do besides its fields. Views come from loans and leases only."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # equal by value, as the model
+    __zs_sample__: ClassVar[type[Sample] | None] = None
+    __zs_codec__: ClassVar[binding.StructCodec]
+    __zs_names__: ClassVar[tuple[str, ...]] = ()
+
+    def __zs_values__(self) -> dict[str, Any]:
+        """Copies of all fields, nested samples as dicts."""
+        return {name: _copied(getattr(self, name)) for name in self.__zs_names__}
+
+    def __zs_model__(self) -> Sample:
+        """An instance of the sample's class with copies of all fields. It is not validated again."""
+        return _modelled(self)
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """As pydantic's, of a copy."""
+        return self.__zs_model__().model_dump(**options)
+
+    def model_dump_json(self, **options: Any) -> str:
+        """As pydantic's, of a copy."""
+        return self.__zs_model__().model_dump_json(**options)
+
+    def model_copy(self) -> Sample:
+        """The sample as an instance of its class, in memory of its own."""
+        return self.__zs_model__()
+
+    def __copy__(self) -> Sample:
+        return self.__zs_model__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sample:
+        return self.__zs_model__()
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return ((name, getattr(self, name)) for name in self.__zs_names__)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SampleView):
+            if other.__zs_sample__ is not self.__zs_sample__:
+                return NotImplemented
+            return self.__zs_model__() == other.__zs_model__()
+        if isinstance(other, Sample):
+            return bool(other == self)
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        try:
+            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
+        except (CorruptSegmentError, TypeError) as error:
+            return f"<{type(self).__name__}: {error}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a sample in shared memory cannot be pickled: send lease.copy() instead")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, SampleView):
+        return value.__zs_values__()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, ListView):
+        return [_copied(item) for item in value]
+    return value
+
+
+def _modelled(value: Any) -> Any:
+    if isinstance(value, SampleView):
+        sample_type = type(value).__zs_sample__
+        assert_is_type(sample_type)
+        named = {name: _modelled(getattr(value, name)) for name in type(value).__zs_names__}
+        return sample_type.model_construct(**named)  # type: ignore[union-attr]  # just checked
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, ListView):
+        return [_modelled(item) for item in value]
+    return value
+
+
+def assert_is_type(sample_type: Any) -> None:
+    """TypeError for a view class that was not made by this module."""
+    if sample_type is None:
+        raise TypeError("this view has no sample type")
+
+
+class AbsentField:
+    """A field that the publisher's type does not have, or has otherwise; only with match="by_name"."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(f"{self.name}: {self.reason}")
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise AttributeError(f"{self.name}: {self.reason}")
+
+
+def view_class_of(sample_type: type[Sample]) -> type[SampleView]:
+    """The view class of a sample type's own layout, made once."""
+    made: type[SampleView] | None = sample_type.__dict__.get("__zs_view__")
+    if made is None:
+        layout = layout_of(sample_type)
+        made = _make_view_class(sample_type, layout.size, {field.name: field for field in layout.members}, {})
+        sample_type.__zs_view__ = made  # type: ignore[attr-defined]  # a cache beside pydantic's own
+    return made
+
+
+def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> type[SampleView]:
+    """A view class that reads what both sides share, at the publisher's offsets."""
+    shared = shared_members(publisher, layout_of(sample_type))
+    theirs = {field.name: field for field in publisher.members}
+    absent = {
+        field.name: AbsentField(
+            field.name,
+            f"the publisher has {theirs[field.name].text}, not {field.text}"
+            if field.name in theirs
+            else "the publisher's type has no such field",
+        )
+        for field in layout_of(sample_type).members
+        if field.name not in shared
+    }
+    members = {name: field for name, (field, _) in shared.items()}
+    return _make_view_class(sample_type, publisher.size, members, absent)
+
+
+def _make_view_class(
+    sample_type: type[Sample], size: int, members: Mapping[str, Field], absent: Mapping[str, AbsentField]
+) -> type[SampleView]:
+    own = {field.name: field for field in layout_of(sample_type).members}
+    # Nested samples keep the classes of this side, wherever the offsets come from.
+    descriptors = {
+        name: FieldDescriptor(name, codec_of(own[name].node), field.offset) for name, field in members.items()
+    }
+    namespace: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": sample_type.__module__,
+        "__doc__": f"A {sample_type.__name__} in shared memory.",
+        "__zs_sample__": sample_type,
+        "__zs_names__": tuple(members),
+        **_additions_of(sample_type),
+        **absent,
+        **descriptors,
+    }
+    made: type[SampleView] = type(sample_type.__name__, (SampleView,), namespace)
+    made.__zs_codec__ = binding.StructCodec(made, size, tuple(descriptors.values()))
+    return made
+
+
+def _additions_of(sample_type: type[Sample]) -> dict[str, Any]:
+    """The methods and properties of the user's classes, which shall work on views too."""
+    found: dict[str, Any] = {}
+    names_of_fields = sample_type.model_fields.keys()
+    for base in reversed(sample_type.__mro__[: sample_type.__mro__.index(Sample)]):
+        for name, value in vars(base).items():
+            wanted = hasattr(value, "__get__") and not name.startswith(("__", "_abc", "model_")) and name not in names_of_fields
+            if wanted and not isinstance(value, type):
+                found[name] = getattr(value, "wrapped", value)
+    return found
+
+
+def codec_of(node: Node) -> binding.Codec:
+    """The native codec of a node."""
+    match node:
+        case Scalar(kind):
+            return binding.ScalarCodec(kind)
+        case Enumeration(kind=kind, name=name, members=members, python_type=python_type):
+            values = {value: python_type(value) if python_type else value for _, value in members}
+            return binding.EnumCodec(kind, name, values)
+        case Text(max_bytes):
+            return binding.BytesCodec(max_bytes, True)
+        case Blob(max_bytes):
+            return binding.BytesCodec(max_bytes, False)
+        case Struct():
+            return view_class_of(sample_type_of(node.layout)).__zs_codec__
+        case Array(item, shape):
+            return binding.ArrayCodec(fields.DTYPES[item.kind], shape, _convert)
+        case FixedList(item, length):
+            return binding.ListCodec(codec_of(item), 0, item.size, length, False, node.size)
+        case BoundedList(item, max_len):
+            return binding.ListCodec(codec_of(item), node.items_at, item.size, max_len, True, node.size)
+        case Optional(item):
+            return binding.OptionalCodec(codec_of(item), node.item_at, node.size)
+
+
+def _convert(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    kind = kind_of_dtype(dtype)
+    if kind is None:
+        raise TypeError(f"{dtype} is no kind of scalar")
+    return np.ascontiguousarray(as_array(value, kind, shape))
+
+
+# --- plans ---
+
+
+def plan_of(sample_type: type[Sample]) -> Plan:
+    """What a publisher of this type needs, made once."""
+    made: Plan | None = sample_type.__dict__.get("__zs_plan__")
+    if made is None:
+        made = _make_plan(sample_type)
+        sample_type.__zs_plan__ = made  # type: ignore[attr-defined]  # a cache beside pydantic's own
+    return made
+
+
+def reading_plan(view_class: type[SampleView], size: int) -> Plan:
+    """What a subscriber needs."""
+    return Plan(view_class, size, [])
+
+
+def _make_plan(sample_type: type[Sample]) -> Plan:
+    layout = layout_of(sample_type)
+    view_class = view_class_of(sample_type)
+    values, factories = default_values(sample_type)
+    image = binding.sample_image(view_class, layout.size, values)
+    spans: list[tuple[int, int]] = []
+    for field in layout.fields:
+        if field.name in values:
+            spans.append((field.offset, field.size))
+        elif field.name not in factories:
+            spans += _spans_to_zero(field.node, field.offset)
+    merged: list[tuple[int, int]] = []
+    for at, size in spans:
+        if merged and merged[-1][0] + merged[-1][1] == at:
+            merged[-1] = (merged[-1][0], merged[-1][1] + size)
+        else:
+            merged.append((at, size))
+    if len(merged) > SPAN_LIMIT:
+        merged = [(0, layout.size)]
+
+    def fill(view: Any) -> None:
+        for name, factory in factories.items():
+            setattr(view, name, factory())
+
+    contents = [(at, image[at : at + size]) for at, size in merged]
+    return Plan(view_class, layout.size, contents, fill if factories else None)
+
+
+def _spans_to_zero(node: Node, offset: int) -> list[tuple[int, int]]:
+    """What a loan zeroes of a field without a default: all that is small, and every length, count and presence."""
+    if node.size <= SMALL:
+        return [(offset, node.size)]
+    match node:
+        case Struct():
+            return [
+                span for field in node.layout.fields for span in _spans_to_zero(field.node, offset + field.offset)
+            ]
+        case Text() | Blob() | BoundedList():
+            return [(offset, 4)]
+        case Optional():
+            return [(offset, 1)]
+        case _:
+            return []
+
+
+# --- sample types from schemas ---
+
+_ALIASES: dict[str, Any] = {
+    "u8": fields.U8, "u16": fields.U16, "u32": fields.U32, "u64": fields.U64,
+    "i8": fields.I8, "i16": fields.I16, "i32": fields.I32, "i64": fields.I64,
+    "f16": fields.F16, "f32": fields.F32, "f64": fields.F64, "bool": fields.Bool,
+}  # fmt: skip
+
+
+def sample_type_of(layout: Any) -> type[Sample]:
+    """The class a layout was made from, or one made from it: for a subscriber that has only the segment's schema.
+
+    Raises CorruptSegmentError when no class can have these fields.
+    """
+    known: type[Sample] | None = layout.sample_type
+    if known is not None:
+        return known
+    members: dict[str, Any] = {field.name: (_annotation_of(field.node), PydanticField()) for field in layout.members}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a field may be called `json`; here nobody can rename it
+            made: type[Sample] = create_model(layout.name, __base__=Sample, __module__=__name__, **members)
+    except Exception as error:
+        raise CorruptSegmentError(f"the schema of {layout.name} makes no class: {error}") from error
+    if layout_of(made).type_hash != layout.type_hash:
+        raise CorruptSegmentError(f"the schema of {layout.name} contradicts itself")
+    object.__setattr__(layout, "sample_type", made)  # the dataclass is frozen
+    return made
+
+
+def _annotation_of(node: Node) -> Any:
+    match node:
+        case Scalar(kind):
+            return _ALIASES[kind]
+        case Enumeration(kind=kind, name=name, members=members):
+            if name == "Literal":
+                return Annotated[Literal[tuple(value for _, value in members)], fields.ScalarKind(kind)]
+            return Annotated[enum.IntEnum(name, list(members)), fields.ScalarKind(kind)]
+        case Text(max_bytes):
+            return Annotated[str, MaxBytes(max_bytes)]
+        case Blob(max_bytes):
+            return Annotated[bytes, MaxBytes(max_bytes)]
+        case Struct():
+            return sample_type_of(node.layout)
+        case Array(item, shape):
+            return Annotated[NDArray[fields.DTYPES[item.kind].type], Shape(*shape)]
+        case FixedList(item, length):
+            return Annotated[list[_annotation_of(item)], Shape(length)]  # type: ignore[misc]  # made at run time
+        case BoundedList(item, max_len):
+            return Annotated[list[_annotation_of(item)], MaxLen(max_len)]  # type: ignore[misc]  # made at run time
+        case Optional(item):
+            return _annotation_of(item) | None
+
+
+# --- writing whole samples ---
+
+
+def prepared(sample: Any, sample_type: type[S]) -> Any:
+    """`sample` in a form that `write` takes: checked, so that nothing wrong reaches a loan.
+
+    A model or a mapping is validated by pydantic; a view of the type and a numpy record of its dtype are taken as they are.
+    """
+    if isinstance(sample, SampleView):
+        if sample.__zs_sample__ is sample_type:
+            return sample
+        return sample_type.model_validate(sample.__zs_values__())
+    if isinstance(sample, sample_type):
+        return sample_type.model_validate(dict(sample.__dict__))
+    if isinstance(sample, np.void) or (isinstance(sample, np.ndarray) and sample.ndim == 0):
+        layout = layout_of(sample_type)
+        if sample.dtype != layout.dtype:
+            raise TypeError(f"a record of dtype {sample.dtype}, not {layout.dtype} as {sample_type.__name__} has it")
+        record = np.zeros((), layout.dtype)
+        record[()] = sample
+        return record
+    if isinstance(sample, Mapping):
+        return sample_type.model_validate(dict(sample))
+    raise TypeError(f"a {sample_type.__name__}, a view of one, a numpy record or a mapping, not {type(sample).__name__}")
+
+
+def write(view: Any, sample: Any) -> None:
+    """Write what `prepared` gave into the sample of a loan."""
+    if not isinstance(sample, np.ndarray):
+        binding.write_sample(view, sample)
+        return
+    if view.__zs_names__:
+        binding.write_image(view, sample.tobytes())
+    try:
+        view.__zs_values__()
+    except CorruptSegmentError as error:
+        raise ValueError(f"the record is no {type(view).__name__}: {error}") from None
+
+
+def schema_as_json(layout: Layout) -> str:
+    """The JSON schema of a layout, compact."""
+    return json.dumps(layout.to_json_schema(), separators=(",", ":"))
