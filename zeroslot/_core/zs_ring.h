@@ -26,7 +26,9 @@ static inline int64_t zs_tag_distance(uint64_t tag, uint64_t sequence)
 
 /* Wake every reader that says that it may be asleep. Returns the number of system calls, 0 or 1.
  *
- * The waker takes the bits, so a sleeper that died costs one call and not one for ever. */
+ * The waker takes the bits, so a sleeper that died costs one call and not one for ever. Whoever set the bit that is taken and does
+ * not sleep yet must not fall asleep any more: nobody would wake it. So the word that it will wait on moves after the bit is taken,
+ * and a reader that loaded it after that sees that its bit is gone (zs_reader_park). */
 static inline int zs_wake_parked(zs_segment *s)
 {
     uint64_t parked = 0;
@@ -35,6 +37,7 @@ static inline int zs_wake_parked(zs_segment *s)
             parked |= zs_exchange(&s->parked[w], 0, ZS_PARKED_RMW);
     if (parked == 0)
         return 0;
+    zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW); /* SYNC park */
     zs_futex_wake_all(s->generation);
     return 1;
 }
@@ -272,11 +275,20 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
 /* Say that this reader may fall asleep, and get the generation to sleep on. Look at the ring once more after this.
  *
  * SYNC park: our bit, then our load of generation, then of the ring; the owner: the ring, generation, then its load of parked.
- * Either it sees the bit and wakes us, or we see the new generation and do not sleep. */
+ * Either it sees the bit and wakes us, or we see the new generation and do not sleep.
+ *
+ * Why the bit is looked at again: it may have been taken on behalf of a sample that we have already, by a waker that stands before
+ * its wake. A bit that is there after generation was loaded is taken later, and generation moves after that. */
 static inline uint32_t zs_reader_park(zs_reader *r)
 {
-    zs_fetch_or(&r->segment->parked[r->index / 64], UINT64_C(1) << (r->index % 64), ZS_PARKED_RMW);
-    return zs_load(r->segment->generation, ZS_GENERATION_LOAD);
+    uint64_t *word = &r->segment->parked[r->index / 64];
+    uint64_t bit = UINT64_C(1) << (r->index % 64);
+    uint32_t generation;
+    do {
+        zs_fetch_or(word, bit, ZS_PARKED_RMW);
+        generation = zs_load(r->segment->generation, ZS_GENERATION_LOAD);
+    } while ((zs_load(word, ZS_RELAXED) & bit) == 0);
+    return generation;
 }
 
 /* Nobody of this reader sleeps any more. Only the last sleeper may say so. */
