@@ -46,19 +46,27 @@ typedef struct zs_identity {
     uint8_t name[32];
 } zs_identity;
 
+/* The cursor of a joiner who finds `published`. */
+static inline uint64_t zs_cursor_at(const zs_segment *s, uint64_t published, uint32_t history, int from_first)
+{
+    uint64_t floor = s->first_sequence - 1;
+    uint64_t cursor = from_first || published < history ? 0 : published - history;
+    return cursor > floor ? cursor : floor;
+}
+
 /* Start to read as `index`, whose lock the caller holds and which is clear. The reader's index, max_leases, reliable and held are
  * set; everything else is set here. The first sample taken will be the one after the newest `history` of those that are there,
  * or, with `from_first`, the segment's first: what is already gone counts as lost then.
  *
- * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. */
+ * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. What
+ * the owner sees of its cursor at first already has the history taken off: an owner that took the first cursor for what was read
+ * would retire the history in the meantime. */
 static inline void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
 {
     zs_segment *s = r->segment;
     zs_peer *peer = zs_peer_at(s, r->index);
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
-    uint64_t floor = s->first_sequence - 1;
     r->peer = peer;
-    r->cursor = published;
     r->taken = r->lost = r->skipped = r->leases = 0;
     r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
     if (r->epoch == 0)
@@ -77,14 +85,11 @@ static inline void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t
     zs_store(&peer->leases, 0, ZS_RELAXED);
     for (int i = 0; i < ZS_HISTOGRAM_BUCKETS; i++)
         zs_store(&peer->latency[i], 0, ZS_RELAXED);
-    zs_store(&peer->cursor, published, ZS_RELAXED);
+    zs_store(&peer->cursor, zs_cursor_at(s, published, history, from_first), ZS_RELAXED);
     zs_fetch_or(&s->active[r->index / 64], UINT64_C(1) << (r->index % 64), ZS_ACTIVE_RMW); /* SYNC join */
     (void)zs_load(s->generation, ZS_GENERATION_LOAD);
     published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
-    r->cursor = from_first || published < history ? 0 : published - history;
-    if (r->cursor < floor)
-        r->cursor = floor;
-    zs_reader_move(r, r->cursor);
+    zs_reader_move(r, zs_cursor_at(s, published, history, from_first));
     zs_bump_space(s);
 }
 
