@@ -215,7 +215,7 @@ cdef class SubscriberEnd:
 
     def __init__(self, Word bell not None, spin_us):
         self.bell = bell
-        self.bell_seen = bell.value - 1
+        self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
         self.sources = []
         self.fork = zs_fork_generation
         self.spin_ns = <uint64_t>(spin_us * 1e3)
