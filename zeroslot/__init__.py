@@ -1,5 +1,7 @@
 """Zero-copy publish/subscribe between processes on one host, over shared memory.
 
+Declare, publish, subscribe:
+
     import zeroslot as zs
 
     class Imu(zs.Sample):

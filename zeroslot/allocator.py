@@ -1,8 +1,10 @@
 """`SlotAllocator` and `SlotReader`: the untyped layer. Bytes in slots, published by one owner, read in place by many.
 
-Why the allocator has no lock of other processes' to take: one process owns the slots. What readers do to a slot is one bit each.
+Why the allocator has no lock of other processes' to take: one process owns the slots. What readers do to a slot is one
+bit each.
 
-Why a depth of half the slots where none is given: whoever asks for n slots wants to keep some, write some and have some read.
+Why a depth of half the slots where none is given: whoever asks for n slots wants to keep some, write some and have some
+read.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from zeroslot import errors, flink, peers, segment
 from zeroslot._core import binding
@@ -87,7 +89,9 @@ class SegmentSize:
         return self.control_bytes + self.pool_bytes
 
 
-def _qos(slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull) -> tuple[Qos, int]:
+def _qos(
+    slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull
+) -> tuple[Qos, int]:
     """The counts of an untyped segment, and how many loans may be out: all slots, where nobody says less."""
     whole_number("slot_count", slot_count, 2, SLOT_LIMIT)
     depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, slot_count - 1)
@@ -101,7 +105,8 @@ def _qos(slot_count: int, depth: int | None, max_loans: int | None, max_subscrib
 class SlotAllocator(AllocatorEnd):
     """The owner of a segment of equal slots: reserve one, fill it, commit it.
 
-    Threads may share it. A context manager; `close` seals the segment, so readers take what is there and know that no more comes.
+    Threads may share it. A context manager; `close` seals the segment, so readers take what is there and know that no
+    more comes.
 
     >>> with SlotAllocator.in_memory(slot_count=8, slot_capacity=1024) as slots:
     ...     reader = slots.reader()
@@ -140,9 +145,9 @@ class SlotAllocator(AllocatorEnd):
     ) -> SlotAllocator:
         """Create a segment that others find through the file `flink`.
 
-        `slot_capacity` is in bytes and rounded up to 64. The newest `depth` samples (default: half the slots) can always be taken.
-        What a dead owner left under this flink is removed first. Raises FileExistsError when a live one has it,
-        OutOfSharedMemoryError when /dev/shm is too small.
+        `slot_capacity` is in bytes and rounded up to 64. The newest `depth` samples (default: half the slots) can
+        always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
+        one has it, OutOfSharedMemoryError when /dev/shm is too small.
         """
         path = Path(flink)
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
@@ -174,11 +179,12 @@ class SlotAllocator(AllocatorEnd):
             return cls.create(flink, slot_count, slot_capacity, **options)
         except FileExistsError:
             reader = SlotReader.attach(flink)
-        if (reader.slot_count, reader.slot_capacity) != (slot_count, round_up(_capacity(slot_capacity), segment.SLOT_ALIGN)):
+        capacity = round_up(_capacity(slot_capacity), segment.SLOT_ALIGN)
+        if (reader.slot_count, reader.slot_capacity) != (slot_count, capacity):
             reader.close()
             raise MismatchError(
-                f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of {slot_capacity}. "
-                "Ask for the same, or use another path"
+                f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of "
+                f"{slot_capacity}. Ask for the same, or use another path"
             )
         return reader
 
@@ -202,19 +208,25 @@ class SlotAllocator(AllocatorEnd):
         return cls(made, qos, limit, None, "this segment")
 
     @staticmethod
-    def size_of(slot_count: int, slot_capacity: int, *, depth: int | None = None, max_subscribers: int = 64) -> SegmentSize:
+    def size_of(
+        slot_count: int, slot_capacity: int, *, depth: int | None = None, max_subscribers: int = 64
+    ) -> SegmentSize:
         """What `create` with these counts would take, without creating anything."""
         qos, _ = _qos(slot_count, depth, None, max_subscribers, "evict")
         capacity = _capacity(slot_capacity)
         return SegmentSize(
-            segment.control_size(qos, 0), segment.pool_size(slot_count, capacity), round_up(capacity, segment.SLOT_ALIGN)
+            segment.control_size(qos, 0),
+            segment.pool_size(slot_count, capacity),
+            round_up(capacity, segment.SLOT_ALIGN),
         )
 
     @staticmethod
     def make(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int, group: int = -1) -> OwnedSegment:
         """The segment under `create`, and under a Publisher."""
         if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
-            raise ValueError(f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group")
+            raise ValueError(
+                f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
+            )
         return segment.create(qos, slot_capacity, contents, mode=mode, group=group)
 
     @property
@@ -264,7 +276,9 @@ class SlotAllocator(AllocatorEnd):
         """Whether `close` was called."""
         return self.owner.closed
 
-    def reader(self, *, history: int = 0, max_leases: int | None = None, reliable: bool = False, name: str | None = None) -> SlotReader:
+    def reader(
+        self, *, history: int = 0, max_leases: int | None = None, reliable: bool = False, name: str | None = None
+    ) -> SlotReader:
         """Read this segment in this process."""
         self._check()
         attached = segment.attach_unnamed(self._owned)
@@ -296,7 +310,8 @@ class SlotAllocator(AllocatorEnd):
             raise errors.ClosedError(f"{self._topic} is closed")
 
     def close(self) -> None:
-        """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays readable.
+        """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays
+        readable.
 
         A second call does nothing, and nor does a call in a forked child.
         """
@@ -367,7 +382,7 @@ class SlotAllocator(AllocatorEnd):
             "oldest_s": None if oldest is None else (binding.now_ns() - oldest) / 1e9,
         }
 
-    def __enter__(self) -> SlotAllocator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -404,8 +419,8 @@ class SlotReader(ReaderEnd):
     ) -> SlotReader:
         """Read the segment that a flink names, from now on, or from the newest `history` samples on.
 
-        `max_leases` bounds how many samples are held at once (default: all slots). Raises TopicNotFoundError without a segment,
-        FormatError and CorruptSegmentError for what is none, TooManyPeersError when its table is full.
+        `max_leases` bounds how many samples are held at once (default: all slots). Raises TopicNotFoundError without a
+        segment, FormatError and CorruptSegmentError for what is none, TooManyPeersError when its table is full.
         """
         path = Path(flink_path)
         try:
@@ -495,7 +510,7 @@ class SlotReader(ReaderEnd):
         """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""
         self.reader.close()
 
-    def __enter__(self) -> SlotReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -510,15 +525,16 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
     offered = facts["depth"] - facts["max_loans"] if reliable else facts["depth"]
     if reliable and facts["policy"] == EVICT:
         raise QosMismatchError(
-            f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a reliable one. "
-            'Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
+            f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a "
+            'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
             setting="reliable", requested=True, offered=False,
         )  # fmt: skip
     whole_number("history", history, 0, SLOT_LIMIT)
     if history > offered:
         raise QosMismatchError(
-            f"{where} keeps {facts['depth']} samples, and offers a history of {offered}{' to reliable subscribers' * reliable}; "
-            f"{history} are asked for. Subscribe with less, or create the publisher with a larger depth",
+            f"{where} keeps {facts['depth']} samples, and offers a history of {offered}"
+            f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
+            "the publisher with a larger depth",
             setting="history", requested=history, offered=offered,
         )  # fmt: skip
 
@@ -530,7 +546,8 @@ def _capacity(slot_capacity: int) -> int:
 def sweep_flink(path: Path) -> bool:
     """Remove what a dead owner left under a flink. True: a live one has it, and nothing was touched.
 
-    The order is that of every cleaner: lock the owner's byte, see that the locked file is the named one, flink, pools, control.
+    The order is that of every cleaner: lock the owner's byte, see that the locked file is the named one, flink, pools,
+    control.
     """
     try:
         control_name = flink.read_flink(path)

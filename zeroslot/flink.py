@@ -1,10 +1,11 @@
-"""Where segments are found: flink files in a tree of domains and topics, and the bell that rings when one comes or goes.
+"""Where segments are found: flink files in a tree of domains and topics, and the bell that rings as they come and go.
 
     <root>/<domain>/<topic>/<16 hex>.flink     the control object's name, nothing else
     <root>/<domain>/.bell                      one futex word, mapped by everyone in the domain
 
-Why a tree of files and no registry process: a name that is there by one rename is never half there, and needs nobody to stay
-alive. Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a directory.
+Why a tree of files and no registry process: a name that is there by one rename is never half there, and needs nobody to
+stay alive. Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a
+directory.
 """
 
 from __future__ import annotations
@@ -54,12 +55,17 @@ def checked_domain(domain: str | None) -> str:
 def _checked(what: str, name: str, parts: list[str]) -> str:
     if not isinstance(name, str):
         raise TopicNameError(f"a {what} is a str, not {type(name).__name__}")
-    rule = "letters, digits, _ . - (not . or - first), at most 64 a part" + (", parts joined by /" if what == "topic" else "")
+    joined = ", parts joined by /" if what == "topic" else ""
+    rule = f"letters, digits, _ . - (not . or - first), at most 64 a part{joined}"
     if len(name) > _TOPIC_LIMIT:
-        raise TopicNameError(f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name)
+        raise TopicNameError(
+            f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name
+        )
     for part in parts:
         if not _PART.fullmatch(part) or part.endswith((".flink", ".tmp")):
-            raise TopicNameError(f"{what} {name!r}: {part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name)
+            raise TopicNameError(
+                f"{what} {name!r}: {part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name
+            )
     return name
 
 
@@ -107,7 +113,7 @@ def make_directory(path: Path) -> None:
 
 
 def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
-    """Make a flink appear, whole, at `path`. Its directory is created again if somebody who leaves removes it meanwhile."""
+    """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     for left in reversed(range(_TRIES)):
         try:
@@ -139,7 +145,8 @@ def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
 def read_flink(path: Path) -> str | None:
     """The control object's name, or None: the flink is gone.
 
-    Raises PermissionError for somebody else's flink, ValueError for one that does not hold the name of a control object.
+    Raises PermissionError for somebody else's flink, ValueError for one that does not hold the name of a control
+    object.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -205,7 +212,7 @@ def remove_empty(directory: Path) -> None:
 
 
 class Bell:
-    """The bell of one domain, as this process shares it. `word` moves whenever a publisher of the domain comes or goes."""
+    """The bell of one domain, as this process shares it. `word` moves whenever a publisher of it comes or goes."""
 
     _open: dict[Path, Bell] = {}  # noqa: RUF012 (all bells of the process)
     _guard = threading.Lock()
@@ -262,7 +269,7 @@ class Bell:
         self.word.bump()
 
     def leave(self) -> None:
-        """Use it no more. The last user in the last process removes the file, and the domain's directory if it is empty."""
+        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty."""
         with self._guard:
             if self._pid != os.getpid():
                 return

@@ -16,7 +16,7 @@ from zeroslot.schema import unpack_schema
 
 @dataclass(frozen=True, slots=True)
 class SubscriberFacts:
-    """One attached subscriber. `oldest_held_s` is the age of the oldest sample that it holds, None when it holds none."""
+    """One attached subscriber. `oldest_held_s` is the age of the oldest sample that it holds, or None."""
 
     index: int
     name: str

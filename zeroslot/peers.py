@@ -1,11 +1,11 @@
 """Who is there: locks that the kernel frees when a process dies, and what /proc says of a process.
 
 A publisher holds byte 0 of its control object, a subscriber byte 64 + its index (open-file-description locks, so that
-a second descriptor of the same file in this process neither sees nor frees them). There is no heartbeat: a lock that is held
-means alive, also when the process is stopped, in a debugger, or in another pid namespace.
+a second descriptor of the same file in this process neither sees nor frees them). There is no heartbeat: a lock that is
+held means alive, also when the process is stopped, in a debugger, or in another pid namespace.
 
-Why probing uses a description of its own: a description's own locks are invisible to F_OFD_GETLK through it. Why it never
-tries to lock: taking a lock to see whether it is free would make the peer look alive to somebody else.
+Why probing uses a description of its own: a description's own locks are invisible to F_OFD_GETLK through it. Why it
+never tries to lock: taking a lock to see whether it is free would make the peer look alive to somebody else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from zeroslot.errors import TooManyPeersError
 
@@ -70,7 +70,7 @@ class Probe:
     def __init__(self, fd: int) -> None:
         self._fd = reopen(fd, os.O_RDONLY)
 
-    def __enter__(self) -> Probe:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -88,9 +88,9 @@ class Probe:
 def register(segment: Segment, fd: int, where: str) -> int:
     """Take a free index of the peer table by locking its byte through `fd`, and clear what a dead predecessor left.
 
-    The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A table that looks
-    full may only look so, because a reaper holds a lock for a moment: a second round tells. Raises TooManyPeersError, which names
-    who is in the table.
+    The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A table
+    that looks full may only look so, because a reaper holds a lock for a moment: a second round tells. Raises
+    TooManyPeersError, which names who is in the table.
     """
     count = segment.facts()["max_subscribers"]
     for _round in range(2):
@@ -110,8 +110,9 @@ def register(segment: Segment, fd: int, where: str) -> int:
 def reap(segment: Segment, fd: int) -> int:
     """Clear what dead subscribers left. Returns how many there were.
 
-    A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the entry is
-    cleared; one thread of a process at a time does this, and a joiner that wants the index waits for nobody: it takes the next.
+    A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the
+    entry is cleared; one thread of a process at a time does this, and a joiner that wants the index waits for nobody:
+    it takes the next.
     """
     used = segment.indexes_in_use()
     if not used:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
 from zeroslot.allocator import SlotAllocator, close_at_exit, sweep_flink
-from zeroslot.errors import DeclarationError, FormatError, TypeMismatchError
+from zeroslot.errors import DeclarationError, TypeMismatchError
 from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.sample import Layout, Sample, layout_of
 from zeroslot.schema import mismatch, pack_schema, unpack_schema
@@ -41,16 +41,18 @@ class PublisherStats:
 class Publisher(PublisherEnd, Generic[S]):
     """Publishes samples of one type on one topic.
 
-    Any number of processes may publish the same topic; each has a segment of its own. Threads may share a publisher. A context manager.
+    Any number of processes may publish the same topic; each has a segment of its own. Threads may share a publisher. A
+    context manager.
 
-    `depth`: how many of the newest samples can always be taken. `max_loans`: how many may be written at once. `spare_slots`: slots
-    that subscribers may hold beyond those (default: 32, fewer if they would take more than 16 MiB, at least 4). While the sum of the
-    subscribers' `max_leases` is within it, `loan` cannot fail because of them.
-    `on_full`: what happens when a reliable subscriber has not taken what the next sample would push out: "evict" serves no reliable
-    subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of its directory.
+    `depth`: how many of the newest samples can always be taken. `max_loans`: how many may be written at once.
+    `spare_slots`: slots that subscribers may hold beyond those (default: 32, fewer if they would take more than 16 MiB,
+    at least 4). While the sum of the subscribers' `max_leases` is within it, `loan` cannot fail because of them.
+    `on_full`: what happens when a reliable subscriber has not taken what the next sample would push out: "evict" serves
+    no reliable subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of
+    its directory.
 
-    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the topic has
-    another type.
+    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the
+    topic has another type.
 
     >>> with Publisher("robot/imu", Imu) as pub:
     ...     with pub.loan() as imu:
@@ -89,7 +91,7 @@ class Publisher(PublisherEnd, Generic[S]):
             )
             made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
             path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
-            allocator = SlotAllocator._named(made, qos, max_loans, path, mode, self.topic)  # noqa: SLF001 (one layer up)
+            allocator = SlotAllocator._named(made, qos, max_loans, path, mode, self.topic)
         except BaseException:
             self._bell.leave()
             raise
@@ -109,7 +111,9 @@ class Publisher(PublisherEnd, Generic[S]):
                 continue
             facts = attached.segment.facts()
             if facts["payload_kind"] != segment.TYPED:
-                raise TypeMismatchError(f"{self.topic} carries bytes, not {layout.name}. Publish under another topic", topic=self.topic)
+                raise TypeMismatchError(
+                    f"{self.topic} carries bytes, not {layout.name}. Publish under another topic", topic=self.topic
+                )
             if facts["type_hash"] != layout.type_hash:
                 theirs, _ = unpack_schema(attached.segment.schema(), Layout)
                 raise mismatch(self.topic, theirs, layout)
@@ -117,8 +121,8 @@ class Publisher(PublisherEnd, Generic[S]):
     def publish(self, sample: S | Any, timeout: float | EllipsisType | None = ...) -> int:
         """Copy a sample into a slot and publish it; its sequence.
 
-        Takes a model of the type or a mapping, validated by pydantic, a view of one, or a numpy record of `layout_of(type).dtype`.
-        Raises what `loan` raises, and ValidationError or TypeError before a slot is borrowed.
+        Takes a model of the type or a mapping, validated by pydantic, a view of one, or a numpy record of
+        `layout_of(type).dtype`. Raises what `loan` raises, and ValidationError or TypeError before a slot is borrowed.
         """
         ready = prepared(sample, self.sample_type)
         loan = self.loan_uninit(timeout) if type(ready) is self.sample_type else self.loan(timeout)
@@ -173,7 +177,7 @@ class Publisher(PublisherEnd, Generic[S]):
         return wait_until(lambda: self.subscriber_count >= n, lambda: mapped.space, mapped.wait_for_space, timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Sleep until every reliable subscriber has taken everything: True; False after `timeout` seconds (None: for ever)."""
+        """Sleep until reliable subscribers have taken all: True; False after `timeout` seconds (None: for ever)."""
         deadline = deadline_after(timeout)
         while True:
             self.allocator.reap()
@@ -185,8 +189,8 @@ class Publisher(PublisherEnd, Generic[S]):
     def close(self) -> None:
         """Seal the segment and remove its names: subscribers take what is there, and then follow the topic to others.
 
-        Loans that are out can no longer be committed; views stay readable. A second call does nothing, and nor does a call in a
-        forked child.
+        Loans that are out can no longer be committed; views stay readable. A second call does nothing, and nor does a
+        call in a forked child.
         """
         if self._closed or self.allocator.owner.inherited:
             return

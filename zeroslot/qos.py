@@ -53,8 +53,8 @@ class Qos:
         whole_number("depth + max_loans + spare_slots", self.slot_count, 2, SLOT_LIMIT)
         if self.on_full != "evict" and self.depth < self.max_loans:
             raise ValueError(
-                f"depth is {self.depth} and max_loans {self.max_loans}: with on_full={self.on_full!r} depth has to be at "
-                "least max_loans, or loans that are out would push out what a reliable subscriber still needs"
+                f"depth is {self.depth} and max_loans {self.max_loans}: with on_full={self.on_full!r} depth has to be "
+                "at least max_loans, or loans that are out would push out what a reliable subscriber still needs"
             )
 
     @property

@@ -1,10 +1,11 @@
 """Segments as shared-memory objects: one control object that readers map writable, pools that they map read-only.
 
-Creation, in this order: control object, lock on its byte 0, a look whether it still has its name; pools; contents; `state`; the same
-look again. A cleaner that takes our half-made object for a dead one's removes the name, and we start over with another.
+Creation, in this order: control object, lock on its byte 0, a look whether it still has its name; pools; contents;
+`state`; the same look again. A cleaner that takes our half-made object for a dead one's removes the name, and we start
+over with another.
 
-Why the memory is reserved and populated here: a full /dev/shm must be an error of the constructor and never a SIGBUS later, and the
-first touch of a page costs fifty times a warm write.
+Why the memory is reserved and populated here: a full /dev/shm must be an error of the constructor and never a SIGBUS
+later, and the first touch of a page costs fifty times a warm write.
 """
 
 from __future__ import annotations
@@ -155,7 +156,14 @@ def _new_object(name: str) -> int | None:
 
 
 def _fill(
-    control_fd: int, pool_fd: int, qos: Qos, slot_capacity: int, contents: Contents, segment_id: int, mode: int, group: int
+    control_fd: int,
+    pool_fd: int,
+    qos: Qos,
+    slot_capacity: int,
+    contents: Contents,
+    segment_id: int,
+    mode: int,
+    group: int,
 ) -> Segment:
     capacity = round_up(max(slot_capacity, 1), SLOT_ALIGN)
     sizes = {control_fd: control_size(qos, len(contents.schema)), pool_fd: pool_size(qos.slot_count, slot_capacity)}
@@ -207,8 +215,9 @@ def _free_bytes(fd: int) -> int:
 
 def _no_room(needed: int, free: int) -> OutOfSharedMemoryError:
     return OutOfSharedMemoryError(
-        f"this segment needs {needed} bytes of shared memory and {free} are free. Make depth, spare_slots or the sample smaller, "
-        "remove what dead processes left (zeroslot gc), or enlarge /dev/shm (in a container: --shm-size)",
+        f"this segment needs {needed} bytes of shared memory and {free} are free. Make depth, spare_slots or the "
+        "sample smaller, remove what dead processes left (zeroslot gc), or enlarge /dev/shm (in a container: "
+        "--shm-size)",
         needed_bytes=needed,
         free_bytes=free,
     )
@@ -247,7 +256,8 @@ class AttachedControl:
             return probe.owner_alive()
 
     def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
-        """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without names.
+        """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without
+        names.
 
         Raises CorruptSegmentError when the pool table and the pools contradict each other.
         """
@@ -277,7 +287,8 @@ class AttachedControl:
         fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count <= size
         if not fits or first_slot != self.segment.slot_count:
             raise CorruptSegmentError(
-                f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of {size} bytes"
+                f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
+                f"{size} bytes"
             )
         region = Region(fd, capacity * count, False)
         populate(region, PREFAULT_BYTES)
@@ -332,8 +343,9 @@ def _denied(name: str) -> str:
     except OSError:
         return f"the shared-memory object {name} may not be opened by uid {os.geteuid()}"
     return (
-        f"the shared-memory object {name} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}, and this process "
-        f"is uid {os.geteuid()}. Run both as one user, or share the topic with a group: Publisher(..., mode=0o660)"
+        f"the shared-memory object {name} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}, and "
+        f"this process is uid {os.geteuid()}. Run both as one user, or share the topic with a group: "
+        "Publisher(..., mode=0o660)"
     )
 
 

@@ -1,7 +1,7 @@
 """`Subscriber`: reads a topic from all its publishers, in place, and follows them as they come and go.
 
-Why mismatched publishers are reported and not fatal: a topic may have several publishers, and one that somebody started with an old type
-must not take the others away. It is raised where it is all there is.
+Why mismatched publishers are reported and not fatal: a topic may have several publishers, and one that somebody started
+with an old type must not take the others away. It is raised where it is all there is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from zeroslot import flink, peers, segment
+from zeroslot import flink, segment
 from zeroslot._core.binding import Source, SubscriberEnd, now_ns
 from zeroslot.allocator import SlotReader, check_qos, close_at_exit
 from zeroslot.errors import (
@@ -64,14 +64,17 @@ class PublisherInfo:
 class Subscriber(SubscriberEnd, Generic[S]):
     """Takes the samples of one topic. A topic needs no publisher to be subscribed to.
 
-    Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything read from it
-    are gone. `history`: how many older samples a publisher that is already there shall deliver first. `reliable`: publishers with
-    on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before sleeping. `match`: "exact", or "by_name"
-    to read the fields that both sides share. Without a `sample_type` the schema in the segment tells it.
+    Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
+    read from it are gone. `history`: how many older samples a publisher that is already there shall deliver first.
+    `reliable`: publishers with on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before
+    sleeping. `match`: "exact", or "by_name" to read the fields that both sides share. Without a `sample_type` the
+    schema in the segment tells it.
 
-    Iteration waits for samples and ends when the subscriber is closed. Threads may share a subscriber. A context manager.
+    Iteration waits for samples and ends when the subscriber is closed. Threads may share a subscriber. A context
+    manager.
 
-    Raises TopicNameError; TypeMismatchError, QosMismatchError or TooManyPeersError when no publisher that is there can be read.
+    Raises TopicNameError; TypeMismatchError, QosMismatchError or TooManyPeersError when no publisher that is there can
+    be read.
 
     >>> with Subscriber("robot/imu", Imu) as sub:
     ...     for lease in sub:
@@ -161,7 +164,10 @@ class Subscriber(SubscriberEnd, Generic[S]):
             return
         facts = attached.segment.facts()
         if facts["payload_kind"] != segment.TYPED:
-            raise TypeMismatchError(f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})", topic=self.topic)
+            raise TypeMismatchError(
+                f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
+                topic=self.topic,
+            )
         plan = self._plan_for(attached.segment, facts)
         check_qos(self.topic, facts, self._history, self._reliable)
         if not attached.map_pools():
@@ -207,16 +213,20 @@ class Subscriber(SubscriberEnd, Generic[S]):
         others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
         if others + self._max_leases > facts["spare_slots"]:
             log.warning(
-                "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() may fail because of "
-                "them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
-                self.topic, others + self._max_leases, self._max_leases, facts["spare_slots"], others + self._max_leases,
-            )  # fmt: skip
+                "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() "
+                "may fail because of them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
+                self.topic,
+                others + self._max_leases,
+                self._max_leases,
+                facts["spare_slots"],
+                others + self._max_leases,
+            )
 
     def _probe(self) -> None:
         """Mark publishers whose processes have died."""
         with self._following:
             for reader in self._readers.values():
-                reader._probe()  # noqa: SLF001 (the same question, one layer down)
+                reader._probe()
 
     def _drop(self, publisher_id: str, reader: SlotReader) -> None:
         self._set_sources([source for source in self._sources() if source.publisher_id != publisher_id])

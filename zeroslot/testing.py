@@ -11,9 +11,10 @@ from zeroslot.publisher import Publisher
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
     """Let a publisher or an allocator go as a killed process goes: its lock falls, and nothing else happens.
 
-    Its flink and its shared memory stay for the next publisher of the topic to remove, as after kill -9. The handle is closed.
+    Its flink and its shared memory stay for the next publisher of the topic to remove, as after kill -9. The handle is
+    closed.
     """
     if isinstance(handle, Publisher):
-        handle._abandon()  # noqa: SLF001 (the one caller)
+        handle._abandon()
     else:
         handle.abandon()

@@ -2,7 +2,8 @@
 
 Samples are waited for in the core. What is here is rare, so it may cost a look in Python per wake-up.
 
-Why the word is captured before the condition is looked at: whatever happens in between moves the word, and the sleep ends at once.
+Why the word is captured before the condition is looked at: whatever happens in between moves the word, and the sleep
+ends at once.
 """
 
 from __future__ import annotations
