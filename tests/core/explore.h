@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * explore.h - the shipped headers, run under every schedule: two or three actors that can be interrupted before each access to
+ * shared memory, and a futex that only wakes whom the kernel would have to wake.
+ *
+ * Each actor is a coroutine. ZS_STEP, which stands before every shared access of the core, is where the explorer may go on with
+ * another one. A schedule is the list of decisions; after a run the last decision that has another answer gets it, and the world
+ * is made anew. All schedules with at most `preemptions` switches away from an actor that could go on are tried (most errors of
+ * this kind need one or two). What this cannot see is weak memory: here every access takes effect at once.
+ *
+ * Include this before anything of the core. An actor that sleeps for ever ends the program: a lost wake-up.
+ */
+#ifndef EXPLORE_H
+#define EXPLORE_H
+
+#include <stdint.h>
+#include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+
+static void explore_step(void);
+static long explore_syscall(long number, const void *address, int operation, uint32_t value, ...);
+#define ZS_STEP() explore_step()
+#define syscall(...) explore_syscall(__VA_ARGS__)
+
+#include "world.h"
+
+#define EXPLORE_ACTORS 3
+#define EXPLORE_DECISIONS 4096
+
+enum explore_state { EXPLORE_READY, EXPLORE_ASLEEP, EXPLORE_WAITING, EXPLORE_DONE };
+
+typedef struct explore_actor {
+    ucontext_t context;
+    void (*run)(void);
+    enum explore_state state;
+    const uint32_t *word;  /* asleep on it */
+    int (*until)(void);    /* waits for it */
+    uint8_t *stack;
+} explore_actor;
+
+static struct {
+    explore_actor actors[EXPLORE_ACTORS];
+    ucontext_t home;
+    int count, current, active, preemptions_left, decision, known;
+    uint8_t answers[EXPLORE_DECISIONS], options[EXPLORE_DECISIONS];
+    uint64_t schedules, steps;
+} explore;
+
+static int explore_decide(int options)
+{
+    int i = explore.decision++;
+    CHECK(i < EXPLORE_DECISIONS);
+    if (i >= explore.known) {
+        explore.known = i + 1;
+        explore.answers[i] = 0;
+    }
+    explore.options[i] = (uint8_t)options;
+    return explore.answers[i];
+}
+
+static int explore_ready(const explore_actor *actor)
+{
+    return actor->state == EXPLORE_READY || (actor->state == EXPLORE_WAITING && actor->until());
+}
+
+/* Go on with actor `next`, from wherever we are. */
+static void explore_switch(int next)
+{
+    explore_actor *from = &explore.actors[explore.current], *to = &explore.actors[next];
+    explore.current = next;
+    to->state = EXPLORE_READY;
+    if (from != to)
+        swapcontext(&from->context, &to->context);
+}
+
+static void explore_step(void)
+{
+    int others[EXPLORE_ACTORS], count = 0, answer;
+    if (!explore.active)
+        return;
+    explore.steps++;
+    if (explore.preemptions_left == 0)
+        return;
+    for (int i = 0; i < explore.count; i++)
+        if (i != explore.current && explore.actors[i].state == EXPLORE_READY)
+            others[count++] = i;
+    if (count == 0)
+        return;
+    answer = explore_decide(count + 1);
+    if (answer > 0) {
+        explore.preemptions_left--;
+        explore_switch(others[answer - 1]);
+    }
+}
+
+/* The current actor cannot go on: let another one. */
+static void explore_yield(void)
+{
+    int ready[EXPLORE_ACTORS], count = 0, done = 1;
+    for (int i = 0; i < explore.count; i++) {
+        if (explore_ready(&explore.actors[i]))
+            ready[count++] = i;
+        done &= explore.actors[i].state == EXPLORE_DONE;
+    }
+    if (count == 0) {
+        if (!done)
+            fprintf(stderr, "%s: an actor sleeps for ever, schedule %llu\n", check_test, (unsigned long long)explore.schedules);
+        CHECK(done);
+        swapcontext(&explore.actors[explore.current].context, &explore.home);
+        return;
+    }
+    explore_switch(ready[count == 1 ? 0 : explore_decide(count)]);
+}
+
+/* Wait for something that is not in shared memory, without taking steps. */
+static void explore_await(int (*until)(void))
+{
+    explore_actor *self = &explore.actors[explore.current];
+    while (!until()) {
+        self->state = EXPLORE_WAITING;
+        self->until = until;
+        explore_yield();
+    }
+}
+
+/* The futex: waits and wakes of the core end here. */
+static long explore_syscall(long number, const void *address, int operation, uint32_t value, ...)
+{
+    const uint32_t *word = (const uint32_t *)address;
+    CHECK_EQUAL(number, SYS_futex);
+    if (operation == 1) {
+        for (int i = 0; i < explore.count; i++)
+            if (explore.actors[i].state == EXPLORE_ASLEEP && explore.actors[i].word == word)
+                explore.actors[i].state = EXPLORE_READY;
+        return 0;
+    }
+    CHECK_EQUAL(operation, 9);
+    if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != value)
+        return -1;
+    explore.actors[explore.current].state = EXPLORE_ASLEEP;
+    explore.actors[explore.current].word = word;
+    explore_yield();
+    return 0;
+}
+
+static void explore_main(void)
+{
+    for (;;) {
+        explore.actors[explore.current].run();
+        explore.actors[explore.current].state = EXPLORE_DONE;
+        explore_yield();
+    }
+}
+
+static void explore_begin(explore_actor *actor, void (*run)(void))
+{
+    enum { STACK = 1 << 18 };
+    if (actor->stack == NULL)
+        actor->stack = (uint8_t *)world_map(STACK);
+    actor->run = run;
+    actor->state = EXPLORE_READY;
+    getcontext(&actor->context);
+    actor->context.uc_stack.ss_sp = actor->stack;
+    actor->context.uc_stack.ss_size = STACK;
+    actor->context.uc_link = NULL;
+    makecontext(&actor->context, explore_main, 0);
+}
+
+/* Run the actors under every schedule. `before` makes the world, `after` judges it. Returns the number of schedules. */
+static uint64_t explore_all(int preemptions, void (*before)(void), void (*after)(void), void (*const *actors)(void), int count)
+{
+    uint64_t began = explore.schedules;
+    explore.known = 0;
+    explore.count = count;
+    for (;;) {
+        int last;
+        explore.active = 0;
+        explore.decision = 0;
+        explore.preemptions_left = preemptions;
+        before();
+        for (int i = 0; i < count; i++)
+            explore_begin(&explore.actors[i], actors[i]);
+        explore.active = 1;
+        explore.current = explore_decide(count);
+        swapcontext(&explore.home, &explore.actors[explore.current].context);
+        explore.active = 0;
+        explore.schedules++;
+        after();
+        for (last = explore.decision; last-- > 0;)
+            if (explore.answers[last] + 1 < explore.options[last])
+                break;
+        if (last < 0)
+            return explore.schedules - began;
+        explore.answers[last]++;
+        explore.known = last + 1;
+    }
+}
+
+#endif

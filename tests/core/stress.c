@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * stress.c - one owner and several readers, for real: in processes or in threads, on a tiny ring, with checksummed payload.
+ *
+ *   stress [--samples N] [--depth N] [--readers N] [--payload BYTES] [--leases N] [--seed N] [--threads] [--park | --block]
+ *
+ * Each reader takes in order, holds a few leases for a random while, and checks every word of the payload when it takes and again when
+ * it releases. The last reader stops and goes: it stands still, leases held, while the owner publishes thousands of samples (in
+ * processes by SIGSTOP and SIGCONT). At the end everybody drains. What has to hold:
+ *
+ *   nothing torn, nothing twice, nothing out of order; got + lost = published for every reader, exactly;
+ *   the owner always finds a slot, because spare_slots is the sum of all max_leases.
+ *
+ * --park: readers sleep on the futex and the owner waits for all of them after each sample. A reader that sleeps until its deadline
+ * although there is something to take has missed its wake-up. --block: readers are reliable and the owner sleeps until they have room;
+ * the same for the owner, and nobody loses anything.
+ *
+ * In threads the payload is plain memory, so TSan sees whatever the protocol does not order. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "world.h"
+
+#define READERS_MAX 63
+#define LOST_WAKE_NS UINT64_C(10000000000)
+
+static struct {
+    uint64_t samples, seed;
+    uint32_t depth, readers, payload, leases;
+    int threads, park, block;
+} options = {.samples = 200000, .seed = 1, .depth = 2, .readers = 4, .payload = 256, .leases = 2};
+
+/* Shared with the readers, each on lines of its own. */
+typedef struct report {
+    uint32_t joined;
+    uint32_t stand_still; /* in threads: what SIGSTOP is in processes */
+    uint64_t at;          /* the sequence taken last */
+    uint64_t got, lost;
+    uint64_t space[12];
+} report;
+
+static world *w;
+static report *reports;
+static pid_t pids[READERS_MAX];
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 31, x *= UINT64_C(0x7fb5d329728ea185);
+    x ^= x >> 27, x *= UINT64_C(0x81dadef4bc2dd44d);
+    return x ^ x >> 33;
+}
+
+/* Every word differs from that of any other sample, so half of one and half of another cannot pass. */
+static void fill(uint64_t *words, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < options.payload / 8; i++)
+        words[i] = mix(sequence * 1000003 + i);
+}
+
+static void check(const uint64_t *words, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < options.payload / 8; i++)
+        CHECK_EQUAL(words[i], mix(sequence * 1000003 + i));
+}
+
+static void *read_all(void *argument)
+{
+    uint32_t index = (uint32_t)(uintptr_t)argument;
+    report *mine = &reports[index];
+    zs_reader *r = world_reader(w, index, options.leases, options.block);
+    uint64_t random = mix(options.seed * 977 + index + 1) | 1;
+    uint32_t slots[64];
+    uint64_t sequences[64];
+    uint32_t held = 0, idle = 0;
+    zs_reader_join(r, &world_someone, 0, 0);
+    CHECK_EQUAL(r->cursor, 0);
+    zs_store(&mine->joined, 1, ZS_RELEASE);
+    for (;;) {
+        uint64_t before = r->cursor, lost = r->lost;
+        uint32_t slot, ended = zs_segment_state(&w->segment) != ZS_OPEN;
+        enum zs_take result;
+        while (zs_load(&mine->stand_still, ZS_RELAXED))
+            sched_yield();
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        /* Release by chance, and always when there is no room for another: oldest or newest first. */
+        while (held > 0 && (held >= options.leases || random % 3 == 0)) {
+            uint32_t i = random & 64 ? 0 : held - 1;
+            check(world_words(w, slots[i]), sequences[i]);
+            zs_reader_release(r, slots[i]);
+            held--;
+            slots[i] = slots[held], sequences[i] = sequences[held];
+            random = random * 5 + 1;
+        }
+        result = zs_reader_take(r, &slot);
+        if (result == ZS_TAKE_LEASED) {
+            uint64_t n = zs_load(&zs_slot_at(&w->segment, slot)->sequence, ZS_RELAXED);
+            CHECK(n == r->cursor || n == 0); /* 0: retired meanwhile, and still ours */
+            CHECK(r->cursor > before);
+            CHECK_EQUAL(r->cursor - before - 1, r->lost - lost);
+            CHECK_EQUAL(zs_load(&zs_slot_at(&w->segment, slot)->size, ZS_RELAXED), options.payload);
+            check(world_words(w, slot), r->cursor);
+            slots[held] = slot, sequences[held] = r->cursor;
+            held++;
+            idle = 0;
+            zs_store(&mine->at, r->cursor, ZS_RELEASE);
+            continue;
+        }
+        CHECK_EQUAL(result, ZS_TAKE_NONE);
+        if (ended)
+            break; /* it was over before we looked, so this is all there is */
+        if (options.park) {
+            uint32_t seen = zs_reader_park(r);
+            if (!zs_reader_ready(r) && zs_segment_state(&w->segment) == ZS_OPEN) {
+                uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;
+                zs_futex_wait(w->segment.generation, seen, deadline);
+                CHECK(zs_now_ns() < deadline || !zs_reader_ready(r)); /* slept although there was something */
+            }
+            zs_reader_unpark(r);
+        } else if (++idle > 50) {
+            sched_yield();
+        } else {
+            zs_pause();
+        }
+    }
+    while (held > 0) {
+        held--;
+        check(world_words(w, slots[held]), sequences[held]);
+        zs_reader_release(r, slots[held]);
+    }
+    CHECK_EQUAL(r->cursor, options.samples);
+    CHECK_EQUAL(r->taken + r->lost, options.samples);
+    CHECK(!options.block || r->lost == 0);
+    CHECK_EQUAL(r->leases, 0);
+    mine->got = r->taken;
+    mine->lost = r->lost;
+    zs_reader_leave(r);
+    world_forget(r);
+    return NULL;
+}
+
+/* The last reader stands still or goes on. */
+static void stop(int still)
+{
+    uint32_t last = options.readers - 1;
+    if (options.threads)
+        zs_store(&reports[last].stand_still, (uint32_t)still, ZS_RELAXED);
+    else
+        CHECK(kill(pids[last], still ? SIGSTOP : SIGCONT) == 0);
+}
+
+static uint32_t reserve(void)
+{
+    uint32_t index, slot = ZS_NO_SLOT;
+    if (!options.block) {
+        slot = zs_owner_reserve(&w->owner);
+        CHECK(slot != ZS_NO_SLOT);
+        return slot;
+    }
+    if (!zs_owner_window_full(&w->owner, &index))
+        slot = zs_owner_reserve(&w->owner);
+    while (slot == ZS_NO_SLOT) {
+        uint32_t seen = zs_owner_block_begin(&w->segment);
+        if (!zs_owner_window_full(&w->owner, &index)) {
+            slot = zs_owner_reserve(&w->owner);
+            CHECK(slot != ZS_NO_SLOT);
+        } else {
+            uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;
+            zs_futex_wait(w->segment.space, seen, deadline);
+            CHECK(zs_now_ns() < deadline || zs_owner_window_full(&w->owner, &index)); /* slept although there was room */
+        }
+        zs_owner_block_end(&w->segment);
+    }
+    return slot;
+}
+
+static void write_all(void)
+{
+    uint64_t random = mix(options.seed) | 1, stopped_at = 0;
+    for (uint64_t n = 1; n <= options.samples; n++) {
+        uint32_t slot = reserve();
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        if (random % 16 == 0) { /* a loan that comes to nothing */
+            fill(world_words(w, slot), random);
+            zs_owner_discard(&w->owner, slot);
+            zs_owner_let_go(&w->owner, slot);
+            slot = reserve();
+        }
+        fill(world_words(w, slot), n);
+        CHECK_EQUAL(zs_owner_commit(&w->owner, slot, options.payload, n), n);
+        zs_owner_let_go(&w->owner, slot);
+        if (options.park) {
+            for (uint32_t i = 0; i < options.readers; i++)
+                while (zs_load(&reports[i].at, ZS_ACQUIRE) != n)
+                    sched_yield();
+            for (uint64_t spin = random % 512; spin > 0; spin--)
+                zs_pause(); /* they are somewhere on their way to sleep */
+        } else if (!options.block) {
+            if (stopped_at == 0 && (random >> 32) % 20000 == 0) {
+                stopped_at = n;
+                stop(1);
+            } else if (stopped_at != 0 && n - stopped_at > 3000) {
+                stopped_at = 0;
+                stop(0);
+            }
+            if (random % 64 == 1)
+                sched_yield(); /* or the readers would hardly be there while it runs, on few processors */
+        }
+    }
+    if (stopped_at != 0)
+        stop(0);
+    zs_segment_end(&w->segment, ZS_SEALED);
+}
+
+/* A reader that ends before the segment does has said why; nobody waits for it. */
+static void on_child(int signal)
+{
+    if (zs_segment_state(&w->segment) == ZS_OPEN)
+        _exit(signal == SIGCHLD);
+}
+
+/* Nothing was published for a minute: a lost wake-up, or a reader that goes round in circles. */
+static void on_alarm(int signal)
+{
+    static uint64_t last;
+    static const char text[] = "stress: no progress\n";
+    uint64_t published = zs_load(w->segment.published, ZS_RELAXED);
+    if (published == last && write(2, text, sizeof text - 1) != 0)
+        _exit(signal == SIGALRM);
+    last = published;
+    alarm(60);
+}
+
+static void parse(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        uint64_t number = strtoull(value, NULL, 10);
+        if (strcmp(argv[i], "--threads") == 0) {
+            options.threads = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--processes") == 0)
+            continue;
+        if (strcmp(argv[i], "--park") == 0) {
+            options.park = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--block") == 0) {
+            options.block = 1;
+            continue;
+        }
+        i++;
+        if (strcmp(argv[i - 1], "--samples") == 0)
+            options.samples = number;
+        else if (strcmp(argv[i - 1], "--seed") == 0)
+            options.seed = number;
+        else if (strcmp(argv[i - 1], "--depth") == 0)
+            options.depth = (uint32_t)number;
+        else if (strcmp(argv[i - 1], "--readers") == 0)
+            options.readers = (uint32_t)number;
+        else if (strcmp(argv[i - 1], "--payload") == 0)
+            options.payload = (uint32_t)number / 8 * 8;
+        else if (strcmp(argv[i - 1], "--leases") == 0)
+            options.leases = (uint32_t)number;
+        else {
+            fprintf(stderr, "stress: what is %s? See the top of stress.c\n", argv[i - 1]);
+            exit(2);
+        }
+    }
+    if (options.readers < 1 || options.readers > READERS_MAX || options.depth < 1 || options.samples < 1 || options.payload < 8 ||
+        options.leases < 1 || options.leases > 64) {
+        fprintf(stderr, "stress: an option is out of range\n");
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t threads[READERS_MAX];
+    uint64_t began, got = 0, lost = 0;
+    parse(argc, argv);
+    check_test = options.threads ? "threads" : "processes";
+    w = world_make(&(const world_options){.depth = options.depth,
+                                          .spare_slots = options.readers * options.leases,
+                                          .max_subscribers = 64,
+                                          .slot_capacity = zs_round_up(options.payload, 64),
+                                          .policy = options.block ? ZS_BLOCK : ZS_EVICT});
+    reports = (report *)world_map(sizeof *reports * READERS_MAX);
+    signal(SIGALRM, on_alarm);
+    alarm(60);
+    sigaction(SIGCHLD, &(const struct sigaction){.sa_handler = on_child, .sa_flags = SA_NOCLDSTOP | SA_RESTART}, NULL);
+    for (uint32_t i = 0; i < options.readers; i++) {
+        if (options.threads) {
+            CHECK(pthread_create(&threads[i], NULL, read_all, (void *)(uintptr_t)i) == 0);
+        } else if ((pids[i] = fork()) == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            read_all((void *)(uintptr_t)i);
+            _exit(0);
+        }
+    }
+    for (uint32_t i = 0; i < options.readers; i++)
+        while (!zs_load(&reports[i].joined, ZS_ACQUIRE))
+            sched_yield();
+    began = zs_now_ns();
+    write_all();
+    for (uint32_t i = 0; i < options.readers; i++) {
+        int status = 0;
+        if (options.threads)
+            pthread_join(threads[i], NULL);
+        else
+            CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
+        CHECK_EQUAL(reports[i].got + reports[i].lost, options.samples);
+        got += reports[i].got, lost += reports[i].lost;
+    }
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, i)), 0);
+    printf("stress %s%s%s: %" PRIu64 " samples, depth %u, %u readers: got %" PRIu64 ", lost %" PRIu64 ", wakes %" PRIu64 ", %.1f s\n",
+           check_test, options.park ? " parked" : "", options.block ? " blocking" : "", options.samples, options.depth, options.readers,
+           got, lost, w->segment.counters->wakes, (double)(zs_now_ns() - began) / 1e9);
+    munmap(reports, sizeof *reports * READERS_MAX);
+    world_end(w);
+    return 0;
+}

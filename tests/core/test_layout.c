@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The control object's layout, and headers that lie about it. */
+#include "world.h"
+
+static zs_header header_of(uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size)
+{
+    zs_header h;
+    memset(&h, 0, sizeof h);
+    memcpy(h.magic, zs_magic, sizeof zs_magic);
+    h.format = ZS_FORMAT;
+    h.depth = depth;
+    h.slot_limit = slot_limit;
+    h.pool_limit = 1;
+    h.max_subscribers = max_subscribers;
+    h.max_loans = 1;
+    h.first_sequence = 1;
+    h.schema_size = schema_size;
+    zs_layout_compute(&h);
+    return h;
+}
+
+/* The numbers of FORMAT.md's worked example: depth 8, 42 slots, 64 subscribers, a schema of 1000 bytes. */
+static void layout_is_the_one_of_the_format(void)
+{
+    static const uint64_t expected[ZS_SECTION_COUNT] = {384,  512,  640,  768,   896,   1024, 1152,
+                                                        1408, 1536, 42496, 42624, 45312, 45440};
+    zs_header h = header_of(8, 42, 64, 1000);
+    CHECK_EQUAL(h.header_size, 384);
+    CHECK_EQUAL(h.ring_capacity, 16);
+    CHECK_EQUAL(h.reader_words, 1);
+    CHECK_EQUAL(h.peer_size, 640);
+    CHECK_EQUAL(h.slot_size, 64);
+    for (int i = 0; i < ZS_SECTION_COUNT; i++)
+        CHECK_EQUAL(h.section_at[i], expected[i]);
+    CHECK_EQUAL(h.control_size, 46464);
+    CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
+}
+
+static void ring_holds_twice_the_depth(void)
+{
+    static const uint32_t expected[][2] = {{1, 2}, {2, 4}, {3, 8}, {4, 8}, {5, 16}, {8, 16}, {9, 32}, {32768, 65536}, {65535, 131072}};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        CHECK_EQUAL(zs_ring_capacity_for(expected[i][0]), expected[i][1]);
+}
+
+static void slots_grow_with_the_readers(void)
+{
+    CHECK_EQUAL(zs_slot_size_for(1), 64);
+    CHECK_EQUAL(zs_slot_size_for(4), 64);
+    CHECK_EQUAL(zs_slot_size_for(5), 128);
+    CHECK_EQUAL(zs_slot_size_for(16), 192);
+    CHECK_EQUAL(ZS_READER_WORDS(1), 1);
+    CHECK_EQUAL(ZS_READER_WORDS(64), 1);
+    CHECK_EQUAL(ZS_READER_WORDS(65), 2);
+    CHECK_EQUAL(ZS_READER_WORDS(1024), 16);
+}
+
+/* Sections keep their order, their alignment and their distance for whatever counts are allowed. */
+static void sections_never_overlap(void)
+{
+    static const uint32_t depths[] = {1, 2, 3, 7, 64, 1000, 65535};
+    static const uint32_t subscribers[] = {1, 63, 64, 65, 1024};
+    for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
+        for (size_t m = 0; m < sizeof subscribers / sizeof subscribers[0]; m++) {
+            zs_header h = header_of(depths[d], depths[d] + (depths[d] < 65000 ? 9 : 0), subscribers[m], d * 1001);
+            uint64_t end = h.header_size;
+            for (int i = 0; i < ZS_SECTION_COUNT; i++) {
+                CHECK(h.section_at[i] % ZS_ALIGN == 0 && h.section_at[i] >= end);
+                end = h.section_at[i] + zs_section_size(&h, i);
+            }
+            CHECK(end <= h.control_size && h.control_size < end + ZS_ALIGN);
+            CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
+        }
+}
+
+static void a_foreign_object_is_told_from_a_corrupt_one(void)
+{
+    zs_header h = header_of(8, 42, 64, 1000);
+    for (int i = 0; i < 8; i++) {
+        zs_header other = h;
+        other.magic[i] ^= 1;
+        CHECK_EQUAL(zs_header_check(&other, h.control_size), ZS_CHECK_NOT_A_SEGMENT);
+    }
+    memset(&h, 0, sizeof h);
+    CHECK_EQUAL(zs_header_check(&h, 1u << 20), ZS_CHECK_NOT_A_SEGMENT);
+    for (uint32_t format = 0; format < 4; format++) {
+        h = header_of(8, 42, 64, 1000);
+        h.format = format;
+        h.depth = 0; /* whatever else stands there is another format's */
+        CHECK_EQUAL(zs_header_check(&h, h.control_size), format == ZS_FORMAT ? ZS_CHECK_CORRUPT : ZS_CHECK_OTHER_FORMAT);
+    }
+}
+
+static void a_longer_header_and_wider_sections_are_read(void)
+{
+    zs_header h = header_of(8, 42, 64, 1000);
+    h.header_size += 128;
+    h.control_size += 4096 * ZS_SECTION_COUNT;
+    for (int i = 0; i < ZS_SECTION_COUNT; i++)
+        h.section_at[i] += 4096u * (unsigned)(i + 1) - 128u;
+    CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
+    CHECK_EQUAL(zs_header_check(&h, h.control_size + 1), ZS_CHECK_OK);
+    CHECK_EQUAL(zs_header_check(&h, h.control_size - 1), ZS_CHECK_CORRUPT);
+}
+
+#define CORRUPT(member, value)                                                                                                      \
+    do {                                                                                                                            \
+        zs_header wrong = h;                                                                                                        \
+        wrong.member = (value);                                                                                                     \
+        CHECK_EQUAL(zs_header_check(&wrong, h.control_size), ZS_CHECK_CORRUPT);                                                     \
+    } while (0)
+
+static void every_impossible_field_is_found(void)
+{
+    const zs_header h = header_of(8, 42, 64, 1000);
+    CORRUPT(header_size, 0);
+    CORRUPT(header_size, ZS_HEADER_SIZE - 128);
+    CORRUPT(header_size, ZS_HEADER_SIZE + 1);
+    CORRUPT(header_size, ZS_HEADER_SIZE + 128); /* the first section would begin inside of it */
+    CORRUPT(header_size, UINT32_MAX);
+    CORRUPT(header_size, UINT32_MAX - 127);
+    CORRUPT(control_size, 0);
+    CORRUPT(control_size, h.control_size + 1);
+    CORRUPT(control_size, h.control_size - 128);
+    CORRUPT(control_size, UINT64_MAX);
+    CORRUPT(control_size, ZS_MAX_CONTROL + 1);
+    CORRUPT(depth, 0);
+    CORRUPT(depth, 9); /* more than half of the ring */
+    CORRUPT(depth, h.slot_limit + 1);
+    CORRUPT(depth, UINT32_C(0x80000004)); /* twice of it would wrap to 8 */
+    CORRUPT(depth, UINT32_MAX);
+    CORRUPT(ring_capacity, 0);
+    CORRUPT(ring_capacity, 1);
+    CORRUPT(ring_capacity, 8);
+    CORRUPT(ring_capacity, 17);
+    CORRUPT(ring_capacity, 32); /* would run into the slots */
+    CORRUPT(ring_capacity, UINT32_C(0x80000000));
+    CORRUPT(slot_limit, 0);
+    CORRUPT(slot_limit, 7);
+    CORRUPT(slot_limit, 64);
+    CORRUPT(slot_limit, 65536);
+    CORRUPT(slot_limit, UINT32_MAX);
+    CORRUPT(pool_limit, 0);
+    CORRUPT(pool_limit, ZS_MAX_POOLS + 1);
+    CORRUPT(pool_limit, UINT32_MAX);
+    CORRUPT(max_subscribers, 0);
+    CORRUPT(max_subscribers, 65);
+    CORRUPT(max_subscribers, 1025);
+    CORRUPT(max_subscribers, UINT32_MAX); /* (n + 63) / 64 would wrap to 0 */
+    CORRUPT(reader_words, 0);
+    CORRUPT(reader_words, 2);
+    CORRUPT(reader_words, UINT32_MAX);
+    CORRUPT(spare_slots, 65536);
+    CORRUPT(spare_slots, UINT32_MAX);
+    CORRUPT(max_loans, 65536);
+    CORRUPT(max_loans, UINT32_MAX);
+    CORRUPT(first_sequence, 0);
+    CORRUPT(first_sequence, UINT64_C(1) << 62);
+    CORRUPT(first_sequence, UINT64_MAX);
+    CORRUPT(schema_size, h.control_size);
+    CORRUPT(schema_size, 1025); /* past the end by one */
+    CORRUPT(schema_size, UINT64_MAX);
+    CORRUPT(peer_size, 0);
+    CORRUPT(peer_size, 639);
+    CORRUPT(peer_size, 768);
+    CORRUPT(slot_size, 0);
+    CORRUPT(slot_size, 128);
+    CORRUPT(slot_size, UINT32_MAX);
+    CORRUPT(policy, ZS_RAISE + 1);
+    for (int i = 0; i < ZS_SECTION_COUNT; i++) {
+        CORRUPT(section_at[i], 0);
+        CORRUPT(section_at[i], h.section_at[i] - 128);
+        CORRUPT(section_at[i], h.section_at[i] + 1);
+        CORRUPT(section_at[i], h.section_at[i] + 8);
+        CORRUPT(section_at[i], h.control_size + 128);
+        CORRUPT(section_at[i], UINT64_MAX);
+        CORRUPT(section_at[i], UINT64_MAX - 127);
+        if (i + 1 < ZS_SECTION_COUNT)
+            CORRUPT(section_at[i], h.section_at[i + 1] + 128);
+    }
+}
+
+/* Whatever the bytes are, what passes the check lies within the object. */
+static void random_headers_pass_only_when_they_fit(void)
+{
+    const zs_header h = header_of(8, 42, 64, 1000);
+    uint64_t random = 88172645463325252u;
+    int passed = 0;
+    for (int round = 0; round < 200000; round++) {
+        zs_header wrong = h;
+        uint8_t *bytes = (uint8_t *)&wrong;
+        for (int k = 0; k < 1 + round % 3; k++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            bytes[12 + random % (ZS_HEADER_SIZE - 12)] ^= (uint8_t)(1u << (random >> 60 & 7));
+        }
+        if (zs_header_check(&wrong, h.control_size) != ZS_CHECK_OK)
+            continue;
+        passed++;
+        for (int i = 0; i < ZS_SECTION_COUNT; i++)
+            CHECK(wrong.section_at[i] >= ZS_HEADER_SIZE && wrong.section_at[i] % ZS_ALIGN == 0 &&
+                  wrong.section_at[i] + zs_section_size(&wrong, i) <= h.control_size);
+        CHECK((uint64_t)wrong.slot_limit * wrong.slot_size <= h.control_size);
+        CHECK(wrong.reader_words * 64 >= wrong.max_subscribers && 2 * wrong.depth <= wrong.ring_capacity);
+    }
+    CHECK(passed > 1000); /* the ids and names may be anything */
+}
+
+static void a_new_segment_has_these_bytes(void)
+{
+    const world_options options = {.depth = 2, .spare_slots = 1, .first_sequence = UINT64_C(1) << 32};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    CHECK_EQUAL(*s->published, 0xffffffff);
+    CHECK_EQUAL(*s->generation, 0);
+    for (uint32_t i = 0; i < s->ring_capacity; i++)
+        CHECK_EQUAL(s->ring[i], UINT64_C(0xffffffff0000));
+    for (uint32_t i = 0; i < w->slot_count; i++) {
+        CHECK_EQUAL(zs_slot_at(s, i)->sequence, 0);
+        CHECK_EQUAL(zs_slot_at(s, i)->pool, 0);
+        CHECK_EQUAL(zs_slot_at(s, i)->index, i);
+    }
+    CHECK_EQUAL(s->pools[0].slot_count, 4);
+    CHECK_EQUAL(s->pools[0].slot_capacity, 64);
+    CHECK_EQUAL(s->pools[0].state, 1);
+    CHECK_EQUAL(zs_segment_state(s), ZS_OPEN);
+    world_end(w);
+}
+
+/* `state` is the last store of creation: until then an attacher sees a segment that is being made. */
+static void a_segment_is_not_open_before_it_is_complete(void)
+{
+    zs_header h = header_of(2, 4, 4, 0);
+    zs_segment s;
+    uint8_t *control = (uint8_t *)world_map(h.control_size);
+    h.state = ZS_OPEN;
+    zs_segment_create(&s, control, &h);
+    CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
+    zs_segment_add_pool(&s, 0, 0, 4, 64);
+    CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
+    zs_segment_open(&s);
+    CHECK_EQUAL(zs_segment_state(&s), ZS_OPEN);
+    zs_segment_end(&s, ZS_SEALED);
+    CHECK_EQUAL(zs_segment_state(&s), ZS_SEALED);
+    CHECK_EQUAL(*s.generation, 1);
+    munmap(control, h.control_size);
+}
+
+int main(void)
+{
+    RUN(layout_is_the_one_of_the_format);
+    RUN(ring_holds_twice_the_depth);
+    RUN(slots_grow_with_the_readers);
+    RUN(sections_never_overlap);
+    RUN(a_foreign_object_is_told_from_a_corrupt_one);
+    RUN(a_longer_header_and_wider_sections_are_read);
+    RUN(every_impossible_field_is_found);
+    RUN(random_headers_pass_only_when_they_fit);
+    RUN(a_new_segment_has_these_bytes);
+    RUN(a_segment_is_not_open_before_it_is_complete);
+    return 0;
+}

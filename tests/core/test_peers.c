@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Joining, leaving, clearing after the dead, and an owner that waits for reliable readers. */
+#include "world.h"
+
+static void join_fills_the_entry(void)
+{
+    const world_options options = {.max_subscribers = 130};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *r = world_reader(w, 129, 5, 1);
+    zs_peer *peer = zs_peer_at(s, 129);
+    uint64_t before = zs_now_ns();
+    peer->epoch = 8;
+    peer->taken = peer->lost = peer->skipped = peer->leases = peer->latency[47] = 99;
+    zs_reader_join(r, &world_someone, 0, 0);
+    CHECK_EQUAL(peer->epoch, 9);
+    CHECK_EQUAL(peer->pid, 4711);
+    CHECK_EQUAL(peer->start_time, 42);
+    CHECK(memcmp(peer->name, world_someone.name, 32) == 0);
+    CHECK(peer->attached_ns >= before && peer->attached_ns <= zs_now_ns());
+    CHECK_EQUAL(peer->flags, ZS_PEER_RELIABLE);
+    CHECK_EQUAL(peer->max_leases, 5);
+    CHECK_EQUAL(peer->taken | peer->lost | peer->skipped | peer->leases | peer->latency[47], 0);
+    CHECK_EQUAL(s->active[0], 0);
+    CHECK_EQUAL(s->active[1], 0);
+    CHECK_EQUAL(s->active[2], 2);
+    CHECK_EQUAL(*s->space, 1); /* a blocked owner looks again */
+    zs_reader_leave(r);
+    CHECK_EQUAL(s->active[2], 0);
+    CHECK_EQUAL(*s->space, 2);
+    world_forget(r);
+    world_end(w);
+}
+
+static void epoch_zero_is_nobodys(void)
+{
+    const world_options options = {0};
+    world *w = world_make(&options);
+    zs_reader *r = world_reader(w, 0, 1, 0);
+    uint32_t slot;
+    zs_peer_at(&w->segment, 0)->epoch = UINT32_MAX;
+    zs_reader_join(r, &world_someone, 0, 0);
+    CHECK_EQUAL(r->epoch, 1);
+    world_publish(w);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED); /* evicted[0] is 0 */
+    world_forget(r);
+    world_end(w);
+}
+
+/* The first sample taken, for every history, age of the segment and depth. */
+static void history_is_clamped_to_what_there_was(void)
+{
+    for (uint32_t depth = 1; depth <= 4; depth++)
+        for (uint64_t first = 1; first <= 3; first += 2)
+            for (uint32_t published = 0; published <= 9; published++)
+                for (uint32_t history = 0; history <= depth; history++) {
+                    const world_options options = {.depth = depth, .first_sequence = first};
+                    world *w = world_make(&options);
+                    zs_reader *r;
+                    uint32_t slot, there = published < history ? published : history;
+                    for (uint32_t i = 0; i < published; i++)
+                        world_publish(w);
+                    r = world_join(w, 0, 1, 0, history);
+                    CHECK_EQUAL(r->cursor, first - 1 + published - there);
+                    for (uint32_t i = 0; i < there; i++) {
+                        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+                        CHECK_EQUAL(zs_slot_at(r->segment, slot)->sequence, first + published - there + i);
+                        zs_reader_release(r, slot);
+                    }
+                    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
+                    CHECK_EQUAL(r->lost, 0);
+                    world_forget(r);
+                    world_end(w);
+                }
+}
+
+/* A publisher that came after the subscription: what is gone before the join is lost, not skipped silently. */
+static void from_first_counts_what_is_gone(void)
+{
+    const world_options options = {.depth = 2, .first_sequence = 50};
+    world *w = world_make(&options);
+    zs_reader *r = world_reader(w, 0, 1, 0);
+    uint32_t slot;
+    for (int i = 0; i < 7; i++)
+        world_publish(w);
+    zs_reader_join(r, &world_someone, 0, 1);
+    CHECK_EQUAL(r->cursor, 49);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+    CHECK_EQUAL(r->cursor, 55);
+    CHECK_EQUAL(r->lost, 5);
+    world_forget(r);
+    world_end(w);
+}
+
+static void clear_takes_what_the_dead_left_and_nothing_else(void)
+{
+    const world_options options = {.depth = 4, .spare_slots = 4, .max_subscribers = 70};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *dead = world_join(w, 65, 8, 1, 0), *alive = world_join(w, 66, 8, 1, 0), *other = world_join(w, 1, 8, 1, 0);
+    uint32_t slot;
+    for (int i = 0; i < 3; i++) {
+        world_publish(w);
+        CHECK_EQUAL(zs_reader_take(dead, &slot), ZS_TAKE_LEASED);
+        CHECK_EQUAL(zs_reader_take(alive, &slot), ZS_TAKE_LEASED);
+        CHECK_EQUAL(zs_reader_take(other, &slot), ZS_TAKE_LEASED);
+    }
+    zs_reader_park(dead);
+    zs_reader_park(alive);
+    CHECK_EQUAL(zs_peer_clear(s, 65), 3);
+    CHECK_EQUAL(s->active[0], 2);
+    CHECK_EQUAL(s->active[1], 4);
+    CHECK_EQUAL(s->parked[1], 4);
+    CHECK_EQUAL(zs_peer_at(s, 65)->leases, 0);
+    for (uint32_t i = 0; i < w->slot_count; i++) {
+        zs_slot *entry = zs_slot_at(s, i);
+        uint64_t expected = entry->sequence != 0;
+        CHECK_EQUAL(zs_slot_readers(entry)[0], expected << 1);
+        CHECK_EQUAL(zs_slot_readers(entry)[1], expected << 2);
+    }
+    CHECK_EQUAL(zs_peer_clear(s, 65), 0);
+    world_forget(dead), world_forget(alive), world_forget(other);
+    world_end(w);
+}
+
+static void the_floor_is_the_slowest_reliable_reader(void)
+{
+    const world_options options = {.depth = 8, .policy = ZS_BLOCK, .max_subscribers = 100};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    uint32_t index = 12345, slot;
+    zs_reader *careless = world_join(w, 0, 1, 0, 0), *slow = world_join(w, 99, 1, 1, 0), *fast = world_join(w, 5, 1, 1, 0);
+    for (int i = 0; i < 3; i++)
+        world_publish(w);
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(zs_reader_take(fast, &slot), ZS_TAKE_LEASED);
+        zs_reader_release(fast, slot);
+    }
+    CHECK_EQUAL(zs_reader_take(slow, &slot), ZS_TAKE_LEASED);
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 1); /* taken is enough, released is not asked for */
+    CHECK_EQUAL(index, 99);
+    s->evicted[99] = slow->epoch;
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 2);
+    CHECK_EQUAL(index, 5);
+    zs_reader_leave(fast);
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
+    s->active[1] |= UINT64_C(1) << 63; /* a bit beyond max_subscribers is no reader's */
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
+    world_forget(careless), world_forget(slow), world_forget(fast);
+    world_end(w);
+}
+
+/* A window is full when one more loan, committed after those that are out, would retire what the reader has not taken. */
+static void the_window_counts_the_loans_that_are_out(void)
+{
+    for (uint32_t out = 0; out <= 3; out++) {
+        const world_options options = {.depth = 4, .max_loans = 4, .spare_slots = 4, .policy = ZS_BLOCK, .first_sequence = 1000};
+        world *w = world_make(&options);
+        zs_reader *r = world_join(w, 3, 1, 1, 0);
+        uint32_t index = 99, slot, loans[4];
+        while (w->owner.published - 999 + out < 4) {
+            CHECK(!zs_owner_window_full(&w->owner, &index));
+            world_publish(w);
+        }
+        for (uint32_t i = 0; i < out; i++)
+            loans[i] = zs_owner_reserve(&w->owner);
+        CHECK(zs_owner_window_full(&w->owner, &index));
+        CHECK_EQUAL(index, 3);
+        for (uint32_t i = 0; i < out; i++) {
+            zs_owner_commit(&w->owner, loans[i], 1, 1);
+            zs_owner_let_go(&w->owner, loans[i]);
+        }
+        CHECK(zs_owner_window_full(&w->owner, &index));
+        for (uint64_t n = 1000; n < 1004; n++) { /* and nothing of it is lost */
+            CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+            CHECK_EQUAL(r->cursor, n);
+            CHECK_EQUAL(r->lost, 0);
+            CHECK(!zs_owner_window_full(&w->owner, &index));
+            zs_reader_release(r, slot);
+        }
+        world_forget(r);
+        world_end(w);
+    }
+}
+
+static void the_policy_evict_waits_for_nobody(void)
+{
+    const world_options options = {.depth = 2, .policy = ZS_EVICT};
+    world *w = world_make(&options);
+    zs_reader *r = world_join(w, 0, 1, 1, 0);
+    uint32_t index = 0;
+    for (int i = 0; i < 10; i++) {
+        CHECK(!zs_owner_window_full(&w->owner, &index));
+        world_publish(w);
+    }
+    world_forget(r);
+    world_end(w);
+}
+
+/* Readers bump `space` when the owner says that it waits, and make no system call otherwise. */
+static void readers_tell_a_waiting_owner_and_no_other(void)
+{
+    const world_options options = {.depth = 2, .policy = ZS_BLOCK};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *r = world_join(w, 0, 2, 1, 0), *careless = world_join(w, 1, 2, 0, 0);
+    uint32_t slot, space = *s->space;
+    world_publish(w);
+    world_publish(w);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+    zs_reader_release(r, slot);
+    CHECK_EQUAL(*s->space, space);
+    CHECK_EQUAL(zs_owner_block_begin(s), space);
+    CHECK_EQUAL(*s->waiting, 1);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED); /* the cursor of a reliable reader */
+    CHECK_EQUAL(*s->space, space + 1);
+    zs_reader_release(r, slot); /* and a slot */
+    CHECK_EQUAL(*s->space, space + 2);
+    CHECK_EQUAL(zs_reader_take(careless, &slot), ZS_TAKE_LEASED); /* nobody waits for this cursor */
+    CHECK_EQUAL(*s->space, space + 2);
+    zs_reader_release(careless, slot);
+    CHECK_EQUAL(*s->space, space + 3);
+    zs_owner_block_end(s);
+    CHECK_EQUAL(*s->waiting, 0);
+    world_forget(r), world_forget(careless);
+    world_end(w);
+}
+
+/* One bit a reader; the waker takes the bits, so a sleeper that died costs one system call. */
+static void a_dead_sleeper_costs_one_call(void)
+{
+    const world_options options = {.depth = 2, .max_subscribers = 200};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *r = world_join(w, 199, 1, 0, 0);
+    CHECK_EQUAL(zs_reader_park(r), 0);
+    CHECK_EQUAL(s->parked[3], UINT64_C(1) << 7);
+    world_publish(w);
+    CHECK_EQUAL(s->parked[3], 0);
+    CHECK_EQUAL(s->counters->wakes, 1);
+    world_publish(w);
+    CHECK_EQUAL(s->counters->wakes, 1);
+    CHECK_EQUAL(*s->generation, 3); /* two samples, and the waking: who did not sleep yet must not fall asleep */
+    CHECK_EQUAL(zs_reader_park(r), 3);
+    zs_reader_unpark(r);
+    CHECK_EQUAL(s->parked[3], 0);
+    zs_reader_unpark(r);
+    world_publish(w);
+    CHECK_EQUAL(s->counters->wakes, 1);
+    world_forget(r);
+    world_end(w);
+}
+
+int main(void)
+{
+    RUN(join_fills_the_entry);
+    RUN(epoch_zero_is_nobodys);
+    RUN(history_is_clamped_to_what_there_was);
+    RUN(from_first_counts_what_is_gone);
+    RUN(clear_takes_what_the_dead_left_and_nothing_else);
+    RUN(the_floor_is_the_slowest_reliable_reader);
+    RUN(the_window_counts_the_loans_that_are_out);
+    RUN(the_policy_evict_waits_for_nobody);
+    RUN(readers_tell_a_waiting_owner_and_no_other);
+    RUN(a_dead_sleeper_costs_one_call);
+    return 0;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's slots, and the two halves of a lease: one step at a time, bytes before and after. */
+#include "world.h"
+
+static uint64_t *readers_of(const world *w, uint32_t slot)
+{
+    return zs_slot_readers(zs_slot_at(&w->segment, slot));
+}
+
+static void reserve_gives_every_slot_once(void)
+{
+    const world_options options = {.depth = 2, .spare_slots = 5};
+    world *w = world_make(&options);
+    uint8_t seen[8] = {0};
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t slot = zs_owner_reserve(&w->owner);
+        CHECK(slot < 8 && !seen[slot]);
+        seen[slot] = 1;
+        CHECK_EQUAL(w->owner.state[slot], ZS_LOANED);
+        CHECK_EQUAL(w->owner.held[slot], 1);
+        CHECK_EQUAL(w->owner.loans_out, i + 1);
+    }
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK_EQUAL(w->owner.loans_out, 8);
+    world_end(w);
+}
+
+static void discard_publishes_nothing_and_frees(void)
+{
+    const world_options options = {.depth = 1};
+    world *w = world_make(&options);
+    uint32_t a = zs_owner_reserve(&w->owner), b = zs_owner_reserve(&w->owner);
+    zs_owner_discard(&w->owner, a);
+    CHECK_EQUAL(w->owner.state[a], ZS_RETIRED);
+    CHECK_EQUAL(w->owner.loans_out, 1);
+    CHECK_EQUAL(*w->segment.published, 0);
+    CHECK_EQUAL(*w->segment.generation, 0);
+    CHECK_EQUAL(zs_slot_at(&w->segment, a)->sequence, 0);
+    CHECK_EQUAL(w->segment.counters->discarded, 1);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT); /* something still refers to the loan */
+    zs_owner_let_go(&w->owner, a);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), a);
+    CHECK(a != b);
+    world_end(w);
+}
+
+static void commit_writes_these_bytes(void)
+{
+    const world_options options = {.depth = 2, .first_sequence = 7};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    uint32_t slot = zs_owner_reserve(&w->owner);
+    zs_slot *entry = zs_slot_at(s, slot);
+    CHECK_EQUAL(zs_owner_commit(&w->owner, slot, 48, 123456), 7);
+    CHECK_EQUAL(entry->sequence, 7);
+    CHECK_EQUAL(entry->published_ns, 123456);
+    CHECK_EQUAL(entry->size, 48);
+    CHECK_EQUAL(entry->readers[0], 0);
+    CHECK_EQUAL(s->ring[7 & 3], UINT64_C(7) << 16 | slot);
+    CHECK_EQUAL(s->ring[6 & 3], UINT64_C(6) << 16);
+    CHECK_EQUAL(*s->published, 7);
+    CHECK_EQUAL(*s->generation, 1);
+    CHECK_EQUAL(s->counters->published, 1);
+    CHECK_EQUAL(s->counters->bytes, 48);
+    CHECK_EQUAL(s->counters->wakes, 0);
+    CHECK_EQUAL(w->owner.state[slot], ZS_COMMITTED);
+    CHECK_EQUAL(w->owner.loans_out, 0);
+    world_end(w);
+}
+
+/* Commit n retires n - depth, no other, and not before the window is full. */
+static void commit_keeps_exactly_the_depth(void)
+{
+    for (uint32_t depth = 1; depth <= 5; depth++) {
+        const world_options options = {.depth = depth, .spare_slots = 3, .first_sequence = 100};
+        world *w = world_make(&options);
+        for (uint64_t n = 100; n < 150; n++) {
+            uint32_t there = 0;
+            CHECK_EQUAL(world_publish(w), n);
+            for (uint32_t i = 0; i < w->slot_count; i++) {
+                uint64_t sequence = zs_slot_at(&w->segment, i)->sequence;
+                if (sequence == 0)
+                    continue;
+                there++;
+                CHECK(sequence <= n && sequence + depth > n);
+                CHECK_EQUAL(w->owner.state[i], ZS_COMMITTED);
+            }
+            CHECK_EQUAL(there, n - 100 + 1 < depth ? n - 100 + 1 : depth);
+        }
+        world_end(w);
+    }
+}
+
+/* Loans may be committed in another order than they were reserved in. */
+static void loans_commit_in_any_order(void)
+{
+    const world_options options = {.depth = 2, .max_loans = 3};
+    world *w = world_make(&options);
+    for (int round = 0; round < 20; round++) {
+        uint32_t loans[3];
+        for (int i = 0; i < 3; i++)
+            loans[i] = zs_owner_reserve(&w->owner);
+        for (int i = 2; i >= 0; i--) {
+            CHECK(loans[i] != ZS_NO_SLOT);
+            if ((round + i) % 4 == 0)
+                zs_owner_discard(&w->owner, loans[i]);
+            else
+                zs_owner_commit(&w->owner, loans[i], 1, 1);
+            zs_owner_let_go(&w->owner, loans[i]);
+        }
+        CHECK_EQUAL(w->owner.loans_out, 0);
+    }
+    world_end(w);
+}
+
+static void a_leased_slot_is_not_reused(void)
+{
+    const world_options options = {.depth = 1, .max_subscribers = 130};
+    world *w = world_make(&options);
+    uint32_t first, second;
+    world_publish(w);
+    first = (uint32_t)(w->segment.ring[1] & 0xffff);
+    CHECK(zs_slot_lease(&w->segment, first, 129, 1));
+    CHECK_EQUAL(readers_of(w, first)[0], 0);
+    CHECK_EQUAL(readers_of(w, first)[1], 0);
+    CHECK_EQUAL(readers_of(w, first)[2], 2);
+    world_publish(w);
+    CHECK_EQUAL(zs_slot_at(&w->segment, first)->sequence, 0); /* retired, and still read */
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    zs_slot_release(&w->segment, first, 129);
+    CHECK_EQUAL(readers_of(w, first)[2], 0);
+    second = zs_owner_reserve(&w->owner);
+    CHECK_EQUAL(second, first);
+    world_end(w);
+}
+
+/* A lease succeeds on the sequence that it means and on nothing else, and a failed one leaves no bit and touches no other's. */
+static void a_failed_lease_leaves_no_trace(void)
+{
+    const world_options options = {.depth = 2};
+    world *w = world_make(&options);
+    world_publish(w);
+    uint32_t slot = (uint32_t)(w->segment.ring[1] & 0xffff);
+    uint64_t *readers = readers_of(w, slot);
+    *readers = 0x8;
+    CHECK(!zs_slot_lease(&w->segment, slot, 0, 2));
+    CHECK_EQUAL(*readers, 0x8);
+    CHECK(zs_slot_lease(&w->segment, slot, 0, 1));
+    CHECK_EQUAL(*readers, 0x9);
+    zs_slot_retire(&w->segment, slot);
+    CHECK_EQUAL(*readers, 0x9);
+    CHECK(!zs_slot_lease(&w->segment, slot, 2, 1));
+    CHECK_EQUAL(*readers, 0x9);
+    zs_slot_release(&w->segment, slot, 3);
+    CHECK_EQUAL(*readers, 0x1);
+    world_end(w);
+}
+
+/* A bit that a late reader sets on a slot that is being rewritten keeps nobody from committing it. */
+static void a_late_bit_is_harmless(void)
+{
+    const world_options options = {.depth = 1};
+    world *w = world_make(&options);
+    world_publish(w);
+    uint32_t old = (uint32_t)(w->segment.ring[1] & 0xffff);
+    world_publish(w);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), old);
+    *readers_of(w, old) |= 4; /* the first half of zs_slot_lease(…, 2, 1), which comes late */
+    CHECK_EQUAL(zs_owner_commit(&w->owner, old, 8, 1), 3);
+    zs_owner_let_go(&w->owner, old);
+    CHECK(zs_slot_lease(&w->segment, old, 1, 3));
+    CHECK_EQUAL(*readers_of(w, old), 6);
+    *readers_of(w, old) &= ~UINT64_C(4); /* and the second half */
+    CHECK_EQUAL(*readers_of(w, old), 2);
+    CHECK_EQUAL(zs_slot_at(&w->segment, old)->sequence, 3);
+    world_end(w);
+}
+
+/* While a view in the publisher's own process refers to a committed loan, its slot is not loaned again. */
+static void a_slot_that_the_owner_still_views_is_not_reused(void)
+{
+    const world_options options = {.depth = 1, .spare_slots = 1};
+    world *w = world_make(&options);
+    uint32_t viewed = zs_owner_reserve(&w->owner);
+    zs_owner_commit(&w->owner, viewed, 1, 1);
+    for (int i = 0; i < 10; i++) {
+        uint32_t slot = zs_owner_reserve(&w->owner);
+        CHECK(slot != viewed && slot != ZS_NO_SLOT);
+        zs_owner_commit(&w->owner, slot, 1, 1);
+        zs_owner_let_go(&w->owner, slot);
+    }
+    zs_owner_let_go(&w->owner, viewed);
+    uint32_t one = zs_owner_reserve(&w->owner), other = zs_owner_reserve(&w->owner);
+    CHECK((one == viewed) != (other == viewed));
+    world_end(w);
+}
+
+/* What readers can write does not lead the owner: its own copies decide. */
+static void the_owner_does_not_trust_shared_memory(void)
+{
+    const world_options options = {.depth = 2, .spare_slots = 2};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    for (int round = 0; round < 50; round++) {
+        world_publish(w);
+        for (uint32_t i = 0; i < s->ring_capacity; i++)
+            s->ring[i] = UINT64_MAX;
+        *s->published = UINT64_MAX;
+        s->header->depth = UINT32_MAX;
+        s->header->slot_limit = UINT32_MAX;
+        s->header->ring_capacity = 0;
+        for (uint32_t i = 0; i < w->slot_count; i++) {
+            zs_slot_at(s, i)->sequence = UINT64_MAX;
+            zs_slot_at(s, i)->pool = zs_slot_at(s, i)->index = UINT32_MAX;
+        }
+    }
+    CHECK_EQUAL(world_publish(w), 51);
+    CHECK_EQUAL(w->owner.published, 51);
+    world_end(w);
+}
+
+static void private_memory_is_enough_for_the_largest_segment(void)
+{
+    const world_options options = {.depth = 32767, .spare_slots = 32767, .slot_capacity = 8};
+    world *w = world_make(&options);
+    CHECK_EQUAL(w->slot_count, 65535);
+    uint8_t *end = (uint8_t *)w->memory + zs_owner_memory(w->slot_count, w->segment.ring_capacity);
+    CHECK(w->owner.state + w->slot_count == end);
+    for (int i = 0; i < 70000; i++)
+        world_publish(w);
+    CHECK_EQUAL(w->owner.published, 70000);
+    world_end(w);
+}
+
+int main(void)
+{
+    RUN(reserve_gives_every_slot_once);
+    RUN(discard_publishes_nothing_and_frees);
+    RUN(commit_writes_these_bytes);
+    RUN(commit_keeps_exactly_the_depth);
+    RUN(loans_commit_in_any_order);
+    RUN(a_leased_slot_is_not_reused);
+    RUN(a_failed_lease_leaves_no_trace);
+    RUN(a_late_bit_is_harmless);
+    RUN(a_slot_that_the_owner_still_views_is_not_reused);
+    RUN(the_owner_does_not_trust_shared_memory);
+    RUN(private_memory_is_enough_for_the_largest_segment);
+    return 0;
+}

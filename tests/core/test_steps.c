@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every promise of the protocol under every schedule of two or three actors, on the headers that ship. See explore.h. */
+#include "explore.h"
+
+static world *w;
+static zs_reader *readers[3];
+
+/* A world for a run, and `count` readers that have not joined. */
+static void fresh(const world_options *options, int count, uint32_t max_leases, int reliable)
+{
+    world_fill(w, options);
+    for (int i = 0; i < count; i++) {
+        uint32_t *held = readers[i]->held;
+        memset(readers[i], 0, sizeof *readers[i]);
+        memset(held, 0, w->slot_count * sizeof *held);
+        readers[i]->held = held;
+        readers[i]->segment = &w->segment;
+        readers[i]->index = (uint32_t)i * 31;
+        readers[i]->peer = zs_peer_at(&w->segment, readers[i]->index);
+        readers[i]->max_leases = max_leases;
+        readers[i]->reliable = (uint32_t)reliable;
+    }
+}
+
+static void begin(const world_options *options)
+{
+    w = world_make(options);
+    for (int i = 0; i < 3; i++)
+        readers[i] = world_reader(w, 0, 1, 0);
+}
+
+static void end(const char *what, uint64_t schedules)
+{
+    if (getenv("CHECK_VERBOSE") != NULL)
+        fprintf(stderr, "    %s: %llu schedules, %llu steps\n", what, (unsigned long long)schedules, (unsigned long long)explore.steps);
+    CHECK(schedules > 100);
+    for (int i = 0; i < 3; i++)
+        world_forget(readers[i]);
+    world_end(w);
+}
+
+/* --- actors ----------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t to_publish, first_taken[3];
+static int history_wanted;
+
+/* A sample that is written in two halves, so that a reader sees both when it should see none. */
+static void publish_one(void)
+{
+    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint64_t *words, n = w->owner.published + 1;
+    CHECK(slot != ZS_NO_SLOT); /* spare_slots is the readers' max_leases together */
+    words = world_words(w, slot);
+    ZS_STEP();
+    words[0] = n;
+    ZS_STEP();
+    words[1] = ~n;
+    CHECK_EQUAL(zs_owner_commit(&w->owner, slot, 16, n), n);
+    zs_owner_let_go(&w->owner, slot);
+}
+
+static void publisher(void)
+{
+    for (uint64_t i = 0; i < to_publish; i++)
+        publish_one();
+}
+
+/* Publishes while the window lets it. */
+static void reliable_publisher(void)
+{
+    uint32_t index = 0;
+    for (uint64_t i = 0; i < to_publish; i++)
+        if (!zs_owner_window_full(&w->owner, &index))
+            publish_one();
+}
+
+/* What a lease promises: the words are those of its sequence, now and until the release. */
+static void use(zs_reader *r, uint32_t slot)
+{
+    const uint64_t *words = world_words(w, slot);
+    CHECK_EQUAL(words[0], r->cursor);
+    ZS_STEP();
+    CHECK_EQUAL(words[1], ~r->cursor);
+    ZS_STEP();
+    CHECK_EQUAL(words[0], r->cursor);
+}
+
+static void take_some(zs_reader *r, int tries, int newest)
+{
+    uint32_t slot;
+    for (int i = 0; i < tries; i++) {
+        uint64_t before = r->cursor;
+        enum zs_take result = newest && i % 2 ? zs_reader_latest(r, &slot) : zs_reader_take(r, &slot);
+        CHECK(result == ZS_TAKE_NONE || result == ZS_TAKE_LEASED);
+        if (result == ZS_TAKE_NONE)
+            continue;
+        CHECK(r->cursor > before);
+        CHECK_EQUAL(r->taken + r->lost + r->skipped, r->cursor);
+        use(r, slot);
+        zs_reader_release(r, slot);
+    }
+}
+
+static void taker_0(void)
+{
+    take_some(readers[0], 2, 0);
+}
+static void taker_1(void)
+{
+    take_some(readers[1], 2, 0);
+}
+static void taker_of_newest(void)
+{
+    take_some(readers[0], 3, 1);
+}
+
+/* --- retire and lease: nothing torn, got + lost = published, exactly `depth` there ------------------------------------------- */
+
+static const world_options tiny = {.depth = 1, .spare_slots = 1, .max_subscribers = 64};
+static const world_options tiny_for_two = {.depth = 1, .spare_slots = 2, .max_subscribers = 64};
+
+static void joined_readers(const world_options *options, int count)
+{
+    fresh(options, count, 1, 0);
+    for (int i = 0; i < count; i++)
+        zs_reader_join(readers[i], &world_someone, 0, 0);
+}
+static void before_one(void)
+{
+    joined_readers(&tiny, 1);
+    publish_one();
+}
+static void before_two(void)
+{
+    joined_readers(&tiny_for_two, 2);
+    publish_one();
+}
+
+/* After a drain every reader has an account of every sample, and no bit is left. */
+static void drained(int count)
+{
+    uint32_t slot;
+    for (int i = 0; i < count; i++) {
+        zs_reader *r = readers[i];
+        enum zs_take result;
+        while ((result = zs_reader_take(r, &slot)) == ZS_TAKE_LEASED) {
+            use(r, slot);
+            zs_reader_release(r, slot);
+        }
+        CHECK_EQUAL(result, ZS_TAKE_NONE);
+        CHECK_EQUAL(r->cursor, w->owner.published);
+        CHECK_EQUAL(r->taken + r->lost + r->skipped, w->owner.published);
+        CHECK_EQUAL(r->leases, 0);
+    }
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, i)), 0);
+}
+static void after_one(void)
+{
+    drained(1);
+}
+static void after_two(void)
+{
+    drained(2);
+}
+
+static void leases_are_whole_and_counted(void)
+{
+    void (*const actors[])(void) = {publisher, taker_0};
+    begin(&tiny);
+    to_publish = 3;
+    end("one reader", explore_all(3, before_one, after_one, actors, 2));
+}
+
+/* Two at a time are there: a reader that is lapped in the middle of a commit finds published far enough. */
+static const world_options two_deep = {.depth = 2, .spare_slots = 1, .max_subscribers = 64};
+
+static void before_two_deep(void)
+{
+    joined_readers(&two_deep, 1);
+    publish_one();
+}
+
+static void laps_prove_that_the_owner_went_on(void)
+{
+    void (*const actors[])(void) = {publisher, taker_0};
+    begin(&two_deep);
+    to_publish = 4;
+    end("two deep", explore_all(2, before_two_deep, after_one, actors, 2));
+}
+
+static void leases_of_two_readers_are_whole_and_counted(void)
+{
+    void (*const actors[])(void) = {publisher, taker_0, taker_1};
+    begin(&tiny_for_two);
+    to_publish = 3;
+    end("two readers", explore_all(2, before_two, after_two, actors, 3));
+}
+
+static void latest_is_whole_and_counted(void)
+{
+    void (*const actors[])(void) = {publisher, taker_of_newest};
+    begin(&tiny);
+    to_publish = 3;
+    end("latest", explore_all(3, before_one, after_one, actors, 2));
+}
+
+/* --- hold sharing: one subscriber, two threads: one takes, the other one releases what was taken before ----------------------- */
+
+static const world_options shared_hold = {.depth = 1, .spare_slots = 2, .max_subscribers = 64};
+static uint32_t held_slot;
+
+static void before_sharing(void)
+{
+    fresh(&shared_hold, 1, 2, 0);
+    zs_reader_join(readers[0], &world_someone, 0, 0);
+    publish_one();
+    CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
+    publish_one();
+}
+static void releaser(void)
+{
+    zs_reader_release(readers[0], held_slot);
+}
+
+static void a_hold_released_by_another_thread_frees_only_its_own(void)
+{
+    void (*const actors[])(void) = {publisher, taker_0, releaser};
+    begin(&shared_hold);
+    to_publish = 3;
+    end("hold sharing", explore_all(2, before_sharing, after_one, actors, 3));
+}
+
+/* No slot to spare: the owner reuses the released one at once, and the reader may find it while the release is not over. */
+static const world_options no_spare = {.depth = 1, .max_subscribers = 64};
+
+static void before_tight(void)
+{
+    fresh(&no_spare, 1, 2, 0);
+    zs_reader_join(readers[0], &world_someone, 0, 0);
+    publish_one();
+    CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
+    publish_one();
+}
+static void patient_publisher(void)
+{
+    for (int i = 0; i < 2; i++) {
+        uint32_t slot = zs_owner_reserve(&w->owner);
+        if (slot == ZS_NO_SLOT)
+            continue;
+        world_words(w, slot)[0] = w->owner.published + 1;
+        world_words(w, slot)[1] = ~(w->owner.published + 1);
+        zs_owner_commit(&w->owner, slot, 16, 0);
+        zs_owner_let_go(&w->owner, slot);
+    }
+}
+
+static void a_slot_in_release_never_looks_held_when_it_comes_back(void)
+{
+    void (*const actors[])(void) = {patient_publisher, taker_0, releaser};
+    begin(&no_spare);
+    end("reuse", explore_all(3, before_tight, after_one, actors, 3));
+}
+
+/* A reader at its limit: the bits set are never more than max_leases, or the owner's promise of a free slot would break. */
+static const world_options at_the_limit = {.depth = 1, .spare_slots = 1, .max_subscribers = 64};
+
+static void before_limit(void)
+{
+    fresh(&at_the_limit, 1, 1, 0);
+    zs_reader_join(readers[0], &world_someone, 0, 0);
+    publish_one();
+    CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
+    publish_one();
+}
+static void taker_at_the_limit(void)
+{
+    uint32_t slot;
+    for (int i = 0; i < 2; i++) {
+        enum zs_take result = zs_reader_take(readers[0], &slot);
+        CHECK(result == ZS_TAKE_TOO_MANY || result == ZS_TAKE_LEASED || result == ZS_TAKE_NONE);
+        if (result == ZS_TAKE_LEASED)
+            return; /* and keep it */
+    }
+}
+static void after_limit(void)
+{
+    CHECK(readers[0]->leases <= 1);
+}
+
+static void a_reader_never_holds_more_than_it_may(void)
+{
+    void (*const actors[])(void) = {publisher, taker_at_the_limit, releaser};
+    begin(&at_the_limit);
+    to_publish = 2;
+    end("max_leases", explore_all(2, before_limit, after_limit, actors, 3));
+}
+
+/* --- park and wake ------------------------------------------------------------------------------------------------------------ */
+
+static void parking_taker(void)
+{
+    zs_reader *r = readers[0];
+    uint32_t slot;
+    while (r->cursor < to_publish + 1) {
+        enum zs_take result = zs_reader_take(r, &slot);
+        uint32_t seen;
+        if (result == ZS_TAKE_LEASED) {
+            zs_reader_release(r, slot);
+            continue;
+        }
+        CHECK_EQUAL(result, ZS_TAKE_NONE);
+        seen = zs_reader_park(r);
+        if (!zs_reader_ready(r))
+            zs_futex_wait(r->segment->generation, seen, UINT64_MAX);
+        zs_reader_unpark(r);
+    }
+}
+
+static void no_wake_up_is_lost(void)
+{
+    void (*const actors[])(void) = {publisher, parking_taker};
+    begin(&tiny);
+    to_publish = 2;
+    end("park", explore_all(4, before_one, after_one, actors, 2));
+}
+
+/* Two threads of one subscriber sleep: only the last one may clear the parked bit. */
+static int sleepers, finished;
+
+static void one_of_two_sleepers(void)
+{
+    zs_reader *r = readers[0];
+    while (zs_load(r->segment->published, ZS_ACQUIRE) < to_publish + 1) {
+        uint32_t seen;
+        sleepers++;
+        seen = zs_reader_park(r);
+        if (zs_load(r->segment->published, ZS_ACQUIRE) < to_publish + 1)
+            zs_futex_wait(r->segment->generation, seen, UINT64_MAX);
+        if (--sleepers == 0)
+            zs_reader_unpark(r);
+    }
+    finished++;
+}
+static void before_sleepers(void)
+{
+    before_one();
+    sleepers = finished = 0;
+}
+static void after_sleepers(void)
+{
+    CHECK_EQUAL(finished, 2);
+}
+
+static void two_sleepers_of_one_subscriber_are_both_woken(void)
+{
+    void (*const actors[])(void) = {publisher, one_of_two_sleepers, one_of_two_sleepers};
+    begin(&tiny);
+    to_publish = 2;
+    end("two sleepers", explore_all(2, before_sleepers, after_sleepers, actors, 3));
+}
+
+/* Who captures the generation, looks, and then waits for a change of it does not look at the ring again. */
+static void waiter_for_change(void)
+{
+    zs_reader *r = readers[0];
+    for (;;) {
+        uint32_t last = zs_load(r->segment->generation, ZS_GENERATION_LOAD);
+        if (zs_load(r->segment->published, ZS_ACQUIRE) == to_publish + 1)
+            break;
+        if (zs_reader_park(r) == last)
+            zs_futex_wait(r->segment->generation, last, UINT64_MAX);
+        zs_reader_unpark(r);
+    }
+}
+
+static void no_change_is_missed(void)
+{
+    void (*const actors[])(void) = {publisher, waiter_for_change};
+    begin(&tiny);
+    to_publish = 2;
+    end("change", explore_all(3, before_one, after_one, actors, 2));
+}
+
+/* --- block and space ---------------------------------------------------------------------------------------------------------- */
+
+static const world_options blocking = {.depth = 1, .max_subscribers = 64, .policy = ZS_BLOCK};
+
+static void blocking_publisher(void)
+{
+    uint32_t index = 0;
+    for (uint64_t i = 0; i < to_publish; i++) {
+        uint32_t slot = zs_owner_window_full(&w->owner, &index) ? ZS_NO_SLOT : zs_owner_reserve(&w->owner);
+        while (slot == ZS_NO_SLOT) {
+            uint32_t seen = zs_owner_block_begin(&w->segment);
+            if (!zs_owner_window_full(&w->owner, &index))
+                slot = zs_owner_reserve(&w->owner);
+            if (slot == ZS_NO_SLOT)
+                zs_futex_wait(w->segment.space, seen, UINT64_MAX);
+            zs_owner_block_end(&w->segment);
+        }
+        zs_owner_commit(&w->owner, slot, 0, 0);
+        zs_owner_let_go(&w->owner, slot);
+    }
+}
+
+static int something_to_take(void)
+{
+    return (*w->segment.published) > readers[0]->cursor;
+}
+static void reliable_taker(void)
+{
+    zs_reader *r = readers[0];
+    uint32_t slot;
+    while (r->cursor < to_publish) {
+        explore_await(something_to_take);
+        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+        CHECK_EQUAL(r->lost, 0);
+        zs_reader_release(r, slot);
+    }
+}
+static void before_blocking(void)
+{
+    fresh(&blocking, 1, 1, 1);
+    zs_reader_join(readers[0], &world_someone, 0, 0);
+}
+static void after_blocking(void)
+{
+    CHECK_EQUAL(w->owner.published, to_publish);
+    CHECK_EQUAL(readers[0]->taken, to_publish);
+}
+
+static void no_space_is_lost(void)
+{
+    void (*const actors[])(void) = {blocking_publisher, reliable_taker};
+    begin(&blocking);
+    to_publish = 3;
+    end("block", explore_all(3, before_blocking, after_blocking, actors, 2));
+}
+
+/* A reader that leaves in the way of a blocked owner. */
+static void leaver(void)
+{
+    zs_reader_leave(readers[0]);
+}
+static void after_leaving(void)
+{
+    CHECK_EQUAL(w->owner.published, to_publish);
+}
+
+static void leaving_unblocks(void)
+{
+    void (*const actors[])(void) = {blocking_publisher, leaver};
+    begin(&blocking);
+    to_publish = 3;
+    end("leave", explore_all(4, before_blocking, after_leaving, actors, 2));
+}
+
+/* --- join and publish --------------------------------------------------------------------------------------------------------- */
+
+static const world_options joinable = {.depth = 3, .max_loans = 1, .spare_slots = 1, .max_subscribers = 64, .policy = ZS_BLOCK};
+static uint64_t published_before;
+
+static void before_join(void)
+{
+    fresh(&joinable, 1, 1, 1);
+    for (uint64_t i = 0; i < published_before; i++)
+        publish_one();
+}
+static void joiner(void)
+{
+    zs_reader_join(readers[0], &world_someone, (uint32_t)history_wanted, 0);
+    first_taken[0] = readers[0]->cursor + 1;
+}
+/* It misses nothing from where it began, and begins no later than what was published before the join, less its history. */
+static void after_join(void)
+{
+    uint64_t latest = published_before + 1 > (uint64_t)history_wanted ? published_before + 1 - (uint64_t)history_wanted : 1;
+    if (history_wanted > 0 && w->owner.published == published_before)
+        CHECK(first_taken[0] <= latest);
+    uint32_t slot;
+    uint64_t n = first_taken[0];
+    while (zs_reader_take(readers[0], &slot) == ZS_TAKE_LEASED) {
+        CHECK_EQUAL(readers[0]->cursor, n++);
+        CHECK_EQUAL(readers[0]->lost, 0);
+        zs_reader_release(readers[0], slot);
+    }
+    CHECK_EQUAL(n, w->owner.published + 1);
+}
+
+static void a_reliable_joiner_misses_nothing(void)
+{
+    void (*const actors[])(void) = {reliable_publisher, joiner};
+    for (published_before = 0; published_before <= 6; published_before++)
+        for (history_wanted = 0; history_wanted <= 2; history_wanted++) {
+            begin(&joinable);
+            to_publish = 6;
+            end("join", explore_all(2, before_join, after_join, actors, 2));
+        }
+}
+
+int main(void)
+{
+    RUN(leases_are_whole_and_counted);
+    RUN(laps_prove_that_the_owner_went_on);
+    RUN(leases_of_two_readers_are_whole_and_counted);
+    RUN(latest_is_whole_and_counted);
+    RUN(a_hold_released_by_another_thread_frees_only_its_own);
+    RUN(a_slot_in_release_never_looks_held_when_it_comes_back);
+    RUN(a_reader_never_holds_more_than_it_may);
+    RUN(no_wake_up_is_lost);
+    RUN(no_change_is_missed);
+    RUN(two_sleepers_of_one_subscriber_are_both_woken);
+    RUN(no_space_is_lost);
+    RUN(leaving_unblocks);
+    RUN(a_reliable_joiner_misses_nothing);
+    return 0;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * world.h - a segment in anonymous shared memory, its owner and some readers, for programs that test the core.
+ *
+ * Everything is at hand: tests look at the bytes. The memory is MAP_SHARED, so that forked processes see the same.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "check.h"
+#include "zeroslot.h"
+
+typedef struct world_options {
+    uint32_t depth;            /* 0: 2 */
+    uint32_t max_loans;        /* 0: 1 */
+    uint32_t spare_slots;      /* as it is */
+    uint32_t max_subscribers;  /* 0: 4 */
+    uint64_t first_sequence;   /* 0: 1 */
+    uint64_t slot_capacity;    /* 0: 64 */
+    uint32_t policy;
+} world_options;
+
+typedef struct world {
+    zs_header header;
+    zs_segment segment;
+    zs_owner owner;
+    void *control;
+    uint8_t *payload;
+    void *memory;
+    uint64_t slot_capacity;
+    uint32_t slot_count;
+} world;
+
+static inline void *world_map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+/* A new segment; its memory is zeroed first, so a world can be made anew in the place of an old one of the same options. */
+static inline void world_fill(world *w, const world_options *options)
+{
+    uint64_t magic;
+    zs_header *h = &w->header;
+    memset(h, 0, sizeof *h);
+    memcpy(h->magic, zs_magic, sizeof zs_magic);
+    h->format = ZS_FORMAT;
+    h->segment_id = UINT64_C(0x0123456789abcdef);
+    h->depth = options->depth ? options->depth : 2;
+    h->max_loans = options->max_loans ? options->max_loans : 1;
+    h->spare_slots = options->spare_slots;
+    h->slot_limit = h->depth + h->max_loans + h->spare_slots;
+    h->pool_limit = 1;
+    h->max_subscribers = options->max_subscribers ? options->max_subscribers : 4;
+    h->first_sequence = options->first_sequence ? options->first_sequence : 1;
+    h->policy = options->policy;
+    zs_layout_compute(h);
+    CHECK_EQUAL(zs_header_check(h, h->control_size), ZS_CHECK_OK);
+    w->slot_count = h->slot_limit;
+    w->slot_capacity = options->slot_capacity ? options->slot_capacity : 64;
+    if (w->control == NULL) {
+        w->control = world_map(h->control_size);
+        w->payload = (uint8_t *)world_map(w->slot_capacity * w->slot_count);
+        w->memory = calloc(1, zs_owner_memory(w->slot_count, h->ring_capacity));
+        CHECK(w->memory != NULL);
+    } else {
+        memset(w->control, 0, h->control_size);
+        memset(w->memory, 0, zs_owner_memory(w->slot_count, h->ring_capacity));
+    }
+    zs_segment_create(&w->segment, w->control, h);
+    zs_segment_add_pool(&w->segment, 0, 0, w->slot_count, w->slot_capacity);
+    zs_segment_open(&w->segment);
+    zs_owner_init(&w->owner, &w->segment, w->slot_count, w->memory);
+    memcpy(&magic, w->control, sizeof magic);
+    CHECK_EQUAL(magic, UINT64_C(0x0a0d544f4c535a89));
+}
+
+static inline world *world_make(const world_options *options)
+{
+    world *w = (world *)calloc(1, sizeof *w);
+    CHECK(w != NULL);
+    world_fill(w, options);
+    return w;
+}
+
+static inline void world_end(world *w)
+{
+    munmap(w->control, w->header.control_size);
+    munmap(w->payload, w->slot_capacity * w->slot_count);
+    free(w->memory);
+    free(w);
+}
+
+/* A reader that has not joined yet. */
+static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_leases, int reliable)
+{
+    zs_reader *r = (zs_reader *)calloc(1, sizeof *r);
+    CHECK(r != NULL);
+    r->segment = &w->segment;
+    r->peer = zs_peer_at(&w->segment, index);
+    r->index = index;
+    r->max_leases = max_leases;
+    r->reliable = (uint32_t)reliable;
+    r->held = (uint32_t *)calloc(w->slot_count, sizeof *r->held);
+    CHECK(r->held != NULL);
+    return r;
+}
+
+static const zs_identity world_someone = {4711, 42, "someone"};
+
+static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_leases, int reliable, uint32_t history)
+{
+    zs_reader *r = world_reader(w, index, max_leases, reliable);
+    zs_reader_join(r, &world_someone, history, 0);
+    return r;
+}
+
+static inline void world_forget(zs_reader *r)
+{
+    free(r->held);
+    free(r);
+}
+
+/* One sample, published and let go. */
+static inline uint64_t world_publish(world *w)
+{
+    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint64_t n;
+    CHECK(slot != ZS_NO_SLOT);
+    n = zs_owner_commit(&w->owner, slot, 8, 1000 + w->owner.published);
+    zs_owner_let_go(&w->owner, slot);
+    return n;
+}
+
+static inline uint64_t *world_words(const world *w, uint32_t slot)
+{
+    return (uint64_t *)(void *)(w->payload + w->slot_capacity * slot);
+}
+
+#endif
