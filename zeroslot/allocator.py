@@ -14,14 +14,13 @@ import logging
 import os
 import sys
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from zeroslot import errors, flink, peers, segment
 from zeroslot._core import binding
-from zeroslot._core.binding import AllocatorEnd, Owner, Reader, ReaderEnd, Slot, SlotLease
+from zeroslot._core.binding import AllocatorEnd, Descriptor, Owner, Reader, ReaderEnd, Slot, SlotLease
 from zeroslot.errors import (
     BackpressureError,
     MismatchError,
@@ -567,11 +566,15 @@ def sweep_flink(path: Path) -> bool:
 def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> bool:
     fd = segment.open_for_cleaning(control_name)
     if fd is None:
-        flink.remove_flink(path)  # what it named is gone
+        if flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
+            flink.remove_flink(path)  # what it named is gone
         return False
+    held = Descriptor(fd)  # not a bare one: a child forked now would keep the lock
     try:
         if not peers.lock(fd, peers.OWNER_BYTE):
             return True
+        if not os.fstat(fd).st_nlink:
+            return False  # another cleaner has done it all, and the flink may be a new owner's
         if attached is not None and attached.segment.state == segment.OPEN:
             attached.segment.end(peers.DEAD)
         flink.remove_flink(path)
@@ -579,5 +582,4 @@ def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> b
         log.info("removed what a dead owner left: %s (%s)", path, control_name)
         return False
     finally:
-        with suppress(OSError):
-            os.close(fd)
+        held.close()

@@ -16,6 +16,7 @@ import re
 import secrets
 import stat
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -215,7 +216,8 @@ class Bell:
     """The bell of one domain, as this process shares it. `word` moves whenever a publisher of it comes or goes."""
 
     _open: dict[Path, Bell] = {}  # noqa: RUF012 (all bells of the process)
-    _guard = threading.Lock()
+    # Reentrant: a signal handler, or the collector, may close a handle in the middle of `join` and `leave`.
+    _guard = threading.RLock()
 
     def __init__(self, path: Path, descriptor: Descriptor, region: Region) -> None:
         self.path = path
@@ -230,8 +232,12 @@ class Bell:
         path = domain_directory(domain) / ".bell"
         with cls._guard:
             bell = cls._open.get(path)
-            if bell is None or bell._pid != os.getpid() or not bell._is_current():
-                bell = cls._open[path] = cls._opened(path)
+            if bell is not None:
+                bell._users += 1  # first, since whatever runs meanwhile may leave it
+                if bell._pid == os.getpid() and bell._is_current():
+                    return bell
+                bell._users -= 1
+            bell = cls._open[path] = cls._opened(path)
             bell._users += 1
             return bell
 
@@ -249,7 +255,11 @@ class Bell:
             info = os.fstat(fd)
             _check_ours(path, info)
             # Locked before looked at: who leaves last unlinks the file under the exclusive lock.
-            if not lock(fd, 0, shared=True) or not os.fstat(fd).st_nlink:
+            if not lock(fd, 0, shared=True):
+                descriptor.close()
+                time.sleep(0.001)  # somebody is between lock and unlink, and may not be running now
+                continue
+            if not os.fstat(fd).st_nlink:
                 descriptor.close()
                 continue
             if info.st_size < _BELL_SIZE:
@@ -290,7 +300,7 @@ class Bell:
 def _forget_bells() -> None:
     # A forked child shares no bell with its parent; its lock descriptors are closed already.
     Bell._open = {}
-    Bell._guard = threading.Lock()
+    Bell._guard = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget_bells)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
 
 if TYPE_CHECKING:
@@ -30,7 +31,16 @@ OWNER_BYTE = 0
 DEAD = 3
 _FIRST_PEER_BYTE = 64
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
-_reaping = threading.Lock()
+_reaping = threading.RLock()  # reentrant: a signal handler may publish while its thread reaps
+
+
+def _forget_reaping() -> None:
+    # In a forked child, where the thread that holds it does not exist.
+    global _reaping  # noqa: PLW0603 (the lock of the process, which is another one now)
+    _reaping = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_reaping)
 
 
 def peer_byte(index: int) -> int:
@@ -124,30 +134,30 @@ def reap(segment: Segment, fd: int) -> int:
         return 0
     reaped = 0
     with _reaping:
-        own = reopen(fd, os.O_RDWR)
+        own = Descriptor(reopen(fd, os.O_RDWR))  # not a bare one: a child forked now would keep the lock
         try:
             for index in dead:
-                if lock(own, peer_byte(index)):
+                if lock(own.fileno(), peer_byte(index)):
                     segment.clear_peer(index)
                     reaped += 1
         finally:
-            os.close(own)
+            own.close()
     segment.bump_space()
     return reaped
 
 
 def bury(segment: Segment, fd: int) -> bool:
     """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
-    own = reopen(fd, os.O_RDWR)
+    own = Descriptor(reopen(fd, os.O_RDWR))
     try:
-        if not lock(own, OWNER_BYTE):
+        if not lock(own.fileno(), OWNER_BYTE):
             return False
         if segment.state != 1:
             return False
         segment.end(DEAD)
         return True
     finally:
-        os.close(own)
+        own.close()
 
 
 @dataclass(frozen=True, slots=True)
