@@ -122,6 +122,7 @@ class Subscriber(SubscriberEnd, Generic[S]):
             self._follow(joining=True)
         except BaseException:
             self._release_all()
+            del self._bell  # it was left once; __del__ would leave it for somebody else
             raise
         close_at_exit(self)
 
@@ -130,7 +131,12 @@ class Subscriber(SubscriberEnd, Generic[S]):
     def _follow(self, *, joining: bool = False) -> None:
         """Attach to publishers that are new, let go of those that have ended and are drained."""
         with self._following:
+            if self.closed:
+                return  # by another thread, while this one waited
             refused: list[ZeroslotError] = []
+            read_from = {source.publisher_id for source in self._sources()}
+            for publisher_id in self._readers.keys() - read_from:
+                self._readers.pop(publisher_id).close()  # a signal came between two lines of `_attach` or `_drop`
             paths = {path.stem: path for path in flink.list_flinks(self._directory)}
             for publisher_id, reader in list(self._readers.items()):
                 if reader.owner_gone and not reader.reader.ready:
@@ -264,7 +270,8 @@ class Subscriber(SubscriberEnd, Generic[S]):
     def publishers(self) -> tuple[PublisherInfo, ...]:
         """The publishers that are read from now."""
         self._check()
-        self._follow()
+        self._catch_up()
+        self._probe()
         with self._following:
             found = []
             for publisher_id, reader in self._readers.items():

@@ -239,8 +239,10 @@ cdef class SubscriberEnd:
         return sources
 
     cdef int catch_up(self) except -1:
-        self.bell_seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        # Noted afterwards: one who is interrupted in between, or another thread meanwhile, follows again.
+        cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
         self._follow()
+        self.bell_seen = seen
         return 0
 
     cdef Lease leased(self, Source source, Hold hold):
@@ -333,17 +335,23 @@ cdef class SubscriberEnd:
         cdef list sources
         cdef uint64_t now, began
         cdef uint64_t slice_ns = FIRST_SLICE_NS
+        cdef uint32_t bell, nudge
         cdef Slept slept
         cdef bint first = True
         while True:
-            sources = self.current()
+            # Handlers run here, and what they or other threads do from here on moves one of the words that are slept on.
+            PyErr_CheckSignals()
+            nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
+            self.current()
+            bell = self.bell_seen
+            with cython.critical_section(self):
+                sources = self.sources
             if self.any_ready(sources):
                 return True
             began = zs_now_ns()
             if began >= deadline:
                 return False
-            PyErr_CheckSignals()
-            slept = self.sleep(sources, began, deadline, slice_ns, first)
+            slept = self.sleep(sources, bell, nudge, began, deadline, slice_ns, first)
             first = False
             if slept == READY:
                 return True
@@ -351,8 +359,7 @@ cdef class SubscriberEnd:
                 slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
                 self.probed_ns = zs_now_ns()
                 self._probe()
-            if slept == CHANGED:
-                self.found_nothing(sources)
+            self.found_nothing(sources)
 
     cdef bint any_ready(self, list sources) noexcept:
         cdef Source source
@@ -361,7 +368,8 @@ cdef class SubscriberEnd:
                 return True
         return False
 
-    cdef Slept sleep(self, list sources, uint64_t began, uint64_t deadline, uint64_t slice_ns, bint spin) except *:
+    cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline, uint64_t slice_ns,
+                     bint spin) except *:
         """Spin a little, then park on every publisher, the bell and the nudge at once."""
         cdef zs_reader *readers[126]
         cdef uint32_t *words[128]
@@ -371,8 +379,6 @@ cdef class SubscriberEnd:
         cdef Source source
         cdef uint64_t until = min(deadline, began + self.spin_ns)
         cdef bint ready = False
-        cdef uint32_t bell = self.bell_seen
-        cdef uint32_t nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
         cdef uint32_t *bell_word = self.bell.word
         for source in sources:
             if count < 126:
@@ -460,6 +466,10 @@ cdef class SubscriberEnd:
 
     def _nudge(self):
         bump(&self.nudge)
+
+    def _catch_up(self):
+        """Follow the topic, if the bell has rung."""
+        self.current()
 
     def _capture_bell(self):
         return zs_load32(self.bell.word, ZS_ACQUIRE)
