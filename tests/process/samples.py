@@ -1,0 +1,30 @@
+"""The sample types of these tests, for children to import."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+import zeroslot as zs
+
+
+class Tick(zs.Sample):
+    """A number that tells who sent it, and when in order."""
+
+    number: zs.U64
+    sender: Annotated[str, zs.MaxBytes(16)] = ""
+
+
+class Imu(zs.Sample):
+    stamp_ns: zs.U64
+    accel: Annotated[NDArray[np.float64], zs.Shape(3)]
+    frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+
+
+class Frame(zs.Sample):
+    """Large enough that a page of it is never touched by accident."""
+
+    number: zs.U64
+    pixels: Annotated[NDArray[np.uint8], zs.Shape(64, 1024)]
