@@ -1,5 +1,7 @@
 # Part of binding.pyx: the typed handles, and the bases of Publisher and Subscriber.
 
+from types import GenericAlias
+
 
 @cython.final
 cdef class Plan:
@@ -87,8 +89,9 @@ cdef class Loan(Slot):
         else:
             self.discard()
 
+    @classmethod
     def __class_getitem__(cls, item):
-        return cls
+        return GenericAlias(cls, item)
 
 
 @cython.final
@@ -119,8 +122,9 @@ cdef class Lease(SlotLease):
             self.view = None
             self.hold = None
 
+    @classmethod
     def __class_getitem__(cls, item):
-        return cls
+        return GenericAlias(cls, item)
 
 
 cdef class PublisherEnd:
@@ -173,6 +177,10 @@ cdef class PublisherEnd:
     def sequence(self):
         """The newest published sequence; 0 before any."""
         return self.owner.c.published
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
 
     def __reduce__(self):
         raise unpicklable(self)
@@ -446,6 +454,10 @@ cdef class SubscriberEnd:
             if self.is_closed:
                 raise StopIteration from None
             raise
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
 
     def __reduce__(self):
         raise unpicklable(self)
