@@ -51,13 +51,11 @@ SPAN_LIMIT = 64
 S = TypeVar("S", bound=Sample)
 
 
-class SampleView(View):
-    """What every view can do besides its fields. Views come from loans and leases only."""
+class _ViewMethods:
+    """What every view can do besides its fields. Copied into each view class, which native code makes."""
 
-    __slots__ = ()
     __hash__ = None  # type: ignore[assignment]  # equal by value, as the model
     __zs_sample__: ClassVar[type[Sample] | None] = None
-    __zs_codec__: ClassVar[binding.StructCodec]
     __zs_names__: ClassVar[tuple[str, ...]] = ()
 
     def __zs_values__(self) -> dict[str, Any]:
@@ -90,7 +88,7 @@ class SampleView(View):
         return ((name, getattr(self, name)) for name in self.__zs_names__)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, SampleView):
+        if isinstance(other, View):
             if other.__zs_sample__ is not self.__zs_sample__:
                 return NotImplemented
             return self.__zs_model__() == other.__zs_model__()
@@ -109,7 +107,7 @@ class SampleView(View):
 
 
 def _copied(value: Any) -> Any:
-    if isinstance(value, SampleView):
+    if isinstance(value, View):
         return value.__zs_values__()
     if isinstance(value, np.ndarray):
         return value.copy()
@@ -119,7 +117,7 @@ def _copied(value: Any) -> Any:
 
 
 def _modelled(value: Any) -> Any:
-    if isinstance(value, SampleView):
+    if isinstance(value, View):
         sample_type = type(value).__zs_sample__
         assert_is_type(sample_type)
         named = {name: _modelled(getattr(value, name)) for name in type(value).__zs_names__}
@@ -153,9 +151,12 @@ class AbsentField:
         raise AttributeError(f"{self.name}: {self.reason}")
 
 
-def view_class_of(sample_type: type[Sample]) -> type[SampleView]:
+_OF_ANY_CLASS = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"}
+
+
+def view_class_of(sample_type: type[Sample]) -> type[View]:
     """The view class of a sample type's own layout, made once."""
-    made: type[SampleView] | None = sample_type.__dict__.get("__zs_view__")
+    made: type[View] | None = sample_type.__dict__.get("__zs_view__")
     if made is None:
         layout = layout_of(sample_type)
         made = _make_view_class(sample_type, layout.size, {field.name: field for field in layout.members}, {})
@@ -163,7 +164,7 @@ def view_class_of(sample_type: type[Sample]) -> type[SampleView]:
     return made
 
 
-def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> type[SampleView]:
+def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> type[View]:
     """A view class that reads what both sides share, at the publisher's offsets."""
     shared = shared_members(publisher, layout_of(sample_type))
     theirs = {field.name: field for field in publisher.members}
@@ -183,15 +184,14 @@ def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> ty
 
 def _make_view_class(
     sample_type: type[Sample], size: int, members: Mapping[str, Field], absent: Mapping[str, AbsentField]
-) -> type[SampleView]:
+) -> type[View]:
     own = {field.name: field for field in layout_of(sample_type).members}
     # Nested samples keep the classes of this side, wherever the offsets come from.
     descriptors = {
         name: FieldDescriptor(name, codec_of(own[name].node), field.offset) for name, field in members.items()
     }
     namespace: dict[str, Any] = {
-        "__slots__": (),
-        "__module__": sample_type.__module__,
+        **{name: value for name, value in vars(_ViewMethods).items() if name not in _OF_ANY_CLASS},
         "__doc__": f"A {sample_type.__name__} in shared memory.",
         "__zs_sample__": sample_type,
         "__zs_names__": tuple(members),
@@ -199,7 +199,7 @@ def _make_view_class(
         **absent,
         **descriptors,
     }
-    made: type[SampleView] = type(sample_type.__name__, (SampleView,), namespace)
+    made: type[View] = binding.make_view_class(f"{sample_type.__module__}.{sample_type.__name__}", namespace)
     made.__zs_codec__ = binding.StructCodec(made, size, tuple(descriptors.values()))
     return made
 
@@ -263,7 +263,7 @@ def plan_of(sample_type: type[Sample]) -> Plan:
     return made
 
 
-def reading_plan(view_class: type[SampleView], size: int) -> Plan:
+def reading_plan(view_class: type[View], size: int) -> Plan:
     """What a subscriber needs."""
     return Plan(view_class, size, [])
 
@@ -374,7 +374,7 @@ def prepared(sample: Any, sample_type: type[S]) -> Any:
     A model or a mapping is validated by pydantic; a view of the type and a numpy record of its dtype are taken as they
     are.
     """
-    if isinstance(sample, SampleView):
+    if isinstance(sample, View):
         if sample.__zs_sample__ is sample_type:
             return sample
         return sample_type.model_validate(sample.__zs_values__())

@@ -37,7 +37,7 @@ __all__ = [
 CORE = Path("zeroslot", "_core")
 
 # -std=c11 is what the headers promise to compile as. Hidden visibility leaves the init function as the only symbol.
-COMPILE_ARGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+COMPILE_ARGS = ["-std=c11", "-O2", "-fno-plt", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 
 # Bounds and wrap-around are checked where a number comes in from outside, once, by the code; `binding` off gives
 # built-in functions, which are called faster; the clinic signature keeps them readable to inspect and stubtest.

@@ -18,10 +18,7 @@ cdef class Slot:
     def __init__(self):
         raise TypeError("slots come from SlotAllocator.reserve()")
 
-    def __dealloc__(self):
-        if self.hold is not None:
-            self.owner.discard(self.hold)
-
+    @cython.final
     cdef Hold live(self):
         cdef Hold hold
         with cython.critical_section(self):
@@ -30,6 +27,7 @@ cdef class Slot:
             raise errors.ClosedError("this slot was committed or discarded already. Reserve another one")
         return hold
 
+    @cython.final
     cdef uint64_t finish(self, object size) except 0:
         """Commit `size` bytes and let go of the slot."""
         cdef Hold hold = self.live()
@@ -46,9 +44,11 @@ cdef class Slot:
         self.drop()
         return n
 
+    @cython.final
     cdef void drop(self) noexcept:
         with cython.critical_section(self):
             self.hold = None
+            self.view = None
 
     @property
     def capacity(self):
@@ -84,9 +84,13 @@ cdef class Slot:
 
     def discard(self):
         """Give the slot back unpublished. A second call does nothing."""
+        self.give_up()
+
+    @cython.final
+    cdef void give_up(self) noexcept:
         cdef Hold hold
         with cython.critical_section(self):
-            hold, self.hold = self.hold, None
+            hold, self.hold, self.view = self.hold, None, None
         if hold is not None:
             self.owner.discard(hold)
 
@@ -94,7 +98,7 @@ cdef class Slot:
         return self
 
     def __exit__(self, kind, value, traceback):
-        self.discard()
+        self.give_up()
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()
@@ -107,6 +111,14 @@ cdef class Slot:
         if self.hold is None:
             return f"<{type(self).__name__} given back>"
         return f"<{type(self).__name__} of {self.hold.size} bytes>"
+
+
+cdef void slot_ends(PyObject *slot) noexcept:
+    if (<Slot>slot).hold is not None:
+        (<Slot>slot).give_up()
+
+
+zs_slot_last_words(Slot, slot_ends)
 
 
 cdef object array_over(Hold hold, object dtype, object shape):

@@ -54,13 +54,19 @@ def sample_image(view_class not None, size_t size, dict values not None):
 cdef class Loan(Slot):
     """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
 
+    @cython.final
+    cdef View viewed(self):
+        """The view of the sample, made at the first call."""
+        cdef Hold hold
+        if self.view is None:
+            hold = self.live()
+            self.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
+        return <View>self.view
+
     @property
     def sample(self):
         """The sample's memory as its type: set fields, fill arrays."""
-        if self.view is None:
-            hold = self.live()
-            self.view = make_view(self.plan.view_class, hold, (<Hold>hold).data, self.plan.size)
-        return self.view
+        return self.viewed()
 
     def commit(self):
         """Publish the sample; its sequence.
@@ -68,30 +74,28 @@ cdef class Loan(Slot):
         From here on its views and arrays can be read and no longer written. Raises BufferError while a writable memoryview of it is
         alive, ClosedError when it was committed or discarded already.
         """
-        cdef uint64_t n = self.owner.commit(self.live(), self.plan.size)
-        self.view = None
-        self.drop()
-        return n
+        return self.finish(None)
 
     def discard(self):
         """Give the slot back unpublished. A second call does nothing."""
-        Slot.discard(self)
-        self.view = None
+        self.give_up()
 
     def __enter__(self):
-        return self.sample
+        return self.viewed()
 
     def __exit__(self, kind, value, traceback):
         if self.hold is None:
             return
         if kind is None:
-            self.commit()
+            self.finish(None)
         else:
-            self.discard()
+            self.give_up()
 
-    @classmethod
     def __class_getitem__(cls, item):
-        return GenericAlias(cls, item)
+        return cls
+
+
+zs_loan_last_words(Loan, slot_ends)
 
 
 @cython.final
@@ -99,13 +103,19 @@ cdef class Loan(Slot):
 cdef class Lease(SlotLease):
     """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
 
+    @cython.final
+    cdef View viewed(self):
+        """The view of the sample, made at the first call."""
+        cdef Hold hold
+        if self.view is None:
+            hold = self.live()
+            self.view = make_view(self.source.plan.view_class, hold, hold.data, self.source.plan.size)
+        return <View>self.view
+
     @property
     def sample(self):
         """The publisher's memory as the sample type, read-only. It may be kept."""
-        if self.view is None:
-            hold = self.live()
-            self.view = make_view(self.source.plan.view_class, hold, (<Hold>hold).data, self.source.plan.size)
-        return self.view
+        return self.viewed()
 
     @property
     def publisher_id(self):
@@ -114,7 +124,7 @@ cdef class Lease(SlotLease):
 
     def copy(self):
         """The sample as an instance of its class, in memory of its own."""
-        return self.sample.__zs_model__()
+        return (<object>self.viewed()).__zs_model__()
 
     def release(self):
         """Give up this handle's claim. The slot goes back with the last view, array or memoryview. A second call does nothing."""
@@ -140,6 +150,7 @@ cdef class PublisherEnd:
             raise ValueError("the sample does not fit its slots")
         self.allocator, self.owner, self.plan, self.patience = allocator, allocator.owner, plan, patience
 
+    @cython.final
     cdef Loan borrow(self, object timeout):
         cdef Hold hold = self.owner.reserve()
         cdef Loan loan
@@ -166,7 +177,7 @@ cdef class PublisherEnd:
         for i in range(plan.span_count):
             memcpy(loan.hold.data + plan.span_at[i], plan.span_from[i], plan.span_size[i])
         if plan.fill is not None:
-            plan.fill(loan.sample)
+            plan.fill(loan.viewed())
         return loan
 
     def loan_uninit(self, timeout=...):
@@ -229,6 +240,7 @@ cdef class SubscriberEnd:
         self.spin_ns = <uint64_t>(spin_us * 1e3)
         self.probed_ns = zs_now_ns()
 
+    @cython.final
     cdef int check(self) except -1:
         if self.fork != zs_fork_generation:
             raise forked("subscriber")
@@ -236,6 +248,7 @@ cdef class SubscriberEnd:
             raise errors.ClosedError("this subscriber is closed")
         return 0
 
+    @cython.final
     cdef list current(self):
         """The sources as they are now; followed first if the bell has rung."""
         cdef list sources
@@ -246,6 +259,7 @@ cdef class SubscriberEnd:
             sources = self.sources
         return sources
 
+    @cython.final
     cdef int catch_up(self) except -1:
         # Noted afterwards: one who is interrupted in between, or another thread meanwhile, follows again.
         cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
@@ -253,6 +267,7 @@ cdef class SubscriberEnd:
         self.bell_seen = seen
         return 0
 
+    @cython.final
     cdef Lease leased(self, Source source, Hold hold):
         cdef Lease lease
         if hold.size != source.plan.size:
@@ -265,6 +280,7 @@ cdef class SubscriberEnd:
         lease.sequence = hold.sequence
         return lease
 
+    @cython.final
     cdef Lease next(self):
         """The next sample of the publisher whose turn it is, or of the one after it, and so on."""
         cdef list sources = self.current()
@@ -282,6 +298,7 @@ cdef class SubscriberEnd:
         self.found_nothing(sources)
         return None
 
+    @cython.final
     cdef Lease newest(self):
         """The newest sample of all publishers; what the others have that is older is skipped with it."""
         cdef list sources = self.current()
@@ -312,6 +329,7 @@ cdef class SubscriberEnd:
                         zs_unlock(&source.reader.mutex)
         return self.leased(best, hold)
 
+    @cython.final
     cdef int found_nothing(self, list sources) except -1:
         """A poll came back empty: has a publisher ended, or died?"""
         cdef Source source
@@ -328,6 +346,7 @@ cdef class SubscriberEnd:
                 self._probe()
         return 0
 
+    @cython.final
     cdef Lease wait_for(self, object timeout, bint newest):
         cdef uint64_t deadline = deadline_of(timeout)
         cdef Lease lease
@@ -338,6 +357,7 @@ cdef class SubscriberEnd:
             if lease is not None:
                 return lease
 
+    @cython.final
     cdef bint wait_until(self, uint64_t deadline) except -1:
         """Sleep until there is something to take (True) or the deadline (False)."""
         cdef list sources
@@ -369,6 +389,7 @@ cdef class SubscriberEnd:
                 self._probe()
             self.found_nothing(sources)
 
+    @cython.final
     cdef bint any_ready(self, list sources) noexcept:
         cdef Source source
         for source in sources:
@@ -376,6 +397,7 @@ cdef class SubscriberEnd:
                 return True
         return False
 
+    @cython.final
     cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline, uint64_t slice_ns,
                      bint spin) except *:
         """Spin a little, then park on every publisher, the bell and the nudge at once."""
