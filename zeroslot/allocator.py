@@ -236,8 +236,7 @@ class SlotAllocator(AllocatorEnd):
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        capacity: int = self.owner.segment.pool_facts(0)[0]
-        return capacity
+        return self.owner.segment.pool_facts(0)[0]
 
     @property
     def depth(self) -> int:
@@ -268,7 +267,7 @@ class SlotAllocator(AllocatorEnd):
     @property
     def stats(self) -> dict[str, int]:
         """The owner's counters since creation: samples, bytes, what failed, what was reaped."""
-        return dict(self.owner.segment.counters())
+        return self.owner.segment.counters()
 
     @property
     def closed(self) -> bool:
@@ -471,20 +470,17 @@ class SlotReader(ReaderEnd):
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        capacity: int = self.reader.segment.pool_facts(0)[0]
-        return capacity
+        return self.reader.segment.pool_facts(0)[0]
 
     @property
     def lost(self) -> int:
         """Samples that were gone before they could be taken."""
-        count: int = self.reader.counts[1]
-        return count
+        return self.reader.counts[1]
 
     @property
     def skipped(self) -> int:
         """Samples that `latest` jumped over."""
-        count: int = self.reader.counts[2]
-        return count
+        return self.reader.counts[2]
 
     @property
     def stats(self) -> dict[str, int]:

@@ -43,17 +43,17 @@ def root() -> Path:
 
 def checked_topic(topic: str) -> str:
     """The topic, or TopicNameError that says what is wrong with it."""
-    return _checked("topic", topic, topic.split("/") if isinstance(topic, str) else [])
+    return _checked("topic", topic)
 
 
 def checked_domain(domain: str | None) -> str:
     """The domain, `default` (or $ZEROSLOT_DOMAIN) for None, or TopicNameError."""
     if domain is None:
         domain = os.environ.get("ZEROSLOT_DOMAIN") or "default"
-    return _checked("domain", domain, [domain])
+    return _checked("domain", domain)
 
 
-def _checked(what: str, name: str, parts: list[str]) -> str:
+def _checked(what: str, name: object) -> str:
     if not isinstance(name, str):
         raise TopicNameError(f"a {what} is a str, not {type(name).__name__}")
     joined = ", parts joined by /" if what == "topic" else ""
@@ -62,7 +62,7 @@ def _checked(what: str, name: str, parts: list[str]) -> str:
         raise TopicNameError(
             f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name
         )
-    for part in parts:
+    for part in name.split("/") if what == "topic" else [name]:
         if not _PART.fullmatch(part) or part.endswith((".flink", ".tmp")):
             raise TopicNameError(
                 f"{what} {name!r}: {part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Generic, TypeVar
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
@@ -38,7 +42,7 @@ class PublisherStats:
     blocked_ns: int
 
 
-class Publisher(PublisherEnd, Generic[S]):
+class Publisher(PublisherEnd[S]):
     """Publishes samples of one type on one topic.
 
     Any number of processes may publish the same topic; each has a segment of its own. Threads may share a publisher. A
@@ -58,6 +62,8 @@ class Publisher(PublisherEnd, Generic[S]):
     ...     with pub.loan() as imu:
     ...         imu.stamp_ns = 7
     """
+
+    allocator: SlotAllocator
 
     def __init__(
         self,
@@ -90,8 +96,8 @@ class Publisher(PublisherEnd, Generic[S]):
                 segment.TYPED, layout.type_hash, pack_schema(layout, layout.to_idl()), name=name
             )
             made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
-            path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
-            allocator = SlotAllocator._named(made, qos, max_loans, path, mode, self.topic)
+            self._path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
+            allocator = SlotAllocator._named(made, qos, max_loans, self._path, mode, self.topic)
         except BaseException:
             self._bell.leave()
             raise
@@ -118,7 +124,9 @@ class Publisher(PublisherEnd, Generic[S]):
                 theirs, _ = unpack_schema(attached.segment.schema(), Layout)
                 raise mismatch(self.topic, theirs, layout)
 
-    def publish(self, sample: S | Any, timeout: float | EllipsisType | None = ...) -> int:
+    def publish(
+        self, sample: S | Mapping[str, Any] | np.void | NDArray[Any], timeout: float | EllipsisType | None = ...
+    ) -> int:
         """Copy a sample into a slot and publish it; its sequence.
 
         Takes a model of the type or a mapping, validated by pydantic, a view of one, or a numpy record of
@@ -136,8 +144,7 @@ class Publisher(PublisherEnd, Generic[S]):
     @property
     def flink(self) -> Path:
         """The file by which subscribers find this publisher."""
-        path: Path = self.allocator.flink
-        return path
+        return self._path
 
     @property
     def publisher_id(self) -> str:
@@ -157,14 +164,12 @@ class Publisher(PublisherEnd, Generic[S]):
     @property
     def slot_count(self) -> int:
         """All slots of the segment."""
-        count: int = self.allocator.slot_count
-        return count
+        return self.allocator.slot_count
 
     @property
     def depth(self) -> int:
         """How many of the newest samples can always be taken."""
-        count: int = self.allocator.depth
-        return count
+        return self.allocator.depth
 
     @property
     def closed(self) -> bool:
@@ -204,7 +209,7 @@ class Publisher(PublisherEnd, Generic[S]):
         self.allocator.abandon()
         self._bell.leave()
 
-    def __enter__(self) -> Publisher[S]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

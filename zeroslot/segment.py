@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import posix_ipc
+import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 
 from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError

@@ -11,10 +11,10 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from zeroslot import flink, segment
-from zeroslot._core.binding import Source, SubscriberEnd, now_ns
+from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, now_ns
 from zeroslot.allocator import SlotReader, check_qos, close_at_exit
 from zeroslot.errors import (
     ClosedError,
@@ -34,7 +34,7 @@ from zeroslot.waiting import wait_until
 
 log = logging.getLogger("zeroslot")
 
-S = TypeVar("S", bound=Sample)
+S_co = TypeVar("S_co", bound=Sample, covariant=True)  # a Subscriber[Imu] is a Subscriber[Sample]
 Match = Literal["exact", "by_name"]
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
@@ -61,7 +61,7 @@ class PublisherInfo:
     depth: int
 
 
-class Subscriber(SubscriberEnd, Generic[S]):
+class Subscriber(SubscriberEnd[S_co]):
     """Takes the samples of one topic. A topic needs no publisher to be subscribed to.
 
     Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
@@ -81,10 +81,40 @@ class Subscriber(SubscriberEnd, Generic[S]):
     ...         print(lease.sequence, lease.sample.accel)
     """
 
+    @overload
     def __init__(
         self,
         topic: str,
-        sample_type: type[S] | None = None,
+        sample_type: type[S_co],
+        *,
+        history: int = ...,
+        reliable: bool = ...,
+        max_leases: int = ...,
+        spin_us: float | None = ...,
+        match: Match = ...,
+        domain: str | None = ...,
+        name: str | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Subscriber[Any],
+        topic: str,
+        sample_type: None = None,
+        *,
+        history: int = ...,
+        reliable: bool = ...,
+        max_leases: int = ...,
+        spin_us: float | None = ...,
+        match: Match = ...,
+        domain: str | None = ...,
+        name: str | None = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        topic: str,
+        sample_type: type[S_co] | None = None,
         *,
         history: int = 0,
         reliable: bool = False,
@@ -102,7 +132,7 @@ class Subscriber(SubscriberEnd, Generic[S]):
             raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
         if spin_us is not None and not spin_us >= 0:
             raise ValueError(f"spin_us is {spin_us}, and has to be 0 or more")
-        self.sample_type: type[S] | None = sample_type
+        self.sample_type = sample_type
         if sample_type is not None:
             layout_of(sample_type)
         self._history = whole_number("history", history, 0, SLOT_LIMIT)
@@ -154,8 +184,8 @@ class Subscriber(SubscriberEnd, Generic[S]):
                         log.warning("%s: %s", self.topic, error)
             if refused and not self._readers:
                 raise refused[0]
-            for error in refused:
-                log.warning("%s: this publisher is left out: %s", self.topic, error)
+            for reason in refused:
+                log.warning("%s: this publisher is left out: %s", self.topic, reason)
 
     def _attach(self, publisher_id: str, path: Path, *, joining: bool) -> None:
         try:
@@ -198,13 +228,13 @@ class Subscriber(SubscriberEnd, Generic[S]):
         self._set_sources([*self._sources(), source])
         log.debug("%s: reading from %s", self.topic, publisher_id)
 
-    def _plan_for(self, mapped: Any, facts: dict[str, Any]) -> Any:
+    def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
         """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
         if self.sample_type is None:
             layout, _ = unpack_schema(mapped.schema(), Layout)
             if layout.type_hash != facts["type_hash"]:
                 raise CorruptSegmentError(f"{self.topic}: the schema and the type hash contradict each other")
-            self.sample_type = sample_type_of(layout)
+            self.sample_type = cast("type[S_co]", sample_type_of(layout))  # whoever names no type has Subscriber[Any]
         here = layout_of(self.sample_type)
         if facts["type_hash"] == here.type_hash:
             return reading_plan(view_class_of(self.sample_type), here.size)
@@ -215,7 +245,7 @@ class Subscriber(SubscriberEnd, Generic[S]):
             raise mismatch(self.topic, theirs, here)
         return reading_plan(view_class_by_name(self.sample_type, theirs), theirs.size)
 
-    def _warn_of_leases(self, mapped: Any, facts: dict[str, Any]) -> None:
+    def _warn_of_leases(self, mapped: Segment, facts: dict[str, Any]) -> None:
         others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
         if others + self._max_leases > facts["spare_slots"]:
             log.warning(
@@ -314,7 +344,7 @@ class Subscriber(SubscriberEnd, Generic[S]):
                 self._set_sources([])
         self._bell.leave()
 
-    def __enter__(self) -> Subscriber[S]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

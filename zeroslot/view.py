@@ -64,7 +64,10 @@ class _ViewMethods:
 
     def __zs_model__(self) -> Sample:
         """An instance of the sample's class with copies of all fields. It is not validated again."""
-        return _modelled(self)
+        sample_type = self.__zs_sample__
+        if sample_type is None:
+            raise TypeError("this view has no sample type")
+        return sample_type.model_construct(**{name: _modelled(getattr(self, name)) for name in self.__zs_names__})
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """As pydantic's, of a copy."""
@@ -118,21 +121,12 @@ def _copied(value: Any) -> Any:
 
 def _modelled(value: Any) -> Any:
     if isinstance(value, View):
-        sample_type = type(value).__zs_sample__
-        assert_is_type(sample_type)
-        named = {name: _modelled(getattr(value, name)) for name in type(value).__zs_names__}
-        return sample_type.model_construct(**named)  # type: ignore[union-attr]  # just checked
+        return value.__zs_model__()
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, ListView):
         return [_modelled(item) for item in value]
     return value
-
-
-def assert_is_type(sample_type: Any) -> None:
-    """TypeError for a view class that was not made by this module."""
-    if sample_type is None:
-        raise TypeError("this view has no sample type")
 
 
 class AbsentField:
@@ -356,7 +350,7 @@ def _annotation_of(node: Node) -> Any:
         case Struct():
             return sample_type_of(node.layout)
         case Array(item, shape):
-            return Annotated[NDArray[fields.DTYPES[item.kind].type], Shape(*shape)]
+            return Annotated[NDArray[fields.DTYPES[item.kind].type], Shape(*shape)]  # type: ignore[misc]  # as below
         case FixedList(item, length):
             return Annotated[list[_annotation_of(item)], Shape(length)]  # type: ignore[misc]  # made at run time
         case BoundedList(item, max_len):
