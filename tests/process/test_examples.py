@@ -1,0 +1,124 @@
+"""The examples and the README do what they say: every command in them is run, and its output compared.
+
+A ```console block is one terminal: a line `$ python …`, and then what it prints. All terminals of a README run at once.
+A ```python block of the README at the top is a file whose name stands in its first line, `# name.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name != "__pycache__")
+
+# Becomes the program, which then dies with the thread that started it.
+LAUNCHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])"
+
+
+@dataclass
+class Terminal:
+    """A command, and what it shall print."""
+
+    command: list[str]
+    output: str
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def terminals(text: str) -> list[Terminal]:
+    found = []
+    for block in blocks(text, "console"):
+        command, _, output = block.partition("\n")
+        assert command.startswith("$ python "), f"a console block begins with `$ python …`, not with {command!r}"
+        assert "\n$ " not in f"\n{output}", f"one terminal, one command: {command!r}"
+        found.append(Terminal(shlex.split(command)[2:], output))
+    return found
+
+
+def run_all(wanted: list[Terminal], directory: Path, logs: Path) -> None:
+    """Runs the commands at once, each in a process group of its own, and compares what each of them prints."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
+    running: list[subprocess.Popen[bytes]] = []
+    outputs = [(logs / f"{number}.out", logs / f"{number}.err") for number in range(len(wanted))]
+    try:
+        for terminal, (out, err) in zip(wanted, outputs, strict=True):
+            with out.open("wb") as stdout, err.open("wb") as stderr:
+                running.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", LAUNCHER, sys.executable, *terminal.command],
+                        cwd=directory,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=stdout,
+                        stderr=stderr,
+                        start_new_session=True,
+                    )
+                )
+        for process, terminal, (out, err) in zip(running, wanted, outputs, strict=True):
+            status = process.wait()
+            assert (status, err.read_text("utf-8")) == (0, ""), f"python {shlex.join(terminal.command)}"
+            assert out.read_text("utf-8") == terminal.output, f"python {shlex.join(terminal.command)}"
+    finally:
+        for process in running:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):  # it ends just now
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_prints_what_its_readme_shows(folder: Path, tmp_path: Path) -> None:
+    """Each program is in the README, and each output is real."""
+    readme = folder / "README.md"
+    assert readme.is_file(), f"{folder.name} has no README.md that tells how to run it and what it prints"
+    text = readme.read_text("utf-8")
+    wanted = terminals(text)
+    assert wanted, f"{readme.relative_to(ROOT)} shows no command: a console block with `$ python …`"
+    programs = sorted(path.relative_to(ROOT) for path in folder.rglob("*.py"))
+    assert [str(path) for path in programs if path.name not in text] == [], "not in the README"
+
+    run_all(wanted, ROOT, tmp_path)
+
+
+def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """The files that the README shows, run by the commands that it shows."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    sources = blocks(text, "python")
+    names = [re.match(r"# (\w+\.py)\n", source) for source in sources]
+    assert sources, "the README shows no Python"
+    assert None not in names, "a python block of the README begins with the name of its file: `# name.py`"
+    for name, source in zip(names, sources, strict=True):
+        assert name is not None
+        (tmp_path / name[1]).write_text(source, "utf-8")
+    wanted = terminals(text)
+    assert wanted, "the README shows no command that runs them"
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    run_all(wanted, tmp_path, logs)
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_satisfies_mypy_without_a_plugin(folder: Path) -> None:
+    """As strict as it gets; pyright looks at the examples in `make lint`."""
+    programs = sorted(path.name for path in folder.glob("*.py"))
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", *programs],
+        cwd=folder,
+        env=os.environ | {"MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
