@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from zeroslot import errors, flink, peers, segment
 from zeroslot._core import binding
-from zeroslot._core.binding import AllocatorEnd, Descriptor, Owner, Reader, ReaderEnd, Slot, SlotLease
+from zeroslot._core.binding import AllocatorEnd, Owner, Reader, ReaderEnd, Slot, SlotLease
 from zeroslot.errors import (
     BackpressureError,
     MismatchError,
@@ -153,7 +153,7 @@ class SlotAllocator(AllocatorEnd):
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path):
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
-        contents = segment.Contents(name=name, first_sequence=first_sequence)
+        contents = segment.Contents(peers.identity(name), first_sequence=first_sequence)
         made = cls.make(qos, _capacity(slot_capacity), contents, mode=mode)
         return cls._named(made, qos, limit, path, mode, str(path))
 
@@ -202,7 +202,7 @@ class SlotAllocator(AllocatorEnd):
         """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
-        contents = segment.Contents(first_sequence=first_sequence)
+        contents = segment.Contents(peers.identity(None), first_sequence=first_sequence)
         made = segment.create_in_memory(qos, _capacity(slot_capacity), contents)
         return cls(made, qos, limit, None, "this segment")
 
@@ -287,13 +287,12 @@ class SlotAllocator(AllocatorEnd):
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
         self._check()
-        with peers.Probe(self._owned.lock.fileno()) as probe:
-            return probe.alive(self.owner.segment.active_indexes())
+        return segment.alive_among(self._owned.lock, self.owner.segment.active_indexes())
 
     def reap(self) -> int:
         """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure."""
         self._check()
-        count = peers.reap(self.owner.segment, self._owned.lock.fileno())
+        count = peers.reap(self.owner.segment, self._owned.lock)
         if count:
             self.owner.segment.count_reaped(count)
             log.info("%s: cleared %d dead subscribers", self._topic, count)
@@ -447,7 +446,7 @@ class SlotReader(ReaderEnd):
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         segment.prefault_control(attached.segment)
         who = peers.identity(name)
-        index = peers.register(attached.segment, attached.descriptor.fileno(), attached.where)
+        index = peers.register(attached.segment, attached.descriptor, attached.where)
         reader = Reader(
             attached.segment,
             attached.descriptor,
@@ -499,7 +498,7 @@ class SlotReader(ReaderEnd):
 
     def _probe(self) -> None:
         if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
-            peers.bury(self.reader.segment, self._attached.descriptor.fileno())
+            peers.bury(self.reader.segment, self._attached.descriptor)
 
     def close(self) -> None:
         """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""
@@ -560,22 +559,18 @@ def sweep_flink(path: Path) -> bool:
 
 
 def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> bool:
-    fd = segment.open_for_cleaning(control_name)
-    if fd is None:
-        if flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
-            flink.remove_flink(path)  # what it named is gone
+    own = segment.open_for_cleaning(control_name)
+    if own is None:
+        flink.remove_flink(path)  # what it named is gone
         return False
-    held = Descriptor(fd)  # not a bare one: a child forked now would keep the lock
     try:
-        if not peers.lock(fd, peers.OWNER_BYTE):
+        if not own.try_lock(segment.OWNER_BYTE):
             return True
-        if not os.fstat(fd).st_nlink:
-            return False  # another cleaner has done it all, and the flink may be a new owner's
         if attached is not None and attached.segment.state == segment.OPEN:
-            attached.segment.end(peers.DEAD)
+            attached.segment.end(segment.DEAD)
         flink.remove_flink(path)
         segment.unlink_all(control_name)
         log.info("removed what a dead owner left: %s (%s)", path, control_name)
         return False
     finally:
-        held.close()
+        own.close()

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.errors import TopicNameError
-from zeroslot.peers import lock, unlock
 
 log = logging.getLogger("zeroslot")
 
@@ -255,7 +254,7 @@ class Bell:
             info = os.fstat(fd)
             _check_ours(path, info)
             # Locked before looked at: who leaves last unlinks the file under the exclusive lock.
-            if not lock(fd, 0, shared=True):
+            if not descriptor.try_lock(0, shared=True):
                 descriptor.close()
                 time.sleep(0.001)  # somebody is between lock and unlink, and may not be running now
                 continue
@@ -289,8 +288,8 @@ class Bell:
             if self._open.get(self.path) is self:
                 del self._open[self.path]
             # First ours is dropped, then all is asked for: of two who leave at once, the later one gets it.
-            unlock(self._descriptor.fileno(), 0)
-            if lock(self._descriptor.fileno(), 0) and self._is_current():
+            self._descriptor.unlock(0)
+            if self._descriptor.try_lock(0) and self._is_current():
                 with suppress(FileNotFoundError):
                     self.path.unlink()
             self._descriptor.close()

@@ -124,8 +124,7 @@ def _publisher(path: Path) -> PublisherFacts | None:
             return None
         type_name, sample_bytes = layout.name, layout.size
     published = mapped.published
-    with peers.Probe(attached.descriptor.fileno()) as probe:
-        alive = probe.alive(mapped.active_indexes())
+    alive = segment.alive_among(attached.descriptor, mapped.active_indexes())
     return PublisherFacts(
         publisher_id=segment.segment_id_of(str(attached.control_name)),
         flink=path,

@@ -10,27 +10,19 @@ never tries to lock: taking a lock to see whether it is free would make the peer
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
+from zeroslot.segment import DEAD, OPEN, OWNER_BYTE, Identity, alive_among, peer_byte, reopened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from zeroslot._core.binding import Descriptor, Segment
 
-    from zeroslot._core.binding import Segment
-
-OWNER_BYTE = 0
-DEAD = 3
-_FIRST_PEER_BYTE = 64
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _reaping = threading.RLock()  # reentrant: a signal handler may publish while its thread reaps
 
 
@@ -43,60 +35,8 @@ def _forget_reaping() -> None:
 os.register_at_fork(after_in_child=_forget_reaping)
 
 
-def peer_byte(index: int) -> int:
-    """The byte that the subscriber of this index locks."""
-    return _FIRST_PEER_BYTE + index
-
-
-def lock(fd: int, byte: int, *, shared: bool = False) -> bool:
-    """Lock one byte through this description. False: somebody else holds it."""
-    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def unlock(fd: int, byte: int) -> None:
-    """Drop this description's lock on one byte."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
-
-
-def is_locked(fd: int, byte: int) -> bool:
-    """Whether somebody holds the byte. `fd` has to be a description that holds no lock itself."""
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-
-
-def reopen(fd: int, flags: int) -> int:
-    """Another description of the same file, which may have no name any more."""
-    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
-
-
-class Probe:
-    """Asks whether bytes of a file are locked. A context manager."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = reopen(fd, os.O_RDONLY)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._fd)
-
-    def owner_alive(self) -> bool:
-        """Whether the publisher's process lives."""
-        return is_locked(self._fd, OWNER_BYTE)
-
-    def alive(self, indexes: Iterable[int]) -> list[int]:
-        """Those of the indexes whose subscriber lives."""
-        return [index for index in indexes if is_locked(self._fd, peer_byte(index))]
-
-
-def register(segment: Segment, fd: int, where: str) -> int:
-    """Take a free index of the peer table by locking its byte through `fd`, and clear what a dead predecessor left.
+def register(segment: Segment, description: Descriptor, where: str) -> int:
+    """Take a free index of the peer table by locking its byte, and clear what a dead predecessor left.
 
     The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A table
     that looks full may only look so, because a reaper holds a lock for a moment: a second round tells. Raises
@@ -105,7 +45,7 @@ def register(segment: Segment, fd: int, where: str) -> int:
     count = segment.facts()["max_subscribers"]
     for _round in range(2):
         for index in range(count):
-            if lock(fd, peer_byte(index)):
+            if description.try_lock(peer_byte(index)):
                 segment.clear_peer(index)
                 return index
     names = [described(segment.peer(index)) for index in segment.active_indexes()]
@@ -117,7 +57,7 @@ def register(segment: Segment, fd: int, where: str) -> int:
     )
 
 
-def reap(segment: Segment, fd: int) -> int:
+def reap(segment: Segment, description: Descriptor) -> int:
     """Clear what dead subscribers left. Returns how many there were.
 
     A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the
@@ -127,17 +67,16 @@ def reap(segment: Segment, fd: int) -> int:
     used = segment.indexes_in_use()
     if not used:
         return 0
-    with Probe(fd) as probe:
-        alive = set(probe.alive(used))
+    alive = set(alive_among(description, used))
     dead = [index for index in used if index not in alive]
     if not dead:
         return 0
     reaped = 0
     with _reaping:
-        own = Descriptor(reopen(fd, os.O_RDWR))  # not a bare one: a child forked now would keep the lock
+        own = reopened(description, os.O_RDWR)
         try:
             for index in dead:
-                if lock(own.fileno(), peer_byte(index)):
+                if own.try_lock(peer_byte(index)):
                     segment.clear_peer(index)
                     reaped += 1
         finally:
@@ -146,27 +85,16 @@ def reap(segment: Segment, fd: int) -> int:
     return reaped
 
 
-def bury(segment: Segment, fd: int) -> bool:
+def bury(segment: Segment, description: Descriptor) -> bool:
     """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
-    own = Descriptor(reopen(fd, os.O_RDWR))
+    own = reopened(description, os.O_RDWR)
     try:
-        if not lock(own.fileno(), OWNER_BYTE):
-            return False
-        if segment.state != 1:
+        if not own.try_lock(OWNER_BYTE) or segment.state != OPEN:
             return False
         segment.end(DEAD)
         return True
     finally:
         own.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a process says of itself in the peer table and in headers."""
-
-    pid: int
-    start_time: int
-    name: str
 
 
 def identity(name: str | None) -> Identity:

@@ -16,6 +16,7 @@ from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
 from zeroslot.allocator import SlotAllocator, close_at_exit, sweep_flink
 from zeroslot.errors import DeclarationError, TypeMismatchError
+from zeroslot.peers import identity
 from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.sample import Layout, Sample, layout_of
 from zeroslot.schema import mismatch, pack_schema, unpack_schema
@@ -93,7 +94,7 @@ class Publisher(PublisherEnd[S]):
             directory = flink.topic_directory(self.domain, self.topic)
             self._clear_the_way(directory, layout)
             contents = segment.Contents(
-                segment.TYPED, layout.type_hash, pack_schema(layout, layout.to_idl()), name=name
+                identity(name), segment.TYPED, layout.type_hash, pack_schema(layout, layout.to_idl())
             )
             made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
             self._path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"

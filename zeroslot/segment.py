@@ -25,9 +25,10 @@ import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError
 from zeroslot.fields import round_up
-from zeroslot.peers import OWNER_BYTE, Probe, identity, lock, reopen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zeroslot.qos import Qos
 
 log = logging.getLogger("zeroslot")
@@ -38,7 +39,49 @@ SLOT_ALIGN = 64
 HEADER_SIZE = 384
 _TRIES = 100
 BYTES, TYPED = 0, 1
-OPEN, SEALED = 1, 2
+OPEN, SEALED, DEAD = 1, 2, 3
+OWNER_BYTE = 0
+_FIRST_PEER_BYTE = 64
+
+
+def peer_byte(index: int) -> int:
+    """The byte of the control object that the subscriber of this index locks."""
+    return _FIRST_PEER_BYTE + index
+
+
+def reopened(description: Descriptor, flags: int) -> Descriptor:
+    """Another description of the same file, which may have no name any more."""
+    return Descriptor(os.open(f"/proc/self/fd/{description.fileno()}", flags | os.O_CLOEXEC))
+
+
+def alive_among(description: Descriptor, indexes: Iterable[int]) -> list[int]:
+    """Those of the indexes whose subscriber lives: its byte is locked.
+
+    Asked through a description of its own, which holds no lock: one does not see one's own locks.
+    """
+    probe = reopened(description, os.O_RDONLY)
+    try:
+        return [index for index in indexes if probe.is_locked(peer_byte(index))]
+    finally:
+        probe.close()
+
+
+def owner_alive(description: Descriptor) -> bool:
+    """Whether the segment's owner lives: byte 0 is locked."""
+    probe = reopened(description, os.O_RDONLY)
+    try:
+        return bool(probe.is_locked(OWNER_BYTE))
+    finally:
+        probe.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a process says of itself in headers and in the peer table. `start_time` is in clock ticks since boot."""
+
+    pid: int
+    start_time: int
+    name: str
 
 
 def pool_name(control_name: str, k: int) -> str:
@@ -55,11 +98,11 @@ def segment_id_of(control_name: str) -> str:
 class Contents:
     """What a new segment is for."""
 
+    owner: Identity
     kind: int = BYTES
     type_hash: bytes = bytes(16)
     schema: bytes = b""
     first_sequence: int = 1
-    name: str | None = None
 
 
 @dataclass(slots=True)
@@ -117,7 +160,7 @@ def _create_once(qos: Qos, slot_capacity: int, contents: Contents, mode: int, gr
     descriptor = Descriptor(fd)
     pool = pool_name(name, 0)
     try:
-        if not lock(fd, OWNER_BYTE) or not os.fstat(fd).st_nlink:
+        if not descriptor.try_lock(OWNER_BYTE) or not os.fstat(fd).st_nlink:
             return None
         pool_fd = _new_object(pool)
         if pool_fd is None:
@@ -141,7 +184,7 @@ def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedS
     """Make a segment without names: for one process, and for its tests."""
     control = Descriptor(os.memfd_create("zeroslot", os.MFD_CLOEXEC))
     pool = Descriptor(os.memfd_create("zeroslot-p0", os.MFD_CLOEXEC))
-    lock(control.fileno(), OWNER_BYTE)
+    control.try_lock(OWNER_BYTE)
     segment = _fill(
         control.fileno(), pool.fileno(), qos, slot_capacity, contents, int(secrets.token_hex(8), 16), 0o600, -1
     )
@@ -177,7 +220,7 @@ def _fill(
     pool = Region(pool_fd, sizes[pool_fd], True)
     for region in (control, pool):
         populate(region, region.size)
-    who = identity(contents.name)
+    who = contents.owner
     segment = Segment.create(
         control,
         segment_id=segment_id,
@@ -252,8 +295,7 @@ class AttachedControl:
 
     def owner_alive(self) -> bool:
         """Whether its owner's process lives."""
-        with Probe(self.descriptor.fileno()) as probe:
-            return probe.owner_alive()
+        return owner_alive(self.descriptor)
 
     def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
         """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without
@@ -267,16 +309,17 @@ class AttachedControl:
             capacity, first_slot, count, state = self.segment.pool_facts(k)
             if state == 0:
                 break
-            if fds is not None:
-                fd: int | None = reopen(fds[k].fileno(), os.O_RDONLY)
-            else:
-                fd = _open_object(pool_name(str(self.control_name), k), read_only=True)
-            if fd is None:
+            pool = (
+                reopened(fds[k], os.O_RDONLY)
+                if fds is not None
+                else _open_object(pool_name(str(self.control_name), k), read_only=True)
+            )
+            if pool is None:
                 return False
             try:
-                self._map_pool(fd, capacity, first_slot, count)
+                self._map_pool(pool.fileno(), capacity, first_slot, count)
             finally:
-                os.close(fd)
+                pool.close()
             left -= count
         if left != 0:
             raise CorruptSegmentError(f"{self.where}: the pools have other slots than the slot table")
@@ -303,24 +346,23 @@ def attach_control(control_name: str, where: str, *, read_only: bool = False) ->
 
     Raises FormatError, CorruptSegmentError, and PermissionError with the object, its owner and its mode.
     """
-    fd = _open_object(control_name, read_only=read_only)
-    return None if fd is None else _attached(fd, where, control_name, read_only)
+    descriptor = _open_object(control_name, read_only=read_only)
+    return None if descriptor is None else _attached(descriptor, where, control_name, read_only)
 
 
 def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
     """Map the control object of a segment of this process through a description of its own."""
-    attached = _attached(reopen(owned.lock.fileno(), os.O_RDWR), "this segment", owned.control_name, False)
+    attached = _attached(reopened(owned.lock, os.O_RDWR), "this segment", owned.control_name, False)
     if attached is None:
         raise CorruptSegmentError("this segment is no longer open")
     return attached
 
 
-def _attached(fd: int, where: str, control_name: str | None, read_only: bool) -> AttachedControl | None:
-    descriptor = Descriptor(fd)
-    size = os.fstat(fd).st_size
+def _attached(descriptor: Descriptor, where: str, control_name: str | None, read_only: bool) -> AttachedControl | None:
+    size = os.fstat(descriptor.fileno()).st_size
     if size < HEADER_SIZE:
         return None
-    segment = Segment.attach(Region(fd, size, not read_only), where)
+    segment = Segment.attach(Region(descriptor.fileno(), size, not read_only), where)
     if segment is None:
         return None
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
@@ -328,9 +370,9 @@ def _attached(fd: int, where: str, control_name: str | None, read_only: bool) ->
     return AttachedControl(segment, descriptor, where, control_name)
 
 
-def _open_object(name: str, *, read_only: bool) -> int | None:
+def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
     try:
-        return int(posix_ipc.SharedMemory(name, read_only=read_only).fd)
+        return Descriptor(posix_ipc.SharedMemory(name, read_only=read_only).fd)
     except posix_ipc.ExistentialError:
         return None
     except posix_ipc.PermissionsError:
@@ -354,7 +396,7 @@ def prefault_control(segment: Segment) -> None:
     populate(segment.control, segment.control.size)
 
 
-def open_for_cleaning(control_name: str) -> int | None:
+def open_for_cleaning(control_name: str) -> Descriptor | None:
     """A description of a control object to lock; None: it is gone. Its size and contents do not matter."""
     return _open_object(control_name, read_only=False)
 

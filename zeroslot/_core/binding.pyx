@@ -17,7 +17,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EINVAL, errno
+from libc.errno cimport EACCES, EAGAIN, EINVAL, errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
@@ -30,6 +30,13 @@ cnp.import_array()
 
 if zs_fork_watch() != 0:
     raise ImportError("pthread_atfork has no memory left")
+
+cdef extern from "<fcntl.h>" nogil:
+    ctypedef struct zs_flock "struct flock":
+        short l_type, l_whence
+        long l_start, l_len
+    int F_OFD_SETLK, F_OFD_GETLK, F_RDLCK, F_WRLCK, F_UNLCK
+    int fcntl(int fd, int command, ...)
 
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
@@ -95,7 +102,31 @@ cdef class Descriptor:
         return self.c.fd
 
     def close(self):
+        """Close it, and so free its locks. A second call does nothing."""
         zs_descriptor_close(&self.c)
+
+    def try_lock(self, long byte, bint shared=False):
+        """Lock one byte for this description. False: somebody else holds it."""
+        return self.ask(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte) == 0
+
+    def unlock(self, long byte):
+        """Drop this description's lock on one byte."""
+        self.ask(F_OFD_SETLK, F_UNLCK, byte)
+
+    def is_locked(self, long byte):
+        """Whether somebody else holds the byte. A description does not see locks of its own."""
+        return self.ask(F_OFD_GETLK, F_WRLCK, byte) != F_UNLCK
+
+    cdef int ask(self, int command, short kind, long byte) except -1:
+        """What a query found, or for the others 0: done, 1: somebody else holds it."""
+        cdef zs_flock range
+        memset(&range, 0, sizeof(range))
+        range.l_type, range.l_whence, range.l_start, range.l_len = kind, 0, byte, 1
+        if fcntl(self.c.fd, command, &range) == 0:
+            return range.l_type if command == F_OFD_GETLK else 0
+        if errno == EAGAIN or errno == EACCES:
+            return 1
+        raise OSError(errno, "fcntl")
 
     def __reduce__(self):
         raise unpicklable(self)
