@@ -1,0 +1,153 @@
+"""Publishing and taking make no system call, and wake nobody who does not sleep: counted by strace, not believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.process.actors import TRACED, Cast, need_strace, start_to, traced_calls
+
+PUBLISH = """
+import gc
+import zeroslot as zs
+from tests.process.samples import Imu, Tick
+
+def publish(pub, count):
+    for number in range(count):
+        with pub.loan() as tick:
+            tick.number = number
+
+with zs.Publisher("t", Tick, spare_slots=256) as pub:
+    say("ready")
+    hear()
+    publish(pub, 1000)
+    gc.collect()
+    mark("begin")
+    publish(pub, int(args[1]))
+    mark("end")
+    say(pub.stats.wakes)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _strace():
+    need_strace()
+
+
+@pytest.mark.row("NEW-10", "NOT-3")
+@pytest.mark.parametrize("subscribers", [0, 1, 32])
+def test_publishing_makes_no_system_call(cast: Cast, tmp_path: Path, subscribers: int):
+    """With nobody, one, or 32 attached in another process, none of them asleep."""
+    log = tmp_path / "trace"
+    pub = cast(TRACED + PUBLISH, str(log), 2000)
+    pub.expect("ready")
+    readers = cast(
+        """
+        import zeroslot as zs
+        from tests.process.samples import Tick
+        subs = [zs.Subscriber("t", Tick) for _ in range(args[0])]
+        say(sum(sub.wait_for_publishers() for sub in subs))
+        hear()
+        say([(sub.stats.taken, sub.take().sequence, sub.lost) for sub in subs])
+        for sub in subs:
+            sub.close()
+        """,
+        subscribers,
+    )
+    readers.expect(subscribers)
+    assert pub.ask("go") == 0
+    assert traced_calls(log, "begin", "end") == []
+    assert readers.ask("go") == [[0, 2993, 2992]] * subscribers
+
+
+@pytest.mark.row("NEW-10")
+def test_taking_makes_no_system_call(cast: Cast, tmp_path: Path):
+    """loan, commit, take, read, release: a thousand times, and the kernel hears nothing of it."""
+    log = tmp_path / "trace"
+    child = cast(
+        TRACED
+        + """
+import gc
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Imu
+
+def turn(pub, sub, count):
+    for number in range(count):
+        with pub.loan() as imu:
+            imu.stamp_ns = number
+            imu.accel[:] = number
+        with sub.take() as lease:
+            assert lease.sample.accel[2] == number
+        pub.publish(Imu(stamp_ns=1, accel=np.zeros(3)))
+        sub.latest().release()
+
+with zs.Publisher("t", Imu) as pub, zs.Subscriber("t", Imu) as sub:
+    turn(pub, sub, 200)
+    gc.collect()
+    gc.disable()
+    mark("begin")
+    turn(pub, sub, 1000)
+    mark("end")
+    gc.enable()
+say("done")
+""".replace("with sub.take() as lease:", "lease = sub.take()\n        if lease is not None:"),
+        str(log),
+    )
+    child.expect("done")
+    child.finish()
+    assert traced_calls(log, "begin", "end") == []
+
+
+@pytest.mark.row("NEW-10")
+def test_the_untyped_layer_makes_no_system_call(cast: Cast, tmp_path: Path):
+    """reserve, commit, take, release on bytes."""
+    log = tmp_path / "trace"
+    child = cast(
+        TRACED
+        + """
+import os
+import zeroslot as zs
+
+def turn(slots, reader, count):
+    for number in range(count):
+        slot = slots.reserve()
+        slot.write(b"hello")
+        slots.commit(slot, 5)
+        lease = reader.take()
+        assert bytes(lease) == b"hello"
+        lease.release()
+
+flink = os.path.join(os.environ["ZEROSLOT_DIR"], "slots")
+with zs.SlotAllocator.create(flink, 4, 64) as slots, zs.SlotReader.attach(flink) as reader:
+    turn(slots, reader, 200)
+    mark("begin")
+    turn(slots, reader, 1000)
+    mark("end")
+say("done")
+""",
+        str(log),
+    )
+    child.expect("done")
+    child.finish()
+    assert traced_calls(log, "begin", "end") == []
+
+
+@pytest.mark.row("NOT-3")
+def test_a_sleeper_costs_one_call_and_a_dead_one_no_more_than_that(cast: Cast, tmp_path: Path):
+    """The one commit that wakes makes one futex call; the waker takes the bit, so a sleeper that died is woken once."""
+    log = tmp_path / "trace"
+    pub = cast(TRACED + PUBLISH.replace("    publish(pub, 1000)\n", "    publish(pub, 1)\n"), str(log), 100)
+    pub.expect("ready")
+    dead = cast.subscriber("t", spin_us=0)
+    start_to(dead, "wait_for_publishers", 1)
+    assert dead.hear() is True
+    alive = cast.subscriber("t", spin_us=0)
+    for sub in (dead, alive):
+        start_to(sub, "take", 1)
+    dead.kill()
+    # The one sample before the measured ones wakes `alive`, which then sleeps no more.
+    assert pub.ask("go") == 1
+    assert alive.hear()[0][0] == 1
+    assert traced_calls(log, "begin", "end") == []
