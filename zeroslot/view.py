@@ -94,7 +94,7 @@ class _ViewMethods:
         if isinstance(other, View):
             if other.__zs_sample__ is not self.__zs_sample__:
                 return NotImplemented
-            return self.__zs_model__() == other.__zs_model__()
+            return bool(self.__zs_model__() == other.__zs_model__())
         if isinstance(other, Sample):
             return bool(other == self)
         return NotImplemented

@@ -91,8 +91,9 @@ cdef class Loan(Slot):
         else:
             self.give_up()
 
+    @classmethod
     def __class_getitem__(cls, item):
-        return cls
+        return GenericAlias(cls, item)
 
 
 zs_loan_last_words(Loan, slot_ends)
