@@ -1,0 +1,249 @@
+"""Waiting and signals: Ctrl-C is never swallowed, handlers may use the handles, and nobody holds the GIL while asleep."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.process.actors import Cast
+
+WAITS = {
+    "take": "sub.take(timeout=None)",
+    "latest": "sub.latest(timeout=None)",
+    "wait": "sub.wait()",
+    "iteration": "next(iter(sub))",
+    "wait_for_publishers": "sub.wait_for_publishers(2)",
+    "wait_for_subscribers": "pub.wait_for_subscribers(2)",
+    "blocked loan": "full.loan(timeout=None)",
+    "wait_for_change": "reader.wait_for_change(reader.generation)",
+    "flush": "behind.flush()",
+}
+
+HANDLES = """
+import _thread, os, signal, threading
+import zeroslot as zs
+from tests.process.samples import Tick
+
+pub = zs.Publisher("t", Tick)
+sub = zs.Subscriber("t", Tick, spin_us=0)
+full = zs.Publisher("full", Tick, depth=1, max_loans=1, spare_slots=0)
+holder = zs.Subscriber("full", Tick)
+held = []
+for _ in range(2):
+    try:
+        full.publish(Tick(number=1))
+        held.append(holder.take())
+    except zs.NoFreeSlotError:
+        pass
+behind = zs.Publisher("behind", Tick, on_full="block")
+slow = zs.Subscriber("behind", Tick, reliable=True)
+behind.publish(Tick(number=1))
+slots = zs.SlotAllocator.in_memory(4, 64)
+reader = slots.reader()
+"""
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_ctrl_c_ends_a_wait(cast: Cast, wait: str):
+    """KeyboardInterrupt comes out of it, and the handles are as good as before."""
+    child = cast(
+        HANDLES
+        + f"""
+say("waiting")
+try:
+    {WAITS[wait]}
+    say("it returned")
+except KeyboardInterrupt:
+    say("interrupted")
+pub.publish(Tick(number=7))
+say(sub.take(timeout=None).sample.number)
+"""
+    )
+    child.expect("waiting")
+    child.wait_for_sleep()
+    child.signal(signal.SIGINT)
+    child.expect("interrupted")
+    child.expect(7)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_signal_just_before_the_sleep_is_not_lost(cast: Cast, wait: str):
+    """It has arrived, but no system call was interrupted by it: the wait notices all the same."""
+    child = cast(
+        HANDLES
+        + f"""
+def interrupt():
+    with open(f"/proc/self/task/{{os.getpid()}}/stat") as stat:
+        while stat.read().rpartition(")")[2].split()[0] != "S":
+            stat.seek(0)
+    _thread.interrupt_main()  # marks the signal as arrived and wakes nobody
+
+thread = threading.Thread(target=interrupt)
+try:
+    thread.start()
+    {WAITS[wait]}
+    say("it returned")
+except KeyboardInterrupt:
+    say("interrupted")
+thread.join()
+"""
+    )
+    child.expect("interrupted")
+
+
+def test_a_handler_runs_during_a_wait_and_the_wait_goes_on(cast: Cast):
+    """A handler that returns ends nothing; what comes afterwards is delivered."""
+    pub = cast.publisher("t")
+    child = cast(
+        """
+        import signal, zeroslot as zs
+        from tests.process.samples import Tick
+        signal.signal(signal.SIGUSR2, lambda *_: say("handled"))
+        with zs.Subscriber("t", Tick, spin_us=0) as sub:
+            say("waiting")
+            say(sub.take(timeout=None).sequence)
+        """
+    )
+    child.expect("waiting")
+    for _ in range(3):
+        child.wait_for_sleep()
+        child.signal(signal.SIGUSR2)
+        child.expect("handled")
+    pub.ask(["publish", 1])
+    child.expect(1)
+
+
+def test_handlers_may_use_the_handles_of_the_thread_they_interrupt(cast: Cast):
+    """They publish, take, join, leave and reap at any moment of the same being done below them, thousands of times."""
+    child = cast(
+        """
+        import signal, threading, time, zeroslot as zs
+        from tests.process.samples import Tick
+
+        pub = zs.Publisher("t", Tick, depth=2, spare_slots=8)
+        sub = zs.Subscriber("t", Tick)
+        handled = 0
+
+        def handler(*_):
+            global handled
+            handled += 1
+            try:
+                pub.publish({"number": 1})
+            except zs.NoFreeSlotError:
+                pass
+            sub.take()
+            sub.latest()
+            if handled % 4 == 0:
+                with zs.Subscriber("t", Tick, history=1) as other:
+                    other.take()
+            if handled % 16 == 0:
+                with zs.Publisher("t", Tick, depth=1):
+                    pass
+            sub.lost, pub.subscriber_count, sub.publishers
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        while handled < 1500:
+            with zs.Subscriber("t", Tick, history=1) as other:
+                with pub.loan() as tick:
+                    tick.number = handled
+                other.take(timeout=None)
+                sub.take()
+                sub.wait(timeout=0)
+            if handled % 8 == 0:
+                with zs.Publisher("t", Tick, depth=1):
+                    pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        stats = sub.stats
+        sub.close()
+        pub.close()
+        say("done")
+        """
+    )
+    child.expect("done")
+
+
+@pytest.mark.parametrize("closing", ["sub.close()", "pub.close()"])
+def test_a_handler_may_close_what_its_thread_waits_on(cast: Cast, closing: str):
+    """The wait ends with ClosedError, or waits for the next publisher."""
+    child = cast(
+        f"""
+        import signal, zeroslot as zs
+        from tests.process.samples import Tick
+        pub = zs.Publisher("t", Tick)
+        sub = zs.Subscriber("t", Tick, spin_us=0)
+        def handler(*_):
+            {closing}
+            say("closed")
+        signal.signal(signal.SIGUSR2, handler)
+        say("waiting")
+        try:
+            say(sub.take(timeout=None).sequence)
+        except zs.ClosedError:
+            say("over")
+        sub.close()
+        """
+    )
+    child.expect("waiting")
+    child.wait_for_sleep()
+    child.signal(signal.SIGUSR2)
+    child.expect("closed")
+    if closing == "pub.close()":
+        cast.publisher("t").ask(["publish", 1])
+        child.expect(1)
+    else:
+        child.expect("over")
+
+
+def test_an_exception_of_a_handler_comes_out_of_the_wait(cast: Cast):
+    """Whatever it is."""
+    child = cast(
+        """
+        import signal, zeroslot as zs
+        from tests.process.samples import Tick
+        class Enough(Exception):
+            pass
+        def handler(*_):
+            raise Enough
+        signal.signal(signal.SIGUSR2, handler)
+        with zs.Subscriber("t", Tick, spin_us=0) as sub:
+            say("waiting")
+            try:
+                sub.take(timeout=None)
+            except Enough:
+                say("enough")
+        """
+    )
+    child.expect("waiting")
+    child.wait_for_sleep()
+    child.signal(signal.SIGUSR2)
+    child.expect("enough")
+
+
+def test_ctrl_c_while_a_publisher_appears_does_not_lose_the_publisher(cast: Cast):
+    """The interrupt falls into following the topic; the next take follows it again."""
+    child = cast(
+        """
+        import zeroslot as zs
+        from zeroslot import flink
+        from tests.process.samples import Tick
+        sub = zs.Subscriber("t", Tick)
+        pub = zs.Publisher("t", Tick)
+        pub.publish(Tick(number=1))
+        listed = flink.list_flinks
+        def interrupted(directory):
+            flink.list_flinks = listed
+            raise KeyboardInterrupt
+        flink.list_flinks = interrupted
+        try:
+            sub.take()
+            say("swallowed")
+        except KeyboardInterrupt:
+            say("interrupted")
+        lease = sub.take()
+        say(lease and lease.sequence)
+        """
+    )
+    child.expect("interrupted")
+    child.expect(1)
