@@ -1,0 +1,23 @@
+"""The `zeroslot` command. Its code is in every installation; what it needs beside the library is an extra."""
+
+from __future__ import annotations
+
+import sys
+
+NEEDS = ("typer", "rich")
+
+
+def main() -> int:
+    """Run the command line on `sys.argv`: its exit status.
+
+    Without typer or rich that is 1, and stderr says what to install.
+    """
+    try:
+        from zeroslot.cli.app import run
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in NEEDS:
+            raise
+        print(f"The command line needs {missing}, which is not installed: pip install 'zeroslot[cli]'", file=sys.stderr)
+        return 1
+    return run()

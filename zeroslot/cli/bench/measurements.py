@@ -1,0 +1,261 @@
+"""What is measured, and how: each function starts its processes, repeats, and gives rows of figures.
+
+Why fresh processes for each row: what one measurement leaves behind (warm allocators, mapped pages, a grown heap)
+would be in the figure of the next.
+
+Why medians over alternating rounds wherever two figures are compared: the machine's speed drifts, and both sides
+drift together.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zeroslot.cli.bench.machine import pair_of_cores
+from zeroslot.cli.figures import as_bytes, median, percentiles
+from zeroslot.cli.processes import Child, Family
+
+WORKERS = "zeroslot.cli.bench.workers"
+SIZES: tuple[int | None, ...] = (None, 64, 4096, 65536, 1 << 20, 8 << 20)
+FRAME = 1080 * 1920 * 3
+SETTLE_NS = 20_000  # after which the stores of a fill have left the processor
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table. `figures` are in `unit`, unless their names say otherwise."""
+
+    measurement: str
+    what: str
+    figures: dict[str, float]
+    unit: str = "ns"
+    payload_bytes: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Numbers:
+    """How often things are repeated: enough for a p99.9, or, where it shall be quick, for a median."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self.quick = quick
+
+    def of(self, many: int, few: int) -> int:
+        """`few` where it shall be quick."""
+        return few if self.quick else many
+
+
+def domain() -> str:
+    """One of our own, so that nobody else is measured with us."""
+    return f"bench-{os.getpid()}"
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Where the two sides run."""
+    return pair_of_cores() or (None, None)
+
+
+def name_of(size: int | None) -> str:
+    """How a payload is called; None is the typed sample."""
+    return "64 B typed" if size is None else as_bytes(size)
+
+
+def _two(
+    family: Family, tasks: tuple[str, str], each: dict[str, Any], first: dict[str, Any] | None = None
+) -> list[Child]:
+    """Two workers on two processors, ready."""
+    both = []
+    for task, core, more in zip(tasks, cores(), (first or {}, {}), strict=True):
+        both.append(family.start(WORKERS, f"bench {task}", task=task, core=core, domain=domain(), **each, **more))
+    for child in both:
+        family.hear(child)
+    return both
+
+
+def pingpong(family: Family, both: list[Child], rounds: int) -> list[float]:
+    """One-way times in nanoseconds of so many round trips."""
+    both[1].tell(rounds)
+    times: list[float] = family.ask(both[0], rounds)
+    family.hear(both[1])
+    return times
+
+
+def players(family: Family, *, size: int | None, copy: bool = False, parked: bool = False) -> list[Child]:
+    """The two sides of a ping-pong, ready."""
+    return _two(family, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked})
+
+
+def latency(numbers: Numbers) -> Iterator[Row]:
+    """One way between two processes, from before the loan to after the read."""
+    for parked in (False, True):
+        for copy in (False, True):
+            for size in SIZES:
+                large = (size or 0) > 65536 and copy
+                rounds = numbers.of(*((2000, 200) if large else (20000, 2000) if parked else (100000, 10000)))
+                with Family() as family:
+                    both = players(family, size=size, copy=copy, parked=parked)
+                    pingpong(family, both, rounds // 10 + 1)
+                    times = pingpong(family, both, rounds)
+                what = (
+                    f"{'parked' if parked else 'spinning'}, {'publish(model)' if copy else 'in place'}, {name_of(size)}"
+                )
+                yield Row("latency", what, percentiles(times), payload_bytes=size or 64)
+
+
+def handover(numbers: Numbers) -> Iterator[Row]:
+    """From the commit of a sample whose every byte was written in place to the return of `take`, spinning."""
+    for settle_ns in (SETTLE_NS, 0):
+        for size in (64, 65536, 1 << 20, 8 << 20):
+            rounds = numbers.of(2000, 200)
+            with Family() as family:
+                both = fillers(family, size, settle_ns)
+                filled(family, both, rounds // 10)
+                times = filled(family, both, rounds)
+            when = f"committed {settle_ns // 1000} us later" if settle_ns else "committed at once"
+            yield Row("handover", f"filled, {when}, {as_bytes(size)}", percentiles(times), payload_bytes=size)
+
+
+def fillers(family: Family, size: int, settle_ns: int) -> list[Child]:
+    """One that fills and one that receives, ready."""
+    return _two(family, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns})
+
+
+def filled(family: Family, both: list[Child], rounds: int) -> list[float]:
+    """Nanoseconds of so many hand-overs."""
+    both[0].tell(rounds)
+    times: list[float] = family.ask(both[1], rounds)
+    family.hear(both[0])
+    return times
+
+
+def throughput(numbers: Numbers) -> Iterator[Row]:
+    """Samples that reach a reliable subscriber, which is waited for: nothing is lost."""
+    for copy in (False, True):
+        for size in (*SIZES, FRAME):
+            small = size is None or size < 65536
+            count = numbers.of(*((100000, 10000) if small else (2000, 200)))
+            with Family() as family:
+                both = _two(family, ("flood", "drain"), {"size": size}, {"copy": copy})
+                rates, lost = [], 0
+                for _ in range(5):
+                    both[1].tell(count)
+                    elapsed = family.ask(both[0], count)
+                    lost = family.hear(both[1])
+                    rates.append(count * 1e9 / elapsed)
+            rate = median(rates)
+            figures = {"samples_per_s": rate, "bytes_per_s": rate * (size or 64), "lost": lost}
+            what = f"{'publish(model)' if copy else 'in place'}, {name_of(size)}"
+            yield Row("throughput", what, figures, unit="", payload_bytes=size or 64)
+
+
+ATTACHED = (0, 1, 8, 32)
+
+
+def fanout(numbers: Numbers) -> Iterator[Row]:
+    """Loan, one field, commit, with so many subscribers attached that neither take nor sleep."""
+    costs = fanout_rounds(numbers.of(15, 5), numbers.of(20000, 2000))
+    for attached in ATTACHED:
+        cost = median(costs[attached])
+        ratio = median([many / none for many, none in zip(costs[attached], costs[0], strict=True)])
+        yield Row("fanout", f"{attached} subscribers", {"p50": cost, "ratio": ratio})
+
+
+def fanout_rounds(rounds: int, count: int) -> dict[int, list[float]]:
+    """Nanoseconds per sample of each round, the counts of subscribers in turn."""
+    costs: dict[int, list[float]] = {attached: [] for attached in ATTACHED}
+    with Family() as family:
+        publisher, holder = _two(family, ("publish_alone", "attach_many"), {})
+        family.ask(publisher, [count, 3])
+        for _ in range(rounds):
+            for attached, found in costs.items():
+                family.ask(holder, attached)
+                said = family.ask(publisher, [count, 5])
+                if said["subscribers"] != attached:
+                    raise RuntimeError(f"{said['subscribers']} subscribers are attached, not {attached}")
+                found.append(said["ns"])
+    return costs
+
+
+CALLS = (
+    ("loan + set + commit", "publish", "method"),
+    ("the same, in a with statement", "publish_with", "method"),
+    ("take + read + release", "take", "method"),
+    ("take of nothing", "take_nothing", "method"),
+    ("scalar field get", "scalar", "attribute"),
+    ("array field get", "array", "attribute"),
+)
+
+
+def calls(numbers: Numbers) -> Iterator[Row]:
+    """What calls cost in one process, and how much of it above an empty method call or an empty attribute access."""
+    with Family() as family:
+        child = family.start(WORKERS, "bench calls", task="calls", core=cores()[0], domain=domain())
+        family.hear(child)
+        family.ask(child, [BLOCK_OF_CALLS, 3])
+        found = family.ask(child, [BLOCK_OF_CALLS, numbers.of(101, 21)])
+    for what, name, baseline in CALLS:
+        figures = {"p50": found[name] - found["nothing"], "above": found[name] - found[baseline]}
+        yield Row("calls", what, figures, facts={"above": f"an empty {baseline}"})
+    for name in ("method", "attribute"):
+        yield Row("calls", f"empty {name}", {"p50": found[name] - found["nothing"], "above": 0.0})
+
+
+BLOCK_OF_CALLS = 2048
+IMPORTS = {"zeroslot": "import zeroslot", "numpy and pydantic": "import numpy, pydantic", "nothing": "pass"}
+
+
+def importing(numbers: Numbers) -> Iterator[Row]:
+    """A fresh interpreter, from the import statement to the next one."""
+    times = import_rounds(numbers.of(21, 5))
+    for name, found in times.items():
+        ratio = median([one / other for one, other in zip(found, times["numpy and pydantic"], strict=True)])
+        yield Row("import", name, {"p50": median(found), "max": max(found), "ratio": ratio})
+
+
+def import_rounds(rounds: int) -> dict[str, list[float]]:
+    """Nanoseconds of each import, in turn."""
+    times: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    for turn in range(rounds + 1):
+        for name, statement in IMPORTS.items():
+            program = f"from time import perf_counter_ns as now; t = now(); {statement}; print(now() - t)"
+            done = subprocess.run(  # noqa: S603  # this interpreter, one of the three statements above
+                [sys.executable, "-P", "-c", program],
+                env=os.environ | {"PYTHONPATH": path},
+                capture_output=True,
+                check=True,
+            )
+            if turn > 0:  # the first one fills the file cache
+                times[name].append(float(done.stdout))
+    return times
+
+
+def attach(numbers: Numbers) -> Iterator[Row]:
+    """From the call of Subscriber to its return, where one publisher is there."""
+    for size, slots in ((64, 8), (32768, 29)):
+        with Family() as family:
+            holder = family.start(
+                WORKERS, "bench hold_topic", task="hold_topic", size=size, slots=slots, domain=domain()
+            )
+            family.hear(holder)
+            rounds = numbers.of(200, 50)
+            child = family.start(WORKERS, "bench attach", task="attach", size=size, rounds=rounds, domain=domain())
+            times = family.hear(child)
+        pool = size * (slots + 2)
+        yield Row("attach", f"a pool of {as_bytes(pool)}", percentiles(times), payload_bytes=size)
+
+
+MEASUREMENTS: dict[str, Callable[[Numbers], Iterator[Row]]] = {
+    "latency": latency,
+    "handover": handover,
+    "throughput": throughput,
+    "fanout": fanout,
+    "calls": calls,
+    "import": importing,
+    "attach": attach,
+}

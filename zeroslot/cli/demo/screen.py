@@ -1,0 +1,217 @@
+"""What the demo shows: a live table on a terminal, plain lines elsewhere, and the summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from zeroslot.cli.figures import Histogram, as_bytes, as_time
+
+LINE_S = 0.99
+RECENT_NS = 1_000_000_000
+
+
+class Rate:
+    """Of a counter that is told now and then: how much it grows in a second, over the last second or so."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[int, int]] = []
+
+    def note(self, count: int, now_ns: int) -> None:
+        """The counter stood at `count`."""
+        self._seen.append((now_ns, count))
+        while len(self._seen) > 2 and now_ns - self._seen[1][0] >= RECENT_NS:
+            del self._seen[0]
+
+    @property
+    def per_second(self) -> float:
+        """0 until it was told twice."""
+        if len(self._seen) < 2:
+            return 0.0
+        (since, before), (now, count) = self._seen[0], self._seen[-1]
+        return (count - before) * 1e9 / max(now - since, 1)
+
+
+@dataclass
+class SubscriberState:
+    """What one subscriber process has said. `recent` came since the last line or picture, `latency` is everything."""
+
+    pid: int
+    taken: int = 0
+    lost: int = 0
+    torn: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    recent: Histogram = field(default_factory=Histogram)
+    rate: Rate = field(default_factory=Rate)
+
+    def note(self, said: dict[str, Any]) -> None:
+        """Take over a report."""
+        self.taken, self.lost, self.torn = said["taken"], said["lost"], said["torn"]
+        self.latency.update(said["latency"])
+        self.recent.update(said["latency"])
+        self.rate.note(self.taken, time.monotonic_ns())
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        latency = {"p50": self.latency.at(0.5), "p99": self.latency.at(0.99), "max": self.latency.at(1.0)}
+        return {"pid": self.pid, "taken": self.taken, "lost": self.lost, "torn": self.torn, "latency_ns": latency}
+
+
+@dataclass
+class TopicState:
+    """What is known of one topic."""
+
+    name: str
+    type_name: str
+    sample_bytes: int
+    pid: int
+    subscribers: list[SubscriberState]
+    published: int = 0
+    seconds: float = 0.0
+    rate: Rate = field(default_factory=Rate)
+
+    def note(self, count: int) -> None:
+        """The publisher's counter."""
+        self.published = count
+        self.rate.note(count, time.monotonic_ns())
+
+    @property
+    def missing(self) -> int:
+        """Samples that some subscriber neither took nor counts as lost: none, once all have finished."""
+        return sum(abs(self.published - one.taken - one.lost) for one in self.subscribers)
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        rate = self.published / self.seconds if self.seconds else 0.0
+        return {
+            "topic": self.name, "type": self.type_name, "sample_bytes": self.sample_bytes, "pid": self.pid,
+            "published": self.published, "rate_hz": rate, "bytes_per_second": rate * self.sample_bytes,
+            "subscribers": [one.summary() for one in self.subscribers],
+        }  # fmt: skip  # what belongs together stands together
+
+
+class Screen(Protocol):
+    """Where the demo shows itself. A context manager around the run; `update` is called often."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *exception: object) -> Any: ...
+
+    def update(self, topics: list[TopicState], seconds: float) -> None:
+        """Show how things stand after so many seconds."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def update(self, topics: list[TopicState], seconds: float) -> None:
+        """Show nothing."""
+
+
+class Lines:
+    """A line a second and topic, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._printed_s = 0.0
+
+    def __enter__(self) -> None:
+        print(f"zeroslot demo, pid {os.getpid()}: starting two publishers and four subscribers", flush=True)
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def update(self, topics: list[TopicState], seconds: float) -> None:
+        """Print, once a second."""
+        if seconds - self._printed_s < LINE_S:
+            return
+        self._printed_s = seconds
+        for topic in topics:
+            print(f"{seconds:5.1f} s  {_line(topic)}", flush=True)
+
+
+def _line(topic: TopicState) -> str:
+    parts = [
+        f"{topic.name:<11} {topic.rate.per_second:7.1f}/s {as_bytes(topic.rate.per_second * topic.sample_bytes):>8}/s"
+    ]
+    for one in topic.subscribers:
+        recent = f"p50 {as_time(one.recent.at(0.5))}, p99 {as_time(one.recent.at(0.99))}"
+        parts.append(f"{recent}, lost {one.lost}, torn {one.torn}")
+        one.recent.clear()
+    return "  |  ".join(parts)
+
+
+class Picture:
+    """A live table, for terminals."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(
+            "starting two publishers and four subscribers…", console=console, auto_refresh=False, transient=True
+        )
+
+    def __enter__(self) -> None:
+        self._live.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def update(self, topics: list[TopicState], seconds: float) -> None:
+        """Draw."""
+        self._live.update(_table(topics, f"zeroslot demo, {seconds:.1f} s. Ctrl-C ends it", recent=True), refresh=True)
+        for one in (one for topic in topics for one in topic.subscribers):
+            one.recent.clear()
+
+
+def _table(topics: list[TopicState], title: str, *, recent: bool) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in ("pid", "samples", "rate", "bandwidth", "p50", "p99", "lost", "torn"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for topic in topics:
+        rate = topic.rate.per_second if recent else topic.published / max(topic.seconds, 1e-9)
+        table.add_row(
+            f"[bold]{topic.name}[/] {topic.type_name}", str(topic.pid), str(topic.published),
+            f"{rate:.1f}/s", f"{as_bytes(rate * topic.sample_bytes)}/s",
+        )  # fmt: skip  # a row is a row
+        for one in topic.subscribers:
+            rate = one.rate.per_second if recent else one.taken / max(topic.seconds, 1e-9)
+            times = one.recent if recent and one.recent.buckets else one.latency
+            table.add_row(
+                "  subscriber", str(one.pid), str(one.taken), f"{rate:.1f}/s",
+                f"{as_bytes(rate * topic.sample_bytes)}/s", as_time(times.at(0.5)), as_time(times.at(0.99)),
+                _count(one.lost), _count(one.torn),
+            )  # fmt: skip  # a row is a row
+    return table
+
+
+def _count(bad: int) -> str:
+    return f"[bold red]{bad}[/]" if bad else "[green]0[/]"
+
+
+def screen_for_stdout() -> Screen:
+    """A picture where stdout is a terminal, lines elsewhere."""
+    return Picture(Console()) if sys.stdout.isatty() else Lines()
+
+
+def print_summary(topics: list[TopicState], verdict: str) -> None:
+    """The end: all figures over the whole run, and what they say."""
+    if sys.stdout.isatty():
+        Console().print(_table(topics, "zeroslot demo, the whole run", recent=False))
+    else:
+        for topic in topics:
+            rate = topic.published / max(topic.seconds, 1e-9)
+            bandwidth = as_bytes(rate * topic.sample_bytes)
+            print(f"{topic.name}: {topic.published} published, {rate:.1f}/s, {bandwidth}/s")
+            for one in topic.subscribers:
+                times = f"p50 {as_time(one.latency.at(0.5))}, p99 {as_time(one.latency.at(0.99))}"
+                print(f"  subscriber {one.pid}: {one.taken} taken, {times}, lost {one.lost}, torn {one.torn}")
+    print(verdict, flush=True)

@@ -1,0 +1,84 @@
+"""Numbers as people and programs read them: percentiles, histograms that processes can send each other, units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
+MANTISSA_BITS = 7
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, the upper one of two."""
+    return sorted(values)[len(values) // 2]
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """The values at and below which that part of all lies (nearest rank)."""
+    ranked = sorted(values)
+    return {name: ranked[max(0, -int(-part * len(ranked) // 1) - 1)] for name, part in PERCENTILES}
+
+
+class Histogram:
+    """Counts of whole numbers in buckets less than 2 % wide, from which percentiles are read. Histograms add up."""
+
+    def __init__(self) -> None:
+        self.buckets: Counter[int] = Counter()
+
+    def add(self, value: int) -> None:
+        """Count one value; what is below zero counts as zero."""
+        value = max(value, 0)
+        shift = max(0, value.bit_length() - MANTISSA_BITS)
+        self.buckets[(shift << (MANTISSA_BITS - 1)) + (value >> shift)] += 1
+
+    def update(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Count what another histogram has as `pairs`."""
+        for bucket, count in pairs:
+            self.buckets[bucket] += count
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Its content as a list that JSON can carry."""
+        return list(self.buckets.items())
+
+    def clear(self) -> None:
+        """Start from nothing."""
+        self.buckets.clear()
+
+    def at(self, part: float) -> float | None:
+        """The value at and below which `part` of all lies, as the middle of its bucket; None without values."""
+        wanted = part * self.buckets.total()
+        seen = 0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= wanted:
+                return _middle(bucket)
+        return None
+
+
+def _middle(bucket: int) -> float:
+    half = 1 << (MANTISSA_BITS - 1)
+    shift = max(0, bucket // half - 1)
+    low = (bucket - shift * half) << shift
+    return low + ((1 << shift) - 1) / 2
+
+
+def as_time(ns: float | None) -> str:
+    """Nanoseconds in the unit that suits them."""
+    if ns is None:
+        return "-"
+    for limit, unit, factor in ((1e3, "ns", 1.0), (1e6, "us", 1e3), (1e9, "ms", 1e6)):
+        if ns < limit:
+            return f"{ns / factor:.{0 if unit == 'ns' else 1}f} {unit}"
+    return f"{ns / 1e9:.1f} s"
+
+
+def as_bytes(count: float) -> str:
+    """Bytes in the unit that suits them; of 1000 where that is even, as memory is of 1024."""
+    for binary, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size and count % size == 0:
+            return f"{count / size:.0f} {binary}"
+    for limit, unit, factor in ((1e3, "B", 1.0), (1e6, "kB", 1e3), (1e9, "MB", 1e6)):
+        if count < limit:
+            return f"{count / factor:.{0 if unit == 'B' else 1}f} {unit}"
+    return f"{count / 1e9:.2f} GB"
