@@ -22,6 +22,7 @@ from pathlib import Path
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.errors import TopicNameError
+from zeroslot.segment import map_apart
 
 log = logging.getLogger("zeroslot")
 
@@ -263,7 +264,7 @@ class Bell:
                 continue
             if info.st_size < _BELL_SIZE:
                 os.posix_fallocate(fd, 0, _BELL_SIZE)
-            return cls(path, descriptor, Region(fd, _BELL_SIZE, True))
+            return cls(path, descriptor, map_apart(fd, _BELL_SIZE, writable=True))
         raise OSError(f"{path} vanishes as often as it is created")
 
     def _is_current(self) -> bool:

@@ -54,6 +54,19 @@ def reopened(description: Descriptor, flags: int) -> Descriptor:
     return Descriptor(os.open(f"/proc/self/fd/{description.fileno()}", flags | os.O_CLOEXEC))
 
 
+def map_apart(fd: int, size: int, *, writable: bool) -> Region:
+    """Map a file through another description than `fd`, which has locks or will have some.
+
+    A mapping keeps the description that it was made through, and a description its locks: a lock would outlive the closing of `fd`,
+    and a forked child, which has the mappings too, would keep the locks of a parent that was killed.
+    """
+    own = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    try:
+        return Region(own, size, writable)
+    finally:
+        os.close(own)
+
+
 def alive_among(description: Descriptor, indexes: Iterable[int]) -> list[int]:
     """Those of the indexes whose subscriber lives: its byte is locked.
 
@@ -216,7 +229,7 @@ def _fill(
         if group >= 0:
             os.fchown(fd, -1, group)
         os.fchmod(fd, mode if fd == control_fd else mode & ~0o022)  # the umask has no say in this
-    control = Region(control_fd, sizes[control_fd], True)
+    control = map_apart(control_fd, sizes[control_fd], writable=True)
     pool = Region(pool_fd, sizes[pool_fd], True)
     for region in (control, pool):
         populate(region, region.size)
@@ -362,7 +375,7 @@ def _attached(descriptor: Descriptor, where: str, control_name: str | None, read
     size = os.fstat(descriptor.fileno()).st_size
     if size < HEADER_SIZE:
         return None
-    segment = Segment.attach(Region(descriptor.fileno(), size, not read_only), where)
+    segment = Segment.attach(map_apart(descriptor.fileno(), size, writable=not read_only), where)
     if segment is None:
         return None
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
