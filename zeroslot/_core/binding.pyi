@@ -56,6 +56,7 @@ class Word:
 
 @final
 class Segment:
+    def __new__(cls, ours: object) -> Self: ...  # raises: create and attach make them
     @staticmethod
     def control_size(
         *, depth: int, slot_limit: int, max_subscribers: int, schema_size: int, pool_limit: int = 1
@@ -260,36 +261,36 @@ class Codec:
 
 @final
 class ScalarCodec(Codec):
-    def __init__(self, kind: str) -> None: ...
+    def __new__(cls, kind: str) -> Self: ...
 
 @final
 class EnumCodec(Codec):
-    def __init__(self, kind: str, name: str, values: dict[int, Any]) -> None: ...
+    def __new__(cls, kind: str, name: str, values: dict[int, Any]) -> Self: ...
 
 @final
 class BytesCodec(Codec):
-    def __init__(self, max_bytes: int, text: bool) -> None: ...
+    def __new__(cls, max_bytes: int, text: bool) -> Self: ...
 
 @final
 class ArrayCodec(Codec):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
         convert: Callable[[Any, np.dtype[Any], tuple[int, ...]], NDArray[Any]],
-    ) -> None: ...
+    ) -> Self: ...
 
 @final
 class StructCodec(Codec):
-    def __init__(self, view_class: type[View], size: int, members: tuple[FieldDescriptor, ...]) -> None: ...
+    def __new__(cls, view_class: type[View], size: int, members: tuple[FieldDescriptor, ...]) -> Self: ...
 
 @final
 class OptionalCodec(Codec):
-    def __init__(self, item: Codec, item_at: int, size: int) -> None: ...
+    def __new__(cls, item: Codec, item_at: int, size: int) -> Self: ...
 
 @final
 class ListCodec(Codec):
-    def __init__(self, item: Codec, items_at: int, stride: int, capacity: int, bounded: bool, size: int) -> None: ...
+    def __new__(cls, item: Codec, items_at: int, stride: int, capacity: int, bounded: bool, size: int) -> Self: ...
 
 @final
 class ListView:
@@ -317,11 +318,12 @@ class View:
     def __zs_model__(self) -> Any: ...
     @property
     def __zs_writable__(self) -> bool: ...
+    def __reduce__(self) -> NoReturn: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class FieldDescriptor:
-    def __init__(self, name: str, codec: Codec, offset: int) -> None: ...
+    def __new__(cls, name: str, codec: Codec, offset: int) -> Self: ...
     @property
     def name(self) -> str: ...
     @property
@@ -339,13 +341,13 @@ def sample_image(view_class: type[View], size: int, values: Mapping[str, Any]) -
 
 @final
 class Plan:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         view_class: type[View],
         size: int,
         spans: list[tuple[int, bytes]],
         fill: Callable[[Any], None] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def view_class(self) -> type[View]: ...
     @property
@@ -386,7 +388,7 @@ class PublisherEnd(Generic[_S]):
 
 @final
 class Source:
-    def __init__(self, reader: Reader, plan: Plan, publisher_id: str) -> None: ...
+    def __new__(cls, reader: Reader, plan: Plan, publisher_id: str) -> Self: ...
     @property
     def reader(self) -> Reader: ...
     @property

@@ -251,7 +251,10 @@ cdef uint64_t deadline_of(object timeout) except? 0:
     cdef double seconds
     if timeout is None:
         return ZS_NEVER
-    seconds = timeout
+    try:
+        seconds = timeout
+    except OverflowError:
+        seconds = 1e10 if timeout > 0 else -1   # an int beyond all floats
     if seconds != seconds:
         raise ValueError("a timeout cannot be NaN")
     if seconds > 1e9:

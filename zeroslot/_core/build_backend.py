@@ -48,6 +48,7 @@ DIRECTIVES: dict[str, Any] = {
     "boundscheck": False,
     "wraparound": False,
     "initializedcheck": False,
+    "nonecheck": True,  # SomeHandle.__new__(SomeHandle) has none of its parts
     "cdivision": True,
     "embedsignature": True,
     "embedsignature.format": "clinic",

@@ -74,7 +74,7 @@ cdef class ScalarCodec(Codec):
 
     cdef int kind
 
-    def __init__(self, str kind not None):
+    def __cinit__(self, str kind not None):
         self.kind = KINDS[kind]
         self.size = (1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 1)[self.kind]
 
@@ -154,7 +154,7 @@ cdef class EnumCodec(Codec):
     cdef dict values    # number -> what Python sees
     cdef str name
 
-    def __init__(self, str kind not None, str name not None, dict values not None):
+    def __cinit__(self, str kind not None, str name not None, dict values not None):
         self.number = ScalarCodec(kind)
         self.size = self.number.size
         self.values = values
@@ -181,7 +181,7 @@ cdef class BytesCodec(Codec):
     cdef uint32_t max_bytes
     cdef bint text
 
-    def __init__(self, uint32_t max_bytes, bint text):
+    def __cinit__(self, uint32_t max_bytes, bint text):
         self.max_bytes = max_bytes
         self.text = text
         self.size = (4 + <size_t>max_bytes + 3) // 4 * 4
@@ -235,7 +235,7 @@ cdef class ArrayCodec(Codec):
     cdef tuple shape
     cdef object convert
 
-    def __init__(self, cnp.dtype dtype not None, tuple shape not None, convert not None):
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, convert not None):
         """`convert(value, dtype, shape)` gives a C-contiguous array of exactly these, or raises."""
         cdef int i
         if len(shape) > 32:
@@ -276,7 +276,7 @@ cdef class StructCodec(Codec):
     cdef object view_class
     cdef tuple members      # its FieldDescriptors, in order
 
-    def __init__(self, view_class not None, size_t size, tuple members not None):
+    def __cinit__(self, view_class not None, size_t size, tuple members not None):
         self.view_class, self.size, self.members = view_class, size, members
 
     cdef object get(self, Hold hold, char *data):
@@ -309,7 +309,7 @@ cdef class OptionalCodec(Codec):
     cdef Codec item
     cdef size_t item_at
 
-    def __init__(self, Codec item not None, size_t item_at, size_t size):
+    def __cinit__(self, Codec item not None, size_t item_at, size_t size):
         self.item, self.item_at, self.size = item, item_at, size
 
     cdef object get(self, Hold hold, char *data):
@@ -338,7 +338,7 @@ cdef class ListCodec(Codec):
     cdef uint32_t capacity
     cdef bint bounded
 
-    def __init__(self, Codec item not None, size_t items_at, size_t stride, uint32_t capacity, bint bounded, size_t size):
+    def __cinit__(self, Codec item not None, size_t items_at, size_t stride, uint32_t capacity, bint bounded, size_t size):
         if stride == 0 or items_at + stride * capacity > size:
             raise ValueError("the items leave the field")
         self.item, self.items_at, self.stride = item, items_at, stride
@@ -433,7 +433,15 @@ cdef class ListView:
             for place, item in zip(places, values):
                 self[place] = item
             return
-        self.codec.item.set(self.hold, self.item_at(index), value)
+        self.put(self.item_at(index), value)
+
+    cdef int put(self, char *to, object value) except -1:
+        self.hold.pin()     # as in FieldDescriptor
+        try:
+            self.codec.item.set(self.hold, to, value)
+        finally:
+            self.hold.unpin()
+        return 0
 
     def __iter__(self):
         return iter([self[i] for i in range(len(self))])
@@ -450,7 +458,7 @@ cdef class ListView:
         count = self.codec.count(self.data)
         if count >= self.codec.capacity:
             raise ValueError(f"the list is full: it holds {self.codec.capacity} items")
-        self.codec.item.set(self.hold, self.data + self.codec.items_at + count * self.codec.stride, value)
+        self.put(self.data + self.codec.items_at + count * self.codec.stride, value)
         (<uint32_t *>self.data)[0] = <uint32_t>(count + 1)
 
     def extend(self, values):
@@ -495,7 +503,13 @@ cdef class View:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         self.alive()
-        self.hold.export(buffer, flags, self.data, self.size)
+        self.hold.export(buffer, flags, self.data, self.size, True)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # as for handles
+
+    def __reduce__(self):
+        raise unpicklable(self)
 
     @property
     def __zs_writable__(self):
@@ -641,7 +655,7 @@ cdef class FieldDescriptor:
     cdef type owner
     cdef int scalar     # its Kind, or -1
 
-    def __init__(self, str name not None, Codec codec not None, size_t offset):
+    def __cinit__(self, str name not None, Codec codec not None, size_t offset):
         self.name, self.codec, self.offset = name, codec, offset
         self.scalar = (<ScalarCodec>codec).kind if isinstance(codec, ScalarCodec) else -1
 
@@ -673,8 +687,13 @@ cdef class FieldDescriptor:
             self.refuse(instance)
         if not view.hold.writable:
             raise read_only(view.hold)
-        if not set_exact(self.scalar, view.data + self.offset, value):
+        if set_exact(self.scalar, view.data + self.offset, value):
+            return
+        view.hold.pin()     # reading a value may run any code, which must not commit what is half written
+        try:
             self.put(view.hold, view.data + self.offset, value)
+        finally:
+            view.hold.unpin()
 
     cdef int put(self, Hold hold, char *data, object value) except -1:
         try:
@@ -693,7 +712,11 @@ def write_sample(View view not None, value):
     view.alive()
     if not view.hold.writable:
         raise read_only(view.hold)
-    codec.set(view.hold, view.data, value)
+    view.hold.pin()
+    try:
+        codec.set(view.hold, view.data, value)
+    finally:
+        view.hold.unpin()
 
 
 def write_image(View view not None, const unsigned char[::1] image):

@@ -35,11 +35,11 @@ cdef class Slot:
         if size is None:
             count = hold.size
         else:
-            if size < 0 or size > hold.size:
+            count = whole_size(size)
+            if count > hold.size:
                 raise errors.SampleTooLargeError(
-                    f"{size} bytes do not fit a slot of {hold.size}", size=size, capacity=hold.size
+                    f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
                 )
-            count = size
         n = self.owner.commit(hold, count)
         self.drop()
         return n
@@ -102,7 +102,10 @@ cdef class Slot:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()
-        hold.export(buffer, flags, hold.data, hold.size)
+        hold.export(buffer, flags, hold.data, hold.size, False)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # the Hold does it; numpy keeps a memoryview of those that have one, and nothing of the others
 
     def __reduce__(self):
         raise unpicklable(self)
@@ -121,6 +124,17 @@ cdef void slot_ends(PyObject *slot) noexcept:
 zs_slot_last_words(Slot, slot_ends)
 
 
+cdef int64_t whole_size(object size) except -1:
+    """A size in bytes; the largest number there is for larger ones. Compared as a C number: an object may compare itself as it likes."""
+    cdef int overflow = 0
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(PyNumber_Index(size), &overflow)
+    if overflow > 0:
+        return INT64_MAX
+    if overflow < 0 or number < 0:
+        raise ValueError("a size is not negative")
+    return number
+
+
 cdef object array_over(Hold hold, object dtype, object shape):
     """A numpy array over a slot, from its start; `shape` defaults to as many items as fit."""
     cdef cnp.npy_intp dims[8]
@@ -129,17 +143,18 @@ cdef object array_over(Hold hold, object dtype, object shape):
     cdef object total = 1
     if descr.hasobject:
         raise TypeError("shared memory cannot hold Python objects")
+    if descr.itemsize == 0:
+        raise TypeError(f"{descr} does not say how large its items are")
     if shape is None:
-        shape = hold.size // max(descr.itemsize, 1)
-    if not isinstance(shape, tuple):
-        shape = (shape,)
+        shape = hold.size // descr.itemsize
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)  # its own length, whatever a subclass says
     if len(shape) > 8:
         raise ValueError("at most 8 dimensions")
     for extent in shape:
-        if extent < 0:
-            raise ValueError("a negative extent")
         dims[ndim] = extent
-        total *= int(extent)
+        if dims[ndim] < 0:
+            raise ValueError("a negative extent")
+        total *= dims[ndim]
         ndim += 1
     if total * descr.itemsize > hold.size:
         raise ValueError(f"{total} items of {descr.itemsize} bytes do not fit {hold.size} bytes")
@@ -188,10 +203,10 @@ cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) excep
     if count < LARGE_COPY:
         memmove(to, source, count)
         return 0
-    hold.exports += 1
+    hold.pin()
     with nogil:
         memmove(to, source, count)
-    hold.exports -= 1
+    hold.unpin()
     return 0
 
 
@@ -253,7 +268,10 @@ cdef class SlotLease:
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()
-        hold.export(buffer, flags, hold.data, hold.size)
+        hold.export(buffer, flags, hold.data, hold.size, False)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # the Hold does it; numpy keeps a memoryview of those that have one, and nothing of the others
 
     def __reduce__(self):
         raise unpicklable(self)
@@ -280,19 +298,19 @@ cdef class AllocatorEnd:
         cdef Hold hold
         cdef Slot slot
         cdef uint64_t capacity = self.owner.segment.pool_capacity[0]
+        cdef uint64_t count = 0
         if size is not None:
-            if size < 0:
-                raise ValueError("a size is not negative")
-            if size > capacity:
+            count = whole_size(size)
+            if count > capacity:
                 raise errors.SampleTooLargeError(
-                    f"{size} bytes do not fit a slot of {capacity}. Create the segment with larger slots",
-                    size=size, capacity=capacity,
+                    f"{count} bytes do not fit a slot of {capacity}. Create the segment with larger slots",
+                    size=count, capacity=capacity,
                 )
         hold = self.owner.reserve()
         if hold is None:
             hold = self.owner.reserve_slowly(self, deadline_of(timeout))
         if size is not None:
-            hold.size = size
+            hold.size = count
         slot = Slot.__new__(Slot)
         slot.hold = hold
         slot.owner = self.owner

@@ -1,6 +1,9 @@
 # Part of binding.pyx: a mapped segment, and the two parties to it.
 
 
+cdef object OURS = object()    # only this module can make a Segment, which is nothing without a mapping
+
+
 @cython.final
 @cython.no_gc
 cdef class Segment:
@@ -19,6 +22,10 @@ cdef class Segment:
     cdef uint32_t pool_slots[16]
     cdef readonly uint32_t pool_count
     cdef readonly uint32_t slot_count
+
+    def __cinit__(self, ours):
+        if ours is not OURS:
+            raise TypeError("segments come from Segment.create() and Segment.attach()")
 
     @staticmethod
     def control_size(*, uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size,
@@ -40,7 +47,7 @@ cdef class Segment:
                uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
                uint32_t pool_limit=1):
         """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
-        cdef Segment self = Segment.__new__(Segment)
+        cdef Segment self = Segment.__new__(Segment, OURS)
         cdef zs_header *h = &self.header
         memcpy(h.magic, zs_magic, 8)
         h.format = ZS_FORMAT
@@ -69,7 +76,7 @@ cdef class Segment:
 
         Raises FormatError for another magic or format, CorruptSegmentError for counts, offsets or sizes that cannot be.
         """
-        cdef Segment self = Segment.__new__(Segment)
+        cdef Segment self = Segment.__new__(Segment, OURS)
         cdef zs_check check
         if control.size < ZS_HEADER_SIZE:
             return None
@@ -255,6 +262,29 @@ cdef class Segment:
         return self.pool_data[k] + <size_t>(slot - self.pool_first[k]) * self.pool_capacity[k]
 
 
+cdef extern from *:
+    """
+    #define ZS_ANY_CONTIGUOUS (PyBUF_ANY_CONTIGUOUS & ~PyBUF_STRIDES) /* the flag without those that it brings along */
+
+    /* Take the items out of a list that nothing but the list refers to. */
+    static int drop_unshared(PyObject *list)
+    {
+        Py_ssize_t i, kept = 0, count = PyList_GET_SIZE(list);
+        for (i = 0; i < count; i++) {
+            PyObject *item = PyList_GET_ITEM(list, i);
+            if (Py_REFCNT(item) > 1) {
+                PyList_SET_ITEM(list, i, PyList_GET_ITEM(list, kept));
+                PyList_SET_ITEM(list, kept, item);
+                kept++;
+            }
+        }
+        return PyList_SetSlice(list, kept, count, NULL);
+    }
+    """
+    int ANY_CONTIGUOUS "ZS_ANY_CONTIGUOUS"
+    int drop_unshared(list items) except -1
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
@@ -275,6 +305,7 @@ cdef class Hold:
     cdef uint32_t exports   # live writable buffers
     cdef bint writable      # a loan that is neither committed nor discarded
     cdef list arrays        # writable arrays that were handed out
+    cdef Py_ssize_t most_arrays
 
     def __cinit__(self):
         self.fork = 0
@@ -285,6 +316,8 @@ cdef class Hold:
             return
         if self.reader is not None:
             zs_reader_release(&self.reader.c, self.slot)
+            if self.reader.closed:
+                self.reader.free_index()
         else:
             zs_owner_let_go(&self.owner.c, self.slot)
             if zs_load32(self.owner.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space
@@ -295,13 +328,19 @@ cdef class Hold:
 
     def __releasebuffer__(self, Py_buffer *buffer):
         if buffer.internal != NULL:
-            self.exports -= 1
+            self.unpin()
 
     def __reduce__(self):
         raise unpicklable(self)
 
-    cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size) except -1:
-        """Fill a buffer that keeps this Hold."""
+    cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size, bint lasting) except -1:
+        """Fill a buffer that keeps this Hold. `lasting`: who is asked for it keeps the Hold as well, for as long as it lives.
+
+        np.ndarray(buffer=...) gives the buffer back at once and keeps only whom it asked: no memory that lasts where that can be
+        released, and no right to write that ends with the commit. numpy alone asks for any order of a contiguous one.
+        """
+        if flags & ANY_CONTIGUOUS and not (lasting and not self.writable):
+            raise BufferError("np.ndarray(buffer=...) does not keep what it is given: use np.asarray or np.frombuffer")
         if flags & PyBUF_WRITABLE and not self.writable:
             raise BufferError("this sample is read-only")
         buffer.buf = data
@@ -316,17 +355,30 @@ cdef class Hold:
         buffer.suboffsets = NULL
         buffer.internal = NULL
         if self.writable:
-            self.exports += 1
+            self.pin()
             buffer.internal = <void *>1
         return 0
 
     cdef int note(self, object array) except -1:
-        """Remember a writable array, to make it read-only when the loan ends."""
+        """Remember a writable array, to make it read-only when the loan ends. Those that nobody else has are forgotten now and then."""
         if self.arrays is None:
             self.arrays = [array]
+            self.most_arrays = 64
         else:
+            if len(self.arrays) >= self.most_arrays:
+                drop_unshared(self.arrays)
+                self.most_arrays = max(64, 2 * len(self.arrays))
             self.arrays.append(array)
         return 0
+
+    cdef void pin(self) noexcept:
+        """Hold off a commit while code that is not ours computes what to write."""
+        with cython.critical_section(self):
+            self.exports += 1
+
+    cdef void unpin(self) noexcept:
+        with cython.critical_section(self):
+            self.exports -= 1
 
     cdef void freeze(self) noexcept:
         """End the right to write: no array handed out stays writable, and no export will be."""
@@ -538,7 +590,8 @@ cdef class Owner:
                 raise errors.ClosedError("this loan was committed or discarded already")
             if hold.exports > 0:
                 raise BufferError(
-                    "a writable memoryview of this loan is still alive: release it (`del`, or `with memoryview(...)`) before the commit"
+                    "a writable memoryview of this loan is still alive, or a field is being written: release it (`del`, or "
+                    "`with memoryview(...)`) before the commit"
                 )
             hold.freeze()
         hold.size = size
@@ -600,10 +653,22 @@ cdef class Reader:
 
     cpdef void close(self) noexcept:
         """Leave. Leases stay good; the lock falls with the last of them."""
-        if not self.closed and self.c.segment != NULL and self.c.peer != NULL and self.fork == zs_fork_generation:
+        cdef bint first
+        zs_lock(&self.mutex)
+        first, self.closed = not self.closed, True
+        zs_unlock(&self.mutex)
+        if first and self.c.segment != NULL and self.c.peer != NULL and self.fork == zs_fork_generation:
             zs_reader_unpark(&self.c)
             zs_reader_leave(&self.c)
-        self.closed = True
+            self.free_index()
+
+    cdef void free_index(self) noexcept:
+        """Once closed, the lock falls with the last lease and the last sleeper, whoever still has the handle.
+
+        After the close nobody takes and nobody parks, so nothing here touches what a successor at this index writes.
+        """
+        if self.c.leases == 0 and self.sleepers == 0 and self.lock is not None:
+            self.lock.close()
 
     @property
     def inherited(self):
@@ -644,17 +709,24 @@ cdef class Reader:
         cdef uint32_t generation
         zs_lock(&self.mutex)
         self.sleepers += 1
-        generation = zs_reader_park(&self.c)
+        if self.closed:
+            generation = zs_load32(self.segment.c.generation, ZS_GENERATION_LOAD)
+        else:
+            generation = zs_reader_park(&self.c)
         zs_unlock(&self.mutex)
         return generation
 
     cdef void unpark(self) noexcept:
         """One thread is awake again. Only the last clears the bit: it speaks for all of them."""
+        cdef bint closed
         zs_lock(&self.mutex)
         self.sleepers -= 1
-        if self.sleepers == 0:
+        closed = self.closed
+        if self.sleepers == 0 and not closed:
             zs_reader_unpark(&self.c)
         zs_unlock(&self.mutex)
+        if closed:
+            self.free_index()
 
     cdef Hold take(self, bint newest):
         """A leased slot, or None: nothing new."""
@@ -665,7 +737,10 @@ cdef class Reader:
         cdef uint64_t capacity = 0
         cdef uint64_t sequence, waited
         zs_lock(&self.mutex)
-        result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
+        if self.closed:
+            result = ZS_TAKE_NONE   # its index may be another's already
+        else:
+            result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
         sequence = self.c.cursor
         zs_unlock(&self.mutex)
         if result == ZS_TAKE_NONE:

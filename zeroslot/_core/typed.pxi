@@ -16,7 +16,7 @@ cdef class Plan:
     cdef const char *span_from[64]
     cdef int span_count
 
-    def __init__(self, view_class not None, size_t size, list spans not None, fill=None):
+    def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None):
         """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one."""
         cdef bytes content
         if len(spans) > 64:
@@ -206,7 +206,7 @@ cdef class Source:
     cdef readonly Plan plan
     cdef readonly object publisher_id
 
-    def __init__(self, Reader reader not None, Plan plan not None, publisher_id):
+    def __cinit__(self, Reader reader not None, Plan plan not None, publisher_id):
         self.reader, self.plan, self.publisher_id = reader, plan, publisher_id
         if plan.size > reader.segment.pool_capacity[0]:
             raise ValueError("the sample does not fit its slots")
@@ -325,7 +325,7 @@ cdef class SubscriberEnd:
                     sequence = zs_reader_peek(&source.reader.c, &when)
                     if sequence != 0 and when <= hold.published_ns:
                         zs_lock(&source.reader.mutex)
-                        if sequence > source.reader.c.cursor:
+                        if sequence > source.reader.c.cursor and not source.reader.closed:
                             zs_reader_skip(&source.reader.c, sequence)
                         zs_unlock(&source.reader.mutex)
         return self.leased(best, hold)
@@ -448,14 +448,14 @@ cdef class SubscriberEnd:
         Raises TooManyLeasesError while max_leases samples of one publisher are held.
         """
         cdef Lease lease = self.next()
-        if lease is None and (timeout is None or timeout > 0):
+        if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
             lease = self.wait_for(timeout, False)
         return lease
 
     def latest(self, timeout=0):
         """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over is counted in `skipped`."""
         cdef Lease lease = self.newest()
-        if lease is None and (timeout is None or timeout > 0):
+        if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
             lease = self.wait_for(timeout, True)
         return lease
 

@@ -64,10 +64,12 @@ static void zs_descriptor_open(zs_descriptor *d, int fd)
     pthread_mutex_unlock(&zs_descriptors_lock);
 }
 
-/* Closing frees the locks of the description. A second call, or a call in a child, does nothing. */
+/* Closing frees the locks of the description. A second call, a call in a child, or for one that is all zeros does nothing. */
 static void zs_descriptor_close(zs_descriptor *d)
 {
     int fd;
+    if (d->link == NULL)
+        return; /* never opened: its 0 is no descriptor of ours */
     pthread_mutex_lock(&zs_descriptors_lock);
     fd = d->fd;
     d->fd = -1;
