@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 NEEDS = ("typer", "rich")
 
@@ -13,6 +14,8 @@ def main() -> int:
     Without typer or rich that is 1, and stderr says what to install.
     """
     try:
+        for name in NEEDS:
+            import_module(name)
         from zeroslot.cli.app import run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -57,6 +57,11 @@ class Child:
         """The process id."""
         return self._process.pid
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
     def tell(self, order: object) -> None:
         """Send an order. One that has ended already does not hear it."""
         try:
