@@ -65,6 +65,7 @@ class Publisher(PublisherEnd[S]):
     """
 
     allocator: SlotAllocator
+    sample_type: type[S]
 
     def __init__(
         self,

@@ -81,6 +81,8 @@ class Subscriber(SubscriberEnd[S_co]):
     ...         print(lease.sequence, lease.sample.accel)
     """
 
+    sample_type: type[S_co] | None
+
     @overload
     def __init__(
         self,

@@ -1,0 +1,240 @@
+"""What a user may write: mypy --strict and pyright accept all of it, and see these types."""
+
+import asyncio
+import enum
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+import zeroslot as zs
+import zeroslot.testing
+
+
+class Mode(enum.IntEnum):
+    """An enum field."""
+
+    OFF = 0
+    ON = 1
+
+
+class Vector(zs.Sample):
+    """A nested sample."""
+
+    x: float = 0.0
+    y: zs.F32 = 0.0
+
+
+class Imu(zs.Sample):
+    """Every kind of field."""
+
+    stamp_ns: zs.U64
+    accel: Annotated[NDArray[np.float64], zs.Shape(3)]
+    mode: Mode = Mode.OFF
+    narrow: Annotated[Mode, zs.U8] = Mode.ON
+    level: Literal[1, 2, 3] = 1
+    valid: zs.Bool = False
+    frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+    blob: Annotated[bytes, zs.MaxBytes(16)] = b""
+    offset: Vector = Vector()
+    corners: Annotated[list[Vector], zs.Shape(4)]
+    points: Annotated[list[Vector], zs.MaxLen(16)] = Field(default_factory=list)
+    maybe: zs.F64 | None = None
+
+
+class Derived(Imu):
+    """A sample type of a sample type."""
+
+    extra: zs.I32 = 0
+
+
+def declarations() -> None:
+    """Samples are ordinary models: keywords in the constructor, fields of their own types."""
+    imu = Imu(stamp_ns=1, accel=np.zeros(3), corners=[Vector(x=1.0, y=2.0)] * 4)
+    assert_type(imu.stamp_ns, int)
+    assert_type(imu.accel, NDArray[np.float64])
+    assert_type(imu.mode, Mode)
+    assert_type(imu.offset.y, float)
+    assert_type(imu.points, list[Vector])
+    assert_type(imu.maybe, float | None)
+    layout = zs.layout_of(Imu)
+    assert_type(layout, zs.Layout)
+    assert_type(layout.size, int)
+    assert_type(layout.to_idl("message"), str)
+    assert_type(layout.to_c(), str)
+
+
+def publishing() -> None:
+    """A loan gives the sample's own type."""
+    with zs.Publisher("robot/imu", Imu, depth=4, on_full="block", domain="lab", mode=0o660) as pub:
+        assert_type(pub, zs.Publisher[Imu])
+        with pub.loan() as imu:
+            assert_type(imu, Imu)
+            imu.stamp_ns = 7
+            imu.accel[:] = [0, 0, 9.8]
+            imu.points.append(Vector())
+            imu.maybe = None
+        with pub.loan_uninit(timeout=None) as imu:
+            assert_type(imu, Imu)
+        loan = pub.loan(timeout=0.5)
+        assert_type(loan, zs.Loan[Imu])
+        assert_type(loan.sample, Imu)
+        assert_type(loan.commit(), int)
+        loan.discard()
+        assert_type(pub.publish(imu), int)
+        pub.publish(imu, timeout=None)
+        pub.publish({"stamp_ns": 1})
+        pub.publish(Derived(stamp_ns=1, accel=np.zeros(3), corners=[]))
+        pub.publish(np.zeros((), zs.layout_of(Imu).dtype))
+        pub.publish(np.zeros(1, zs.layout_of(Imu).dtype)[0])
+        assert_type(pub.sequence, int)
+        assert_type(pub.subscriber_count, int)
+        assert_type(pub.stats.published, int)
+        assert_type(pub.flink, Path)
+        assert_type(pub.publisher_id, str)
+        assert_type(pub.sample_type, type[Imu])
+        assert_type(pub.wait_for_subscribers(2, timeout=1.0), bool)
+        assert_type(pub.flush(timeout=None), bool)
+        assert_type(pub.closed, bool)
+    pub.close()
+    zeroslot.testing.abandon(pub)
+
+
+def subscribing() -> None:
+    """So does a lease."""
+    with zs.Subscriber("robot/imu", Imu, history=2, reliable=True, match="by_name", spin_us=0) as sub:
+        assert_type(sub, zs.Subscriber[Imu])
+        for lease in sub:
+            assert_type(lease, zs.Lease[Imu])
+            assert_type(lease.sample, Imu)
+            assert_type(lease.sample.accel, NDArray[np.float64])
+            assert_type(lease.copy(), Imu)
+            assert_type(lease.sequence, int)
+            assert_type(lease.published_ns, int)
+            assert_type(lease.publisher_id, str)
+            lease.release()
+        assert_type(sub.take(), zs.Lease[Imu] | None)
+        assert_type(sub.latest(timeout=1), zs.Lease[Imu] | None)
+        if (found := sub.take(timeout=None)) is not None:
+            with found as held:
+                assert_type(held, zs.Lease[Imu])
+        assert_type(sub.wait(timeout=0.5), bool)
+        assert_type(sub.wait_for_publishers(), bool)
+        assert_type(sub.lost + sub.skipped + sub.stats.taken, int)
+        assert_type([publisher.pid for publisher in sub.publishers], list[int])
+        assert_type(iter(sub), zs.Subscriber[Imu])
+        assert_type(next(sub).sample.stamp_ns, int)
+    sub.close()
+
+
+def subscribing_without_a_type() -> None:
+    """The schema in the segment tells the fields, so a checker does not."""
+    sub = zs.Subscriber("robot/imu", history=1)
+    assert_type(sub, zs.Subscriber[Any])
+    for lease in sub:
+        print(lease.sample.accel.mean(), lease.sample.whatever)
+    exact: zs.Subscriber[Imu] = zs.Subscriber("robot/imu")
+    assert_type(exact.take(), zs.Lease[Imu] | None)
+
+
+def subscribing_with_or_without(sample_type: type[Imu] | None) -> None:
+    """A type that may be None."""
+    sub = zs.Subscriber("robot/imu", sample_type)
+    for lease in sub:
+        print(lease.sample.accel)
+
+
+class Driver:
+    """Handles as attributes, their types spelled out."""
+
+    def __init__(self) -> None:
+        self.out: zs.Publisher[Imu] = zs.Publisher("robot/imu", Imu)
+        self.last: zs.Lease[Imu] | None = None
+        self.open: list[zs.Loan[Imu]] = []
+
+    def step(self, imu: Imu) -> int:
+        """A view is an Imu."""
+        return self.out.publish(imu)
+
+
+def newest_of(sub: zs.Subscriber[zs.Sample]) -> Iterator[zs.Sample]:
+    """Takes a subscriber of any type."""
+    if (lease := sub.latest()) is not None:
+        yield lease.sample
+
+
+def forwarded(lease: zs.Lease[zs.Sample]) -> dict[str, Any]:
+    """Takes a lease of any type."""
+    return lease.sample.model_dump()
+
+
+def covariance(sub: zs.Subscriber[Imu], lease: zs.Lease[Imu]) -> None:
+    """What reads an Imu reads a Sample."""
+    newest_of(sub)
+    forwarded(lease)
+
+
+def untyped_slots(flink: Path) -> None:
+    """Slots and their leases are buffers."""
+    with zs.SlotAllocator.in_memory(slot_count=8, slot_capacity=1024) as slots:
+        assert_type(slots, zs.SlotAllocator)
+        slot = slots.reserve(100, timeout=None)
+        assert_type(slot, zs.Slot)
+        memoryview(slot)[:5] = b"hello"
+        assert_type(slot.array(np.float32, (2, 3)), NDArray[np.float32])
+        assert_type(slot.array(np.dtype(np.uint16)), NDArray[np.uint16])
+        assert_type(slot.array("f8", 3), NDArray[Any])
+        assert_type(slot.write(b"hello"), int)
+        assert_type(slots.commit(slot, 5), int)
+        slots.commit(slots.reserve(), b"hello")
+        slots.commit(slots.reserve(), np.zeros(3, np.uint8))
+        slots.reserve().write(memoryview(b"hello"))
+        with slots.reserve() as other:
+            assert_type(other, zs.Slot)
+            other.commit()
+        reader = slots.reader(history=1)
+        assert_type(reader, zs.SlotReader)
+        seen = reader.generation
+        while (lease := reader.take()) is None:
+            assert_type(reader.wait_for_change(seen, timeout=1.0), bool)
+            seen = reader.generation
+        with lease:
+            assert_type(bytes(lease), bytes)
+            assert_type(len(lease) + lease.size + lease.sequence, int)
+            assert_type(lease.array(), NDArray[np.uint8])
+            print(memoryview(lease)[0], lease.array(np.float64)[0], np.frombuffer(memoryview(lease), np.uint8))
+            if sys.version_info >= (3, 12):  # numpy's stubs take any buffer from there on
+                print(np.frombuffer(lease, np.uint8))
+        assert_type(slots.size.total_bytes, int)
+    zs.SlotAllocator.create(flink, 8, 1024, depth=4, mode=0o660).close()
+    zs.SlotReader.attach(str(flink), max_leases=2).close()
+
+
+def errors() -> None:
+    """Errors carry their facts, and are what they derive from."""
+    try:
+        untyped_slots(Path("a"))
+    except zs.NoFreeSlotError as error:
+        print(error.slot_count, error.holders)
+    except zs.TypeMismatchError as error:
+        print(error.topic)
+    except zs.BackpressureError as error:
+        raise TimeoutError from error
+    except zs.ZeroslotError:
+        raise
+
+
+def inspecting() -> None:
+    """Facts of live segments."""
+    for topic in zs.topics():
+        assert_type(zs.inspect(topic.topic, topic.domain).publishers[0].counters, dict[str, int])
+
+
+async def off_the_loop(sub: zs.Subscriber[Imu]) -> Imu | None:
+    """A blocking take in a thread keeps its type."""
+    lease = await asyncio.to_thread(sub.take, 1.0)
+    return lease.copy() if lease is not None else None
