@@ -63,7 +63,7 @@ commit-names-the-slot-first@zs_ring.h@s/(zs_store\(&entry->sequence, n, ZS_SEQUE
 # --- † one hold, one bit
 held-slot-is-leased-again@zs_ring.h@s/ \|\| zs_load\(&r->held\[named\], ZS_HELD_LOAD\) != 0\)/)/@ring
 held-falls-after-the-bit@zs_ring.h@/^    zs_store\(&r->held\[slot\], 0, ZS_HELD_STORE\);/d; s/^    zs_slot_release\(s, slot, r->index\);/&zs_store(\&r->held[slot], 0, ZS_HELD_STORE);/@steps
-lease-count-falls-before-the-bit@zs_ring.h@/^    zs_slot_release\(s, slot, r->index\);/d; s/^    zs_store\(&r->peer->leases, zs_fetch_add\(&r->leases, \(uint64_t\)-1.*/&zs_slot_release(s, slot, r->index);/@steps
+lease-count-falls-before-the-bit@zs_ring.h@/^    zs_slot_release\(s, slot, r->index\);/d; s/^    zs_fetch_add\(&r->released, 1, ZS_RELEASED_RMW\);.*/&\n    zs_slot_release(s, slot, r->index);/@steps
 # --- laps
 no-64-lap-rule@zs_ring.h@s/laps >= ZS_MAX_LAPS/0/@ring
 lap-without-progress@zs_ring.h@s/published < c \|\| oldest <= c/0/@ring

@@ -133,7 +133,7 @@ static void *read_all(void *argument)
     CHECK_EQUAL(r->cursor, options.samples);
     CHECK_EQUAL(r->taken + r->lost, options.samples);
     CHECK(!options.block || r->lost == 0);
-    CHECK_EQUAL(r->leases, 0);
+    CHECK_EQUAL(zs_reader_leases(r), 0);
     mine->got = r->taken;
     mine->lost = r->lost;
     zs_reader_leave(r);

@@ -123,7 +123,7 @@ static void a_sample_is_leased_once(void)
     CHECK(a != b);
     CHECK_EQUAL(zs_reader_take(r, &a), ZS_TAKE_NONE);
     CHECK_EQUAL(zs_reader_latest(r, &a), ZS_TAKE_NONE);
-    CHECK_EQUAL(r->leases, 2);
+    CHECK_EQUAL(zs_reader_leases(r), 2);
     CHECK_EQUAL(r->peer->leases, 2);
     world_forget(r);
     world_end(w);
@@ -276,7 +276,7 @@ static void a_ring_that_names_a_slot_beyond_the_table_is_corrupt(void)
         CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_CORRUPT);
     }
     CHECK_EQUAL(r->cursor, 0);
-    CHECK_EQUAL(r->leases, 0);
+    CHECK_EQUAL(zs_reader_leases(r), 0);
     world_forget(r);
     world_end(w);
 }
@@ -296,7 +296,7 @@ static void a_ring_that_names_a_held_slot_is_corrupt(void)
     CHECK_EQUAL(zs_reader_take(r, &again), ZS_TAKE_CORRUPT);
     CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, slot)), 4); /* the older lease stands */
     CHECK_EQUAL(r->held[slot], 1);
-    CHECK_EQUAL(r->leases, 1);
+    CHECK_EQUAL(zs_reader_leases(r), 1);
     zs_reader_release(r, slot);
     CHECK_EQUAL(zs_reader_take(r, &again), ZS_TAKE_LEASED);
     world_forget(r);
@@ -320,7 +320,7 @@ static void a_lap_without_progress_is_corrupt(void)
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_CORRUPT); /* published names an entry that is older */
     CHECK_EQUAL(r->cursor, 0);
     CHECK_EQUAL(r->lost, 0);
-    CHECK_EQUAL(r->leases, 0);
+    CHECK_EQUAL(zs_reader_leases(r), 0);
     world_forget(r);
     world_end(w);
 }
@@ -351,7 +351,7 @@ static void any_bytes_end_in_an_answer(void)
             if (result == ZS_TAKE_LEASED) {
                 CHECK(slot < w->slot_count);
                 CHECK_EQUAL(r->held[slot], 1);
-                CHECK(r->leases <= 3);
+                CHECK(zs_reader_leases(r) <= 3);
             }
         }
         world_forget(r);

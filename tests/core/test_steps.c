@@ -151,7 +151,7 @@ static void drained(int count)
         CHECK_EQUAL(result, ZS_TAKE_NONE);
         CHECK_EQUAL(r->cursor, w->owner.published);
         CHECK_EQUAL(r->taken + r->lost + r->skipped, w->owner.published);
-        CHECK_EQUAL(r->leases, 0);
+        CHECK_EQUAL(zs_reader_leases(r), 0);
     }
     for (uint32_t i = 0; i < w->slot_count; i++)
         CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, i)), 0);
@@ -286,7 +286,7 @@ static void taker_at_the_limit(void)
 }
 static void after_limit(void)
 {
-    CHECK(readers[0]->leases <= 1);
+    CHECK(zs_reader_leases(readers[0]) <= 1);
 }
 
 static void a_reader_never_holds_more_than_it_may(void)

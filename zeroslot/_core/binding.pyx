@@ -181,18 +181,18 @@ cdef class Region:
         """
         cdef int result
         cdef size_t i
-        cdef volatile char *page
+        cdef uint8_t *page
         self.check(at, count)
         with nogil:
             result = madvise(self.data + at, count, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ)
             if result != 0 and errno == EINVAL:
                 i = 0
                 while i < count:
-                    page = self.data + at + i
+                    page = <uint8_t *>self.data + at + i
                     if self.writable:
-                        page[0] = page[0]
+                        zs_fetch_or8(page, 0, ZS_RELAXED)  # somebody else may write there
                     else:
-                        page[0]
+                        zs_load8(page, ZS_RELAXED)
                     i += ZS_PAGE
                 result = 0
         if result != 0:

@@ -59,9 +59,11 @@ cdef extern from "zeroslot.h" nogil:
     ctypedef struct zs_reader:
         zs_segment *segment
         zs_peer *peer
-        uint64_t cursor, taken, lost, skipped, leases
+        uint64_t cursor, taken, lost, skipped
         uint32_t index, epoch, max_leases, reliable
         uint32_t *held
+        const uint8_t *payload
+        uint64_t payload_stride
 
     ctypedef struct zs_identity:
         uint32_t pid
@@ -78,6 +80,8 @@ cdef extern from "zeroslot.h" nogil:
 
     uint32_t zs_load32 "zs_load"(const uint32_t *word, int order)
     uint64_t zs_load64 "zs_load"(const uint64_t *word, int order)
+    uint8_t zs_load8 "zs_load"(const uint8_t *byte, int order)
+    uint8_t zs_fetch_or8 "zs_fetch_or"(uint8_t *byte, uint8_t value, int order)
     void zs_store32 "zs_store"(uint32_t *word, uint32_t value, int order)
     void zs_count(uint64_t *counter, uint64_t more)
     void zs_pause()
@@ -108,7 +112,8 @@ cdef extern from "zeroslot.h" nogil:
     void zs_bump_space(zs_segment *s)
 
     uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
-    void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+    int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+    uint64_t zs_reader_leases(const zs_reader *r)
     void zs_reader_leave(zs_reader *r)
     zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
     zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)

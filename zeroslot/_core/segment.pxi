@@ -639,13 +639,17 @@ cdef class Reader:
         if self.c.held == NULL:
             raise MemoryError
         self.c.segment = &segment.c
+        if segment.pool_count == 1:
+            self.c.payload, self.c.payload_stride = <const uint8_t *>segment.pool_data[0], segment.pool_capacity[0]
         self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
         self.segment = segment
         self.lock = lock
         self.fork = zs_fork_generation
         who.pid, who.start_time = pid, start_time
         put_text(who.name, sizeof(who.name), name)
-        zs_reader_join(&self.c, &who, history, from_first)
+        if not zs_reader_join(&self.c, &who, history, from_first):
+            self.close()
+            raise self.refused(ZS_TAKE_CORRUPT)
 
     def __dealloc__(self):
         self.close()
@@ -667,7 +671,7 @@ cdef class Reader:
 
         After the close nobody takes and nobody parks, so nothing here touches what a successor at this index writes.
         """
-        if self.c.leases == 0 and self.sleepers == 0 and self.lock is not None:
+        if zs_reader_leases(&self.c) == 0 and self.sleepers == 0 and self.lock is not None:
             self.lock.close()
 
     @property
@@ -687,7 +691,7 @@ cdef class Reader:
     @property
     def counts(self):
         """(taken, lost, skipped, leases)"""
-        return self.c.taken, self.c.lost, self.c.skipped, self.c.leases
+        return self.c.taken, self.c.lost, self.c.skipped, zs_reader_leases(&self.c)
 
     @property
     def ready(self):
@@ -766,9 +770,9 @@ cdef class Reader:
     cdef object refused(self, zs_take result):
         if result == ZS_TAKE_TOO_MANY:
             return errors.TooManyLeasesError(
-                f"{self.c.leases} samples are held and max_leases is {self.c.max_leases}. Release leases (or let go of views and "
-                "arrays of old samples), or subscribe with a larger max_leases",
-                held=self.c.leases, max_leases=self.c.max_leases,
+                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views and arrays of old "
+                "samples (a `for lease in ...` still holds the last one), or subscribe with a larger max_leases",
+                held=self.c.max_leases, max_leases=self.c.max_leases,
             )
         if result == ZS_TAKE_EVICTED:
             return errors.ClosedError("the publisher has ended this subscriber's claim: it held samples for too long. Subscribe again")

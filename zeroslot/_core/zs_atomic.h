@@ -127,6 +127,14 @@
 #define ZS_HELD_LOAD ZS_ACQUIRE
 #endif
 
+/* SYNC released: a lease counts as given back after its bit is cleared. */
+#ifndef ZS_RELEASED_RMW
+#define ZS_RELEASED_RMW ZS_RELEASE
+#endif
+#ifndef ZS_RELEASED_LOAD
+#define ZS_RELEASED_LOAD ZS_ACQUIRE
+#endif
+
 #define zs_load(word, order) (ZS_STEP(), __atomic_load_n((word), (order)))
 #define zs_store(word, value, order) (ZS_STEP(), __atomic_store_n((word), (value), (order)))
 #define zs_fetch_add(word, value, order) (ZS_STEP(), __atomic_fetch_add((word), (value), (order)))

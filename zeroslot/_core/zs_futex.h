@@ -69,12 +69,16 @@ static inline void zs_futex_wait(uint32_t *word, uint32_t value, uint64_t deadli
 #endif
 }
 
-/* Sleep while every words[i] == values[i]; at most ZS_WAITV_MAX words. Kernels without FUTEX_WAITV, and sandboxes that forbid it,
+/* Sleep while every words[i] == values[i]; above ZS_WAITV_MAX words, kernels without FUTEX_WAITV, and sandboxes that forbid it,
  * get short sleeps. */
 static inline void zs_futex_wait_any(uint32_t *const *words, const uint32_t *values, int count, uint64_t deadline_ns)
 {
     if (count == 1) {
         zs_futex_wait(words[0], values[0], deadline_ns);
+        return;
+    }
+    if (count > ZS_WAITV_MAX) {
+        zs_sleep_a_little(deadline_ns);
         return;
     }
 #if defined(__linux__)

@@ -60,14 +60,16 @@ static inline uint64_t zs_cursor_at(const zs_segment *s, uint64_t published, uin
  *
  * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. What
  * the owner sees of its cursor at first already has the history taken off: an owner that took the first cursor for what was read
- * would retire the history in the meantime. */
-static inline void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+ * would retire the history in the meantime.
+ *
+ * False: `published` says what the ring does not, so the segment is corrupt. The reader has joined all the same, and has to leave. */
+static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
 {
     zs_segment *s = r->segment;
     zs_peer *peer = zs_peer_at(s, r->index);
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     r->peer = peer;
-    r->taken = r->lost = r->skipped = r->leases = 0;
+    r->taken = r->lost = r->skipped = r->released = 0;
     r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
     if (r->epoch == 0)
         r->epoch = 1; /* 0 in `evicted` means nobody */
@@ -91,6 +93,8 @@ static inline void zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t
     published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     zs_reader_move(r, zs_cursor_at(s, published, history, from_first));
     zs_bump_space(s);
+    return published >= s->first_sequence - 1 &&
+           zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD), published) >= 0; /* SYNC ring */
 }
 
 /* Stop to read. Leases stay; the caller keeps the lock of this index until the last is released. */

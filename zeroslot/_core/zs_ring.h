@@ -92,8 +92,12 @@ typedef struct zs_reader {
     uint32_t epoch;
     uint32_t max_leases;
     uint32_t reliable;
-    uint64_t leases;  /* shared between threads */
+    uint64_t released; /* shared between threads */
     uint32_t *held;   /* [slot_limit] not 0 while this reader has a lease on the slot */
+    /* Where slot 0 lies and how far it is to the next, or NULL: so that the payload's first line is on its way while the lease is
+     * taken. Not for reading, so nothing depends on it. */
+    const uint8_t *payload;
+    uint64_t payload_stride;
 } zs_reader;
 
 enum zs_take {
@@ -116,6 +120,18 @@ static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
 {
     uint64_t gone = published >= s->depth ? published - s->depth : 0;
     return gone + 1 > s->first_sequence ? gone + 1 : s->first_sequence;
+}
+
+/* Samples that are held now. Exact for the thread that takes; others may have released more. */
+static inline uint64_t zs_reader_leases(const zs_reader *r)
+{
+    return r->taken - zs_load(&r->released, ZS_RELEASED_LOAD); /* SYNC released: pairs with zs_reader_release */
+}
+
+/* Whether `published` can be the newest sequence for a reader at `cursor`. No owner gets this far ahead; a flipped bit does. */
+static inline int zs_reader_believes(uint64_t published, uint64_t cursor)
+{
+    return published - cursor < UINT64_C(1) << 46;
 }
 
 /* Move the cursor. A reliable reader's is what the owner waits for; any other only informs. */
@@ -142,23 +158,30 @@ static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t 
      * the older lease. */
     if (named >= s->slot_limit || zs_load(&r->held[named], ZS_HELD_LOAD) != 0) /* SYNC held */
         return ZS_TAKE_CORRUPT;
+    if (r->payload != NULL)
+        __builtin_prefetch(r->payload + named * r->payload_stride);
     if (!zs_slot_lease(s, named, r->index, c))
         return ZS_TAKE_NONE;
     zs_store(&r->held[named], 1, ZS_RELAXED);
-    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, 1, ZS_RELAXED) + 1, ZS_RELAXED);
     zs_reader_move(r, c);
     r->taken++;
     zs_store(&r->peer->taken, r->taken, ZS_RELAXED);
+    zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
     *slot = named;
     return ZS_TAKE_LEASED;
 }
 
-/* What forbids a take before it starts. */
-static inline enum zs_take zs_reader_refuse(zs_reader *r)
+static inline int zs_reader_is_evicted(const zs_reader *r)
 {
-    if (zs_load(&r->segment->evicted[r->index], ZS_RELAXED) == r->epoch)
+    return zs_load(&r->segment->evicted[r->index], ZS_RELAXED) == r->epoch;
+}
+
+/* What forbids a take before it starts. */
+static inline enum zs_take zs_reader_refuse(const zs_reader *r)
+{
+    if (zs_reader_is_evicted(r))
         return ZS_TAKE_EVICTED;
-    if (zs_load(&r->leases, ZS_RELAXED) >= r->max_leases)
+    if (zs_reader_leases(r) >= r->max_leases)
         return ZS_TAKE_TOO_MANY;
     return ZS_TAKE_NONE;
 }
@@ -174,7 +197,7 @@ static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
         uint64_t published, oldest;
         enum zs_take result;
         if (distance < 0)
-            return ZS_TAKE_NONE;
+            return zs_reader_is_evicted(r) ? ZS_TAKE_EVICTED : ZS_TAKE_NONE;
         if (laps == 0) {
             result = zs_reader_refuse(r);
             if (result != ZS_TAKE_NONE)
@@ -188,7 +211,7 @@ static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
         /* Lapped: the sample is no longer among the newest `depth`. */
         published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
         oldest = zs_oldest(s, published);
-        if (published < c || oldest <= c)
+        if (published < c || oldest <= c || !zs_reader_believes(published, c))
             return ZS_TAKE_CORRUPT; /* a lap proves published >= c + depth */
         if (laps >= ZS_MAX_LAPS)
             oldest = published; /* the owner outruns us: aim at the newest */
@@ -209,8 +232,9 @@ static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
         uint64_t tag;
         enum zs_take result;
         if (published == start || published + 1 == start)
-            return ZS_TAKE_NONE; /* the ring is written before `published`, so take may be ahead of it by one */
-        if (published <= tried)
+            /* The ring is written before `published`, so take may be ahead of it by one. */
+            return zs_reader_is_evicted(r) ? ZS_TAKE_EVICTED : ZS_TAKE_NONE;
+        if (published <= tried || !zs_reader_believes(published, start))
             return ZS_TAKE_CORRUPT; /* the newest sample was not there, and no newer one explains it */
         result = zs_reader_refuse(r);
         if (result != ZS_TAKE_NONE)
@@ -236,7 +260,7 @@ static inline uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns
     const zs_segment *s = r->segment;
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     uint32_t slot = (uint32_t)(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD) & 0xffff); /* SYNC ring */
-    if (published <= r->cursor || slot >= s->slot_limit)
+    if (published <= r->cursor || !zs_reader_believes(published, r->cursor) || slot >= s->slot_limit)
         return 0;
     *published_ns = zs_load(&zs_slot_at(s, slot)->published_ns, ZS_RELAXED);
     return published;
@@ -265,7 +289,7 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
     zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a freed slot could look held */
     zs_slot_release(s, slot, r->index);
     /* After the bit, or another thread's take could set one bit more than max_leases. */
-    zs_store(&r->peer->leases, zs_fetch_add(&r->leases, (uint64_t)-1, ZS_RELAXED) - 1, ZS_RELAXED);
+    zs_fetch_add(&r->released, 1, ZS_RELEASED_RMW); /* SYNC released: pairs with zs_reader_leases */
     if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
         zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
         zs_futex_wake_all(s->space);
