@@ -1,14 +1,15 @@
 """The C core for Python: converts arguments, exports buffers, owns lifetimes and raises.
 
-Why a Hold: views, arrays and memoryviews of a slot must keep it, and nothing else may. So all of them refer to one small object
-a leased or loaned slot, the Hold; the slot is given back when the Hold goes. Handles (Slot, Loan, Lease) refer to it as well, and
-drop only their own reference when they are released, committed or discarded.
+Why a Hold: views, arrays and memoryviews of a slot must keep it, and nothing else may. So all of them refer to one
+small object a leased or loaned slot, the Hold; the slot is given back when the Hold goes. Handles (Slot, Loan, Lease)
+refer to it as well, and drop only their own reference when they are released, committed or discarded.
 
-Why most classes here take no part in garbage collection: a Hold refers to its Owner or Reader, and those to mappings. Nothing in
-that line refers back to Python objects of the user's, so no cycle can pass through it. The one exception is undone by hand: a
-loan's Hold lists the writable arrays that it handed out, until the loan ends.
+Why most classes here take no part in garbage collection: a Hold refers to its Owner or Reader, and those to mappings.
+Nothing in that line refers back to Python objects of the user's, so no cycle can pass through it. The one exception is
+undone by hand: a loan's Hold lists the writable arrays that it handed out, until the loan ends.
 
-Why the errors are handed in: this module imports nothing of the package, and what goes wrong here has the package's types.
+Why the errors are handed in: this module imports nothing of the package, and what goes wrong here has the package's
+types.
 """
 
 cimport cython

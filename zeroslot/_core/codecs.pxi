@@ -1,7 +1,7 @@
 # Part of binding.pyx: how each kind of field is read and written in place.
 #
-# A codec knows one kind of node (zeroslot.fields) and nothing of where it lies; a FieldDescriptor adds the offset and the name. The
-# bytes are shared with another process: a codec checks every count and flag that it reads, each time.
+# A codec knows one kind of node (zeroslot.fields) and nothing of where it lies; a FieldDescriptor adds the offset and
+# the name. The bytes are shared with another process: a codec checks every count and flag that it reads, each time.
 
 from numpy import bool_ as NumpyBool
 
@@ -338,7 +338,8 @@ cdef class ListCodec(Codec):
     cdef uint32_t capacity
     cdef bint bounded
 
-    def __cinit__(self, Codec item not None, size_t items_at, size_t stride, uint32_t capacity, bint bounded, size_t size):
+    def __cinit__(self, Codec item not None, size_t items_at, size_t stride, uint32_t capacity, bint bounded,
+                  size_t size):
         if stride == 0 or items_at + stride * capacity > size:
             raise ValueError("the items leave the field")
         self.item, self.items_at, self.stride = item, items_at, stride
@@ -366,9 +367,12 @@ cdef class ListCodec(Codec):
         if isinstance(value, (str, bytes, dict)):
             raise TypeError(f"a list, not {type(value).__name__}")
         # Items that are views of this very slot are read before anything is written.
-        items = [item.__zs_values__() if isinstance(item, View) and (<View>item).hold is hold else item for item in value]
+        items = [
+            item.__zs_values__() if isinstance(item, View) and (<View>item).hold is hold else item for item in value
+        ]
         if len(items) > self.capacity or (not self.bounded and len(items) != self.capacity):
-            raise ValueError(f"{len(items)} items, and the field holds {'at most ' if self.bounded else ''}{self.capacity}")
+            limit = f"at most {self.capacity}" if self.bounded else self.capacity
+            raise ValueError(f"{len(items)} items, and the field holds {limit}")
         for i in range(len(items)):
             self.item.set(hold, data + self.items_at + i * self.stride, items[i])
         return self.resize(data, len(items))
@@ -429,7 +433,9 @@ cdef class ListView:
             places = range(*index.indices(len(self)))
             values = list(value)
             if len(values) != len(places):
-                raise ValueError(f"{len(values)} values for {len(places)} places: a list in place does not move its items")
+                raise ValueError(
+                    f"{len(values)} values for {len(places)} places: a list in place does not move its items"
+                )
             for place, item in zip(places, values):
                 self[place] = item
             return
@@ -487,7 +493,9 @@ cdef class ListView:
 
 @cython.no_gc
 cdef class View:
-    """A sample in a slot: base of the classes that zeroslot.view makes. Bytes-like; keeps its slot; writable until the commit."""
+    """A sample in a slot: base of the classes that zeroslot.view makes. Bytes-like; keeps its slot; read-only after
+    commit.
+    """
 
     cdef Hold hold
     cdef char *data
@@ -517,11 +525,12 @@ cdef class View:
         return self.data != NULL and self.hold.writable
 
 
-# A class statement would make view classes that the garbage collector tracks. Views are leaves, there is one for each sample, and
-# tracking them costs as much as the rest of a loan; so the classes are made from a spec. No further classes derive from them.
+# A class statement would make view classes that the garbage collector tracks. Views are leaves, there is one for each
+# sample, and tracking them costs as much as the rest of a loan; so the classes are made from a spec. No further classes
+# derive from them.
 #
-# All views have one size, so all view classes share a few spare objects. A spare has no type, no Hold and no data. Where there is no
-# GIL there are no spares.
+# All views have one size, so all view classes share a few spare objects. A spare has no type, no Hold and no data.
+# Where there is no GIL there are no spares.
 cdef extern from *:
     """
     #define new_object(type, arguments) ((type)->tp_new((type), (arguments), NULL))
@@ -606,8 +615,10 @@ cdef inline View make_view(object view_class, Hold hold, char *data, size_t size
 
 cdef extern from *:
     """
-    /* Store what needs no conversion: an exact float, or an exact int in the range of the commonest kinds. False: anything else. */
-    static inline int zs_set_exact(int kind, char *data, PyObject *value, int f64, int u64, int i64, int u32, int i32, int u8)
+    /* Store what needs no conversion: an exact float, or an exact int in the range of the commonest kinds. False:
+     * anything else. */
+    static inline int zs_set_exact(int kind, char *data, PyObject *value,
+                                   int f64, int u64, int i64, int u32, int i32, int u8)
     {
         int overflow = 0;
         long long number;

@@ -94,7 +94,8 @@ cdef extern from "zeroslot.h" nogil:
     zs_check zs_header_check(const zs_header *h, uint64_t object_size)
     void zs_segment_bind(zs_segment *s, void *control, const zs_header *h)
     void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
-    void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count, uint64_t slot_capacity)
+    void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
+                             uint64_t slot_capacity)
     void zs_segment_open(zs_segment *s)
     uint32_t zs_segment_state(const zs_segment *s)
     void zs_segment_end(zs_segment *s, uint32_t state)

@@ -6,8 +6,8 @@
 cdef class Slot:
     """A loaned slot: memory to write the next sample into.
 
-    A bytes-like object of the slot's capacity. Nobody can see what is written before `commit`; a slot that is dropped, or left by
-    an exception as a context manager, is discarded.
+    A bytes-like object of the slot's capacity. Nobody can see what is written before `commit`; a slot that is dropped,
+    or left by an exception as a context manager, is discarded.
     """
 
     cdef Hold hold
@@ -125,7 +125,9 @@ zs_slot_last_words(Slot, slot_ends)
 
 
 cdef int64_t whole_size(object size) except -1:
-    """A size in bytes; the largest number there is for larger ones. Compared as a C number: an object may compare itself as it likes."""
+    """A size in bytes; the largest number there is for larger ones. Compared as a C number: an object may compare
+    itself as it likes.
+    """
     cdef int overflow = 0
     cdef int64_t number = PyLong_AsLongLongAndOverflow(PyNumber_Index(size), &overflow)
     if overflow > 0:
@@ -182,7 +184,7 @@ cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, 
 
 
 cdef extern from "numpy/arrayobject.h":
-    object PyArray_NewFromDescr(PyTypeObject *subtype, void *descr, int nd, cnp.npy_intp *dims,
+    object PyArray_NewFromDescr(PyTypeObject *subtype, void *descr, int ndim, cnp.npy_intp *dims,
                                 cnp.npy_intp *strides, void *data, int flags, PyObject *obj)
     int PyArray_SetBaseObject(void *array, PyObject *base) except -1
 
@@ -191,7 +193,9 @@ cdef size_t copy_into(Hold hold, const unsigned char[::1] data) except? 0:
     """Copy bytes to the start of a loan. Large copies let other threads run, and hold off a commit meanwhile."""
     cdef size_t count = <size_t>data.shape[0]
     if count > hold.size:
-        raise errors.SampleTooLargeError(f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size)
+        raise errors.SampleTooLargeError(
+            f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
+        )
     if count > 0:
         copy_bytes(hold, hold.data, <const char *>&data[0], count)
     return count
@@ -212,14 +216,17 @@ cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) excep
 
 cdef object read_only(Hold hold):
     if hold.reader is not None:
-        return TypeError("a received sample is read-only: the publisher's memory is mapped without the right to write. Use lease.copy()")
+        return TypeError(
+            "a received sample is read-only: the publisher's memory is mapped without the right to write. "
+            "Use lease.copy()"
+        )
     return errors.ClosedError("this sample was committed or discarded: it can be read, and no longer written")
 
 
 @cython.no_gc
 @cython.freelist(16)
 cdef class SlotLease:
-    """A sample that nobody changes while this object, or anything taken from it, is alive. A read-only bytes-like object."""
+    """A sample that nobody changes while this object, or anything taken from it, is alive. Read-only bytes."""
 
     cdef Hold hold
     cdef readonly object sequence
@@ -252,11 +259,13 @@ cdef class SlotLease:
         return self.live().size
 
     def array(self, dtype="u1", shape=None):
-        """A read-only numpy array over the sample, from its start. It keeps the sample. `shape` defaults to what fits."""
+        """A read-only numpy array over the sample, from its start. It keeps the sample. `shape`: default, what fits."""
         return array_over(self.live(), dtype, shape)
 
     def release(self):
-        """Give up this handle's claim. The slot goes back with the last view, array or memoryview. A second call does nothing."""
+        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        nothing.
+        """
         with cython.critical_section(self):
             self.hold = None
 
@@ -292,8 +301,8 @@ cdef class AllocatorEnd:
     def reserve(self, size=None, timeout=0):
         """Borrow a free slot to write `size` bytes into (default: its whole capacity).
 
-        Waits up to `timeout` seconds (None: for ever) while readers hold every slot, then raises NoFreeSlotError, which names them.
-        Raises SampleTooLargeError for a size that no slot has.
+        Waits up to `timeout` seconds (None: for ever) while readers hold every slot, then raises NoFreeSlotError, which
+        names them. Raises SampleTooLargeError for a size that no slot has.
         """
         cdef Hold hold
         cdef Slot slot
@@ -319,8 +328,9 @@ cdef class AllocatorEnd:
     def commit(self, Slot slot not None, size=None):
         """Publish a slot; the sample's sequence.
 
-        `size` is the number of bytes written in place, or a bytes-like object to copy first (default: all that was reserved).
-        Raises SampleTooLargeError before anything is copied, ClosedError for a slot that was given back or is another allocator's.
+        `size` is the number of bytes written in place, or a bytes-like object to copy first (default: all that was
+        reserved). Raises SampleTooLargeError before anything is copied, ClosedError for a slot that was given back or
+        is another allocator's.
         """
         if slot.owner is not self.owner:
             raise errors.ClosedError("this slot belongs to another allocator. Commit it there")
@@ -365,7 +375,7 @@ cdef class ReaderEnd:
         return self._lease(False)
 
     def latest(self):
-        """The newest sample, or None. What it jumps over is counted in `skipped`."""
+        """The newest sample, or None. What it jumps over counts in `skipped`."""
         return self._lease(True)
 
     cdef object _lease(self, bint newest):

@@ -9,7 +9,8 @@ cdef object OURS = object()    # only this module can make a Segment, which is n
 cdef class Segment:
     """A mapped segment: the control object, and its pools once they are added.
 
-    What it knows of counts and offsets was copied and checked once; afterwards nothing that is loaded from shared memory is trusted.
+    What it knows of counts and offsets was copied and checked once; afterwards nothing that is loaded from shared
+    memory is trusted.
     """
 
     cdef zs_segment c
@@ -93,7 +94,9 @@ cdef class Segment:
                 expected=ZS_FORMAT, got=self.header.format,
             )
         if check == ZS_CHECK_CORRUPT:
-            raise errors.CorruptSegmentError(f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again")
+            raise errors.CorruptSegmentError(
+                f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again"
+            )
         self.control = control
         zs_segment_bind(&self.c, control.data, &self.header)
         return self
@@ -103,7 +106,8 @@ cdef class Segment:
         cdef uint32_t k = self.pool_count
         if k >= self.c.pool_limit or slot_count < 1 or slot_count > self.c.slot_limit - self.slot_count:
             raise ValueError("no room for another pool of this many slots")
-        if slot_capacity < 1 or slot_capacity % ZS_SLOT_ALIGN != 0 or slot_capacity > ZS_MAX_POOL // slot_count or slot_capacity * slot_count > region.size:
+        if (slot_capacity < 1 or slot_capacity % ZS_SLOT_ALIGN != 0 or slot_capacity > ZS_MAX_POOL // slot_count
+                or slot_capacity * slot_count > region.size):
             raise ValueError("slots of this capacity do not fit the pool")
         if self.pools is None:
             self.pools = []
@@ -224,7 +228,9 @@ cdef class Segment:
             for w in range(self.c.reader_words):
                 word = zs_load64(zs_slot_readers(zs_slot_at(&self.c, slot)) + w, ZS_RELAXED)
                 if word != 0:
-                    found.update([w * 64 + b for b in range(64) if word >> b & 1 and w * 64 + b < self.c.max_subscribers])
+                    found.update([
+                        w * 64 + b for b in range(64) if word >> b & 1 and w * 64 + b < self.c.max_subscribers
+                    ])
         return sorted(found)
 
     def held_by(self, uint32_t index):
@@ -291,7 +297,8 @@ cdef extern from *:
 cdef class Hold:
     """One leased or loaned slot. It goes back when this object goes.
 
-    It exports no buffer of its own accord: numpy asks the base of an array for one when somebody wants to make it writable.
+    It exports no buffer of its own accord: numpy asks the base of an array for one when somebody wants to make it
+    writable.
     """
 
     cdef Owner owner        # of a loan
@@ -334,10 +341,12 @@ cdef class Hold:
         raise unpicklable(self)
 
     cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size, bint lasting) except -1:
-        """Fill a buffer that keeps this Hold. `lasting`: who is asked for it keeps the Hold as well, for as long as it lives.
+        """Fill a buffer that keeps this Hold. `lasting`: who is asked for it keeps the Hold as well, for as long as it
+        lives.
 
-        np.ndarray(buffer=...) gives the buffer back at once and keeps only whom it asked: no memory that lasts where that can be
-        released, and no right to write that ends with the commit. numpy alone asks for any order of a contiguous one.
+        np.ndarray(buffer=...) gives the buffer back at once and keeps only whom it asked: no memory that lasts where
+        that can be released, and no right to write that ends with the commit. numpy alone asks for any order of a
+        contiguous one.
         """
         if flags & ANY_CONTIGUOUS and not (lasting and not self.writable):
             raise BufferError("np.ndarray(buffer=...) does not keep what it is given: use np.asarray or np.frombuffer")
@@ -360,7 +369,9 @@ cdef class Hold:
         return 0
 
     cdef int note(self, object array) except -1:
-        """Remember a writable array, to make it read-only when the loan ends. Those that nobody else has are forgotten now and then."""
+        """Remember a writable array, to make it read-only when the loan ends. Those that nobody else has are forgotten
+        now and then.
+        """
         if self.arrays is None:
             self.arrays = [array]
             self.most_arrays = 64
@@ -391,8 +402,9 @@ cdef class Hold:
                 cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
 
 
-# What __dealloc__ would do for the classes of which there is one for each sample. Cython saves and restores the exception state
-# around __dealloc__, and that costs a tenth of a loan. The functions here set no exception and call nothing that may.
+# What __dealloc__ would do for the classes of which there is one for each sample. Cython saves and restores the
+# exception state around __dealloc__, and that costs a tenth of a loan. The functions here set no exception and call
+# nothing that may.
 cdef extern from *:
     """
     #define ZS_LAST_WORDS(name)                                                          \
@@ -524,7 +536,8 @@ cdef class Owner:
         return 0
 
     cdef Hold reserve_slowly(self, object allocator, uint64_t deadline_ns):
-        """Reserve under pressure: reap the dead, wait for readers, raise what `allocator` says when the deadline passes.
+        """Reserve under pressure: reap the dead, wait for readers, raise what `allocator` says when the deadline
+        passes.
 
         SYNC space: `waiting` is raised before the slots are looked at again, and `space` read before that.
         """
@@ -582,7 +595,7 @@ cdef class Owner:
         return hold
 
     cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
-        """Publish a loan. Afterwards nothing of this process can write to it but slices that were taken of its arrays."""
+        """Publish a loan. Afterwards nothing of this process can write to it but slices taken of its arrays."""
         cdef uint64_t n
         self.check()
         with cython.critical_section(hold):
@@ -590,8 +603,8 @@ cdef class Owner:
                 raise errors.ClosedError("this loan was committed or discarded already")
             if hold.exports > 0:
                 raise BufferError(
-                    "a writable memoryview of this loan is still alive, or a field is being written: release it (`del`, or "
-                    "`with memoryview(...)`) before the commit"
+                    "a writable memoryview of this loan is still alive, or a field is being written: release it "
+                    "(`del`, or `with memoryview(...)`) before the commit"
                 )
             hold.freeze()
         hold.size = size
@@ -627,8 +640,9 @@ cdef class Reader:
     cdef uint64_t fork
     cdef readonly bint closed
 
-    def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases, bint reliable,
-                  uint32_t pid, uint64_t start_time, str name not None, uint32_t history, bint from_first):
+    def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
+                  bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history,
+                  bint from_first):
         """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared."""
         cdef zs_identity who
         if index >= segment.c.max_subscribers:
@@ -770,13 +784,18 @@ cdef class Reader:
     cdef object refused(self, zs_take result):
         if result == ZS_TAKE_TOO_MANY:
             return errors.TooManyLeasesError(
-                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views and arrays of old "
-                "samples (a `for lease in ...` still holds the last one), or subscribe with a larger max_leases",
+                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views "
+                "and arrays of old samples (a `for lease in ...` still holds the last one), or subscribe "
+                "with a larger max_leases",
                 held=self.c.max_leases, max_leases=self.c.max_leases,
             )
         if result == ZS_TAKE_EVICTED:
-            return errors.ClosedError("the publisher has ended this subscriber's claim: it held samples for too long. Subscribe again")
-        return errors.CorruptSegmentError("the control object holds what no publisher writes. Start the publisher again")
+            return errors.ClosedError(
+                "the publisher has ended this subscriber's claim: it held samples for too long. Subscribe again"
+            )
+        return errors.CorruptSegmentError(
+            "the control object holds what no publisher writes. Start the publisher again"
+        )
 
 
 cdef extern from *:

@@ -71,8 +71,8 @@ cdef class Loan(Slot):
     def commit(self):
         """Publish the sample; its sequence.
 
-        From here on its views and arrays can be read and no longer written. Raises BufferError while a writable memoryview of it is
-        alive, ClosedError when it was committed or discarded already.
+        From here on its views and arrays can be read and no longer written. Raises BufferError while a writable
+        memoryview of it is alive, ClosedError when it was committed or discarded already.
         """
         return self.finish(None)
 
@@ -128,7 +128,9 @@ cdef class Lease(SlotLease):
         return (<object>self.viewed()).__zs_model__()
 
     def release(self):
-        """Give up this handle's claim. The slot goes back with the last view, array or memoryview. A second call does nothing."""
+        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        nothing.
+        """
         with cython.critical_section(self):
             self.view = None
             self.hold = None
@@ -167,10 +169,12 @@ cdef class PublisherEnd:
     def loan(self, timeout=...):
         """Borrow a free slot and write the next sample into it, in place.
 
-        Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what was there.
-        Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it before that.
+        Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what
+        was there. Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it
+        before that.
 
-        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names who holds them.
+        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names who
+        holds them.
         """
         cdef Loan loan = self.borrow(timeout)
         cdef Plan plan = self.plan
@@ -182,7 +186,9 @@ cdef class PublisherEnd:
         return loan
 
     def loan_uninit(self, timeout=...):
-        """Borrow a free slot as `loan` does, and leave in it whatever an older sample left: for those who write every field."""
+        """Borrow a free slot as `loan` does, and leave in it what an older sample left: for those who write every
+        field.
+        """
         return self.borrow(timeout)
 
     @property
@@ -368,7 +374,8 @@ cdef class SubscriberEnd:
         cdef Slept slept
         cdef bint first = True
         while True:
-            # Handlers run here, and what they or other threads do from here on moves one of the words that are slept on.
+            # Handlers run here, and what they or other threads do from here on moves one of the words that are slept
+            # on.
             PyErr_CheckSignals()
             nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
             self.current()
@@ -399,8 +406,8 @@ cdef class SubscriberEnd:
         return False
 
     @cython.final
-    cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline, uint64_t slice_ns,
-                     bint spin) except *:
+    cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline,
+                     uint64_t slice_ns, bint spin) except *:
         """Spin a little, then park on every publisher, the bell and the nudge at once."""
         cdef zs_reader *readers[126]
         cdef uint32_t *words[128]
@@ -444,8 +451,8 @@ cdef class SubscriberEnd:
     def take(self, timeout=0):
         """The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
 
-        Several publishers take turns; within each the order is that of publishing. What is no longer there is counted in `lost`.
-        Raises TooManyLeasesError while max_leases samples of one publisher are held.
+        Several publishers take turns; within each the order is that of publishing. What is no longer there is counted
+        in `lost`. Raises TooManyLeasesError while max_leases samples of one publisher are held.
         """
         cdef Lease lease = self.next()
         if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
@@ -453,7 +460,8 @@ cdef class SubscriberEnd:
         return lease
 
     def latest(self, timeout=0):
-        """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over is counted in `skipped`."""
+        """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over counts in `skipped`.
+        """
         cdef Lease lease = self.newest()
         if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
             lease = self.wait_for(timeout, True)
@@ -530,7 +538,8 @@ cdef class SubscriberEnd:
 
 cdef extern from *:
     """
-    static inline int spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, uint64_t until)
+    static inline int spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen,
+                                 uint64_t until)
     {
         for (unsigned turns = 1;; turns++) {
             for (int i = 0; i < count; i++)
