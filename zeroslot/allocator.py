@@ -336,7 +336,7 @@ class SlotAllocator(AllocatorEnd):
                 f"{self._topic}: {self.owner.loans_out} loans are out, and max_loans is {self.owner.max_loans}. "
                 "Commit or discard one, or create it with a larger max_loans",
                 topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
-            )  # fmt: skip
+            )  # fmt: skip  # the facts on one line
         behind = self.owner.in_the_way()
         if behind is not None:
             peer = mapped.peer(behind)
@@ -345,7 +345,7 @@ class SlotAllocator(AllocatorEnd):
                 f"{self._topic}: the reliable subscriber {peers.described(peer)} is {missing} samples behind and holds "
                 f"{self._held(behind)}. It has to take them, or to be closed; a larger depth gives it more time",
                 topic=self._topic, holders=(self._holder(behind),),
-            )  # fmt: skip
+            )  # fmt: skip  # the facts on one line
         holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
         names = "; ".join(f"{peers.described(mapped.peer(index))} holds {self._held(index)}" for index in holders)
         return NoFreeSlotError(
@@ -355,7 +355,7 @@ class SlotAllocator(AllocatorEnd):
             topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
             leased=sum(len(mapped.held_by(index)) for index in holders),
             holders=tuple(self._holder(index) for index in holders),
-        )  # fmt: skip
+        )  # fmt: skip  # the facts on one line
 
     def _held(self, index: int) -> str:
         held = self.owner.segment.held_by(index)
@@ -522,7 +522,7 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
             f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a "
             'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
             setting="reliable", requested=True, offered=False,
-        )  # fmt: skip
+        )  # fmt: skip  # the facts on one line
     whole_number("history", history, 0, SLOT_LIMIT)
     if history > offered:
         raise QosMismatchError(
@@ -530,7 +530,7 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
             f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
             "the publisher with a larger depth",
             setting="history", requested=history, offered=offered,
-        )  # fmt: skip
+        )  # fmt: skip  # the facts on one line
 
 
 def _capacity(slot_capacity: int) -> int:

@@ -311,7 +311,7 @@ _ALIASES: dict[str, Any] = {
     "u8": fields.U8, "u16": fields.U16, "u32": fields.U32, "u64": fields.U64,
     "i8": fields.I8, "i16": fields.I16, "i32": fields.I32, "i64": fields.I64,
     "f16": fields.F16, "f32": fields.F32, "f64": fields.F64, "bool": fields.Bool,
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 def sample_type_of(layout: Any) -> type[Sample]:
