@@ -64,10 +64,11 @@ def close_at_exit(handle: _Closable) -> None:
 
 
 def _close_all() -> None:
+    binding.begin_exit()
     for handle in list(_handles):
         try:
             handle.close()
-        except ZeroslotError:
+        except (ZeroslotError, OSError):
             log.debug("closing %r at exit", handle, exc_info=True)
 
 
@@ -304,7 +305,7 @@ class SlotAllocator(AllocatorEnd):
                 f"this owner of {self._topic} belongs to the parent process. Create a new one in the child"
             )
         if self.owner.closed:
-            raise errors.ClosedError(f"{self._topic} is closed")
+            raise binding.closed_error(f"{self._topic} is closed")
 
     def close(self) -> None:
         """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from zeroslot import flink, segment
-from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, now_ns
+from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, closed_error, now_ns
 from zeroslot.allocator import SlotReader, check_qos, close_at_exit
 from zeroslot.errors import (
-    ClosedError,
     CorruptSegmentError,
     DeclarationError,
     ForkedHandleError,
@@ -322,7 +321,7 @@ class Subscriber(SubscriberEnd[S_co]):
                 f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child"
             )
         if self.closed:
-            raise ClosedError(f"this subscriber of {self.topic} is closed")
+            raise closed_error(f"this subscriber of {self.topic} is closed")
 
     # --- the end ---
 

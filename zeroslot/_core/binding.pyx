@@ -25,6 +25,8 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, mun
 
 cimport numpy as cnp
 
+import threading
+
 include "core.pxi"
 
 cnp.import_array()
@@ -76,6 +78,32 @@ cdef object forked(str what):
     return errors.ForkedHandleError(
         f"this {what} belongs to the parent process: a forked child owns nothing of it. Create a new one in the child"
     )
+
+
+cdef extern from "<unistd.h>" nogil:
+    int pause()
+
+cdef bint ending = False
+
+
+def begin_exit():
+    """The interpreter ends: from now on handles are closed under daemon threads that still use them."""
+    global ending
+    ending = True
+
+
+def closed_error(str text not None):
+    """ClosedError. A daemon thread whose handle the interpreter's exit has closed gets nothing, and sleeps until the
+    process is gone.
+
+    Python does the same to it a moment later; an exception now would only print a traceback of a program that ended
+    well.
+    """
+    if ending and threading.current_thread().daemon:
+        with nogil:
+            while True:
+                pause()
+    return errors.ClosedError(text)
 
 
 cdef object unpicklable(object self):

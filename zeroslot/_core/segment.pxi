@@ -532,7 +532,7 @@ cdef class Owner:
         if self.fork != zs_fork_generation:
             raise forked("publisher")
         if self.closed:
-            raise errors.ClosedError("this publisher is closed")
+            raise closed_error("this publisher is closed")
         return 0
 
     cdef Hold reserve_slowly(self, object allocator, uint64_t deadline_ns):
@@ -719,7 +719,7 @@ cdef class Reader:
         if self.fork != zs_fork_generation:
             raise forked("subscriber")
         if self.closed:
-            raise errors.ClosedError("this subscriber is closed")
+            raise closed_error("this subscriber is closed")
         return 0
 
     cdef uint32_t park(self) noexcept:

@@ -252,7 +252,7 @@ cdef class SubscriberEnd:
         if self.fork != zs_fork_generation:
             raise forked("subscriber")
         if self.is_closed:
-            raise errors.ClosedError("this subscriber is closed")
+            raise closed_error("this subscriber is closed")
         return 0
 
     @cython.final
