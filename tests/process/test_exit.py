@@ -1,0 +1,115 @@
+"""An interpreter ends whenever it likes: status 0, nothing on stderr, nothing in shared memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.process.actors import Cast
+
+ENDINGS = {
+    "live leases": "kept = [sub.take(), sub.take()]",
+    "live views": "kept = sub.take().sample",
+    "live arrays": "kept = isub.take().sample.accel",
+    "slices of arrays": "kept = isub.take().sample.accel[1:]",
+    "live loans": "kept = pub.loan(), pub.loan()",
+    "writable memoryview": "kept = memoryview(slots.reserve())",
+    "views of a committed loan": "loan = ipub.loan(); kept = loan.sample.accel; loan.commit()",
+    "nothing closed": "",
+    "closed twice": "sub.close(); sub.close(); pub.close(); pub.close()",
+    "closed with views alive": "kept = isub.take().sample.accel; isub.close(); ipub.close()",
+    "a cycle of handles": "kept = []; kept.append((kept, pub, sub, sub.take())); del pub, sub",
+    "a module holds them": "import builtins; builtins.kept = pub, sub, isub.take().sample.accel",
+    "sys.exit inside with": "import sys\nwith pub, sub, pub.loan() as tick, sub.take() as lease:\n    sys.exit(0)",
+    "sys.exit while iterating": "import sys\nfor lease in sub:\n    sys.exit(0)",
+    "an atexit of the user": "import atexit; atexit.register(lambda: pub.publish(Tick(number=1)) and sub.take().sample)",
+    "an atexit of the user, earlier": "early.append(lambda: (pub.closed, sub.closed, repr(pub), repr(sub)))",
+    "a finalizer that looks at them": """
+class Last:
+    def __init__(self): self.kept = pub, sub, isub.take()
+    def __del__(self): repr(self.kept), self.kept[2].sample.accel[0], self.kept[0].close()
+last = Last()
+""",
+    "daemon thread in take": "start(lambda: isub.take(timeout=None))",
+    "daemon thread in wait": "start(lambda: isub.wait())",
+    "daemon thread iterating": "start(lambda: list(isub))",
+    "daemon thread spinning": "spin = zs.Subscriber('i', Imu, spin_us=1e9); start(lambda: spin.take(timeout=None))",
+    "daemon thread polling": "start(poll)",
+    "daemon thread publishing": "start(publish)",
+    "daemon thread in a blocked loan": "full = blocked(); start(lambda: full.loan(timeout=None))",
+    "daemon thread waiting for peers": "start(lambda: pub.wait_for_subscribers(9)); start(lambda: sub.wait_for_publishers(9))",
+    "daemon thread in wait_for_change": "r = slots.reader(); start(lambda: r.wait_for_change(r.generation))",
+}
+
+PROGRAM = """
+import atexit
+early = []
+atexit.register(lambda: [act() for act in early])  # runs after zeroslot's own, which is registered later
+import threading, time
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Imu, Tick
+
+pub = zs.Publisher("t", Tick)
+sub = zs.Subscriber("t", Tick)
+ipub = zs.Publisher("i", Imu)
+isub = zs.Subscriber("i", Imu)
+slots = zs.SlotAllocator.in_memory(4, 64)
+for number in range(4):
+    pub.publish(Tick(number=number))
+ipub.publish(Imu(stamp_ns=1, accel=np.ones(3)))
+
+def start(target):
+    if isub.wait(timeout=0):
+        isub.take().release()
+    started = threading.Event()
+    def run():
+        started.set()
+        target()
+    threading.Thread(target=run, daemon=True).start()
+    started.wait()
+
+def poll():
+    while True:
+        sub.take()
+
+def publish():
+    while True:
+        with pub.loan() as tick:  # and not publish: pydantic itself does not outlive a daemon thread in it
+            tick.number = 1
+
+def blocked():
+    made = zs.Publisher("full", Tick, depth=1, max_loans=1, spare_slots=0)
+    reader = zs.Subscriber("full", Tick)
+    made.publish(Tick(number=1))
+    made.kept = [reader, reader.take()]
+    made.publish(Tick(number=2))
+    made.kept.append(reader.take())
+    return made
+
+"""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_interpreter_ends_clean_with(cast: Cast, ending: str):
+    """Status 0, an empty stderr, and /dev/shm as it was."""
+    child = cast(PROGRAM + ENDINGS[ending])
+    child.finish()
+    assert child.stderr == ""
+
+
+def test_handles_of_a_class_with_a_cycle_are_collected(cast: Cast):
+    """Garbage that holds a publisher and a subscriber frees them when it is collected, not at the end of the process."""
+    child = cast(
+        """
+        import gc, zeroslot as zs
+        from tests.process.samples import Tick
+        class Node:
+            def __init__(self):
+                self.pub, self.sub, self.me = zs.Publisher("t", Tick), zs.Subscriber("t", Tick), self
+        for _ in range(20):
+            Node()
+            gc.collect()
+            say(len(zs.topics()))
+        """
+    )
+    assert [child.hear() for _ in range(20)] == [0] * 20
