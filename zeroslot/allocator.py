@@ -288,12 +288,20 @@ class SlotAllocator(AllocatorEnd):
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
         self._check()
-        return segment.alive_among(self._owned.lock, self.owner.segment.active_indexes())
+        try:
+            return segment.alive_among(self._owned.lock, self.owner.segment.active_indexes())
+        except OSError:
+            self._check()  # another thread has closed it under us
+            raise
 
     def reap(self) -> int:
         """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure."""
         self._check()
-        count = peers.reap(self.owner.segment, self._owned.lock)
+        try:
+            count = peers.reap(self.owner.segment, self._owned.lock)
+        except OSError:
+            self._check()  # another thread has closed it under us
+            raise
         if count:
             self.owner.segment.count_reaped(count)
             log.info("%s: cleared %d dead subscribers", self._topic, count)
