@@ -1,0 +1,257 @@
+"""kill -9, and SIGSTOP: nobody is blocked, nothing is lost that was published, nothing is left."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import zeroslot as zs
+from tests.process.actors import Cast, start_to
+from tests.process.samples import Tick
+
+
+@pytest.mark.row("NEW-6", "PEER-11")
+def test_what_a_killed_publisher_published_is_drained_and_the_next_followed(cast: Cast):
+    """Nothing counts as lost; the successor is read by the same subscriber."""
+    sub = cast.subscriber("t")
+    first = cast.publisher("t", name="first")
+    assert sub.ask(["publishers"]) == ["first"]
+    first.ask(["publish", 5])
+    first.kill()
+    second = cast.publisher("t", name="second")
+    second.ask(["publish", 2])
+    sub.tell(["take", 7])
+    sub.expect("waiting")
+    taken = sub.hear()
+    assert [item for item in taken if item[2] == "first"] == [[number, number, "first"] for number in range(1, 6)]
+    assert [item for item in taken if item[2] == "second"] == [[1, 1, "second"], [2, 2, "second"]]
+    stats = sub.ask(["stats"])
+    assert (stats["taken"], stats["lost"]) == (7, 0)
+    assert sub.ask(["publishers"]) == ["second"]
+
+
+def test_a_sleeping_subscriber_outlives_its_publisher(cast: Cast):
+    """It sleeps on, notices the death by itself, and wakes for the successor."""
+    first = cast.publisher("t", name="first")
+    sub = cast.subscriber("t", spin_us=0)
+    start_to(sub, "take", 1)
+    first.kill()
+    second = cast.publisher("t", name="second")
+    sub.wait_for_sleep()
+    second.ask(["publish", 1])
+    assert sub.hear() == [[1, 1, "second"]]
+    assert sub.ask(["publishers"]) == ["second"]
+
+
+def test_a_lease_survives_the_death_of_its_publisher(cast: Cast):
+    """And the removal of what it left: the mapping stays for as long as anything refers to it."""
+    pub = cast.publisher("t", name="first")
+    with zs.Subscriber("t", Tick) as sub:
+        pub.ask(["publish", 3])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        pub.kill()
+        with zs.Publisher("t", Tick) as heir:
+            assert (lease.sample.number, lease.sample.sender) == (1, "first")
+            assert [newer.sequence for newer in iter(sub.take, None)] == [2, 3]
+            heir.publish(Tick(number=9))
+            newest = sub.take(timeout=None)
+            assert newest is not None
+            assert (newest.sample.number, lease.sample.number) == (9, 1)
+
+
+@pytest.mark.row("SEG-13")
+def test_the_next_publisher_removes_what_a_killed_one_left(cast: Cast, zeroslot_dir):
+    """Flink and objects, of all that were killed, at the next publisher's start."""
+    for _ in range(3):
+        cast.publisher("t").kill()
+    # Each removed its predecessor's: one is left.
+    assert len(list(zeroslot_dir.rglob("*.flink"))) == 1
+    with zs.Publisher("t", Tick) as pub:
+        assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
+
+
+def test_a_loan_of_a_killed_publisher_is_never_seen(cast: Cast):
+    """Half-made samples are nobody's."""
+    pub = cast.publisher("t", max_loans=4)
+    with zs.Subscriber("t", Tick) as sub:
+        pub.ask(["publish", 1])
+        pub.ask(["loan", 3])
+        pub.kill()
+        with zs.Publisher("t", Tick):
+            pass
+        assert [lease.sample.number for lease in iter(sub.take, None)] == [1]
+
+
+@pytest.mark.row("PEER-8", "NEW-6")
+def test_a_publisher_goes_on_at_once_when_who_held_all_slots_is_killed(cast: Cast):
+    """Without a timeout: the first loan after the death reaps and gets a slot."""
+    with zs.Publisher("t", Tick, depth=1, max_loans=1, spare_slots=3) as pub:
+        sub = cast.subscriber("t", max_leases=8)
+        for number in range(1, 5):
+            pub.publish(Tick(number=number))
+            sub.ask(["hold", 1])
+        pub.publish(Tick(number=5))
+        sub.ask(["hold", 1])
+        with pytest.raises(zs.NoFreeSlotError):
+            pub.publish(Tick(number=6))
+        sub.kill()
+        assert pub.publish(Tick(number=6)) == 6
+        assert pub.stats.reaped == 1
+        assert pub.allocator.free_count == pub.slot_count - 1
+
+
+@pytest.mark.row("PEER-8", "SLOT-17")
+def test_a_blocked_loan_goes_on_when_who_held_all_slots_is_killed(cast: Cast):
+    """It sleeps, and nothing wakes it but its own look at who is alive."""
+    pub = cast.publisher("t", depth=1, max_loans=1, spare_slots=0, on_full="block")
+    sub = cast.subscriber("t", max_leases=2)
+    for _ in range(2):
+        pub.ask(["publish", 1])
+        sub.ask(["hold", 1])
+    pub.tell(["publish", 1])
+    pub.wait_for_sleep()
+    sub.kill()
+    assert pub.hear() == 3
+
+
+def test_a_reliable_subscriber_that_is_killed_stops_holding_its_publisher_back(cast: Cast):
+    """The window of a dead one is nobody's."""
+    pub = cast.publisher("t", depth=2, on_full="block")
+    sub = cast.subscriber("t", reliable=True)
+    pub.tell(["publish", 10])
+    pub.wait_for_sleep()
+    sub.kill()
+    assert pub.hear() == 10
+
+
+@pytest.mark.row("NEW-7")
+def test_a_stopped_subscriber_keeps_its_slots_and_the_error_names_it(cast: Cast):
+    """Stopped is not dead: others go on, and when slots run out the error says who has them."""
+    with (
+        zs.Publisher("t", Tick, depth=2, max_loans=1, spare_slots=3, name="pub") as pub,
+        zs.Subscriber("t", Tick) as other,
+    ):
+        sub = cast.subscriber("t", max_leases=16, name="sleepy")
+        pub.publish(Tick(number=1))
+        pub.publish(Tick(number=2))
+        pub.publish(Tick(number=3))
+        assert sub.ask(["hold", 2]) == [[2, 2, ""], [3, 3, ""]]
+        sub.stop()
+        assert pub.subscriber_count == 2
+        for number in range(4, 20):
+            assert pub.publish(Tick(number=number)) == number
+            lease = other.latest(timeout=None)
+            assert lease is not None
+            assert lease.sample.number == number
+            del lease
+        assert pub.stats.reaped == 0
+        sub.cont()
+        assert sub.ask(["held"]) == [[2, 2, ""], [3, 3, ""]]
+        assert sub.ask(["hold", 2]) == [[2, 2, ""], [3, 3, ""], [18, 18, ""], [19, 19, ""]]
+        for number in (20, 21):
+            pub.publish(Tick(number=number))
+        sub.stop()
+        with pytest.raises(zs.NoFreeSlotError) as caught:
+            pub.publish(Tick(number=22))
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert f"pid {sub.pid}" in str(error)
+        assert "sleepy" in str(error)
+        assert "stopped" in str(error)
+        assert "4 slots" in str(error)
+        (holder,) = error.holders
+        assert (holder["pid"], holder["name"], holder["slots"], holder["stopped"]) == (sub.pid, "sleepy", 4, True)
+        assert str(sub.script) in holder["command"]
+        assert holder["oldest_s"] > 0
+        sub.cont()
+        sub.ask(["drop"])
+        assert pub.publish(Tick(number=22)) == 22
+
+
+def test_a_stopped_publisher_is_not_taken_for_dead(cast: Cast):
+    """Nobody removes it, neither by time nor by a successor; and it goes on where it was."""
+    pub = cast.publisher("t", name="stopped")
+    with zs.Subscriber("t", Tick) as sub:
+        pub.ask(["publish", 1])
+        pub.stop()
+        with zs.Publisher("t", Tick, name="second") as second:
+            second.publish(Tick(number=1))
+            assert sorted(info.name for info in sub.publishers) == ["second", "stopped"]
+            assert {lease.sample.sender for lease in iter(sub.take, None)} == {"stopped", ""}
+            assert sub.take(timeout=0.2) is None
+        pub.cont()
+        pub.ask(["publish", 1])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        assert (lease.sequence, lease.sample.sender) == (2, "stopped")
+
+
+def test_subscribers_killed_at_any_moment_leave_their_publisher_whole(cast: Cast):
+    """Killed while they join, take, hold and sleep: afterwards every slot and every entry is free again."""
+    with zs.Publisher("t", Tick, depth=2, max_loans=1, spare_slots=8, max_subscribers=4) as pub:
+        script = """
+            import zeroslot as zs
+            from tests.process.samples import Tick
+            say("ready")
+            while True:
+                with zs.Subscriber("t", Tick, history=1, max_leases=2, spin_us=0) as sub:
+                    for _ in range(args[0]):
+                        lease = sub.take(timeout=None)
+        """
+        for round_ in range(6):
+            sub = cast(script, 1 + round_ % 3)
+            sub.expect("ready")
+            first = pub.sequence
+            while pub.sequence < first + 50 + 37 * round_:
+                pub.publish(Tick(number=1))
+            sub.kill()
+        pub.allocator.reap()
+        assert pub.subscriber_count == 0
+        assert pub.allocator.free_count == pub.slot_count - 2
+        subs = [zs.Subscriber("t", Tick) for _ in range(4)]
+        with pytest.raises(zs.TooManyPeersError):
+            zs.Subscriber("t", Tick)
+        for one in subs:
+            one.close()
+
+
+def test_a_full_table_of_dead_subscribers_has_room(cast: Cast):
+    """A joiner takes the place of one that was killed; with all of them alive the error names them."""
+    with zs.Publisher("t", Tick, max_subscribers=2) as pub:
+        subs = [cast.subscriber("t", name=f"sub{number}") for number in range(2)]
+        with pytest.raises(zs.TooManyPeersError) as caught:
+            zs.Subscriber("t", Tick)
+        assert all(f"pid {sub.pid}" in str(caught.value) for sub in subs)
+        subs[0].kill()
+        with zs.Subscriber("t", Tick) as heir:
+            pub.publish(Tick(number=1))
+            assert heir.take(timeout=None) is not None
+            assert pub.subscriber_count == 2
+
+
+def test_a_killed_sleeper_is_forgotten_by_the_first_wake(cast: Cast):
+    """It leaves its parked bit, which costs one futex call, and not one for every sample."""
+    with zs.Publisher("t", Tick) as pub:
+        sub = cast.subscriber("t", spin_us=0)
+        start_to(sub, "take", 1)
+        sub.kill()
+        for number in range(100):
+            pub.publish(Tick(number=number))
+        assert pub.stats.wakes == 1
+
+
+def test_abandon_is_what_a_kill_is(zeroslot_dir):
+    """For tests of programs: the same death in one process."""
+    from zeroslot import testing
+
+    pub = zs.Publisher("t", Tick)
+    with zs.Subscriber("t", Tick) as sub:
+        pub.publish(Tick(number=1))
+        testing.abandon(pub)
+        assert len(list(zeroslot_dir.rglob("*.flink"))) == 1
+        with zs.Publisher("t", Tick) as heir:
+            assert list(zeroslot_dir.rglob("*.flink")) == [heir.flink]
+            heir.publish(Tick(number=2))
+            assert sorted(lease.sample.number for lease in iter(sub.take, None)) == [1, 2]
+            assert sub.lost == 0

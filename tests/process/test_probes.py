@@ -1,0 +1,264 @@
+"""Eight things that another library's Python binding was seen to do, and that must not happen here."""
+
+from __future__ import annotations
+
+import signal
+from typing import Annotated
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import zeroslot as zs
+from tests.process.actors import Cast
+from tests.process.samples import Frame, Imu, Tick
+
+IMUS = """
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Imu
+
+pub = zs.Publisher("t", Imu, depth=2)
+say("ready")
+for first, count in orders():
+    for number in range(first, first + count):
+        pub.publish(Imu(stamp_ns=number, accel=np.full(3, float(number))))
+    say(pub.sequence)
+pub.close()
+"""
+
+
+@pytest.mark.row("NEW-1", "BUF-3", "SEC-7")
+def test_writing_to_a_received_sample_is_an_error_and_no_crash(cast: Cast):
+    """Every way that Python has to write is refused, down the whole chain of bases; and the sample is as it was."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    with zs.Subscriber("t", Imu) as sub:
+        pub.ask([1, 1])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        sample, array = lease.sample, lease.sample.accel
+        with pytest.raises(TypeError):
+            sample.stamp_ns = 7
+        with pytest.raises(TypeError):
+            sample.accel = np.zeros(3)
+        with pytest.raises(TypeError):
+            sample.frame = "x"
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 7
+        with pytest.raises(ValueError, match="read-only"):
+            array[1:][...] = 7
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            array.flags.writeable = True
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            array[1:].view("u1").setflags(write=True)
+        with pytest.raises(TypeError):
+            memoryview(array)[0] = 7.0
+        with pytest.raises(TypeError):
+            memoryview(lease)[0] = 7
+        assert memoryview(lease).readonly
+        with pytest.raises((TypeError, BufferError, ValueError)):
+            np.frombuffer(lease, "u1")[0] = 7
+        with pytest.raises((TypeError, BufferError, ValueError)):
+            (bytearray().join([b""]), __import__("ctypes").c_char.from_buffer(lease))
+        base: object = array
+        while base is not None:
+            if isinstance(base, np.ndarray):
+                assert not base.flags.writeable
+            base = getattr(base, "base", None)
+        assert (sample.stamp_ns, array.tolist(), sample.frame) == (1, [1.0, 1.0, 1.0], "imu")
+
+
+def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(cast: Cast):
+    """What slips past Python meets the kernel: no pool of another process is mapped writable."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    child = cast(
+        """
+        import zeroslot as zs
+        from tests.process.samples import Imu
+        with zs.Subscriber("t", Imu) as sub:
+            say(sorted(line.split()[1] for line in open("/proc/self/maps") if "/zs-" in line and "-p0" in line))
+            say(sorted(line.split()[1] for line in open("/proc/self/maps") if "/zs-" in line and "-p0" not in line))
+        """
+    )
+    child.expect(["r--s"])
+    child.expect(["rw-s"])
+
+
+@pytest.mark.row("BUF-4")
+def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
+    """ClosedError, which says that what was taken from it before stays good; and it does."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    with zs.Subscriber("t", Imu) as sub:
+        pub.ask([1, 1])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        kept = lease.sample
+        lease.release()
+        lease.release()
+        for touch in (
+            lambda: lease.sample,
+            lambda: lease.copy(),
+            lambda: lease.published_ns,
+            lambda: memoryview(lease),
+            lambda: len(lease),
+            lambda: lease.array(),
+        ):
+            with pytest.raises(zs.ClosedError):
+                touch()
+        assert repr(lease)
+        assert lease.sequence == 1
+        assert kept.stamp_ns == 1
+
+
+@pytest.mark.row("NEW-1", "BUF-5", "SUB-5")
+def test_a_kept_view_still_reads_its_own_sample_after_ten_more(cast: Cast):
+    """The lease is gone, the array is not: ten samples later, and after the publisher's end, it reads what it read."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    sub = zs.Subscriber("t", Imu)
+    pub.ask([1, 1])
+    lease = sub.take(timeout=None)
+    assert lease is not None
+    array, part = lease.sample.accel, lease.sample.accel[1:]
+    raw = memoryview(lease)
+    before = bytes(raw)
+    lease.release()
+    del lease
+    assert pub.ask([2, 10]) == 11
+    taken = [newer.sample.stamp_ns for newer in iter(sub.take, None)]
+    assert taken == [10, 11]
+    assert array.tolist() == [1.0, 1.0, 1.0]
+    assert bytes(raw) == before
+    sub.close()
+    pub.ask([12, 10])
+    pub.finish()
+    assert part.tolist() == [1.0, 1.0]
+    assert bytes(raw) == before
+
+
+def test_an_array_of_a_sample_is_an_array_of_numbers(cast: Cast):
+    """dtype and shape as declared, in place; the whole sample as bytes; never an object array of shape ()."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    with zs.Subscriber("t", Imu) as sub:
+        pub.ask([3, 1])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        array = np.asarray(lease.sample.accel)
+        assert (array.dtype, array.shape, array.tolist()) == (np.dtype("f8"), (3,), [3.0, 3.0, 3.0])
+        assert np.shares_memory(array, lease.sample.accel)
+        whole = np.asarray(lease)
+        assert (whole.dtype, whole.shape) == (np.dtype("u1"), (zs.layout_of(Imu).size,))
+        record = np.frombuffer(lease, zs.layout_of(Imu).dtype)[0]
+        assert (record["stamp_ns"], record["accel"].tolist()) == (3, [3.0, 3.0, 3.0])
+
+
+@pytest.mark.row("TYP-4", "TYP-6", "NEW-3")
+def test_two_swapped_fields_do_not_connect(cast: Cast):
+    """One name, one size, two fields exchanged: TypeMismatchError that shows both offsets, in whichever order they start."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+
+    class Swapped(zs.Sample):
+        accel: Annotated[NDArray[np.float64], zs.Shape(3)]
+        stamp_ns: zs.U64
+        frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+
+    Swapped.__name__ = "Imu"
+    assert zs.layout_of(Swapped).size == zs.layout_of(Imu).size
+    with pytest.raises(zs.TypeMismatchError) as caught:
+        zs.Subscriber("t", Swapped)
+    assert "stamp_ns" in caught.value.difference
+    assert "accel" in caught.value.difference
+    with pytest.raises(zs.TypeMismatchError):
+        zs.Publisher("t", Swapped)
+    with zs.Subscriber("u", Swapped) as early, zs.Publisher("u", Imu) as late:
+        late.publish(Imu(stamp_ns=1, accel=np.zeros(3)))
+        with pytest.raises(zs.TypeMismatchError):
+            early.take()
+        assert early.take() is None
+
+
+@pytest.mark.parametrize("moment", ["during", "after"])
+def test_ctrl_c_is_not_swallowed(cast: Cast, moment: str):
+    """During a wait it ends the wait; one that comes while samples arrive ends the loop that takes them."""
+    child = cast(
+        """
+        import zeroslot as zs
+        from tests.process.samples import Tick
+        pub = zs.Publisher("t", Tick)
+        sub = zs.Subscriber("t", Tick, spin_us=0)
+        try:
+            say("waiting")
+            while True:
+                if args[0] == "after":
+                    pub.publish(Tick(number=1))
+                sub.take(timeout=None)
+        except KeyboardInterrupt:
+            say("interrupted")
+        sub.close()
+        pub.close()
+        """,
+        moment,
+    )
+    child.expect("waiting")
+    if moment == "during":
+        child.wait_for_sleep()
+    child.signal(signal.SIGINT)
+    child.expect("interrupted")
+
+
+@pytest.mark.row("SEG-11", "SEG-13", "PEER-11")
+def test_a_killed_publisher_leaves_no_file_behind_its_successor(cast: Cast, zeroslot_dir):
+    """kill -9, open again: objects, flink and bell of the dead one are gone, and of the new one's closing too."""
+    first = cast(IMUS)
+    first.expect("ready")
+    first.ask([1, 3])
+    first.kill()
+    dead = {path.name for path in zeroslot_dir.rglob("*.flink")}
+    assert len(dead) == 1
+    second = cast(IMUS)
+    second.expect("ready")
+    alive = {path.name for path in zeroslot_dir.rglob("*.flink")}
+    assert len(alive) == 1
+    assert not alive & dead
+    second.finish()
+    assert [path for path in zeroslot_dir.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.row("SUB-10")
+def test_history_is_there_before_the_next_send(cast: Cast):
+    """A late subscriber on a quiet topic has it when its constructor returns."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    pub.ask([1, 5])
+    with zs.Subscriber("t", Imu, history=2) as sub:
+        assert [lease.sample.stamp_ns for lease in iter(sub.take, None)] == [4, 5]
+
+
+@pytest.mark.row("SEG-22")
+def test_the_default_reservation_for_large_samples_is_bounded(zeroslot_dir: object):
+    """A publisher of 64 KiB frames takes the memory of its slots and little more; the spare ones take 16 MiB at most."""
+    layout = zs.layout_of(Frame)
+    with zs.Publisher("t", Frame) as pub:
+        size = pub.allocator.size
+        assert pub.slot_count == 8 + 2 + 32
+        assert size.total_bytes < pub.slot_count * (layout.size + 64) + 128 * 1024
+
+    class Large(zs.Sample):
+        data: Annotated[NDArray[np.uint8], zs.Shape(1 << 20)]
+
+    with zs.Publisher("t", Large) as pub:
+        assert pub.slot_count == 8 + 2 + 16
+        # The other library reserves 34 slots, 35.6 MB, for the same.
+        assert pub.allocator.size.total_bytes < 28 << 20
+
+
+def test_logs_go_to_the_logging_of_python(cast: Cast, caplog: pytest.LogCaptureFixture):
+    """As there, and nothing of ours is printed: a subscription that the spare slots do not cover is a warning."""
+    with zs.Publisher("t", Tick, spare_slots=2), caplog.at_level("WARNING", "zeroslot"), zs.Subscriber("t", Tick):
+        pass
+    assert any("spare_slots" in record.getMessage() for record in caplog.records)
