@@ -57,8 +57,8 @@ def reopened(description: Descriptor, flags: int) -> Descriptor:
 def map_apart(fd: int, size: int, *, writable: bool) -> Region:
     """Map a file through another description than `fd`, which has locks or will have some.
 
-    A mapping keeps the description that it was made through, and a description its locks: a lock would outlive the closing of `fd`,
-    and a forked child, which has the mappings too, would keep the locks of a parent that was killed.
+    A mapping keeps the description that it was made through, and a description its locks: a lock would outlive the
+    closing of `fd`, and a forked child, which has the mappings too, would keep the locks of a parent that was killed.
     """
     own = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     try:

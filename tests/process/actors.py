@@ -1,7 +1,7 @@
 """Children that obey: a publisher and a subscriber of ticks, each a process, each told what to do by the test.
 
-What they are told is a list: a verb and its arguments. Before a verb that sleeps they say "waiting", so that a test can see them
-asleep (`child.wait_for_sleep()`) and knows that this is the sleep it means.
+What they are told is a list: a verb and its arguments. Before a verb that sleeps they say "waiting", so that a test can
+see them asleep (`child.wait_for_sleep()`) and knows that this is the sleep it means.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def mark(name):
 
 
 class Cast:
-    """Starts actors, and other children that end when they hear nothing more. All have ended well when the test is over."""
+    """Starts actors, and other children that end when they hear nothing more. All have ended well after the test."""
 
     def __init__(self, run_child: Children) -> None:
         self._run_child = run_child

@@ -21,7 +21,9 @@ ENDINGS = {
     "a module holds them": "import builtins; builtins.kept = pub, sub, isub.take().sample.accel",
     "sys.exit inside with": "import sys\nwith pub, sub, pub.loan() as tick, sub.take() as lease:\n    sys.exit(0)",
     "sys.exit while iterating": "import sys\nfor lease in sub:\n    sys.exit(0)",
-    "an atexit of the user": "import atexit; atexit.register(lambda: pub.publish(Tick(number=1)) and sub.take().sample)",
+    "an atexit of the user": (
+        "import atexit; atexit.register(lambda: pub.publish(Tick(number=1)) and sub.take().sample)"
+    ),
     "an atexit of the user, earlier": "early.append(lambda: (pub.closed, sub.closed, repr(pub), repr(sub)))",
     "a finalizer that looks at them": """
 class Last:
@@ -36,7 +38,9 @@ last = Last()
     "daemon thread polling": "start(poll)",
     "daemon thread publishing": "start(publish)",
     "daemon thread in a blocked loan": "full = blocked(); start(lambda: full.loan(timeout=None))",
-    "daemon thread waiting for peers": "start(lambda: pub.wait_for_subscribers(9)); start(lambda: sub.wait_for_publishers(9))",
+    "daemon thread waiting for peers": (
+        "start(lambda: pub.wait_for_subscribers(9)); start(lambda: sub.wait_for_publishers(9))"
+    ),
     "daemon thread in wait_for_change": "r = slots.reader(); start(lambda: r.wait_for_change(r.generation))",
 }
 
@@ -98,7 +102,7 @@ def test_the_interpreter_ends_clean_with(cast: Cast, ending: str):
 
 
 def test_handles_of_a_class_with_a_cycle_are_collected(cast: Cast):
-    """Garbage that holds a publisher and a subscriber frees them when it is collected, not at the end of the process."""
+    """Garbage that holds a publisher and a subscriber frees them when it is collected, not when the process ends."""
     child = cast(
         """
         import gc, zeroslot as zs

@@ -39,7 +39,8 @@ def refuses(act):
 ACTS = {
     "loan": lambda: pub.loan(), "publish": lambda: pub.publish(Tick(number=9)), "commit": loan.commit,
     "count": lambda: pub.subscriber_count, "take": sub.take, "latest": sub.latest, "wait": lambda: sub.wait(timeout=0),
-    "publishers": lambda: sub.publishers, "iterate": lambda: next(iter(sub)), "reserve": slots.reserve, "read": reader.take,
+    "publishers": lambda: sub.publishers, "iterate": lambda: next(iter(sub)),
+    "reserve": slots.reserve, "read": reader.take,
     "wait for subscribers": lambda: pub.wait_for_subscribers(timeout=0),
     "wait for publishers": lambda: sub.wait_for_publishers(timeout=0),
     "wait for change": lambda: reader.wait_for_change(reader.generation, 0),
@@ -209,7 +210,7 @@ def test_handles_do_not_pickle_into_a_child(zeroslot_dir: object, method: str, h
         assert lease is not None
         things = {
             "pub": pub, "sub": sub, "loan": loan, "lease": lease, "view": lease.sample, "slots": slots, "reader": reader
-        }  # fmt: skip
+        }  # fmt: skip  # a table
         with pytest.raises(TypeError, match="cannot be pickled"):
             multiprocessing.reduction.ForkingPickler.dumps(things[handle])
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -243,13 +244,17 @@ def test_a_copy_of_a_sample_travels_to_a_child(cast: Cast):
 
 
 def test_a_started_program_inherits_no_descriptor(cast: Cast):
-    """subprocess with close_fds=False: every descriptor of zeroslot is closed on exec, so the locks are nobody else's."""
+    """With close_fds=False too: every descriptor of zeroslot is closed on exec, so the locks are nobody else's."""
     child = cast(
         PARENT
         + """
 import subprocess
+lister = (
+    "import os, json; paths = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')];"
+    "print(json.dumps([os.readlink(path) for path in paths if os.path.islink(path)]))"
+)
 listed = subprocess.run(
-    [sys.executable, "-c", "import os, json; print(json.dumps([os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if os.path.islink(f'/proc/self/fd/{fd}')]))"],
+    [sys.executable, "-c", lister],
     close_fds=False, stdout=subprocess.PIPE, check=True,
 )
 say(listed.stdout.decode())

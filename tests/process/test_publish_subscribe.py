@@ -158,7 +158,7 @@ def test_another_type_is_refused_with_the_difference(cast: Cast):
     with pytest.raises(zs.TypeMismatchError) as caught:
         zs.Subscriber("t", Imu)
     text = str(caught.value)
-    assert "Tick" in text and "Imu" in text and "stamp_ns" in text and "number" in text
+    assert [word for word in ("Tick", "Imu", "stamp_ns", "number") if word not in text] == []
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == text
     with pytest.raises(zs.TypeMismatchError):

@@ -1,4 +1,4 @@
-"""Waiting and signals: Ctrl-C is never swallowed, handlers may use the handles, and nobody holds the GIL while asleep."""
+"""Waiting and signals: Ctrl-C is never swallowed, handlers may use the handles, nobody holds the GIL while asleep."""
 
 from __future__ import annotations
 
