@@ -136,7 +136,7 @@ def test_children_end_with_the_family(tmp_path, monkeypatch):
         "def wait(parent):\n"
         "    parent.say('waiting')\n"
         "    assert parent.hear() is None\n"
-        "serve({'spin': spin, 'wait': wait})\n"
+        "raise SystemExit(serve({'spin': spin, 'wait': wait}))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with Family() as family:

@@ -66,12 +66,14 @@ def name_of(size: int | None) -> str:
 
 
 def _two(
-    family: Family, tasks: tuple[str, str], each: dict[str, Any], first: dict[str, Any] | None = None
+    family: Family, tasks: tuple[str, str], each: dict[str, Any], first: dict[str, Any] | None = None, name: str = ""
 ) -> list[Child]:
     """Two workers on two processors, ready."""
     both = []
     for task, core, more in zip(tasks, cores(), (first or {}, {}), strict=True):
-        both.append(family.start(WORKERS, f"bench {task}", task=task, core=core, domain=domain(), **each, **more))
+        both.append(
+            family.start(WORKERS, f"bench {task}", task=task, core=core, domain=domain() + name, **each, **more)
+        )
     for child in both:
         family.hear(child)
     return both
@@ -85,9 +87,11 @@ def pingpong(family: Family, both: list[Child], rounds: int) -> list[float]:
     return times
 
 
-def players(family: Family, *, size: int | None, copy: bool = False, parked: bool = False) -> list[Child]:
-    """The two sides of a ping-pong, ready."""
-    return _two(family, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked})
+def players(
+    family: Family, *, size: int | None, copy: bool = False, parked: bool = False, name: str = ""
+) -> list[Child]:
+    """The two sides of a ping-pong, ready. `name` tells pairs apart that live at the same time."""
+    return _two(family, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked}, name=name)
 
 
 def latency(numbers: Numbers) -> Iterator[Row]:
@@ -120,9 +124,9 @@ def handover(numbers: Numbers) -> Iterator[Row]:
             yield Row("handover", f"filled, {when}, {as_bytes(size)}", percentiles(times), payload_bytes=size)
 
 
-def fillers(family: Family, size: int, settle_ns: int) -> list[Child]:
-    """One that fills and one that receives, ready."""
-    return _two(family, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns})
+def fillers(family: Family, size: int, settle_ns: int, name: str = "") -> list[Child]:
+    """One that fills and one that receives, ready. `name` tells pairs apart that live at the same time."""
+    return _two(family, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns}, name=name)
 
 
 def filled(family: Family, both: list[Child], rounds: int) -> list[float]:

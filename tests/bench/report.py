@@ -1,0 +1,15 @@
+"""All comparisons, as one markdown table: bar, what was found, and the medians behind it."""
+
+from __future__ import annotations
+
+import against_core
+import against_iceoryx2
+import calls
+import fanout
+import inplace
+import memcpy
+from common import main
+
+if __name__ == "__main__":
+    modules = (against_iceoryx2, against_core, calls, inplace, memcpy, fanout)
+    main(*(module.measure for module in modules))
