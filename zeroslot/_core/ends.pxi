@@ -153,7 +153,7 @@ cdef object array_over(Hold hold, object dtype, object shape):
     if len(shape) > 8:
         raise ValueError("at most 8 dimensions")
     for extent in shape:
-        dims[ndim] = extent
+        dims[ndim] = PyNumber_Index(extent)
         if dims[ndim] < 0:
             raise ValueError("a negative extent")
         total *= dims[ndim]
