@@ -21,7 +21,7 @@ def test_a_sleeping_subscriber_meets_the_first_publisher(cast: Cast):
 
 
 def test_a_publisher_that_comes_later_is_read_from_its_first_sample(cast: Cast):
-    """What it published before it was noticed is delivered, as far as its depth reaches; the rest is lost and counted."""
+    """What it published before it was noticed is delivered, as far as its depth reaches; the rest counts as lost."""
     with zs.Subscriber("t", Tick) as sub:
         pub = cast.publisher("t", depth=4)
         pub.ask(["publish", 10])
