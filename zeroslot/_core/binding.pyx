@@ -54,15 +54,16 @@ cdef extern from *:
     int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_PAGE
     uint64_t ZS_NEVER
 
-# Waits are cut into slices: after each, signals are looked at and owners probed.
-cdef uint64_t FIRST_SLICE_NS = 50_000_000
-cdef uint64_t LAST_SLICE_NS = 500_000_000
-# A poll that finds nothing looks at the owners' locks about this often.
-cdef uint32_t POLLS_PER_CLOCK = 1024
-# Copies from here on release the GIL.
-cdef size_t LARGE_COPY = 65536
-# One take in this many enters the latency histogram.
-cdef uint64_t SAMPLED = 64
+cdef enum:
+    # Waits are cut into slices: after each, signals are looked at and owners probed.
+    FIRST_SLICE_NS = 50_000_000
+    LAST_SLICE_NS = 500_000_000
+    # A poll that finds nothing looks at the owners' locks about this often.
+    POLLS_PER_CLOCK = 1024
+    # Copies from here on release the GIL.
+    LARGE_COPY = 65536
+    # One take in this many enters the latency histogram.
+    SAMPLED = 64
 
 cdef char *BYTE_FORMAT = b"B"
 cdef object errors = None

@@ -12,8 +12,7 @@ cdef class Slot:
 
     cdef Hold hold
     cdef Owner owner
-    cdef Plan plan      # these two are Loan's; they stand here because only types of one size share a free list
-    cdef object view
+    cdef object view    # Loan's; it stands here because only types of one size share a free list
 
     def __init__(self):
         raise TypeError("slots come from SlotAllocator.reserve()")
@@ -229,8 +228,7 @@ cdef class SlotLease:
     """A sample that nobody changes while this object, or anything taken from it, is alive. Read-only bytes."""
 
     cdef Hold hold
-    cdef readonly object sequence
-    """The sample's number; the first of a segment is usually 1."""
+    cdef uint64_t number
     cdef Source source  # these two are Lease's, as in Slot
     cdef object view
 
@@ -244,6 +242,11 @@ cdef class SlotLease:
         if hold is None:
             raise errors.ClosedError("this lease was released. What was taken from it before stays good")
         return hold
+
+    @property
+    def sequence(self):
+        """The sample's number; the first of a segment is usually 1. It can be read after the release too."""
+        return self.number
 
     @property
     def published_ns(self):
@@ -287,7 +290,7 @@ cdef class SlotLease:
 
     def __repr__(self):
         state = "released" if self.hold is None else f"{self.hold.size} bytes"
-        return f"<{type(self).__name__} {self.sequence}, {state}>"
+        return f"<{type(self).__name__} {self.number}, {state}>"
 
 
 cdef class AllocatorEnd:
@@ -387,7 +390,7 @@ cdef class ReaderEnd:
             return None
         lease = SlotLease.__new__(SlotLease)
         lease.hold = hold
-        lease.sequence = hold.sequence
+        lease.number = hold.sequence
         return lease
 
     @property

@@ -55,13 +55,14 @@ cdef class Loan(Slot):
     """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
 
     @cython.final
-    cdef View viewed(self):
-        """The view of the sample, made at the first call."""
-        cdef Hold hold
-        if self.view is None:
-            hold = self.live()
-            self.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
-        return <View>self.view
+    cdef object viewed(self):
+        """The view of the sample, until the end of the loan."""
+        cdef object view
+        with cython.critical_section(self):
+            view = self.view
+        if view is None:
+            self.live()
+        return view
 
     @property
     def sample(self):
@@ -105,13 +106,14 @@ cdef class Lease(SlotLease):
     """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
 
     @cython.final
-    cdef View viewed(self):
-        """The view of the sample, made at the first call."""
-        cdef Hold hold
-        if self.view is None:
-            hold = self.live()
-            self.view = make_view(self.source.plan.view_class, hold, hold.data, self.source.plan.size)
-        return <View>self.view
+    cdef object viewed(self):
+        """The view of the sample, until the end of the lease."""
+        cdef object view
+        with cython.critical_section(self):
+            view = self.view
+        if view is None:
+            self.live()
+        return view
 
     @property
     def sample(self):
@@ -125,7 +127,7 @@ cdef class Lease(SlotLease):
 
     def copy(self):
         """The sample as an instance of its class, in memory of its own."""
-        return (<object>self.viewed()).__zs_model__()
+        return self.viewed().__zs_model__()
 
     def release(self):
         """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
@@ -163,7 +165,7 @@ cdef class PublisherEnd:
         loan = Loan.__new__(Loan)
         loan.hold = hold
         loan.owner = self.owner
-        loan.plan = self.plan
+        loan.view = make_view(self.plan.view_class, hold, hold.data, hold.size)
         return loan
 
     def loan(self, timeout=...):
@@ -284,7 +286,8 @@ cdef class SubscriberEnd:
         lease = Lease.__new__(Lease)
         lease.hold = hold
         lease.source = source
-        lease.sequence = hold.sequence
+        lease.number = hold.sequence
+        lease.view = make_view(source.plan.view_class, hold, hold.data, hold.size)
         return lease
 
     @cython.final
