@@ -570,11 +570,14 @@ def sweep_flink(path: Path) -> bool:
 def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> bool:
     own = segment.open_for_cleaning(control_name)
     if own is None:
-        flink.remove_flink(path)  # what it named is gone
+        if flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
+            flink.remove_flink(path)  # what it named is gone
         return False
     try:
         if not own.try_lock(segment.OWNER_BYTE):
             return True
+        if not os.fstat(own.fileno()).st_nlink:
+            return False  # another cleaner has done it all, and the flink may be a new owner's
         if attached is not None and attached.segment.state == segment.OPEN:
             attached.segment.end(segment.DEAD)
         flink.remove_flink(path)

@@ -251,6 +251,12 @@ class Bell:
                 if not left:
                     raise
                 continue
+            except PermissionError:
+                info = path.lstat()
+                raise PermissionError(
+                    f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; this process is uid "
+                    f"{os.geteuid()} and may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
+                ) from None
             descriptor = Descriptor(fd)
             info = os.fstat(fd)
             _check_ours(path, info)

@@ -209,6 +209,16 @@ def _new_object(name: str) -> int | None:
         return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600).fd)
     except posix_ipc.ExistentialError:
         return None
+    except OSError as error:
+        raise _numbered(error, name) from None
+
+
+def _numbered(error: OSError, name: str) -> OSError:
+    """The error with its number and the object's name: posix_ipc says in words that descriptors have run out."""
+    if error.errno is not None:
+        return error
+    number = errno.EMFILE if "process" in str(error) else errno.ENFILE
+    return OSError(number, os.strerror(number), f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
 
 
 def _fill(
@@ -390,6 +400,8 @@ def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
         return None
     except posix_ipc.PermissionsError:
         raise PermissionError(_denied(name)) from None
+    except OSError as error:
+        raise _numbered(error, name) from None
 
 
 def _denied(name: str) -> str:
