@@ -417,13 +417,15 @@ cdef class ReaderEnd:
                 return False
             PyErr_CheckSignals()
             seen = reader.park()
-            if seen == last:
-                with nogil:
-                    zs_futex_wait(reader.segment.c.generation, last, min(deadline, now + slice_ns))
-            reader.unpark()
-            slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
-            if zs_now_ns() >= now + slice_ns // 2:
-                self._probe()
+            try:
+                if seen == last:
+                    with nogil:
+                        zs_futex_wait(reader.segment.c.generation, last, min(deadline, now + slice_ns))
+                slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
+                if zs_now_ns() >= now + slice_ns // 2:
+                    self._probe()
+            finally:
+                reader.unpark()     # only now: when another thread has closed the reader, this closes what the probe asks
 
     def __reduce__(self):
         raise unpicklable(self)
