@@ -23,6 +23,7 @@ from typing import Any
 
 from zeroslot._core.binding import Lease, Loan
 from zeroslot.allocator import SegmentSize, Slot, SlotAllocator, SlotLease, SlotReader
+from zeroslot.cleaning import Remains, clean
 from zeroslot.errors import (
     BackpressureError,
     ClosedError,
@@ -79,6 +80,7 @@ __all__ = [
     "OwnerGoneError",
     "Publisher",
     "QosMismatchError",
+    "Remains",
     "Sample",
     "SampleTooLargeError",
     "SegmentSize",
@@ -94,6 +96,7 @@ __all__ = [
     "TopicNotFoundError",
     "TypeMismatchError",
     "ZeroslotError",
+    "clean",
     "inspect",
     "layout_of",
     "topics",

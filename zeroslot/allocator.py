@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from zeroslot import errors, flink, peers, segment
 from zeroslot._core import binding
 from zeroslot._core.binding import AllocatorEnd, Owner, Reader, ReaderEnd, Slot, SlotLease
+from zeroslot.cleaning import sweep_flink
 from zeroslot.errors import (
     BackpressureError,
     MismatchError,
@@ -544,45 +545,3 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
 
 def _capacity(slot_capacity: int) -> int:
     return whole_number("slot_capacity", slot_capacity, 1, PAYLOAD_LIMIT)
-
-
-def sweep_flink(path: Path) -> bool:
-    """Remove what a dead owner left under a flink. True: a live one has it, and nothing was touched.
-
-    The order is that of every cleaner: lock the owner's byte, see that the locked file is the named one, flink, pools,
-    control.
-    """
-    try:
-        control_name = flink.read_flink(path)
-    except ValueError as error:
-        raise FileExistsError(f"{error}. Remove it, or use another path") from None
-    if control_name is None:
-        return False
-    try:
-        attached = segment.attach_control(control_name, str(path))
-    except MismatchError:
-        return True
-    except errors.CorruptSegmentError:
-        attached = None
-    return _sweep(path, control_name, attached)
-
-
-def _sweep(path: Path, control_name: str, attached: AttachedControl | None) -> bool:
-    own = segment.open_for_cleaning(control_name)
-    if own is None:
-        if flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
-            flink.remove_flink(path)  # what it named is gone
-        return False
-    try:
-        if not own.try_lock(segment.OWNER_BYTE):
-            return True
-        if not os.fstat(own.fileno()).st_nlink:
-            return False  # another cleaner has done it all, and the flink may be a new owner's
-        if attached is not None and attached.segment.state == segment.OPEN:
-            attached.segment.end(segment.DEAD)
-        flink.remove_flink(path)
-        segment.unlink_all(control_name)
-        log.info("removed what a dead owner left: %s (%s)", path, control_name)
-        return False
-    finally:
-        own.close()

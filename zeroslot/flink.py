@@ -254,8 +254,8 @@ class Bell:
             except PermissionError:
                 info = path.lstat()
                 raise PermissionError(
-                    f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; this process is uid "
-                    f"{os.geteuid()} and may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
+                    f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
+                    f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
                 ) from None
             descriptor = Descriptor(fd)
             info = os.fstat(fd)
@@ -301,6 +301,19 @@ class Bell:
                     self.path.unlink()
             self._descriptor.close()
         remove_empty(self.path.parent)
+
+
+def bell_is_idle(domain: str) -> bool:
+    """Whether a checked domain has a bell that nobody uses: its users were killed."""
+    try:
+        fd = os.open(domain_directory(domain) / ".bell", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    probe = Descriptor(fd)
+    try:
+        return not probe.is_locked(0)
+    finally:
+        probe.close()
 
 
 def _forget_bells() -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
-from zeroslot.allocator import SlotAllocator, close_at_exit, sweep_flink
+from zeroslot.allocator import SlotAllocator, close_at_exit
+from zeroslot.cleaning import sweep_flink
 from zeroslot.errors import DeclarationError, TypeMismatchError
 from zeroslot.peers import identity
 from zeroslot.qos import OnFull, Qos, default_spare

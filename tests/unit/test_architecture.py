@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zeroslot"
 LAYERS = (
     ("errors", "qos"),
     ("fields", "layout", "schema", "idl", "sample", "view"),  # what memory means: pure, no I/O
-    ("segment", "flink", "peers"),  # where memory is, who holds it
+    ("segment", "flink", "peers", "cleaning"),  # where memory is, who holds it
     ("allocator",),  # untyped slots
     ("waiting", "publisher", "subscriber", "inspection", "testing"),
 )

@@ -1,0 +1,204 @@
+"""What dead processes left, and its removal: under one flink, as every new publisher does, and in a whole domain.
+
+Every cleaner goes the same way: lock the owner's byte, see that the locked object still has its name, then flink,
+pools and the control object, in that order. Two cleaners, or a cleaner and a creator, cannot meet: one of them has the
+lock, and whoever gets it later sees that the name is gone.
+
+Why objects without a flink are looked for everywhere and not by domain: they do not say where they belonged. A creator
+that is still at work holds its lock, so nothing of a living process is touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroslot import flink, peers, segment
+from zeroslot.errors import CorruptSegmentError, MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zeroslot.segment import AttachedControl
+
+log = logging.getLogger("zeroslot")
+
+_CONTROL = re.compile(r"zs-[0-9a-f]{16}", re.ASCII)
+_POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{16}\.flink\.[0-9a-f]{8}\.tmp", re.ASCII)
+_HALF_WRITTEN_S = 60  # a flink is written in microseconds; this old, nobody writes it any more
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """One thing that a dead process left. `removed` is False after a dry run, and where it could not be removed."""
+
+    what: str
+    where: str
+    removed: bool
+
+
+def sweep_flink(path: Path) -> bool:
+    """Remove what a dead owner left under a flink. True: a live one has it, and nothing was touched.
+
+    Raises FileExistsError for a file that is no flink.
+    """
+    try:
+        control_name = flink.read_flink(path)
+    except ValueError as error:
+        raise FileExistsError(f"{error}. Remove it, or use another path") from None
+    return control_name is not None and _sweep(path, control_name)
+
+
+def is_live(path: Path) -> bool:
+    """Whether the owner of the segment under a flink lives. Nothing is touched."""
+    control_name = flink.read_flink(path)
+    own = segment.open_for_cleaning(control_name) if control_name is not None else None
+    if own is None:
+        return False
+    try:
+        return bool(own.is_locked(segment.OWNER_BYTE))
+    finally:
+        own.close()
+
+
+def _sweep(path: Path | None, control_name: str) -> bool:
+    own = segment.open_for_cleaning(control_name)
+    if own is None:
+        if path is not None and flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
+            flink.remove_flink(path)  # what it named is gone
+        return False
+    try:
+        if not own.try_lock(segment.OWNER_BYTE):
+            return True
+        if not os.fstat(own.fileno()).st_nlink:
+            return False  # another cleaner has done it all, and the flink may be a new owner's
+        _mark_dead(control_name)
+        if path is not None:
+            flink.remove_flink(path)
+        segment.unlink_all(control_name)
+        log.info("removed what a dead owner left: %s (%s)", path or "no flink", control_name)
+        return False
+    finally:
+        own.close()
+
+
+def _mark_dead(control_name: str) -> None:
+    """Tell who still reads that no more comes. The caller holds byte 0."""
+    with suppress(MismatchError, CorruptSegmentError):
+        attached = segment.attach_control(control_name, control_name)
+        if attached is not None and attached.segment.state == segment.OPEN:
+            attached.segment.end(segment.DEAD)
+
+
+def clean(domain: str | None = None, *, dry_run: bool = False) -> tuple[Remains, ...]:
+    """Find and remove what dead processes left in a domain, and segments that no flink names.
+
+    Dead publishers' flinks and objects, dead subscribers' entries in live segments, half-written flinks, bells that
+    nobody uses, and empty directories. What live processes use is not touched, whoever's it is. With `dry_run` nothing
+    is removed.
+    """
+    checked = flink.checked_domain(domain)
+    found = list(_flinks(checked, dry_run))
+    named = {Path(remains.where).stem for remains in found}
+    found += _orphans(dry_run, named)
+    found += _files(checked, dry_run)
+    return tuple(found)
+
+
+def _flinks(domain: str, dry_run: bool) -> Iterator[Remains]:
+    for topic in flink.list_topics(domain):
+        for path in flink.list_flinks(flink.topic_directory(domain, topic)):
+            try:
+                control_name = flink.read_flink(path)
+            except (ValueError, PermissionError) as error:
+                yield Remains(f"left alone: {error}", str(path), removed=False)
+                continue
+            if control_name is None:
+                continue
+            if is_live(path):
+                yield from _dead_peers(path, control_name, dry_run)
+            else:
+                removed = not dry_run and not _sweep(path, control_name)
+                yield Remains(f"a dead publisher of {topic}", str(path), removed)
+
+
+def _dead_peers(path: Path, control_name: str, dry_run: bool) -> Iterator[Remains]:
+    try:
+        attached: AttachedControl | None = segment.attach_control(control_name, str(path))
+    except (MismatchError, CorruptSegmentError) as error:
+        yield Remains(f"left alone: {error}", str(path), removed=False)
+        return
+    if attached is None:
+        return
+    used = attached.segment.indexes_in_use()
+    alive = set(segment.alive_among(attached.descriptor, used))
+    dead = [index for index in used if index not in alive]
+    names = [peers.described(attached.segment.peer(index)) for index in dead]
+    removed = bool(dead) and not dry_run and peers.reap(attached.segment, attached.descriptor) > 0
+    for name in names:
+        yield Remains(f"a dead subscriber: {name}", str(path), removed)
+
+
+def _orphans(dry_run: bool, named: set[str]) -> Iterator[Remains]:
+    """Objects that no process locks and no flink leads to. Those `named` have been told of."""
+    names = _objects()
+    controls = {name for name in names if _CONTROL.fullmatch(name)}
+    for name in sorted(controls - {f"zs-{segment_id}" for segment_id in named}):
+        with suppress(PermissionError):
+            own = segment.open_for_cleaning(f"/{name}")
+            if own is None:
+                continue
+            try:
+                left = not own.is_locked(segment.OWNER_BYTE) and os.fstat(own.fileno()).st_nlink > 0
+            finally:
+                own.close()
+            if left:
+                removed = not dry_run and not _sweep(None, f"/{name}")
+                yield Remains("a segment that nobody owns", f"/{name}", removed)
+    for name in names:
+        match = _POOL.fullmatch(name)
+        # Looked at again: the control object comes first and goes last.
+        if match and match[1] not in controls and not (flink.SHM / match[1]).exists():
+            if not dry_run:
+                segment.unlink(f"/{name}")
+            yield Remains("a pool without a segment", f"/{name}", removed=not dry_run)
+
+
+def _objects() -> list[str]:
+    """Our shared-memory objects, ours by uid."""
+    found = []
+    with os.scandir(flink.SHM) as entries:
+        for entry in entries:
+            if _CONTROL.fullmatch(entry.name) or _POOL.fullmatch(entry.name):
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                        found.append(entry.name)
+    return sorted(found)
+
+
+def _files(domain: str, dry_run: bool) -> Iterator[Remains]:
+    """Flinks that were never finished, the bell when nobody uses it, directories that are empty."""
+    top = flink.domain_directory(domain)
+    for directory, _, names in os.walk(top, topdown=False):
+        here = Path(directory)
+        for name in names:
+            with suppress(FileNotFoundError):
+                if _HALF_WRITTEN.fullmatch(name) and time.time() - (here / name).stat().st_mtime > _HALF_WRITTEN_S:
+                    if not dry_run:
+                        (here / name).unlink()
+                    yield Remains("a flink that was never finished", str(here / name), removed=not dry_run)
+        if here != top and not any(here.iterdir()):
+            if not dry_run:
+                flink.remove_empty(here)
+            yield Remains("an empty directory", str(here), removed=not dry_run)
+    if flink.bell_is_idle(domain):
+        if not dry_run:
+            flink.Bell.join(domain).leave()  # the last to leave removes it
+        yield Remains("a bell that nobody uses", str(top / ".bell"), removed=not dry_run)
