@@ -100,11 +100,11 @@ def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
         lease.release()
         for touch in (
             lambda: lease.sample,
-            lambda: lease.copy(),
+            lease.copy,
             lambda: lease.published_ns,
             lambda: memoryview(lease),
             lambda: len(lease),
-            lambda: lease.array(),
+            lease.array,
         ):
             with pytest.raises(zs.ClosedError):
                 touch()
@@ -158,7 +158,7 @@ def test_an_array_of_a_sample_is_an_array_of_numbers(cast: Cast):
 
 @pytest.mark.row("TYP-4", "TYP-6", "NEW-3")
 def test_two_swapped_fields_do_not_connect(cast: Cast):
-    """One name, one size, two fields exchanged: TypeMismatchError that shows both offsets, in whichever order they start."""
+    """One name, one size, two fields exchanged: TypeMismatchError that shows both offsets, whoever starts first."""
     pub = cast(IMUS)
     pub.expect("ready")
 
@@ -241,7 +241,7 @@ def test_history_is_there_before_the_next_send(cast: Cast):
 
 @pytest.mark.row("SEG-22")
 def test_the_default_reservation_for_large_samples_is_bounded(zeroslot_dir: object):
-    """A publisher of 64 KiB frames takes the memory of its slots and little more; the spare ones take 16 MiB at most."""
+    """A publisher of 64 KiB frames takes the memory of its slots and little more; the spare ones 16 MiB at most."""
     layout = zs.layout_of(Frame)
     with zs.Publisher("t", Frame) as pub:
         size = pub.allocator.size
