@@ -1,0 +1,302 @@
+"""Segments as objects in shared memory: what is checked before anything is believed, and what a full /dev/shm does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import posix_ipc
+import pytest
+
+from tests.unit.control_bytes import SECTIONS, ControlBytes
+from zeroslot import (
+    CorruptSegmentError,
+    FormatError,
+    OutOfSharedMemoryError,
+    SlotAllocator,
+    SlotReader,
+    TopicNotFoundError,
+    segment,
+)
+from zeroslot._core.binding import Region, Segment
+from zeroslot.errors import ZeroslotError
+from zeroslot.qos import Qos
+
+
+@pytest.fixture
+def path(zeroslot_dir: Path) -> Path:
+    return zeroslot_dir / "slots.flink"
+
+
+HEADER = {
+    "format": (8, "I"),
+    "header_size": (12, "I"),
+    "control_size": (16, "Q"),
+    "segment_id": (24, "Q"),
+    "depth": (48, "I"),
+    "ring_capacity": (52, "I"),
+    "slot_limit": (56, "I"),
+    "pool_limit": (60, "I"),
+    "max_subscribers": (64, "I"),
+    "reader_words": (68, "I"),
+    "spare_slots": (72, "I"),
+    "max_loans": (76, "I"),
+    "first_sequence": (80, "Q"),
+    "schema_size": (192, "Q"),
+    "peer_size": (200, "I"),
+    "slot_size": (204, "I"),
+    "policy": (240, "I"),
+    "state": (244, "I"),
+}
+
+
+def attach_after(path: Path, name: str, value: int) -> Any:
+    """What a new reader meets when one number of the header is another."""
+    with SlotAllocator.create(path, 6, 64, depth=2) as slots:
+        slots.commit(slots.reserve(), b"there")
+        ControlBytes(path).write(*HEADER[name], value)
+        try:
+            with SlotReader.attach(path, history=1) as reader:
+                return bytes(reader.take())
+        except ZeroslotError as error:
+            return error
+
+
+@pytest.mark.row("SEG-4")
+@pytest.mark.parametrize("at", range(8))
+def test_another_magic_is_a_format_error(path: Path, at: int) -> None:
+    """Each of its bytes counts."""
+    with SlotAllocator.create(path, 4, 64):
+        control = ControlBytes(path)
+        control.write(at, "B", control.read(at, "B") ^ 0x20)
+        with pytest.raises(FormatError, match="magic"):
+            SlotReader.attach(path)
+
+
+@pytest.mark.row("SEG-5")
+@pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
+def test_another_format_is_a_format_error_with_both_numbers(path: Path, version: int) -> None:
+    """Expected and found, in the text and as facts."""
+    error = attach_after(path, "format", version)
+    assert isinstance(error, FormatError)
+    assert f"format {version}" in str(error)
+    assert "format 1" in str(error)
+
+
+@pytest.mark.row("SEG-6")
+def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None:
+    """A later minor version may add; what this one knows stays where the offsets say."""
+    with SlotAllocator.create(path, 4, 64, depth=2) as slots:
+        slots.commit(slots.reserve(), b"x")
+        control = ControlBytes(path)
+        content = control.path.read_bytes()
+        header = bytearray(content[:384])
+        shift = 256
+        struct.pack_into("<I", header, 12, 384 + shift)
+        struct.pack_into("<Q", header, 16, len(content) + shift)
+        for i in range(len(SECTIONS)):
+            struct.pack_into("<Q", header, 88 + 8 * i, struct.unpack_from("<Q", header, 88 + 8 * i)[0] + shift)
+        os.truncate(control.path, len(content) + shift)
+        control.write_bytes(0, bytes(header) + b"\xaa" * shift + content[384:])
+        with SlotReader.attach(path, history=1) as reader:
+            assert bytes(reader.take()) == b"x"
+        control.write_bytes(0, content[:384])  # the owner never looks; this is for its own end
+
+
+@pytest.mark.row("SEG-7")
+def test_a_segment_that_is_not_open_yet_is_not_there(path: Path) -> None:
+    """State 0, whatever else is written already."""
+    error = attach_after(path, "state", 0)
+    assert isinstance(error, TopicNotFoundError)
+
+
+@pytest.mark.row("SEG-7", "SEG-15")
+@pytest.mark.parametrize("state", [2, 3, 4, 2**32 - 1])
+def test_an_ended_segment_is_not_joined(path: Path, state: int) -> None:
+    """Sealed, dead, or what nobody writes."""
+    assert isinstance(attach_after(path, "state", state), TopicNotFoundError)
+
+
+@pytest.mark.row("SEC-4", "SEC-5", "SEG-2")
+@pytest.mark.parametrize("name", [each for each in HEADER if each not in ("format", "state")])
+@pytest.mark.parametrize("value", [0, 1, 7, 1024, 65536, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
+def test_a_header_that_cannot_be_is_refused_or_reads_the_sample(path: Path, name: str, value: int) -> None:
+    """No number of the header makes an attacher read beside the segment."""
+    found = attach_after(path, name, value % 2 ** (8 * struct.calcsize(HEADER[name][1])))
+    assert found == b"there" or isinstance(found, (CorruptSegmentError, FormatError)) or "history" in str(found)
+
+
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("value", [0, 128, 383, 2**20, 2**40, 2**64 - 128, 2**64 - 1])
+def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, section: str, value: int) -> None:
+    """Each offset by itself."""
+    with SlotAllocator.create(path, 4, 64):
+        control = ControlBytes(path)
+        control.write(88 + 8 * SECTIONS.index(section), "Q", value)
+        with pytest.raises(CorruptSegmentError):
+            SlotReader.attach(path)
+
+
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize(
+    ("offset", "form", "value"),
+    [
+        (0, "Q", 0),
+        (0, "Q", 63),
+        (0, "Q", 128),
+        (0, "Q", 2**63),
+        (8, "I", 1),
+        (12, "I", 0),
+        (12, "I", 7),
+        (12, "I", 2**32 - 1),
+        (16, "I", 0),
+    ],
+)
+def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: int, form: str, value: int) -> None:
+    """Capacity, first slot, count and state."""
+    with SlotAllocator.create(path, 6, 64):
+        control = ControlBytes(path)
+        control.write(control.at("pools") + offset, form, value)
+        with pytest.raises(CorruptSegmentError):
+            SlotReader.attach(path)
+
+
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize("size", [0, 1, 383, 384, 4096])
+def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> None:
+    """Looked at with fstat before anything is mapped."""
+    with SlotAllocator.create(path, 4, 64):
+        content = ControlBytes(path).path.read_bytes()
+        name = "/zs-00000000000000aa"
+        made = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=0)
+        try:
+            os.pwrite(made.fd, content[:size], 0)
+            with pytest.raises(CorruptSegmentError) if size >= 384 else _nothing():
+                assert segment.attach_control(name, "here") is None
+        finally:
+            made.close_fd()
+            made.unlink()
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.row("SEG-2")
+def test_an_object_under_another_name_is_refused(path: Path) -> None:
+    """A flink that names a copy: the segment says another id."""
+    error = attach_after(path, "segment_id", 5)
+    assert isinstance(error, FormatError)
+    assert "another segment" in str(error)
+
+
+@pytest.mark.row("NEW-9")
+def test_a_full_shared_memory_is_an_error_with_the_numbers(path: Path) -> None:
+    """Before a byte is written; nothing is left behind; and never a SIGBUS later."""
+    with pytest.raises(OutOfSharedMemoryError) as caught:
+        SlotAllocator.create(path, 65535, 2**36)
+    error = caught.value
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert error.needed_bytes is not None
+    assert error.free_bytes is not None
+    assert error.needed_bytes > 65535 * 2**36 > error.free_bytes
+    assert str(error.needed_bytes) in str(error)
+
+
+@pytest.mark.row("NEW-9")
+def test_memory_that_runs_out_under_way_is_the_same_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """posix_fallocate says so although there was room when it was looked at."""
+
+    def full(fd: int, at: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OutOfSharedMemoryError):
+        SlotAllocator.create(path, 4, 64)
+    assert not path.exists()
+
+
+@pytest.mark.row("NEW-9")
+def test_every_page_is_there_after_creation(path: Path) -> None:
+    """Blocks are reserved in full, so that no write meets a full file system."""
+    with SlotAllocator.create(path, 40, 4096):
+        for each in (ControlBytes(path).path, ControlBytes(path, pool=0).path):
+            info = each.stat()
+            assert info.st_blocks * 512 >= info.st_size
+
+
+@pytest.mark.row("SEG-14")
+def test_a_name_that_vanishes_under_way_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cleaner took the half-made object for a dead one's: the creator starts over."""
+    real, names = segment._new_object, []
+
+    def cleaned(name: str) -> int | None:
+        fd = real(name)
+        names.append(name)
+        if len(names) == 1:
+            posix_ipc.unlink_shared_memory(name)
+        return fd
+
+    monkeypatch.setattr(segment, "_new_object", cleaned)
+    with SlotAllocator.create(path, 4, 64):
+        assert path.read_text() not in names[:1]
+        assert len(names) == 3
+
+
+def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two steps of reserving; the fixture looks."""
+
+    def interrupted(region: Any, limit: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segment, "populate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SlotAllocator.create(path, 4, 64)
+    assert not path.exists()
+
+
+@pytest.mark.row("SEG-1", "SEC-5")
+def test_counts_beyond_the_format_are_refused_by_the_core_too() -> None:
+    """Whoever comes past Qos."""
+    for counts in ({"depth": 0}, {"depth": 65536}, {"max_subscribers": 0}, {"max_subscribers": 1025}):
+        given = {"depth": 2, "slot_limit": 4, "max_subscribers": 4, "schema_size": 0} | counts
+        with pytest.raises(ValueError):
+            Segment.control_size(**given)  # type: ignore[arg-type]  # numbers all of them
+    assert segment.control_size(Qos(2, 1, 1, 4, "evict"), 0) % 128 == 0
+
+
+def test_segments_are_not_made_by_force() -> None:
+    """One without a mapping would be NULL everywhere."""
+    for arguments in ((), (None,), (object(),)):
+        with pytest.raises(TypeError):
+            Segment.__new__(Segment, *arguments)
+
+
+def test_regions_refuse_what_lies_outside(tmp_path: Path) -> None:
+    """Reads, writes and populates are checked against the mapping."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(4096))
+    with file.open("r+b") as opened:
+        region, read_only = Region(opened.fileno(), 4096, True), Region(opened.fileno(), 4096, False)
+        for at, count in ((4097, 0), (4096, 1), (0, 4097), (2**64 - 1, 2)):
+            with pytest.raises(IndexError):
+                region.read(at, count)
+            with pytest.raises(IndexError):
+                region.populate(at, count)
+        with pytest.raises(IndexError):
+            region.write(4090, b"1234567")
+        with pytest.raises(ValueError, match="read-only"):
+            read_only.write(0, b"x")
+        region.write(4096, b"")
+        region.write(0, b"x")
+        assert read_only.read(0, 2) == b"x\0"
+        with pytest.raises(ValueError):
+            Region(opened.fileno(), 0, True)
+        with pytest.raises(OSError):
+            Region(-1, 4096, True)
