@@ -1,3 +1,5 @@
 """The actors are fixtures here."""
 
-from tests.process.actors import cast as cast
+from tests.process.actors import cast
+
+__all__ = ["cast"]

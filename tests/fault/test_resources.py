@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import zeroslot as zs
 from tests import shared_memory
@@ -43,7 +39,7 @@ def small_shm():
 
 @pytest.mark.row("NEW-9")
 def test_a_full_dev_shm_is_an_error_with_numbers_and_no_sigbus(cast: Cast, small_shm: None):
-    """Needed and free bytes in the error; nothing of the attempt is left; a smaller one then works and is used in full."""
+    """Needed and free bytes in the error; nothing of the attempt is left; a smaller one works and is used in full."""
     child = cast(
         SMALL_SHM
         + """
@@ -142,7 +138,7 @@ def test_a_sample_that_no_machine_has_room_for_is_the_same_error(zeroslot_dir: o
 
 
 def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(cast: Cast):
-    """EMFILE at every single open of a publisher's and a subscriber's start, and at a wait: OSError, no leak, no crash."""
+    """EMFILE at every open of a publisher's and a subscriber's start, and at a wait: OSError, no leak, no crash."""
     child = cast(
         """
         import errno, gc, os, resource
@@ -199,7 +195,8 @@ def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(cast: Cast):
             pub.publish(Tick(number=2))
             say(sub.take(timeout=None).sample.number)
         pub.close()
-        say(sorted(name for name in os.listdir("/dev/shm") if name.startswith("zs-") and name in open("/proc/self/maps").read()))
+        mapped = open("/proc/self/maps").read()
+        say([name for name in os.listdir("/dev/shm") if name.startswith("zs-") and name in mapped])
         """
     )
     child.expect(["pub", True, True])
@@ -281,7 +278,7 @@ def test_every_file_and_object_is_private(zeroslot_dir: Path):
 
 @pytest.mark.row("SEC-2")
 def test_what_root_left_is_refused_with_its_name(cast: Cast, zeroslot_dir: Path, root: None):
-    """A program that was once started as root leaves files that its user cannot use: the error says which, and whose."""
+    """A program that was once started as root leaves files that its user cannot use: the error says whose."""
     os.chown(zeroslot_dir, NOBODY, NOBODY)
     (zeroslot_dir / "default").mkdir(mode=0o700)
     child = cast(

@@ -21,9 +21,7 @@ ENDINGS = {
     "a module holds them": "import builtins; builtins.kept = pub, sub, isub.take().sample.accel",
     "sys.exit inside with": "import sys\nwith pub, sub, pub.loan() as tick, sub.take() as lease:\n    sys.exit(0)",
     "sys.exit while iterating": "import sys\nfor lease in sub:\n    sys.exit(0)",
-    "an atexit of the user": (
-        "import atexit; atexit.register(lambda: pub.publish(Tick(number=1)) and sub.take().sample)"
-    ),
+    "an atexit of the user": ("atexit.register(lambda: pub.publish(Tick(number=1)) and sub.take().sample)"),
     "an atexit of the user, earlier": "early.append(lambda: (pub.closed, sub.closed, repr(pub), repr(sub)))",
     "a finalizer that looks at them": """
 class Last:
@@ -39,7 +37,7 @@ last = Last()
     "daemon thread publishing": "start(publish)",
     "daemon thread in a blocked loan": "full = blocked(); start(lambda: full.loan(timeout=None))",
     "daemon thread waiting for peers": (
-        "start(lambda: pub.wait_for_subscribers(9)); start(lambda: sub.wait_for_publishers(9))"
+        "start(lambda: pub.wait_for_subscribers(9))\nstart(lambda: sub.wait_for_publishers(9))"
     ),
     "daemon thread in wait_for_change": "r = slots.reader(); start(lambda: r.wait_for_change(r.generation))",
 }

@@ -1,3 +1,14 @@
-"""The actors are fixtures here."""
+"""How much: `pytest -m stress --samples 10000000`."""
 
-from tests.process.actors import cast as cast
+from __future__ import annotations
+
+import pytest
+
+from tests.process.actors import cast
+
+__all__ = ["cast"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Seen by a run that names this folder; any other runs with the defaults."""
+    parser.addoption("--samples", type=int, default=10_000_000, help="samples of the stress test (ten million)")
