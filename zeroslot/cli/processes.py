@@ -177,7 +177,7 @@ class Parent:
             for line in orders:
                 self._orders.put(json.loads(line))
         self._orders.put(None)
-        if not self._done.wait(1):
+        if not self._done.wait(PATIENCE_S):
             _thread.interrupt_main()
 
     def say(self, value: object) -> None:
