@@ -196,7 +196,7 @@ cdef class Region:
         self.check(at, count)
         return self.data[at:at + count]
 
-    def write(self, size_t at, const unsigned char[::1] content):
+    def write(self, size_t at, const unsigned char[::1] content not None):
         """Write bytes; for what is not shared yet."""
         self.check(at, <size_t>content.shape[0])
         if not self.writable:

@@ -209,8 +209,8 @@ cdef class BytesCodec(Codec):
         elif isinstance(value, bytes):
             source = <const char *>(<bytes>value)
             length = len(<bytes>value)
-        elif isinstance(value, str):
-            raise TypeError("bytes, not str")
+        elif isinstance(value, str) or value is None:
+            raise TypeError(f"bytes, not {type(value).__name__}")
         else:
             content = value
             length = content.shape[0]
@@ -730,7 +730,7 @@ def write_sample(View view not None, value):
         view.hold.unpin()
 
 
-def write_image(View view not None, const unsigned char[::1] image):
+def write_image(View view not None, const unsigned char[::1] image not None):
     """Copy the bytes of a whole sample. They are what the sample's layout says, to the byte."""
     view.alive()
     if <size_t>image.shape[0] != view.size:
