@@ -53,7 +53,7 @@ def send(sender):
 
 def check(block):
     words = block.words
-    if zlib.crc32(words) != block.checksum or words[0] != (block.sender << 32 | block.number) * 0x9E3779B9:
+    if zlib.crc32(words) != block.checksum or words[0] != (block.sender << 24 | block.number) * 0x9E3779B9:
         raise ValueError(f"torn: {block}")
 
 def take(mine):
@@ -84,7 +84,8 @@ def join():
                 del lease
         pub.subscriber_count, pub.stats, sub.stats
 
-others = [threading.Thread(target=guarded, args=(take, mine)) for mine in got] + [threading.Thread(target=guarded, args=(join,))]
+others = [threading.Thread(target=guarded, args=(take, mine)) for mine in got]
+others.append(threading.Thread(target=guarded, args=(join,)))
 sending = [threading.Thread(target=guarded, args=(send, sender)) for sender in range(senders)]
 for thread in others + sending:
     thread.start()
