@@ -29,8 +29,10 @@ class Block(zs.Sample):
 
 samples, seed = int(sys.argv[1]), int(sys.argv[2])
 senders, takers = 3, 3
-pub = zs.Publisher("t", Block, depth=64, max_loans=senders, spare_slots=64)
-sub = zs.Subscriber("t", Block, max_leases=32)
+sys.setswitchinterval(1e-5)
+# Whoever sends waits for whoever takes: else most of it is gone before a thread gets its turn.
+pub = zs.Publisher("t", Block, depth=16, max_loans=senders, spare_slots=64, on_full="block")
+sub = zs.Subscriber("t", Block, max_leases=32, reliable=True)
 done = threading.Event()
 failures = []
 got = [[] for _ in range(takers)]
@@ -100,16 +102,16 @@ everything = [item for mine in got for item in mine]
 sequences = Counter(sequence for sequence, _, _ in everything)
 assert pub.sequence == senders * samples, pub.sequence
 assert set(sequences.values()) == {1}, "a sample came twice"
-assert len(everything) + sub.lost == senders * samples, (len(everything), sub.lost)
+assert (len(everything), sub.lost) == (senders * samples, 0), (len(everything), sub.lost)
 for mine in got:
     assert mine == sorted(mine), "out of order"
 for sender in range(senders):
     numbers = [number for _, which, number in sorted(everything) if which == sender]
-    assert numbers == sorted(set(numbers)), "the order within a thread"
+    assert numbers == list(range(samples)), "the order within a thread"
 sub.close()
 pub.close()
 free = not getattr(sys, "_is_gil_enabled", lambda: True)()
-print(f"{sys.version.split()[0]}{' free-threaded' * free}: {len(everything)} taken, {sub.lost} lost")
+print(f"{sys.version.split()[0]}{' free-threaded' * free}: {len(everything)} samples by {senders} threads to {takers}")
 """
 
 
@@ -123,11 +125,11 @@ def run(python: str, directory: Path, samples: int, seed: int = 1) -> str:
 
 
 @pytest.mark.parametrize("python", ["this", "python3.13t", "python3.14t"])
-@pytest.mark.parametrize("samples", [2_000, pytest.param(200_000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("samples", [2_000, pytest.param(50_000, marks=pytest.mark.stress)])
 def test_threads_share_a_publisher_and_a_subscriber(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], python: str, samples: int
 ):
-    """Nothing torn, twice or out of order; taken + lost = published, whoever took it."""
+    """Nothing torn, lost, twice or out of order, whoever took it."""
     found = sys.executable if python == "this" else shutil.which(python)
     if found is None:
         pytest.skip(f"{python} is not on PATH")
