@@ -261,7 +261,7 @@ say(still_well())
 """
     )
     inherited = child.hear()
-    assert "0 -> " in inherited
+    assert "pipe:" in inherited
     assert "zs-" not in inherited
     assert "zeroslot" not in inherited
     child.expect(True)
