@@ -194,10 +194,11 @@ def _files(domain: str, dry_run: bool) -> Iterator[Remains]:
                     if not dry_run:
                         (here / name).unlink()
                     yield Remains("a flink that was never finished", str(here / name), removed=not dry_run)
-        if here != top and not any(here.iterdir()):
-            if not dry_run:
-                flink.remove_empty(here)
-            yield Remains("an empty directory", str(here), removed=not dry_run)
+        with suppress(FileNotFoundError):  # gone with one below it, or its publisher has just left
+            if here != top and not any(here.iterdir()):
+                if not dry_run:
+                    flink.remove_empty(here)
+                yield Remains("an empty directory", str(here), removed=not dry_run)
     if flink.bell_is_idle(domain):
         if not dry_run:
             flink.Bell.join(domain).leave()  # the last to leave removes it
