@@ -13,6 +13,7 @@ import atexit
 import logging
 import os
 import sys
+import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from zeroslot.fields import round_up
 from zeroslot.qos import ON_FULL, SLOT_LIMIT, OnFull, Qos, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zeroslot.segment import AttachedControl, Contents, OwnedSegment
 
 __all__ = ["Slot", "SlotAllocator", "SlotLease", "SlotReader"]
@@ -43,6 +46,7 @@ log = logging.getLogger("zeroslot")
 binding.use_errors(errors)
 
 PAYLOAD_LIMIT = 2**40
+_LOOK_AGAIN_S = 0.01
 EVICT = 0
 
 
@@ -90,6 +94,24 @@ class SegmentSize:
         return self.control_bytes + self.pool_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StalledPeer:
+    """A subscriber that an owner waits for or could not go on because of, as errors and callbacks tell of it.
+
+    `slots`: how many it holds. `behind`: samples that it has not taken. `stalled_s`: the age of the oldest of
+    either, in seconds.
+    """
+
+    index: int
+    name: str
+    pid: int
+    command: str
+    stopped: bool
+    slots: int
+    behind: int
+    stalled_s: float
+
+
 def _qos(
     slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull
 ) -> tuple[Qos, int]:
@@ -127,6 +149,8 @@ class SlotAllocator(AllocatorEnd):
         self._qos = qos
         self.flink = flink_path
         self._topic = topic
+        self.evict_after: float | None = None
+        self.on_subscriber_death: Callable[[StalledPeer], None] | None = None
         close_at_exit(self)
 
     @classmethod
@@ -143,17 +167,19 @@ class SlotAllocator(AllocatorEnd):
         mode: int = 0o600,
         name: str | None = None,
         first_sequence: int = 1,
+        force: bool = False,
     ) -> SlotAllocator:
         """Create a segment that others find through the file `flink`.
 
         `slot_capacity` is in bytes and rounded up to 64. The newest `depth` samples (default: half the slots) can
         always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
-        one has it, OutOfSharedMemoryError when /dev/shm is too small.
+        one has it, unless `force` takes the flink away from it (who reads the old segment goes on reading it),
+        OutOfSharedMemoryError when /dev/shm is too small.
         """
         path = Path(flink)
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
-        if sweep_flink(path):
+        if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
         contents = segment.Contents(peers.identity(name), first_sequence=first_sequence)
         made = cls.make(qos, _capacity(slot_capacity), contents, mode=mode)
@@ -296,16 +322,42 @@ class SlotAllocator(AllocatorEnd):
             raise
 
     def reap(self) -> int:
-        """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure."""
+        """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure.
+
+        `on_subscriber_death`, where one is set, is called for each, in this thread.
+        """
         self._check()
+        told = self.on_subscriber_death
         try:
-            count = peers.reap(self.owner.segment, self._owned.lock)
+            dead = segment.dead_among(self._owned.lock, self.owner.segment.indexes_in_use())
+            stories = [self._stalled(index) for index in dead] if told is not None else []
+            count = peers.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
         except OSError:
             self._check()  # another thread has closed it under us
             raise
         if count:
             self.owner.segment.count_reaped(count)
             log.info("%s: cleared %d dead subscribers", self._topic, count)
+        if told is not None:
+            for story in stories:
+                told(story)
+        return count
+
+    def evict_stale(self, max_age: float) -> int:
+        """End the claim of every subscriber that has stalled for longer than `max_age` seconds; how many there were.
+
+        A subscriber has stalled when it holds a sample that long, or is reliable and has not taken one for that long.
+        It can take no more until it joins again. What it holds is never given to anybody else: those slots come back
+        when it lets go of them or dies.
+        """
+        self._check()
+        mapped = self.owner.segment
+        count = 0
+        for index in mapped.indexes_in_use():
+            if not self.owner.is_evicted(index) and self._stalled(index).stalled_s > max_age:
+                self.owner.evict(index)
+                count += 1
+                log.warning("%s: ended the claim of %s, which has stalled", self._topic, self._story(index))
         return count
 
     def _check(self) -> None:
@@ -324,11 +376,24 @@ class SlotAllocator(AllocatorEnd):
         """
         if self.owner.inherited or self.owner.closed:
             return
-        if self.flink is not None:
-            flink.remove_flink(self.flink)
+        self._remove_flink()
         self.owner.segment.end(segment.SEALED)
         self._owned.unlink()
         self.owner.close()
+
+    def unlink(self) -> None:
+        """Remove the flink and the objects' names now. Whoever is attached goes on; nobody else can attach any more.
+
+        Then nothing is left to clean up, however this process ends.
+        """
+        self._check()
+        self._remove_flink()
+        self._owned.unlink()
+
+    def _remove_flink(self) -> None:
+        # Somebody may have taken it away with `force`.
+        if self.flink is not None and flink.read_flink(self.flink) == self._owned.control_name:
+            flink.remove_flink(self.flink)
 
     def abandon(self) -> None:
         """Go as a killed process goes: the lock falls, nothing else happens. For tests."""
@@ -338,56 +403,60 @@ class SlotAllocator(AllocatorEnd):
 
     def _relieve(self) -> None:
         self.reap()
+        if self.evict_after is not None:
+            self.evict_stale(self.evict_after)
 
     def _refusal(self) -> Exception:
         mapped = self.owner.segment
         if self.owner.loans_out >= self.owner.max_loans:
             return NoFreeSlotError(
-                f"{self._topic}: {self.owner.loans_out} loans are out, and max_loans is {self.owner.max_loans}. "
+                f"{self._topic}: as many loans are out as max_loans allows, {self.owner.max_loans}. "
                 "Commit or discard one, or create it with a larger max_loans",
                 topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
             )  # fmt: skip  # the facts on one line
         behind = self.owner.in_the_way()
         if behind is not None:
-            peer = mapped.peer(behind)
-            missing = self.sequence - peer["cursor"]
             return BackpressureError(
-                f"{self._topic}: the reliable subscriber {peers.described(peer)} is {missing} samples behind and holds "
-                f"{self._held(behind)}. It has to take them, or to be closed; a larger depth gives it more time",
-                topic=self._topic, holders=(self._holder(behind),),
+                f"{self._topic}: a reliable subscriber is in the way, {self._story(behind)}. It has to take them, or "
+                "to be closed; a larger depth gives it more time, evict_after ends its claim",
+                topic=self._topic, holders=(self._stalled(behind),),
             )  # fmt: skip  # the facts on one line
         holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
-        names = "; ".join(f"{peers.described(mapped.peer(index))} holds {self._held(index)}" for index in holders)
         return NoFreeSlotError(
             f"{self._topic}: none of {self.slot_count} slots is free: {self.depth} keep the newest samples, "
-            f"{self.owner.loans_out} are loaned, the others are read: {names or 'by views in this process'}. "
+            f"{self.owner.loans_out} are loaned, the others are read: "
+            f"{'; '.join(map(self._story, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",
             topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
             leased=sum(len(mapped.held_by(index)) for index in holders),
-            holders=tuple(self._holder(index) for index in holders),
+            holders=tuple(map(self._stalled, holders)),
         )  # fmt: skip  # the facts on one line
 
-    def _held(self, index: int) -> str:
-        held = self.owner.segment.held_by(index)
-        if not held:
-            return "no slot"
-        age = (binding.now_ns() - min(published_ns for _, published_ns in held)) / 1e9
-        return f"{len(held)} slot{'s' * (len(held) > 1)}, the oldest sample {age:.3f} s old"
-
-    def _holder(self, index: int) -> dict[str, Any]:
+    def _stalled(self, index: int) -> StalledPeer:
         peer = self.owner.segment.peer(index)
         held = self.owner.segment.held_by(index)
-        oldest = min((published_ns for _, published_ns in held), default=None)
-        return {
-            "index": index,
-            "name": peer["name"],
-            "pid": peer["pid"],
-            "command": peers.command_of(peer["pid"], peer["start_time"]),
-            "stopped": peers.is_stopped(peer["pid"]),
-            "slots": len(held),
-            "behind": max(0, self.sequence - peer["cursor"]),
-            "oldest_s": None if oldest is None else (binding.now_ns() - oldest) / 1e9,
-        }
+        behind = max(0, self.sequence - peer["cursor"]) if index in self.owner.segment.active_indexes() else 0
+        since = [published_ns for _, published_ns in held]
+        if peer["reliable"] and behind:
+            since.append(self.owner.published_ns(peer["cursor"] + 1) or binding.now_ns())
+        return StalledPeer(
+            index=index,
+            name=peer["name"],
+            pid=peer["pid"],
+            command=peers.command_of(peer["pid"], peer["start_time"]),
+            stopped=peers.is_stopped(peer["pid"]),
+            slots=len(held),
+            behind=behind,
+            stalled_s=max(0.0, (binding.now_ns() - min(since)) / 1e9) if since else 0.0,
+        )
+
+    def _story(self, index: int) -> str:
+        peer = self._stalled(index)
+        held = f"{peer.slots} slot{'s' * (peer.slots != 1)}"
+        return (
+            f"{peers.described(self.owner.segment.peer(index))} holds {held} and is {peer.behind} "
+            f"sample{'s' * (peer.behind != 1)} behind, for {peer.stalled_s:.3f} s"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -423,21 +492,33 @@ class SlotReader(ReaderEnd):
         max_leases: int | None = None,
         reliable: bool = False,
         name: str | None = None,
+        timeout: float | None = 0,
     ) -> SlotReader:
         """Read the segment that a flink names, from now on, or from the newest `history` samples on.
 
-        `max_leases` bounds how many samples are held at once (default: all slots). Raises TopicNotFoundError without a
-        segment, FormatError and CorruptSegmentError for what is none, TooManyPeersError when its table is full.
+        `max_leases` bounds how many samples are held at once (default: all slots). Without a live segment it is looked
+        for again until `timeout` seconds are over (None: for ever); then TopicNotFoundError. Raises FormatError and
+        CorruptSegmentError for what is none, TooManyPeersError when its table is full.
         """
         path = Path(flink_path)
+        attached = cls._find(path)
+        deadline = binding.deadline_after(timeout)
+        while attached is None and binding.now_ns() < deadline:
+            time.sleep(_LOOK_AGAIN_S)  # a flink is a file anywhere: there is no word to wait on
+            attached = cls._find(path)
+        if attached is None:
+            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first")
+        return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+
+    @staticmethod
+    def _find(path: Path) -> AttachedControl | None:
         try:
             control_name = flink.read_flink(path)
         except ValueError as error:
             raise errors.FormatError(str(error)) from None
         attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
-        if attached is None or attached.segment.state != segment.OPEN or not attached.map_pools():
-            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first")
-        return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+        live = attached is not None and attached.segment.state == segment.OPEN and attached.map_pools()
+        return attached if live else None
 
     @classmethod
     def join(

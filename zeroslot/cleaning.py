@@ -137,11 +137,9 @@ def _dead_peers(path: Path, control_name: str, dry_run: bool) -> Iterator[Remain
         return
     if attached is None:
         return
-    used = attached.segment.indexes_in_use()
-    alive = set(segment.alive_among(attached.descriptor, used))
-    dead = [index for index in used if index not in alive]
+    dead = segment.dead_among(attached.descriptor, attached.segment.indexes_in_use())
     names = [peers.described(attached.segment.peer(index)) for index in dead]
-    removed = bool(dead) and not dry_run and peers.reap(attached.segment, attached.descriptor) > 0
+    removed = bool(dead) and not dry_run and peers.reap(attached.segment, attached.descriptor, dead) > 0
     for name in names:
         yield Remains(f"a dead subscriber: {name}", str(path), removed)
 

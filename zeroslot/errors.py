@@ -143,6 +143,12 @@ class ClosedError(ZeroslotError, ValueError):
     topic: str | None = None
 
 
+class EvictedError(ZeroslotError, RuntimeError):
+    """The publisher has ended this subscriber's claim: it stalled for longer than `evict_after`. It may join again."""
+
+    topic: str | None = None
+
+
 class OwnerGoneError(ZeroslotError, ConnectionError):
     """The process that owned the segment has died or closed it."""
 

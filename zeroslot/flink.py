@@ -255,7 +255,8 @@ class Bell:
                 info = path.lstat()
                 raise PermissionError(
                     f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
-                    f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
+                    f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with "
+                    "ZEROSLOT_DIR"
                 ) from None
             descriptor = Descriptor(fd)
             info = os.fstat(fd)

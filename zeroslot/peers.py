@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
-from zeroslot.segment import DEAD, OPEN, OWNER_BYTE, Identity, alive_among, peer_byte, reopened
+from zeroslot.segment import DEAD, OPEN, OWNER_BYTE, Identity, peer_byte, reopened
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
@@ -57,20 +57,13 @@ def register(segment: Segment, description: Descriptor, where: str) -> int:
     )
 
 
-def reap(segment: Segment, description: Descriptor) -> int:
-    """Clear what dead subscribers left. Returns how many there were.
+def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
+    """Clear what these dead subscribers left. Returns how many there still were.
 
     A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the
     entry is cleared; one thread of a process at a time does this, and a joiner that wants the index waits for nobody:
     it takes the next.
     """
-    used = segment.indexes_in_use()
-    if not used:
-        return 0
-    alive = set(alive_among(description, used))
-    dead = [index for index in used if index not in alive]
-    if not dead:
-        return 0
     reaped = 0
     with _reaping:
         own = reopened(description, os.O_RDWR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
-from zeroslot.allocator import SlotAllocator, close_at_exit
+from zeroslot.allocator import SlotAllocator, StalledPeer, close_at_exit
 from zeroslot.cleaning import sweep_flink
 from zeroslot.errors import DeclarationError, TypeMismatchError
 from zeroslot.peers import identity
-from zeroslot.qos import OnFull, Qos, default_spare
+from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare
 from zeroslot.sample import Layout, Sample, layout_of
 from zeroslot.schema import mismatch, pack_schema, unpack_schema
 from zeroslot.view import plan_of, prepared, write
@@ -57,6 +57,10 @@ class Publisher(PublisherEnd[S]):
     no reliable subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of
     its directory.
 
+    `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way; it gets an
+    EvictedError and may join again. `max_period`: the longest time between two samples, in seconds, that subscribers
+    are promised.
+
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the
     topic has another type.
 
@@ -81,6 +85,8 @@ class Publisher(PublisherEnd[S]):
         domain: str | None = None,
         name: str | None = None,
         mode: int = 0o600,
+        evict_after: float | None = None,
+        max_period: float | None = None,
     ) -> None:
         self.topic = flink.checked_topic(topic)
         self.domain = flink.checked_domain(domain)
@@ -90,13 +96,20 @@ class Publisher(PublisherEnd[S]):
         layout = layout_of(sample_type)
         plan = plan_of(sample_type)
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
-        qos = Qos(depth, max_loans, spare, max_subscribers, on_full)
+        stall = checked_seconds("evict_after", evict_after)
+        period = checked_seconds("max_period", max_period) or 0.0
+        reserve = RESERVE_SLOTS if stall is not None else 0
+        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
         self._bell = flink.Bell.join(self.domain)
         try:
             directory = flink.topic_directory(self.domain, self.topic)
             self._clear_the_way(directory, layout)
             contents = segment.Contents(
-                identity(name), segment.TYPED, layout.type_hash, pack_schema(layout, layout.to_idl())
+                identity(name),
+                segment.TYPED,
+                layout.type_hash,
+                pack_schema(layout, layout.to_idl()),
+                max_period_ns=int(period * 1e9),
             )
             made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
             self._path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
@@ -104,6 +117,7 @@ class Publisher(PublisherEnd[S]):
         except BaseException:
             self._bell.leave()
             raise
+        allocator.evict_after = stall
         self._closed = False
         super().__init__(allocator, plan, None if on_full == "block" else 0)
         close_at_exit(self)
@@ -178,6 +192,16 @@ class Publisher(PublisherEnd[S]):
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def on_subscriber_death(self, callback: Callable[[StalledPeer], None] | None) -> None:
+        """Call this for every subscriber that is found dead, in the thread that finds it: one that waits for room, or
+        calls `reap`. None: nobody.
+        """
+        self.allocator.on_subscriber_death = callback
+
+    def reap(self) -> int:
+        """Clear what dead subscribers left; how many there were. Loans under pressure do it by themselves."""
+        return self.allocator.reap()
 
     def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever)."""

@@ -16,6 +16,7 @@ SLOT_LIMIT = 65535
 SUBSCRIBER_LIMIT = 1024
 DEFAULT_SPARE = 32
 LEAST_SPARE = 4
+RESERVE_SLOTS = 4  # as many as a subscriber holds at most where it names no max_leases
 SPARE_BYTES = 16 * 1024 * 1024
 
 
@@ -26,6 +27,17 @@ def whole_number(name: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}, and has to be from {low} to {high}")
     return value
+
+
+def checked_seconds(name: str, value: float | None) -> float | None:
+    """A length of time above 0, or None for none; ValueError or TypeError naming it."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds or None, not {value!r}")
+    if not 0 < value < 1e9:
+        raise ValueError(f"{name} is {value}, and has to be above 0")
+    return float(value)
 
 
 def default_spare(slot_capacity: int) -> int:
@@ -42,6 +54,7 @@ class Qos:
     spare_slots: int
     max_subscribers: int
     on_full: OnFull
+    reserve_slots: int = 0  # replace what an evicted subscriber still holds; nobody may count on them
 
     def __post_init__(self) -> None:
         whole_number("depth", self.depth, 1, SLOT_LIMIT - 1)
@@ -50,7 +63,7 @@ class Qos:
         whole_number("max_subscribers", self.max_subscribers, 1, SUBSCRIBER_LIMIT)
         if self.on_full not in ON_FULL:
             raise ValueError(f"on_full is {self.on_full!r}, and has to be one of {', '.join(map(repr, ON_FULL))}")
-        whole_number("depth + max_loans + spare_slots", self.slot_count, 2, SLOT_LIMIT)
+        whole_number("depth + max_loans + spare_slots + reserve", self.slot_count, 2, SLOT_LIMIT)
         if self.on_full != "evict" and self.depth < self.max_loans:
             raise ValueError(
                 f"depth is {self.depth} and max_loans {self.max_loans}: with on_full={self.on_full!r} depth has to be "
@@ -60,7 +73,7 @@ class Qos:
     @property
     def slot_count(self) -> int:
         """All slots of the segment."""
-        return self.depth + self.max_loans + self.spare_slots
+        return self.depth + self.max_loans + self.spare_slots + self.reserve_slots
 
     @property
     def policy(self) -> int:

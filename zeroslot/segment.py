@@ -79,6 +79,12 @@ def alive_among(description: Descriptor, indexes: Iterable[int]) -> list[int]:
         probe.close()
 
 
+def dead_among(description: Descriptor, indexes: list[int]) -> list[int]:
+    """Those of the indexes whose subscriber is dead."""
+    alive = set(alive_among(description, indexes)) if indexes else set()
+    return [index for index in indexes if index not in alive]
+
+
 def owner_alive(description: Descriptor) -> bool:
     """Whether the segment's owner lives: byte 0 is locked."""
     probe = reopened(description, os.O_RDONLY)
@@ -116,6 +122,7 @@ class Contents:
     type_hash: bytes = bytes(16)
     schema: bytes = b""
     first_sequence: int = 1
+    max_period_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -261,6 +268,7 @@ def _fill(
         policy=qos.policy,
         payload_kind=contents.kind,
         owner_name=who.name,
+        max_period_ns=contents.max_period_ns,
     )
     segment.add_pool(pool, slot_capacity=capacity, slot_count=qos.slot_count)
     segment.open()

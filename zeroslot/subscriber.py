@@ -52,12 +52,18 @@ class SubscriberStats:
 
 @dataclass(frozen=True, slots=True)
 class PublisherInfo:
-    """One publisher, as a subscriber sees it."""
+    """One publisher, as a subscriber sees it.
+
+    `max_period_s`: the longest time between two samples that it promises, None without a promise. `overdue`: whether it
+    has broken that promise since its newest sample (or its creation).
+    """
 
     publisher_id: str
     name: str
     pid: int
     depth: int
+    max_period_s: float | None
+    overdue: bool
 
 
 class Subscriber(SubscriberEnd[S_co]):
@@ -145,6 +151,7 @@ class Subscriber(SubscriberEnd[S_co]):
         self._following = threading.RLock()
         self._readers: dict[str, SlotReader] = {}
         self._done: set[str] = set()  # publishers that have ended or cannot be read, while their flinks last
+        self._missed_since: dict[str, int] = {}  # the cursors of claims that publishers have ended
         self._ended = [0, 0, 0]  # taken, lost, skipped of publishers that are gone
         self._began_ns = now_ns()
         self._bell = flink.Bell.join(self.domain)
@@ -170,7 +177,7 @@ class Subscriber(SubscriberEnd[S_co]):
                 self._readers.pop(publisher_id).close()  # a signal came between two lines of `_attach` or `_drop`
             paths = {path.stem: path for path in flink.list_flinks(self._directory)}
             for publisher_id, reader in list(self._readers.items()):
-                if reader.owner_gone and not reader.reader.ready:
+                if reader.reader.broken or (reader.owner_gone and not reader.reader.ready):
                     self._drop(publisher_id, reader)
             self._done &= paths.keys()
             for publisher_id, path in paths.items():
@@ -225,6 +232,9 @@ class Subscriber(SubscriberEnd[S_co]):
         except ValueError as error:
             reader.close()
             raise CorruptSegmentError(f"{self.topic}: {error}") from None
+        missed_since = self._missed_since.pop(publisher_id, None)
+        if missed_since is not None:
+            self._ended[1] += reader.reader.cursor - missed_since
         self._readers[publisher_id] = reader
         self._set_sources([*self._sources(), source])
         log.debug("%s: reading from %s", self.topic, publisher_id)
@@ -266,9 +276,13 @@ class Subscriber(SubscriberEnd[S_co]):
                 reader._probe()
 
     def _drop(self, publisher_id: str, reader: SlotReader) -> None:
+        if self._readers.pop(publisher_id, None) is None:
+            return  # a signal handler that used this subscriber was faster
         self._set_sources([source for source in self._sources() if source.publisher_id != publisher_id])
-        del self._readers[publisher_id]
-        self._done.add(publisher_id)
+        if reader.reader.evicted:  # it may join again, and what it misses until then is lost
+            self._missed_since[publisher_id] = reader.reader.cursor
+        else:
+            self._done.add(publisher_id)
         self._retire_counts(reader)
         reader.close()
         log.debug("%s: %s has ended", self.topic, publisher_id)
@@ -308,7 +322,7 @@ class Subscriber(SubscriberEnd[S_co]):
             for publisher_id, reader in self._readers.items():
                 facts = reader.reader.segment.facts()
                 if not reader.owner_gone:
-                    found.append(PublisherInfo(publisher_id, facts["owner_name"], facts["owner_pid"], facts["depth"]))
+                    found.append(_info(publisher_id, reader.reader.segment, facts))
             return tuple(found)
 
     def wait_for_publishers(self, n: int = 1, timeout: float | None = None) -> bool:
@@ -358,3 +372,16 @@ class Subscriber(SubscriberEnd[S_co]):
     def __repr__(self) -> str:
         of = self.sample_type.__name__ if self.sample_type else "whatever it carries"
         return f"<Subscriber {self.topic} of {of}, {'closed' if self.closed else f'{len(self._readers)} publishers'}>"
+
+
+def _info(publisher_id: str, mapped: Segment, facts: dict[str, Any]) -> PublisherInfo:
+    period_ns = facts["max_period_ns"]
+    last_ns = mapped.newest_ns or facts["created_monotonic_ns"]
+    return PublisherInfo(
+        publisher_id,
+        facts["owner_name"],
+        facts["owner_pid"],
+        facts["depth"],
+        period_ns / 1e9 if period_ns else None,
+        bool(period_ns) and now_ns() - last_ns > period_ns,
+    )

@@ -486,7 +486,7 @@ def test_max_loans_bounds_them() -> None:
     """The text names the setting."""
     with memory(6, 64, max_loans=2) as slots:
         loans = [slots.reserve(), slots.reserve()]
-        with pytest.raises(NoFreeSlotError, match="max_loans is 2"):
+        with pytest.raises(NoFreeSlotError, match="max_loans allows, 2"):
             slots.reserve()
         loans.pop().discard()
         slots.reserve().discard()
@@ -535,7 +535,7 @@ def test_when_readers_hold_all_the_error_names_them() -> None:
         with pytest.raises(NoFreeSlotError, match="hoarder") as caught:
             slots.reserve()
         holder = caught.value.holders[0]
-        assert (holder["name"], holder["pid"], holder["slots"], holder["stopped"]) == ("hoarder", os.getpid(), 3, False)
+        assert (holder.name, holder.pid, holder.slots, holder.stopped) == ("hoarder", os.getpid(), 3, False)
         assert caught.value.leased == 3
         assert slots.stats["no_free_slot"] == 1
         assert [bytes(lease) for lease in held] == [b"\0", b"\1", b"\2"]
@@ -654,7 +654,7 @@ def test_a_reliable_reader_stops_the_owner(on_full: Any) -> None:
         publish(slots, b"2")
         with pytest.raises(BackpressureError, match="slow") as caught:
             slots.reserve()
-        assert caught.value.holders[0]["behind"] == 2
+        assert caught.value.holders[0].behind == 2
         assert bytes(reader.take()) == b"1"
         publish(slots, b"3")
         assert [bytes(reader.take()), bytes(reader.take()), reader.lost] == [b"2", b"3", 0]

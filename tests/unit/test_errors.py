@@ -23,6 +23,7 @@ BUILTIN_BASES = {
     "NoFreeSlotError": RuntimeError,
     "SampleTooLargeError": ValueError,
     "BackpressureError": TimeoutError,
+    "EvictedError": RuntimeError,
     "TooManyPeersError": RuntimeError,
     "TooManyLeasesError": RuntimeError,
     "OutOfSharedMemoryError": OSError,

@@ -15,6 +15,7 @@ from tests.unit.control_bytes import PEER_SIZE, SECTIONS, ControlBytes
 from zeroslot import (
     ClosedError,
     CorruptSegmentError,
+    EvictedError,
     FormatError,
     NoFreeSlotError,
     QosMismatchError,
@@ -252,7 +253,7 @@ def test_an_ended_claim_can_take_no_more(slots: SlotAllocator, path: Path) -> No
         control = ControlBytes(path)
         control.write(control.at("evicted") + 4 * reader.reader.index, "I", 1)
         for take in (reader.take, reader.latest):
-            with pytest.raises(ClosedError):
+            with pytest.raises(EvictedError):
                 take()
         assert bytes(lease) == struct.pack("<Q", 1)
         lease.release()
@@ -536,6 +537,6 @@ def test_a_peer_entry_of_garbage_is_described_and_not_believed(slots: SlotAlloca
     control.write_bytes(control.at("peers"), b"\xff" * PEER_SIZE)
     with pytest.raises(NoFreeSlotError, match="pid 4294967295") as caught:
         slots.reserve()
-    assert caught.value.holders[0]["slots"] == 5
+    assert caught.value.holders[0].slots == 5
     held.clear()
     reader.close()

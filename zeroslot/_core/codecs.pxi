@@ -200,21 +200,23 @@ cdef class BytesCodec(Codec):
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef Py_ssize_t length = 0
         cdef const char *source
-        cdef const unsigned char[::1] content
-        cdef uint32_t before = (<uint32_t *>data)[0]
+        cdef Py_buffer content
         if self.text:
             if not isinstance(value, str):
                 raise TypeError(f"a str, not {type(value).__name__}")
             source = PyUnicode_AsUTF8AndSize(value, &length)
-        elif isinstance(value, bytes):
-            source = <const char *>(<bytes>value)
-            length = len(<bytes>value)
-        elif isinstance(value, str) or value is None:
+            return self.put(data, source, length)
+        if not PyObject_CheckBuffer(value):
             raise TypeError(f"bytes, not {type(value).__name__}")
-        else:
-            content = value
-            length = content.shape[0]
-            source = <const char *>&content[0] if length > 0 else NULL
+        PyObject_GetBuffer(value, &content, PyBUF_SIMPLE)
+        try:
+            return self.put(data, <const char *>content.buf, content.len)
+        finally:
+            PyBuffer_Release(&content)
+
+    cdef int put(self, char *data, const char *source, Py_ssize_t length) except -1:
+        """Write the bytes, and wipe what was there behind them."""
+        cdef uint32_t before = (<uint32_t *>data)[0]
         if length > self.max_bytes:
             raise ValueError(f"{length} bytes, and the field holds {self.max_bytes}")
         if length > 0:

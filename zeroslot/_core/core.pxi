@@ -13,7 +13,7 @@ cdef extern from "zeroslot.h" nogil:
         uint32_t format, header_size, depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words
         uint32_t spare_slots, max_loans, peer_size, slot_size, owner_pid, payload_kind, policy, state
         uint64_t control_size, segment_id, first_sequence, schema_size, owner_start_time
-        uint64_t created_realtime_ns, created_monotonic_ns
+        uint64_t created_realtime_ns, created_monotonic_ns, max_period_ns
         uint8_t type_hash[16]
         uint8_t owner_name[32]
 
@@ -104,6 +104,8 @@ cdef extern from "zeroslot.h" nogil:
     void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
     uint32_t zs_owner_reserve(zs_owner *o)
     void zs_owner_discard(zs_owner *o, uint32_t slot)
+    void zs_owner_evict(zs_owner *o, uint32_t index)
+    uint64_t zs_owner_published_ns(const zs_owner *o, uint64_t sequence)
     void zs_owner_let_go(zs_owner *o, uint32_t slot)
     uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)

@@ -188,15 +188,21 @@ cdef extern from "numpy/arrayobject.h":
     int PyArray_SetBaseObject(void *array, PyObject *base) except -1
 
 
-cdef size_t copy_into(Hold hold, const unsigned char[::1] data) except? 0:
-    """Copy bytes to the start of a loan. Large copies let other threads run, and hold off a commit meanwhile."""
-    cdef size_t count = <size_t>data.shape[0]
-    if count > hold.size:
-        raise errors.SampleTooLargeError(
-            f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
-        )
-    if count > 0:
-        copy_bytes(hold, hold.data, <const char *>&data[0], count)
+cdef size_t copy_into(Hold hold, object data) except? 0:
+    """Copy a contiguous bytes-like object to the start of a loan. Large copies let other threads run, and hold off a commit."""
+    cdef Py_buffer source
+    cdef size_t count
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        count = <size_t>source.len
+        if count > hold.size:
+            raise errors.SampleTooLargeError(
+                f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
+            )
+        if count > 0:
+            copy_bytes(hold, hold.data, <const char *>source.buf, count)
+    finally:
+        PyBuffer_Release(&source)
     return count
 
 
@@ -335,8 +341,8 @@ cdef class AllocatorEnd:
         reserved). Raises SampleTooLargeError before anything is copied, ClosedError for a slot that was given back or
         is another allocator's.
         """
-        if slot.owner is not self.owner:
-            raise errors.ClosedError("this slot belongs to another allocator. Commit it there")
+        if slot.owner is not self.owner or isinstance(slot, Loan):
+            raise errors.ClosedError("this slot belongs to another allocator, or is a publisher's loan. Commit it there")
         if size is None or isinstance(size, int):
             return slot.finish(size)
         return slot.finish(copy_into(slot.live(), size))

@@ -45,7 +45,7 @@ cdef class Segment:
     def create(Region control not None, *, uint64_t segment_id, bytes type_hash not None, uint32_t depth,
                uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
                uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
-               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
+               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None, uint64_t max_period_ns=0,
                uint32_t pool_limit=1):
         """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
         cdef Segment self = Segment.__new__(Segment, OURS)
@@ -61,7 +61,7 @@ cdef class Segment:
         h.schema_size = len(schema)
         h.owner_pid, h.owner_start_time = owner_pid, owner_start_time
         h.created_realtime_ns, h.created_monotonic_ns = created_realtime_ns, zs_now_ns()
-        h.policy, h.payload_kind = policy, payload_kind
+        h.policy, h.payload_kind, h.max_period_ns = policy, payload_kind, max_period_ns
         put_text(h.owner_name, sizeof(h.owner_name), owner_name)
         zs_layout_compute(h)
         if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
@@ -163,6 +163,15 @@ cdef class Segment:
         return zs_load64(self.c.published, ZS_ACQUIRE)
 
     @property
+    def newest_ns(self):
+        """When the newest sample was committed (CLOCK_MONOTONIC); 0 before any."""
+        cdef uint64_t n = zs_load64(self.c.published, ZS_ACQUIRE)
+        cdef uint32_t slot = <uint32_t>(zs_load64(self.c.ring + n % self.c.ring_capacity, ZS_ACQUIRE) & 0xffff)
+        if n < self.c.first_sequence or slot >= self.c.slot_limit:
+            return 0
+        return zs_load64(&zs_slot_at(&self.c, slot).published_ns, ZS_RELAXED)
+
+    @property
     def generation(self):
         """The word that every commit, seal and owner event moves."""
         return zs_load32(self.c.generation, ZS_GENERATION_LOAD)
@@ -177,7 +186,7 @@ cdef class Segment:
             "max_subscribers": h.max_subscribers, "spare_slots": h.spare_slots, "max_loans": h.max_loans,
             "first_sequence": h.first_sequence, "owner_pid": h.owner_pid, "owner_start_time": h.owner_start_time,
             "created_realtime_ns": h.created_realtime_ns, "created_monotonic_ns": h.created_monotonic_ns,
-            "policy": h.policy, "payload_kind": h.payload_kind,
+            "policy": h.policy, "payload_kind": h.payload_kind, "max_period_ns": h.max_period_ns,
             "owner_name": text_of(h.owner_name, sizeof(h.owner_name)),
         }
 
@@ -522,6 +531,23 @@ cdef class Owner:
         cdef uint32_t index = 0
         return index if zs_owner_window_full(&self.c, &index) else None
 
+    def evict(self, uint32_t index):
+        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it. It keeps what it holds."""
+        if index >= self.segment.c.max_subscribers:
+            raise IndexError(index)
+        zs_owner_evict(&self.c, index)
+        zs_bump_space(&self.segment.c)
+
+    def is_evicted(self, uint32_t index):
+        """Whether the claim of the subscriber that is at `index` now has been ended."""
+        if index >= self.segment.c.max_subscribers:
+            raise IndexError(index)
+        return zs_load32(&self.segment.c.evicted[index], ZS_RELAXED) == zs_peer_at(&self.segment.c, index).epoch
+
+    def published_ns(self, uint64_t sequence):
+        """When a sample was published that can still be taken, or 0."""
+        return zs_owner_published_ns(&self.c, sequence)
+
     def count_no_free_slot(self):
         zs_count(&self.segment.c.counters.no_free_slot, 1)
 
@@ -639,6 +665,8 @@ cdef class Reader:
     cdef uint32_t sleepers
     cdef uint64_t fork
     cdef readonly bint closed
+    cdef readonly bint broken   # evicted, or the segment is corrupt
+    cdef readonly bint evicted
 
     def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
                   bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history,
@@ -782,6 +810,9 @@ cdef class Reader:
         return hold
 
     cdef object refused(self, zs_take result):
+        """What to raise. After this nothing more can be taken through this reader, unless it holds too many."""
+        self.broken = result != ZS_TAKE_TOO_MANY
+        self.evicted = result == ZS_TAKE_EVICTED
         if result == ZS_TAKE_TOO_MANY:
             return errors.TooManyLeasesError(
                 f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views "
@@ -790,8 +821,9 @@ cdef class Reader:
                 held=self.c.max_leases, max_leases=self.c.max_leases,
             )
         if result == ZS_TAKE_EVICTED:
-            return errors.ClosedError(
-                "the publisher has ended this subscriber's claim: it held samples for too long. Subscribe again"
+            return errors.EvictedError(
+                "the publisher has ended this subscriber's claim: it was behind, or held samples, for longer than "
+                "evict_after. What it holds stays good; the next call joins again"
             )
         return errors.CorruptSegmentError(
             "the control object holds what no publisher writes. Start the publisher again"

@@ -301,6 +301,9 @@ cdef class SubscriberEnd:
         for i in range(count):
             at = (self.turn + i) % count if count > 1 else 0
             source = <Source>sources[at]
+            if source.reader.broken:
+                self._follow()  # which lets go of it
+                return None
             hold = source.reader.take(False)
             if hold is not None:
                 self.turn = at + 1
@@ -325,7 +328,11 @@ cdef class SubscriberEnd:
         if best is None:
             self.found_nothing(sources)
             return None
-        hold = best.reader.take(True)
+        hold = None
+        if best.reader.broken:
+            self._follow()
+        else:
+            hold = best.reader.take(True)
         if hold is None:
             return None
         if len(sources) > 1:

@@ -91,7 +91,8 @@ enum zs_section {
     X(uint32_t, policy, , 240, 4)                                                                                                   \
     X(uint32_t, state, , 244, 4)                                                                                                    \
     X(uint8_t, owner_name, [32], 248, 32)                                                                                           \
-    X(uint8_t, reserved, [104], 280, 104)
+    X(uint64_t, max_period_ns, , 280, 8)                                                                                            \
+    X(uint8_t, reserved, [96], 288, 96)
 #define ZS_HEADER_SIZE 384u
 
 #define ZS_COUNTERS_FIELDS(X)                                                                                                       \

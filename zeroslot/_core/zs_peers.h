@@ -142,6 +142,24 @@ static inline int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     return zs_owner_reliable_floor(s, index) < next - s->depth;
 }
 
+/* End the claim of reader `index`: nobody waits for it any more, and it may take no more. What it holds stays as it is until its bits
+ * clear or its lock falls; memory under a live view is never given to anybody else. */
+static inline void zs_owner_evict(zs_owner *o, uint32_t index)
+{
+    zs_segment *s = o->segment;
+    zs_store(&s->evicted[index], zs_load(&zs_peer_at(s, index)->epoch, ZS_RELAXED), ZS_RELAXED);
+    zs_count(&s->counters->evicted, 1);
+}
+
+/* When a sample was published that can still be taken, or 0. */
+static inline uint64_t zs_owner_published_ns(const zs_owner *o, uint64_t sequence)
+{
+    const zs_segment *s = o->segment;
+    if (sequence < s->first_sequence || sequence > o->published || o->published - sequence >= s->depth)
+        return 0;
+    return zs_load(&zs_slot_at(s, o->ring_slots[zs_ring_index(s, sequence)])->published_ns, ZS_RELAXED);
+}
+
 /* Start to wait for space: readers say so from now on. Returns the word's value to sleep on; scan once more after this. */
 static inline uint32_t zs_owner_block_begin(zs_segment *s)
 {

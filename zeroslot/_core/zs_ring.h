@@ -122,10 +122,10 @@ static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
     return gone + 1 > s->first_sequence ? gone + 1 : s->first_sequence;
 }
 
-/* Samples that are held now. Exact for the thread that takes; others may have released more. */
+/* Samples that are held now. Exact for the thread that takes, but for what others are releasing at this moment. */
 static inline uint64_t zs_reader_leases(const zs_reader *r)
 {
-    return r->taken - zs_load(&r->released, ZS_RELEASED_LOAD); /* SYNC released: pairs with zs_reader_release */
+    return zs_load(&r->taken, ZS_RELAXED) - zs_load(&r->released, ZS_RELEASED_LOAD); /* SYNC released: pairs with zs_reader_release */
 }
 
 /* Whether `published` can be the newest sequence for a reader at `cursor`. No owner gets this far ahead; a flipped bit does. */
@@ -164,7 +164,7 @@ static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t 
         return ZS_TAKE_NONE;
     zs_store(&r->held[named], 1, ZS_RELAXED);
     zs_reader_move(r, c);
-    r->taken++;
+    zs_count(&r->taken, 1);
     zs_store(&r->peer->taken, r->taken, ZS_RELAXED);
     zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
     *slot = named;
@@ -290,6 +290,7 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
     zs_slot_release(s, slot, r->index);
     /* After the bit, or another thread's take could set one bit more than max_leases. */
     zs_fetch_add(&r->released, 1, ZS_RELEASED_RMW); /* SYNC released: pairs with zs_reader_leases */
+    zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
     if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
         zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
         zs_futex_wake_all(s->space);
