@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * join_publish.pml - a reliable reader joins, with a history, while an owner with MAX_LOANS loans publishes.
+ *
+ * Promises: from where the joiner begins it misses nothing; it begins no later than what was published when the join began, less its
+ * history, and never before the first sequence; with history at most DEPTH - MAX_LOANS it need not lose one of those either.
+ *
+ * The owner's two threads reserve and commit by turns (each under the owner's mutex), so that loans are out when the joiner comes. A
+ * sample is there until the commit that retires it; who is asked for it then and has not taken it, has lost it.
+ */
+#ifndef DEPTH
+#define DEPTH 3
+#endif
+#ifndef MAX_LOANS
+#define MAX_LOANS 1
+#endif
+#ifndef HISTORY
+#define HISTORY (DEPTH - MAX_LOANS)
+#endif
+#define FIRST 3
+#define SAMPLES 7
+#define LAST (FIRST + SAMPLES - 1)
+#define NOTHING (FIRST - 1)
+
+byte published = NOTHING, retired = NOTHING, loans_out;
+byte cursor;       /* of the peer entry: what the owner sees */
+bool attached;
+bool joined;
+byte wanted;       /* the first sequence that the joiner has to get */
+byte taken;        /* what the joiner has taken: its own */
+
+inline may_loan(answer)
+{
+    /* zs_owner_window_full: two loads. What is the owner's own is not shared. */
+    next = published + loans_out + 1;
+#ifdef WINDOW_FORGETS_LOANS
+    next = published + 1;
+#endif
+    if
+    :: next < FIRST + DEPTH -> answer = true
+    :: else ->
+        answer = attached;
+        if
+        :: answer -> answer = (cursor >= next - DEPTH)
+        :: else -> answer = true
+        fi
+    fi
+}
+
+active proctype owner()
+{
+    byte next;
+    bool may;
+    do
+    :: published + loans_out < LAST && loans_out < MAX_LOANS ->
+        may_loan(may);
+        if
+        :: may -> loans_out++
+        :: else -> skip /* and looks again; that it may sleep is for block_space */
+        fi;
+        next = 0; may = false
+    :: loans_out > 0 ->
+        published++;
+        d_step {
+            loans_out--;
+            if
+            :: published >= FIRST + DEPTH -> next = published - DEPTH
+            :: else -> next = 0
+            fi
+        }
+        if
+        :: next != 0 ->
+            retired = next;
+            assert(!joined || wanted > next || taken >= next)
+        :: else -> skip
+        fi;
+        next = 0
+    :: published == LAST -> break
+    od
+}
+
+#ifdef NO_CLAMP
+#define AT(p) ((p) >= HISTORY -> (p) - HISTORY : 0)
+#else
+#define AT(p) ((p) >= NOTHING + HISTORY -> (p) - HISTORY : NOTHING)
+#endif
+
+active proctype joiner()
+{
+    byte before, seen;
+    before = published;
+#ifdef HIDES_ITS_HISTORY
+    cursor = before;
+#else
+    cursor = AT(before);
+#endif
+#ifdef ACTIVE_LAST
+    seen = published;
+    d_step { cursor = AT(seen); taken = AT(seen) }
+    attached = true;
+#else
+    attached = true;
+#ifdef READS_PUBLISHED_FIRST
+    seen = before;
+#else
+    seen = published;
+#endif
+    d_step { cursor = AT(seen); taken = AT(seen) }
+#endif
+    d_step {
+        wanted = taken + 1;
+        joined = true;
+        assert(wanted > NOTHING);
+        assert(seen != before || wanted <= before + 1)
+    }
+    assert(retired < wanted); /* it has not begun with a loss */
+    do
+    :: published > taken ->
+        assert(retired < taken + 1);
+        taken++;
+        cursor = taken
+    :: taken == LAST -> break
+    od
+}
