@@ -14,42 +14,47 @@ Declare, publish, subscribe:
     with zs.Subscriber("robot/imu", Imu) as sub:
         for lease in sub:
             print(lease.sequence, lease.sample.accel)
+
+Why the names below are looked up when they are used: as in pydantic itself, a program that only wants the version, or
+one tool of many, does not wait for the rest.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from zeroslot._core.binding import Lease, Loan
-from zeroslot.allocator import SegmentSize, Slot, SlotAllocator, SlotLease, SlotReader
-from zeroslot.cleaning import Remains, clean
-from zeroslot.errors import (
-    BackpressureError,
-    ClosedError,
-    CorruptSegmentError,
-    DeclarationError,
-    EvictedError,
-    ForkedHandleError,
-    FormatError,
-    MismatchError,
-    NoFreeSlotError,
-    OutOfSharedMemoryError,
-    OwnerGoneError,
-    QosMismatchError,
-    SampleTooLargeError,
-    TooManyLeasesError,
-    TooManyPeersError,
-    TopicNameError,
-    TopicNotFoundError,
-    TypeMismatchError,
-    ZeroslotError,
-)
-from zeroslot.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
-from zeroslot.inspection import inspect, topics
-from zeroslot.publisher import Publisher
-from zeroslot.sample import Layout, Sample, layout_of
-from zeroslot.subscriber import Subscriber
+if TYPE_CHECKING:
+    from zeroslot._core.binding import Lease, Loan
+    from zeroslot.allocator import SegmentSize, Slot, SlotAllocator, SlotLease, SlotReader
+    from zeroslot.cleaning import Remains, clean
+    from zeroslot.errors import (
+        BackpressureError,
+        ClosedError,
+        CorruptSegmentError,
+        DeclarationError,
+        EvictedError,
+        ForkedHandleError,
+        FormatError,
+        MismatchError,
+        NoFreeSlotError,
+        OutOfSharedMemoryError,
+        OwnerGoneError,
+        QosMismatchError,
+        SampleTooLargeError,
+        TooManyLeasesError,
+        TooManyPeersError,
+        TopicNameError,
+        TopicNotFoundError,
+        TypeMismatchError,
+        ZeroslotError,
+    )
+    from zeroslot.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
+    from zeroslot.inspection import inspect, topics
+    from zeroslot.publisher import Publisher
+    from zeroslot.sample import Layout, Sample, layout_of
+    from zeroslot.subscriber import Subscriber
 
 __all__ = [
     "F16",
@@ -104,6 +109,24 @@ __all__ = [
     "topics",
 ]
 
+_HOME = {
+    "_core.binding": "Lease Loan",
+    "allocator": "SegmentSize Slot SlotAllocator SlotLease SlotReader",
+    "cleaning": "Remains clean",
+    "errors": (
+        "BackpressureError ClosedError CorruptSegmentError DeclarationError EvictedError ForkedHandleError "
+        "FormatError MismatchError NoFreeSlotError OutOfSharedMemoryError OwnerGoneError QosMismatchError "
+        "SampleTooLargeError TooManyLeasesError TooManyPeersError TopicNameError TopicNotFoundError "
+        "TypeMismatchError ZeroslotError"
+    ),
+    "fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
+    "inspection": "inspect topics",
+    "publisher": "Publisher",
+    "sample": "Layout Sample layout_of",
+    "subscriber": "Subscriber",
+}
+_MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
+
 logging.getLogger("zeroslot").addHandler(logging.NullHandler())
 
 
@@ -112,4 +135,11 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("zeroslot")
-    raise AttributeError(f"module 'zeroslot' has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'zeroslot' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import stat
 import threading
 import time
@@ -115,7 +114,7 @@ def make_directory(path: Path) -> None:
 
 def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
     """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     for left in reversed(range(_TRIES)):
         try:
             if root() in path.parents:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import stat
 import time
 from contextlib import suppress
@@ -173,7 +172,7 @@ def create(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o60
 
 
 def _create_once(qos: Qos, slot_capacity: int, contents: Contents, mode: int, group: int) -> OwnedSegment | None:
-    name = f"/zs-{secrets.token_hex(8)}"
+    name = f"/zs-{os.urandom(8).hex()}"
     fd = _new_object(name)
     if fd is None:
         return None
@@ -206,7 +205,7 @@ def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedS
     pool = Descriptor(os.memfd_create("zeroslot-p0", os.MFD_CLOEXEC))
     control.try_lock(OWNER_BYTE)
     segment = _fill(
-        control.fileno(), pool.fileno(), qos, slot_capacity, contents, int(secrets.token_hex(8), 16), 0o600, -1
+        control.fileno(), pool.fileno(), qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, -1
     )
     return OwnedSegment(segment, control, None, [pool])
 

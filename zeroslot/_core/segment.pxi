@@ -458,6 +458,7 @@ cdef class Owner:
     cdef readonly Segment segment
     cdef Descriptor lock
     cdef zs_mutex mutex
+    cdef unsigned long borrower     # the one thread that holds all loans, or 0
     cdef uint64_t fork
     cdef readonly uint32_t max_loans
     cdef readonly bint closed
@@ -576,7 +577,7 @@ cdef class Owner:
         if hold is not None:
             return hold
         began = zs_now_ns()
-        if began >= deadline_ns or self.c.loans_out >= self.max_loans:
+        if began >= deadline_ns or self.waits_in_vain():
             zs_count(&self.segment.c.counters.no_free_slot, 1)
             raise allocator._refusal()
         seen = zs_owner_block_begin(&self.segment.c)
@@ -600,6 +601,13 @@ cdef class Owner:
             zs_owner_block_end(&self.segment.c)
             zs_count(&self.segment.c.counters.blocked_ns, zs_now_ns() - began)
 
+    cdef bint waits_in_vain(self) noexcept:
+        """Whether this thread holds every loan itself, or a subscriber is behind whom on_full="raise" does not wait for."""
+        cdef uint32_t index
+        if self.c.loans_out >= self.max_loans and self.borrower == PyThread_get_thread_ident():
+            return True
+        return self.segment.c.policy == ZS_RAISE and zs_owner_window_full(&self.c, &index)
+
     cdef Hold reserve(self):
         """A loaned slot, or None: no slot is free, max_loans are out, or a reliable subscriber is behind."""
         cdef uint32_t slot = ZS_NO_SLOT
@@ -609,6 +617,10 @@ cdef class Owner:
         zs_lock(&self.mutex)
         if self.c.loans_out < self.max_loans and not zs_owner_window_full(&self.c, &index):
             slot = zs_owner_reserve(&self.c)
+            if self.c.loans_out == 1:
+                self.borrower = PyThread_get_thread_ident()
+            elif self.borrower != PyThread_get_thread_ident():
+                self.borrower = 0
         zs_unlock(&self.mutex)
         if slot == ZS_NO_SLOT:
             return None
@@ -639,7 +651,13 @@ cdef class Owner:
         n = zs_owner_commit(&self.c, hold.slot, size, hold.published_ns)
         zs_unlock(&self.mutex)
         hold.sequence = n
+        self.loan_ended()
         return n
+
+    cdef inline void loan_ended(self) noexcept:
+        """Another thread may wait for max_loans to allow one more."""
+        if zs_load32(self.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space
+            zs_bump_space(&self.segment.c)
 
     cdef void discard(self, Hold hold) noexcept:
         """Give a loan back, unless it has been given back. Harmless in a forked child and after close."""
@@ -651,6 +669,7 @@ cdef class Owner:
             zs_lock(&self.mutex)
             zs_owner_discard(&self.c, hold.slot)
             zs_unlock(&self.mutex)
+            self.loan_ended()
 
 
 @cython.final

@@ -11,7 +11,7 @@ NEEDS = ("typer", "rich")
 def main() -> int:
     """Run the command line on `sys.argv`: its exit status.
 
-    Without typer or rich that is 1, and stderr says what to install.
+    Without typer or rich it exits with 1, and stderr says what to install.
     """
     try:
         for name in NEEDS:
@@ -22,5 +22,5 @@ def main() -> int:
         if missing not in NEEDS:
             raise
         print(f"The command line needs {missing}, which is not installed: pip install 'zeroslot[cli]'", file=sys.stderr)
-        return 1
+        sys.exit(1)
     return run()
