@@ -266,9 +266,7 @@ def test_every_file_and_object_is_private(zeroslot_dir: Path):
     try:
         with zs.Publisher("a/b", Tick) as pub:
             control = pub.flink.read_text()
-            paths = [
-                pub.flink, *(path for path in zeroslot_dir.rglob("*")), *Path("/dev/shm").glob(f"{control[1:]}*")
-            ]  # fmt: skip
+            paths = [pub.flink, *zeroslot_dir.rglob("*"), *Path("/dev/shm").glob(f"{control[1:]}*")]
             modes = {(path.is_dir(), path.stat().st_mode & 0o7777) for path in paths}
             assert len(paths) >= 7
             assert modes == {(True, 0o700), (False, 0o600)}

@@ -108,3 +108,15 @@ def info(
     from zeroslot.cli.topics import show_topic
 
     _end(show_topic(topic, domain, json_output=json))
+
+
+@app.command()
+def gc(
+    domain: Domain = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what there is, remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what dead processes left in a domain, and segments that nobody owns any more."""
+    from zeroslot.cli.topics import clean_domain
+
+    _end(clean_domain(domain, dry_run=dry_run, json_output=json))

@@ -1,4 +1,4 @@
-"""`zeroslot list` and `zeroslot info`: what `topics` and `inspect` know, for people and for programs."""
+"""`zeroslot list`, `info` and `gc`: what `topics`, `inspect` and `clean` know, for people and for programs."""
 
 from __future__ import annotations
 
@@ -72,6 +72,20 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
                 ("behind", str(subscriber.behind)),
                 indent="    ",
             )
+    return 0
+
+
+def clean_domain(domain: str | None, *, dry_run: bool, json_output: bool) -> int:
+    """Remove what dead processes left, and print what it was."""
+    found = zs.clean(domain, dry_run=dry_run)
+    if json_output:
+        print(as_json([asdict(remains) for remains in found]))
+        return 0
+    for remains in found:
+        done = "removed" if remains.removed else "found" if dry_run else "not removed"
+        print(f"{done}: {remains.what}: {remains.where}")
+    if not found:
+        print("nothing is left of dead processes")
     return 0
 
 
