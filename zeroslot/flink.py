@@ -113,7 +113,10 @@ def make_directory(path: Path) -> None:
 
 
 def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
-    """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile."""
+    """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile.
+
+    Raises FileExistsError when there is one: of two creators, one gets the name.
+    """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     for left in reversed(range(_TRIES)):
         try:
@@ -130,15 +133,14 @@ def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
         finally:
             os.close(fd)
         try:
-            os.rename(temporary, path)
+            os.link(temporary, path)  # and no rename, which would take the place of a flink that came meanwhile
         except FileNotFoundError:
             if not left:
                 raise
             continue
-        except BaseException:
+        finally:
             with suppress(OSError):
                 os.unlink(temporary)
-            raise
         return
 
 
