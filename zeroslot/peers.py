@@ -68,8 +68,9 @@ def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
     with _reaping:
         own = reopened(description, os.O_RDWR)
         try:
+            left = set(segment.indexes_in_use())  # another thread may have cleared them while we waited for it
             for index in dead:
-                if own.try_lock(peer_byte(index)):
+                if index in left and own.try_lock(peer_byte(index)):
                     segment.clear_peer(index)
                     reaped += 1
         finally:
