@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * stepper.c - kills a process at its k-th instruction, or before its k-th system call.
+ *
+ *     instructions PID K    or    calls PID K          one line a victim, on stdin
+ *
+ * Between two SIGUSR1 that the victim sends itself lies what is measured. The answer is "ready" when the victim may go on, and then,
+ * when it is dead and all that it held is free: "killed K", or "finished N" for one that came to the second mark after N.
+ * "denied" where the system allows no tracing.
+ *
+ * Why the marks are signals: they stop a traced process by themselves, on every machine, and change nothing in it. Why it traces and
+ * does not put breakpoints: the code that runs is the code that ships, byte for byte.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+static void say(const char *what, long number)
+{
+    if (number < 0)
+        printf("%s\n", what);
+    else
+        printf("%s %ld\n", what, number);
+    fflush(stdout);
+}
+
+/* Go on in the given way until the next stop. Returns 0 when the victim is gone, its stop signal otherwise. */
+static int go_on(enum __ptrace_request how, pid_t victim, int deliver)
+{
+    int status;
+    if (ptrace(how, victim, NULL, (void *)(long)deliver) != 0 && errno != ESRCH) {
+        perror("ptrace");
+        exit(1);
+    }
+    if (waitpid(victim, &status, __WALL) < 0 || !WIFSTOPPED(status))
+        return 0;
+    return WSTOPSIG(status) | (status >> 16 == PTRACE_EVENT_STOP ? 0x100 : 0);
+}
+
+enum { MARK = SIGUSR1, CALL = SIGTRAP | 0x80 };
+
+/* Run up to the next mark. False: it is gone. */
+static int run_to_mark(pid_t victim)
+{
+    int stopped = 0;
+    for (;;) {
+        stopped = go_on(PTRACE_CONT, victim, stopped & 0x100 || stopped == SIGTRAP ? 0 : stopped);
+        if (stopped == 0 || stopped == MARK)
+            return stopped == MARK;
+    }
+}
+
+/* From a mark on, `limit` instructions, or to the entry of system call number `limit`. Returns how many were counted; *finished
+ * tells whether the second mark came before. */
+static long step(pid_t victim, int calls, long limit, int *finished)
+{
+    long count = 0;
+    int entering = 1, deliver = 0;
+    *finished = 0;
+    while (calls || count < limit) {
+        int stopped = go_on(calls ? PTRACE_SYSCALL : PTRACE_SINGLESTEP, victim, deliver);
+        deliver = 0;
+        if (stopped == 0)
+            return -1;
+        if (stopped == MARK) {
+            *finished = 1;
+            break;
+        }
+        if (calls && stopped == CALL) {
+            if (entering && count++ == limit)
+                return limit;
+            entering = !entering;
+        } else if (!calls && stopped == SIGTRAP) {
+            count++;
+        } else if (stopped < 0x100) {
+            deliver = stopped;
+        }
+    }
+    return count;
+}
+
+int main(void)
+{
+    char what[32];
+    int pid;
+    long limit;
+    while (scanf("%31s %d %ld", what, &pid, &limit) == 3) {
+        int calls = strcmp(what, "calls") == 0, finished = 0, status;
+        long count;
+        pid_t victim = (pid_t)pid;
+        if (ptrace(PTRACE_SEIZE, victim, NULL, (void *)(long)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) != 0 ||
+            ptrace(PTRACE_INTERRUPT, victim, NULL, NULL) != 0 || waitpid(victim, &status, __WALL) < 0) {
+            say("denied", -1);
+            continue;
+        }
+        say("ready", -1);
+        count = run_to_mark(victim) ? step(victim, calls, limit, &finished) : -1;
+        kill(victim, SIGKILL);
+        while (waitpid(victim, &status, __WALL) == victim && !WIFEXITED(status) && !WIFSIGNALED(status))
+            ;
+        if (count < 0)
+            say("lost", -1);
+        else
+            say(finished ? "finished" : "killed", count);
+    }
+    return 0;
+}

@@ -1,0 +1,348 @@
+"""Those who go on: the ends in the test's own process that watch others die, and look at everything afterwards.
+
+Two worlds. In one the publisher is here and subscribers die; in the other subscribers are here and publishers die.
+Both stay for all the deaths of a test, so what one death leaks, the next look finds.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zeroslot as zs
+from tests import shared_memory
+from tests.children import Child
+from tests.fault.parcels import Parcel, fill, whole
+from tests.fault.victims import NEVER
+from zeroslot import segment
+
+TOPIC = "t"
+DEPTH = 4
+
+
+# --- the victims, from here
+
+
+@dataclass
+class Death:
+    """How it ended. `finished`: it came to the end of the operation, in `count` steps, and died after it."""
+
+    finished: bool
+    count: int
+    raised: str = ""
+
+
+class Stepper:
+    """The program of stepper.c, running."""
+
+    def __init__(self, program: Path) -> None:
+        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def attach(self, what: str, pid: int, limit: int) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what} {pid} {limit}\n")
+        self._process.stdin.flush()
+        answer = self.answer()
+        if answer == "denied":
+            pytest.skip("the system allows no tracing")
+        assert answer == "ready"
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+class Victim:
+    """One process, which has prepared what it will die in."""
+
+    def __init__(self, server: Child, stepper: Stepper | None, one: str, pid: int) -> None:
+        self.pid = pid
+        self._server, self._stepper, self._one = server, stepper, one
+
+    def die(self, at: int = NEVER) -> Death:
+        """Killed before step `at` of its operation, counted from 0: an access to shared memory, or a system call."""
+        if self._stepper is None:
+            finished, count, told = self._server.ask(["go", self._one, at])
+            assert finished or told == "", told
+            return Death(finished, count, told)
+        return self.die_traced("calls", at)
+
+    def die_traced(self, what: str, at: int) -> Death:
+        assert self._stepper is not None
+        self._stepper.attach(what, self.pid, at)
+        self._server.ask(["go", self._one, "traced"])
+        verdict, _, count = self._stepper.answer().partition(" ")
+        _, _, told = self._server.ask(["wait", self._one])
+        assert verdict in {"killed", "finished"}, (verdict, told)
+        return Death(verdict == "finished", int(count), told)
+
+    def kill(self) -> None:
+        """Now, before its operation."""
+        self._server.ask(["go", self._one, 0])
+
+
+class Executioner:
+    """Starts victims."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, server: Child, stepper: Stepper | None = None) -> None:
+        self._server, self._stepper = server, stepper
+
+    @property
+    def traces(self) -> bool:
+        """Whether its victims are killed at system calls, and so have no last word."""
+        return self._stepper is not None
+
+    def start(self, scenario: str, *args: Any, **options: Any) -> Victim:
+        one = f"victim {next(self._numbers)}"
+        said, pid = self._server.ask(["start", one, os.environ["ZEROSLOT_DIR"], scenario, args, options])
+        assert said == "prepared", said
+        return Victim(self._server, self._stepper, one, pid)
+
+
+# --- looking
+
+
+@contextmanager
+def nothing_grows() -> Iterator[None]:
+    """Descriptors and mappings of this process are as many afterwards as before, once a sleeping thread has let go."""
+
+    def mine() -> tuple[int, int]:
+        mapped = Path("/proc/self/maps").read_text().count("/zs-")
+        return len(os.listdir("/proc/self/fd")), mapped
+
+    before = mine()
+    yield
+    for _ in range(1000):
+        if mine() == before:
+            return
+        gc.collect()
+        time.sleep(0.01)
+    assert mine() == before
+
+
+def numbers_of(sub: zs.Subscriber[Parcel]) -> list[int]:
+    """What there is to take, each of which must be whole and be the next."""
+    numbers = []
+    for lease in iter(sub.take, None):
+        assert whole(lease.sample, lease.sequence), f"sample {lease.sequence} is not whole"
+        assert not numbers or lease.sequence == numbers[-1] + 1
+        numbers.append(lease.sequence)
+    return numbers
+
+
+def publish(pub: zs.Publisher[Parcel], count: int) -> None:
+    for _ in range(count):
+        with pub.loan(timeout=None) as parcel:
+            fill(parcel, pub.sequence + 1)
+
+
+def parked(pub_id: str) -> int:
+    """The first word of parked bits of a segment."""
+    with open(f"/dev/shm/zs-{pub_id}", "rb") as control:
+        control.seek(88 + 8 * 2)
+        control.seek(struct.unpack("<Q", control.read(8))[0])
+        return int(struct.unpack("<Q", control.read(8))[0])
+
+
+@dataclass
+class Tally:
+    """What a test has seen. `by_clean`: how many deaths left something that only clean() finds, no new publisher."""
+
+    points: int = 0
+    by_clean: int = 0
+    raised: set[str] = field(default_factory=set)
+
+
+class PublisherHere:
+    """A publisher and a subscriber in this process; victims are other subscribers."""
+
+    def __init__(self, *, on_full: str = "evict") -> None:
+        self.pub = zs.Publisher(
+            TOPIC, Parcel, depth=DEPTH, max_loans=2 if on_full != "evict" else 6, spare_slots=6, max_subscribers=3,
+            on_full=on_full,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.sub = zs.Subscriber(TOPIC, Parcel, reliable=on_full != "evict")
+        self.before = shared_memory.objects()
+        self.files = shared_memory.files(Path(os.environ["ZEROSLOT_DIR"]))
+        publish(self.pub, DEPTH)
+        assert len(numbers_of(self.sub)) == DEPTH
+
+    def check(self, tally: Tally) -> None:
+        """The publisher and its other subscriber go on, a new one can join, every slot and index is free again."""
+        pub, sub = self.pub, self.sub
+        first = pub.sequence + 1
+        for number in range(first, first + DEPTH + 1):
+            publish(pub, 1)
+            assert numbers_of(sub) == [number]
+        with zs.Subscriber(TOPIC, Parcel, history=2) as joined:
+            assert numbers_of(joined) == [pub.sequence - 1, pub.sequence]
+            publish(pub, 1)
+            assert numbers_of(joined) == [pub.sequence]
+        assert numbers_of(sub) == [pub.sequence]
+        assert sub.lost == 0
+        pub.allocator.reap()
+        mapped = pub.allocator.owner.segment
+        assert mapped.indexes_in_use() == mapped.active_indexes() == pub.allocator.subscriber_indexes()
+        assert pub.subscriber_count == 1
+        assert pub.allocator.free_count == pub.slot_count - DEPTH
+        # Free is what can be had.
+        loans = [pub.loan() for _ in range(pub.allocator.max_loans)]
+        for loan in loans:
+            loan.discard()
+        del loans, loan
+        assert pub.allocator.free_count == pub.slot_count - DEPTH
+        tidy(self.before, self.files, tally)
+
+    def close(self) -> None:
+        self.sub.close()
+        self.pub.close()
+
+
+class SubscribersHere:
+    """Subscribers in this process, one of which may sleep in a thread; victims are the publishers they read from."""
+
+    def __init__(self, *, on_full: str = "evict", sleeper: bool = False) -> None:
+        self.options = {"on_full": on_full, "depth": DEPTH}
+        reliable = on_full != "evict"
+        self.sub = zs.Subscriber(TOPIC, Parcel, reliable=reliable)
+        self.sleeper = Sleeper() if sleeper else None
+        self.before = shared_memory.objects()
+        self.root = Path(os.environ["ZEROSLOT_DIR"])
+        self.files = shared_memory.files(self.root)
+        self.held: Any = None
+        self.met = False
+
+    def meet(self, *, keep: bool) -> None:
+        """A victim has published some: follow it, and take its first sample, and perhaps hold it from now on."""
+        self.held = self.sub.take(timeout=None)
+        assert self.held.sequence == 1
+        self.met = True
+        if not keep:
+            self.held = None
+
+    def wait_for_sleeper(self, published: int) -> None:
+        assert self.sleeper is not None
+        (publisher,) = self.sub.publishers
+        self.sleeper.wait_for(published)
+        while parked(publisher.publisher_id) == 0:
+            os.sched_yield()
+
+    def check(self, tally: Tally, published: int) -> None:
+        """All it published comes, and whole; what was held still is; the next one is followed, and nothing is left."""
+        sub = self.sub
+        numbers = numbers_of(sub)
+        if self.met:
+            assert numbers in ([*range(2, published + 1)], [*range(2, published + 2)])
+            assert self.held is None or whole(self.held.sample, 1)
+            self.held, self.met = None, False
+        else:
+            assert numbers == [*range(1, len(numbers) + 1)]
+            assert len(numbers) <= published
+        with zs.Publisher(TOPIC, Parcel, **self.options) as heir:
+            publish(heir, 1)
+            lease = sub.take(timeout=None)
+            assert lease is not None
+            assert (lease.sequence, lease.publisher_id) == (1, heir.publisher_id)
+            assert whole(lease.sample, 1)
+            del lease
+            assert [info.publisher_id for info in sub.publishers] == [heir.publisher_id]
+            with zs.Subscriber(TOPIC, Parcel, history=1) as joined:
+                assert numbers_of(joined) == [1]
+            assert sub.take() is None
+            if self.sleeper is not None:
+                self.sleeper.wait_for_heir(max(numbers, default=1))
+        assert sub.take() is None
+        assert sub.publishers == ()
+        assert sub.lost == 0
+        tidy(self.before, self.files, tally)
+
+    def close(self) -> None:
+        self.sub.close()
+        if self.sleeper is not None:
+            self.sleeper.close()
+
+
+def dead_objects(before: set[str]) -> set[str]:
+    """The new objects that belong to no living process. Those of other programs come and go meanwhile."""
+    dead = set()
+    for name in shared_memory.objects() - before:
+        own = segment.open_for_cleaning(f"/{name[:19]}")
+        if own is None:
+            dead |= {name} & shared_memory.objects()
+        else:
+            if not own.is_locked(segment.OWNER_BYTE):
+                dead.add(name)
+            own.close()
+    return dead
+
+
+def tidy(before: set[str], files: set[Path], tally: Tally) -> None:
+    """What no new publisher finds clean() finds: objects without a flink, half-written flinks (it spares fresh ones)."""
+    root = Path(os.environ["ZEROSLOT_DIR"])
+    left = shared_memory.files(root) - files
+    if not left and not dead_objects(before):
+        assert shared_memory.files(root) == files
+        return
+    tally.by_clean += 1
+    for file in left:
+        assert file.suffix == ".tmp", f"{file} is left"
+        os.utime(file, (0, 0))
+    zs.clean()
+    assert shared_memory.files(root) == files
+    assert not dead_objects(before) or shared_memory.left_behind(before) == set()
+
+
+class Sleeper:
+    """A subscriber that sleeps for samples, in a thread."""
+
+    def __init__(self) -> None:
+        self._sub = zs.Subscriber(TOPIC, Parcel, spin_us=0)
+        self._numbers: list[int] = []
+        self._got = threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that fails does not wait for it
+        self._thread.start()
+
+    def _run(self) -> None:
+        for lease in self._sub:
+            number = lease.sequence if whole(lease.sample, lease.sequence) else -1
+            del lease
+            with self._got:
+                self._numbers.append(number)
+                self._got.notify()
+
+    def _wait(self, enough: Callable[[], bool]) -> None:
+        with self._got:
+            self._got.wait_for(enough)
+
+    def wait_for(self, published: int) -> None:
+        """All of a new victim's samples have come."""
+        self._wait(lambda: len(self._numbers) >= published)
+        assert self._numbers == [*range(1, published + 1)]
+
+    def wait_for_heir(self, expected: int) -> None:
+        """It got what the others got, and then the successor's first, without anybody's help."""
+        self._wait(lambda: len(self._numbers) >= expected + 1)
+        assert sorted(self._numbers) == sorted([*range(1, expected + 1), 1])
+        assert self._sub.lost == 0
+        self._numbers.clear()
+
+    def close(self) -> None:
+        self._sub.close()
+        self._thread.join()

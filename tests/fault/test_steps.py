@@ -1,0 +1,298 @@
+"""Death at every step: before each access to shared memory and each system call, of every operation, in every role.
+
+A victim is killed at step 0, 1, 2, … of one operation, until it comes to the end of it, and once more there. After each
+death the survivors go on, somebody new joins, every slot and index is had again, every payload is whole, and /dev/shm
+is as it was.
+
+What is between two steps cannot be told from outside: a process shows itself by what it writes to shared memory and by
+what it asks the system. Plain writes (payload; a header, while nobody can attach) are left to test_single_step.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zeroslot as zs
+from tests.children import Child, Children
+from tests.fault import stepped, survivors
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Stepper, SubscribersHere, Tally, Victim
+from tests.fault.victims import NEVER, SERVER
+
+counts: dict[str, Tally] = {}
+
+
+@pytest.fixture(scope="module")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
+    started = Children(tmp_path_factory.mktemp("servers"))
+    try:
+        yield started
+    finally:
+        started.reap()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What was enumerated is said at the end, in a plain run as well."""
+    yield
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for how in ("accesses", "calls"):
+            tallies = [tally for name, tally in counts.items() if name.startswith(how)]
+            points = sum(tally.points for tally in tallies)
+            by_clean = sum(tally.by_clean for tally in tallies)
+            what = {"accesses": "accesses to shared memory", "calls": "system calls"}[how]
+            print(f"\n{points} deaths at {what} in {len(tallies)} operations survived, {by_clean} with clean()", end="")
+
+
+def serve(children: Children, binding: Path | None) -> Child:
+    server = children(SERVER, str(binding) if binding else None)
+    server.expect("ready")
+    return server
+
+
+@pytest.fixture(scope="module")
+def stepping(children: Children) -> Executioner:
+    """Kills before accesses to shared memory."""
+    return Executioner(serve(children, stepped.stepped_binding()))
+
+
+@pytest.fixture(scope="module")
+def tracing(children: Children) -> Iterator[Executioner]:
+    """Kills before system calls, in the binding that is shipped."""
+    stepper = Stepper(stepped.stepper())
+    yield Executioner(serve(children, None), stepper)
+    stepper.end()
+
+
+@pytest.fixture(params=["accesses", "calls"])
+def executioner(request: pytest.FixtureRequest) -> Executioner:
+    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
+
+
+def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[Tally], None]) -> Tally:
+    """Kill at 0, 1, 2, …; the last one has come to the end."""
+    tally = counts.setdefault(name, Tally())
+    for at in range(NEVER):
+        victim = start()
+        death = victim.die(at)
+        try:
+            check(tally)
+        except BaseException as error:
+            error.add_note(f"after a death before step {at} of {name}")
+            raise
+        tally.points += 1
+        if death.finished:
+            tally.raised.add(death.raised)
+            return tally
+    raise AssertionError
+
+
+# --- subscribers die
+
+
+@dataclass
+class Reading:
+    """What a subscriber does: `hold` samples of the `history` are taken first, `between` are published meanwhile."""
+
+    scenario: str
+    hold: int | None = None
+    history: int = 0
+    between: int = 0
+    on_full: str = "evict"
+    options: dict[str, Any] = field(default_factory=dict)
+    after_a_death: bool = False
+    refused: str = ""
+
+
+READING = {
+    "join": Reading("join"),
+    "join with history": Reading("join", history=2),
+    "join as reliable": Reading("join", history=2, on_full="block", options={"reliable": True}),
+    "join after a death": Reading("join", after_a_death=True),
+    "take": Reading("take", hold=0, history=1),
+    "take a second": Reading("take", hold=1, history=2),
+    "take as reliable": Reading("take", hold=0, history=2, on_full="block", options={"reliable": True}),
+    "take of none": Reading("take", hold=0),
+    "take too late": Reading("take", hold=1, history=2, between=DEPTH + 2),
+    "take too many": Reading("take", hold=1, history=2, options={"max_leases": 1}, refused="TooManyLeasesError"),
+    "latest": Reading("latest", hold=0, history=3),
+    "park": Reading("park", hold=0),
+    "park with a lease": Reading("park", hold=1, history=1),
+    "release": Reading("release", hold=1, history=1),
+    "release of a retired one": Reading("release", hold=2, history=2, between=DEPTH),
+    "release after close": Reading("release_after_close", hold=2, history=2),
+    "close": Reading("leave", hold=0),
+    "close with leases": Reading("leave", hold=2, history=2, between=DEPTH),
+    "inspect": Reading("inspect"),
+    "reader's attach": Reading("join_untyped", history=1),
+    "reader's park": Reading("park_for_change"),
+}
+
+
+@pytest.mark.row("NEW-5")
+@pytest.mark.parametrize("name", READING)
+def test_a_subscriber_that_is_killed_takes_nothing_along(
+    executioner: Executioner, name: str, request: pytest.FixtureRequest
+):
+    """Its publisher and the other subscriber go on, its index and its slots are had again."""
+    case = READING[name]
+    world = PublisherHere(on_full=case.on_full)
+    where = str(world.pub.flink) if case.scenario in {"join_untyped", "park_for_change"} else TOPIC
+    args: list[Any] = [where] if case.hold is None else [where, case.hold]
+    options = dict(case.options)
+    if case.scenario != "inspect":
+        options["history"] = case.history
+
+    def start() -> Victim:
+        if case.after_a_death:
+            executioner.start("take", TOPIC, 2, history=2).kill()
+        victim = executioner.start(case.scenario, *args, **options)
+        for _ in range(case.between):
+            survivors.publish(world.pub, 1)
+            survivors.numbers_of(world.sub)
+        return victim
+
+    with survivors.nothing_grows():
+        tally = at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, world.check)
+    assert executioner.traces or tally.raised == {case.refused}
+    world.close()
+
+
+@pytest.mark.row("NEW-5")
+def test_a_subscriber_that_is_killed_while_it_follows(executioner: Executioner, request: pytest.FixtureRequest):
+    """It attaches to a second publisher, and lets go of one that has ended."""
+    world = PublisherHere()
+    second: list[zs.Publisher[Any]] = []
+
+    def start() -> Victim:
+        with zs.Publisher(TOPIC, survivors.Parcel, depth=DEPTH) as leaving:
+            victim = executioner.start("look", TOPIC, 0)
+            second.append(zs.Publisher(TOPIC, survivors.Parcel, depth=DEPTH))
+            survivors.publish(leaving, 1)
+            assert survivors.numbers_of(world.sub) == [1]
+        return victim
+
+    def check(tally: Tally) -> None:
+        pub = second.pop()
+        survivors.publish(pub, 2)
+        assert survivors.numbers_of(world.sub) == [1, 2]
+        pub.allocator.reap()
+        assert pub.allocator.free_count == pub.slot_count - 2
+        assert pub.subscriber_count == 1
+        pub.close()
+        assert world.sub.take() is None
+        world.check(tally)
+
+    at_every_step(f"{request.node.callspec.params['executioner']}: follow", start, check)
+    world.close()
+
+
+# --- publishers die
+
+
+@dataclass
+class Writing:
+    """What a publisher does after it has published some. `unmet`: nobody reads from it before."""
+
+    scenario: str
+    published: int = 2
+    on_full: str = "evict"
+    options: dict[str, Any] = field(default_factory=dict)
+    unmet: bool = False
+    after_a_death: bool = False
+    sleeper: bool = False
+    dead_reader: bool = False
+    refused: str = ""
+
+
+WRITING = {
+    "create": Writing("create", published=0, unmet=True),
+    "create and publish": Writing("create", published=1, unmet=True),
+    "create after a death": Writing("create", published=0, unmet=True, after_a_death=True),
+    "reserve": Writing("loan"),
+    "reserve of a retired one": Writing("loan_retired", published=DEPTH, options={"max_loans": 4, "spare_slots": 0}),
+    "commit": Writing("commit"),
+    "commit that retires": Writing("commit", published=DEPTH),
+    "commit that wakes": Writing("commit", sleeper=True),
+    "let go": Writing("let_go"),
+    "discard": Writing("discard"),
+    "publish": Writing("publish"),
+    "block": Writing("blocked", published=DEPTH, on_full="block", refused="BackpressureError"),
+    "flush": Writing("flush", on_full="block"),
+    "reap": Writing("relieve", published=DEPTH, options={"max_loans": 4, "spare_slots": 0}, dead_reader=True),
+    "close": Writing("close"),
+    "close with a sleeper": Writing("close", sleeper=True),
+    "close with a loan": Writing("close_with_loan"),
+}
+
+
+@pytest.mark.row("NEW-5")
+@pytest.mark.parametrize("name", WRITING)
+def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
+    executioner: Executioner, name: str, request: pytest.FixtureRequest
+):
+    """Its subscribers get all of it and follow to the next; the next one's start, or clean(), removes the rest."""
+    case = WRITING[name]
+    world = SubscribersHere(on_full=case.on_full, sleeper=case.sleeper)
+
+    def start() -> Victim:
+        if case.after_a_death:
+            executioner.start("loan", TOPIC, 1).kill()
+        victim = executioner.start(case.scenario, TOPIC, case.published, on_full=case.on_full, **case.options)
+        if not case.unmet:
+            world.meet(keep=not case.dead_reader)
+        if case.sleeper:
+            world.wait_for_sleeper(case.published)
+        if case.dead_reader:
+            executioner.start("take", TOPIC, 2, history=DEPTH).kill()
+        return victim
+
+    with survivors.nothing_grows():
+        check = partial(world.check, published=case.published)
+        tally = at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, check)
+    assert executioner.traces or tally.raised == {case.refused}
+    world.close()
+
+
+@pytest.mark.row("NEW-5")
+def test_who_is_killed_while_it_buries_a_publisher(executioner: Executioner, request: pytest.FixtureRequest):
+    """A subscriber that notices the death, and dies of it: the others notice by themselves."""
+    world = SubscribersHere()
+
+    def start() -> Victim:
+        dead = executioner.start("loan", TOPIC, 2)
+        world.meet(keep=True)
+        victim = executioner.start("look", TOPIC, 1, history=1)
+        dead.kill()
+        return victim
+
+    at_every_step(f"{request.node.callspec.params['executioner']}: bury", start, partial(world.check, published=2))
+    world.close()
+
+
+# --- cleaners die
+
+
+@pytest.mark.row("NEW-5")
+def test_who_is_killed_while_it_cleans(executioner: Executioner, request: pytest.FixtureRequest):
+    """A dead publisher and a dead subscriber: the next one finishes what it began, and the living notice nothing."""
+    world = PublisherHere()
+
+    def start() -> Victim:
+        executioner.start("loan", "other/topic", 1).kill()
+        executioner.start("take", TOPIC, 2, history=2).kill()
+        return executioner.start("clean")
+
+    def check(tally: Tally) -> None:
+        zs.clean()
+        assert [left for left in zs.clean(dry_run=True) if TOPIC in left.where] == []
+        world.check(tally)
+
+    at_every_step(f"{request.node.callspec.params['executioner']}: clean", start, check)
+    world.close()

@@ -1,0 +1,358 @@
+"""Those who die: a server forks one victim after the other; each prepares something, and is killed in one operation.
+
+A victim is a scenario's name and its arguments. What stands before `yield` in a scenario is done in peace; what it
+yields is the operation. The server has imported all and holds no handle, so a victim costs one fork.
+
+    start ID ROOT SCENARIO ARGS OPTIONS
+                a victim prepares, with this ZEROSLOT_DIR; the answer is "prepared", or what went wrong, and its pid
+    go ID HOW   let it do the operation. HOW is a number: it is killed before that access to shared memory, and the
+                answer comes when it is dead; or "traced": between two SIGUSR1 of its own, for the stepper
+    wait ID     until it is dead: whether it came to the end, after how many accesses, and what it raised
+
+Every victim dies by SIGKILL, also one that has done all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from pathlib import Path
+from typing import Any
+
+BINDING = "zeroslot._core.binding"
+NEVER = 2**62
+
+
+class Stepped:
+    """Finds the stepped binding where the package asks for its own."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        if name != BINDING:
+            return None
+        return importlib.util.spec_from_file_location(name, loader=ExtensionFileLoader(name, self.path))
+
+
+def use_stepped(path: str) -> None:
+    """From now on `import zeroslot` gets the binding at `path`."""
+    assert BINDING not in sys.modules
+    sys.meta_path.insert(0, Stepped(path))
+
+
+# --- who prepares what, and dies in what
+
+Scenario = Callable[..., Iterator[Callable[[], object]]]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(function: Scenario) -> Scenario:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def load() -> None:
+    """Imports the package, and defines the scenarios with it."""
+    import zeroslot as zs
+    from tests.fault.parcels import Parcel, fill
+    from zeroslot.publisher import Publisher
+    from zeroslot.subscriber import Subscriber
+
+    def publisher(topic: str, published: int, **options: Any) -> Publisher[Parcel]:
+        options = {"depth": 4, "spare_slots": 4, "max_subscribers": 4, **options}
+        pub = zs.Publisher(topic, Parcel, **options)
+        for _ in range(published):
+            with pub.loan() as parcel:
+                fill(parcel, pub.sequence + 1)
+        return pub
+
+    def subscriber(topic: str, hold: int = 0, **options: Any) -> tuple[Subscriber[Parcel], list[Any]]:
+        sub = zs.Subscriber(topic, Parcel, **{"spin_us": 0, **options})
+        return sub, [sub.take(timeout=None) for _ in range(hold)]
+
+    # The owner's side. `published` is what subscribers must get whatever happens, and at most one more.
+
+    @scenario
+    def create(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: publisher(topic, published, **options)
+
+    @scenario
+    def loan(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.loan())
+
+    @scenario
+    def loan_retired(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """No slot is free any more, but some are retired."""
+        pub = publisher(topic, published, **options)
+        for loan in [pub.loan() for _ in range(pub.allocator.free_count)]:
+            loan.discard()
+        del loan
+        yield lambda: (pub, pub.loan())
+
+    @scenario
+    def commit(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        borrowed = pub.loan()
+        fill(borrowed.sample, published + 1)
+        yield lambda: (pub, borrowed.commit())
+
+    @scenario
+    def let_go(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """The last view of a committed loan goes."""
+        pub = publisher(topic, published - 1, **options)
+        borrowed = [pub.loan()]
+        fill(borrowed[0].sample, published)
+        borrowed[0].commit()
+        yield lambda: (borrowed.clear(), pub)
+
+    @scenario
+    def discard(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        borrowed = pub.loan()
+        fill(borrowed.sample, 4711)
+        yield lambda: (pub, borrowed.discard())
+
+    @scenario
+    def publish(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """A model, copied."""
+        pub = publisher(topic, published, **options)
+        model = Parcel(number=0)
+        fill(model, published + 1)
+        yield lambda: (pub, pub.publish(model))
+
+    @scenario
+    def blocked(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """A reliable subscriber has not taken what the second loan would push out."""
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.loan(), pub.loan(timeout=0.004))
+
+    @scenario
+    def flush(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.flush(timeout=0.002))
+
+    @scenario
+    def relieve(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """No slot is free but one that a dead subscriber holds."""
+        pub = publisher(topic, published, **options)
+        seized = [pub.loan() for _ in range(pub.allocator.free_count)]
+        fill(seized[0].sample, published + 1)
+        yield lambda: (seized[0].commit(), pub.loan(), pub, seized)
+
+    @scenario
+    def close(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield pub.close
+
+    @scenario
+    def close_with_loan(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        borrowed = pub.loan()
+        fill(borrowed.sample, 4711)
+        yield lambda: (pub.close(), borrowed)
+
+    # The subscriber's side.
+
+    @scenario
+    def join(topic: str, **options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: zs.Subscriber(topic, Parcel, **options)
+
+    @scenario
+    def join_untyped(flink: str, **options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: zs.SlotReader.attach(flink, **options)
+
+    @scenario
+    def take(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (held, sub, sub.take())
+
+    @scenario
+    def latest(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (held, sub, sub.latest())
+
+    @scenario
+    def release(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (sub, held.pop().release())
+
+    @scenario
+    def release_after_close(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """The lock falls with the last lease."""
+        sub, held = subscriber(topic, hold, **options)
+        sub.close()
+        yield held.clear
+
+    @scenario
+    def park(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (held, sub.take(timeout=0.001))
+
+    @scenario
+    def park_for_change(flink: str, **options: Any) -> Iterator[Callable[[], object]]:
+        reader = zs.SlotReader.attach(flink, **options)
+        yield lambda: reader.wait_for_change(reader.generation, 0.001)
+
+    @scenario
+    def leave(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (held, sub.close())
+
+    @scenario
+    def look(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """Asks who publishes: notices the dead, buries them, and follows the topic."""
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (held, sub.publishers)
+
+    # Anybody's.
+
+    @scenario
+    def clean(**options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: zs.clean(**options)
+
+    @scenario
+    def inspect(topic: str, **options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: (zs.inspect(topic, **options), zs.topics())
+
+
+# --- the server
+
+
+class Victim:
+    """One, in the server."""
+
+    def __init__(self, root: str, name: str, args: list[Any], options: dict[str, Any], hook: Hook) -> None:
+        ours, theirs = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                die_with_parent()
+                os.environ["ZEROSLOT_DIR"] = root
+                perform(name, args, options, hook, ours[0], theirs[1])
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.close(ours[0])
+        os.close(theirs[1])
+        self.tell, self.hear = ours[1], theirs[0]
+        self.prepared = self.read()
+
+    def read(self) -> str:
+        """Up to the end of a line or of its life."""
+        text = b""
+        while not text.endswith(b"\n"):
+            more = os.read(self.hear, 4096)
+            if not more:
+                break
+            text += more
+        return text.decode().strip()
+
+    def go(self, how: str) -> None:
+        os.write(self.tell, f"{how}\n".encode())
+
+    def wait(self) -> list[Any]:
+        said = self.read()
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.tell)
+        os.close(self.hear)
+        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+            said = f"ended with status {status}: {said}"
+        finished, _, rest = said.partition(" ")
+        if finished == "finished":
+            steps, _, raised = rest.partition(" ")
+            return [True, int(steps), raised]
+        return [False, 0, said]
+
+
+class Hook:
+    """The hook of the stepped binding, by name. Without the stepped binding nothing is counted."""
+
+    def __init__(self, path: str | None) -> None:
+        self._limit = self._steps = ctypes.c_long()
+        if path is not None:
+            library = ctypes.CDLL(path)
+            self._limit = ctypes.c_long.in_dll(library, "zs_test_kill_at")
+            self._steps = ctypes.c_long.in_dll(library, "zs_test_steps")
+
+    def arm(self, limit: int) -> None:
+        self._limit.value = limit
+
+    def disarm(self) -> int:
+        self._limit.value = -1
+        return self._steps.value
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER, any: for the stepper
+
+
+def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hear: int, tell: int) -> None:
+    """The life of a victim."""
+    import zeroslot as zs
+
+    told = ""
+    try:
+        running = SCENARIOS[name](*args, **options)
+        operation = next(running)
+        os.write(tell, b"prepared\n")
+        how = os.read(hear, 64).decode().strip()
+        mine = os.getpid()
+        kept: object = None
+        if how == "traced":
+            os.kill(mine, signal.SIGUSR1)
+            try:
+                kept = operation()
+            except zs.ZeroslotError as error:
+                told = type(error).__name__
+            os.kill(mine, signal.SIGUSR1)
+        else:
+            hook.arm(int(how))
+            try:
+                kept = operation()
+            except zs.ZeroslotError as error:
+                told = type(error).__name__
+        os.write(tell, f"finished {hook.disarm()} {told}\n".encode())
+        os.kill(mine, signal.SIGKILL)
+        del kept, running
+    except BaseException as error:  # noqa: BLE001 (whatever it is, the test shall read it)
+        os.write(tell, f"{type(error).__name__}: {error}\n".replace("\n", " ").encode() + b"\n")
+
+
+def serve(binding: str | None, say: Callable[[Any], None], orders: Callable[[], Iterator[Any]]) -> None:
+    """Until nobody orders any more. `binding`: the stepped one, or None for the shipped one."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no threads, of which a fork would take only one along
+    if binding is not None:
+        use_stepped(binding)
+    load()
+    assert binding in {None, sys.modules[BINDING].__file__}
+    hook = Hook(binding)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    victims: dict[str, Victim] = {}
+    say("ready")
+    for verb, one, *rest in orders():
+        if verb == "start":
+            victims[one] = Victim(*rest, hook)
+            say([victims[one].prepared, victims[one].pid])
+        elif verb == "go":
+            victims[one].go(str(rest[0]))
+            say(None if rest[0] == "traced" else victims.pop(one).wait())
+        elif verb == "wait":
+            say(victims.pop(one).wait())
+
+
+SERVER = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})
+from tests.fault.victims import serve
+serve(args[0], say, orders)
+"""
