@@ -136,7 +136,7 @@ def test_publish_without_patience_raises_at_once(pub: Publisher[Reading]) -> Non
     """With every loan out; the error says what is out; nothing waits."""
     loans = [pub.loan(), pub.loan()]
     for timeout in ({}, {"timeout": 0}, {"timeout": -1}, {"timeout": 1e-9}):
-        with pytest.raises(NoFreeSlotError, match="max_loans is 2"):
+        with pytest.raises(NoFreeSlotError, match=r"max_loans.* 2"):
             pub.publish(Reading(), **timeout)
     loans.pop().discard()
     assert pub.publish(Reading()) == 1
@@ -194,7 +194,7 @@ def test_on_full_raise_refuses_at_once() -> None:
             with pytest.raises(BackpressureError, match="slowpoke") as caught:
                 pub.publish(Reading(n=3))
             assert isinstance(caught.value, TimeoutError)
-            assert caught.value.holders[0]["behind"] == 2
+            assert caught.value.holders[0].behind == 2
             lease = sub.take()
             pub.publish(Reading(n=3))
             assert numbers(sub) == [2, 3]
@@ -507,8 +507,6 @@ def test_a_half_made_publisher_is_no_burden() -> None:
     for use in (empty.loan, empty.loan_uninit, lambda: empty.publish({}), empty.close, lambda: empty.flush(0)):
         with pytest.raises((AttributeError, ClosedError)):
             use()
-    del empty
-    gc.collect()
 
 
 def test_more_leases_than_spare_slots_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -517,12 +515,7 @@ def test_more_leases_than_spare_slots_are_warned_of(caplog: pytest.LogCaptureFix
         with caplog.at_level(logging.WARNING, "zeroslot"):
             with Subscriber("w", Reading, max_leases=4) as sub:
                 assert caplog.records == []
-                held = []
-                for n in range(20):
-                    with pub.loan() as reading:
-                        reading.n = n
-                    if n < 4:
-                        held.append(sub.take())
+                held = [(pub.loan_uninit().commit(), sub.take() if n < 4 else None) for n in range(20)]
                 with Subscriber("w", Reading, max_leases=1):
                     assert "5" in caplog.text
                     assert "spare_slots" in caplog.text
@@ -539,8 +532,8 @@ def test_threads_share_a_publisher(pub: Publisher[Reading], sub: Subscriber[Read
 
     def write(n: int) -> None:
         gate.wait()
-        for i in range(300):
-            sequences.append(pub.publish(Reading(n=n * 1000 + i, values=np.full(2, n * 1000.0 + i)), timeout=None))
+        made = (Reading(n=n * 1000 + i, values=np.full(2, n * 1000.0 + i)) for i in range(300))
+        sequences.extend(pub.publish(reading, timeout=None) for reading in made)
 
     def read() -> None:
         gate.wait()

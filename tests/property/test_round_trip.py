@@ -1,0 +1,260 @@
+"""Random sample types and values: what is published, however, is what is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from pydantic import create_model
+
+import zeroslot as zs
+from zeroslot import Publisher, Sample, Subscriber, layout_of
+from zeroslot.fields import DTYPES
+from zeroslot.view import view_class_of
+
+ALIASES: dict[str, Any] = {
+    "u8": zs.U8,
+    "u16": zs.U16,
+    "u32": zs.U32,
+    "u64": zs.U64,
+    "i8": zs.I8,
+    "i16": zs.I16,
+    "i32": zs.I32,
+    "i64": zs.I64,
+    "f16": zs.F16,
+    "f32": zs.F32,
+    "f64": zs.F64,
+    "bool": zs.Bool,
+}
+
+
+class Mode(enum.IntEnum):
+    LOW = -3
+    OFF = 0
+    ON = 7
+
+
+Declared = tuple[Any, st.SearchStrategy[Any]]  # an annotation, and the values that it takes
+
+
+def _short_text(limit: int) -> st.SearchStrategy[str]:
+    characters = st.characters(exclude_categories=["Cs"])
+    return st.text(characters, max_size=limit).filter(lambda text: len(text.encode()) <= limit)
+
+
+def _scalar(kind: str) -> Declared:
+    dtype = DTYPES[kind]
+    if kind == "bool":
+        return ALIASES[kind], st.booleans()
+    if kind.startswith("f"):
+        return ALIASES[kind], st.floats(width=dtype.itemsize * 8, allow_nan=False)  # type: ignore[call-overload]  # 16, 32, 64
+    info = np.iinfo(dtype)
+    return ALIASES[kind], st.integers(int(info.min), int(info.max))
+
+
+SCALARS = st.sampled_from(sorted(ALIASES)).map(_scalar)
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> Declared:
+    """One field without others in it."""
+    match draw(st.sampled_from(["scalar", "enum", "text", "bytes", "array"])):
+        case "enum":
+            return Mode, st.sampled_from(Mode)
+        case "text":
+            limit = draw(st.integers(1, 12))
+            return Annotated[str, zs.MaxBytes(limit)], _short_text(limit)
+        case "bytes":
+            limit = draw(st.integers(1, 12))
+            return Annotated[bytes, zs.MaxBytes(limit)], st.binary(max_size=limit)
+        case "array":
+            kind = draw(st.sampled_from(sorted(DTYPES)))
+            shape = draw(hnp.array_shapes(max_dims=3, max_side=4))
+            dtype = DTYPES[kind]
+            elements = {"allow_nan": False} if kind.startswith("f") else {}
+            return Annotated[NDArray[dtype.type], zs.Shape(*shape)], hnp.arrays(dtype, shape, elements=elements)
+        case _:
+            return draw(SCALARS)
+
+
+def _extended(inner: st.SearchStrategy[Declared]) -> st.SearchStrategy[Declared]:
+    def bounded(declared: Declared, limit: int) -> Declared:
+        return Annotated[list[declared[0]], zs.MaxLen(limit)], st.lists(declared[1], max_size=limit)
+
+    def fixed(declared: Declared, count: int) -> Declared:
+        return Annotated[list[declared[0]], zs.Shape(count)], st.lists(declared[1], min_size=count, max_size=count)
+
+    def optional(declared: Declared) -> Declared:
+        return declared[0] | None, st.none() | declared[1]
+
+    not_optional = inner.filter(lambda declared: type(None) not in getattr(declared[0], "__args__", ()))
+    return (
+        st.builds(bounded, inner, st.integers(1, 4))
+        | st.builds(fixed, inner, st.integers(1, 3))
+        | st.builds(optional, not_optional)
+        | structs(inner)
+    )
+
+
+@st.composite
+def structs(draw: st.DrawFn, inner: st.SearchStrategy[Declared]) -> Declared:
+    """A sample type of up to four fields."""
+    members = draw(st.lists(inner, max_size=4 if draw(st.booleans()) else 1, min_size=1))
+    return _sample_type({f"f{i}": declared for i, declared in enumerate(members)})
+
+
+def _sample_type(members: dict[str, Declared]) -> Declared:
+    made = create_model(
+        "Drawn", __base__=Sample, **{name: (annotation, ...) for name, (annotation, _) in members.items()}
+    )  # type: ignore[call-overload]  # fields made at run time
+    values = st.fixed_dictionaries({name: strategy for name, (_, strategy) in members.items()})
+    return made, values.map(lambda fields: made(**fields))
+
+
+FIELDS = st.recursive(leaves(), _extended, max_leaves=4)
+
+
+@st.composite
+def samples(draw: st.DrawFn, most: int = 4) -> tuple[type[Sample], list[Sample]]:
+    """A sample type and some samples of it."""
+    count = draw(st.integers(0, most))
+    kind, values = _sample_type({f"f{i}": draw(FIELDS) for i in range(count)})
+    return kind, draw(st.lists(values, min_size=1, max_size=4))
+
+
+@contextlib.contextmanager
+def ends(kind: type[Sample], **options: Any) -> Iterator[tuple[Publisher[Any], Subscriber[Any]]]:
+    with Publisher("drawn", kind) as pub, Subscriber("drawn", options.pop("reading", kind), **options) as sub:
+        yield pub, sub
+
+
+def taken(sub: Subscriber[Any]) -> Any:
+    lease = sub.take()
+    assert lease is not None
+    return lease
+
+
+quick = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.mark.row("PUB-1", "TYP-1", "TYP-8", "TYP-9", "TYP-12", "SUB-6")
+@quick
+@given(samples())
+def test_what_is_published_is_what_is_taken(drawn: tuple[type[Sample], list[Sample]]) -> None:
+    """As models: equal in place, equal as copies, of the right classes, and the image has the layout's size."""
+    kind, values = drawn
+    with ends(kind) as (pub, sub):
+        for value in values:
+            pub.publish(value)
+            with taken(sub) as lease:
+                assert lease.size == layout_of(kind).size
+                assert lease.sample == value
+                copied = lease.copy()
+                assert copied == value
+                assert type(copied) is kind
+                assert str(lease.sample.model_dump()) == str(value.model_dump())
+            assert copied == value
+
+
+@pytest.mark.row("PUB-1", "SLOT-3", "TYP-9")
+@quick
+@given(samples())
+def test_every_way_in_gives_the_same_bytes(drawn: tuple[type[Sample], list[Sample]]) -> None:
+    """A model, a view, a mapping, a record, and a loan that is filled field by field."""
+    kind, values = drawn
+    layout = layout_of(kind)
+    with ends(kind, max_leases=16) as (pub, sub):
+        for value in values:
+            pub.publish(value)
+            first = taken(sub)
+            image = bytes(first)
+            record = np.frombuffer(image, layout.dtype)[0] if layout.size else None
+            for way in (first.sample, first.copy(), dict(value.__dict__), record):
+                if way is not None:
+                    pub.publish(way)
+                    assert bytes(taken(sub)) == image
+            with pub.loan() as sample:
+                for name in type(value).model_fields:
+                    setattr(sample, name, getattr(value, name))
+            assert bytes(taken(sub)) == image
+
+
+@pytest.mark.row("TYP-1", "NEW-2")
+@quick
+@given(samples())
+def test_padding_and_what_is_absent_are_zero(drawn: tuple[type[Sample], list[Sample]]) -> None:
+    """Whatever the slot held before: two equal samples have equal images."""
+    kind, values = drawn
+    with ends(kind, max_leases=16) as (pub, sub):
+        images: list[bytes] = []
+        for _ in range(2):
+            for value in values:
+                pub.publish(value)
+                images.append(bytes(taken(sub)))
+        assert images[: len(values)] == images[len(values) :]
+        image = images[-1]
+        for field in layout_of(kind).fields:
+            if field.padding:
+                assert image[field.offset : field.offset + field.size] == bytes(field.size)
+
+
+@pytest.mark.row("NEW-4", "TYP-6")
+@quick
+@given(samples())
+def test_the_segments_own_schema_reads_the_same(drawn: tuple[type[Sample], list[Sample]]) -> None:
+    """Without the class."""
+    kind, values = drawn
+    with ends(kind, reading=None) as (pub, sub):
+        for value in values:
+            pub.publish(value)
+            with taken(sub) as lease:
+                assert type(lease.sample) is not view_class_of(kind)
+                assert str(lease.sample.model_dump(mode="json")) == str(value.model_dump(mode="json"))
+
+
+@pytest.mark.row("NEW-3", "TYP-7")
+@quick
+@given(samples(), st.randoms(use_true_random=False))
+def test_by_name_reads_what_both_sides_share(drawn: tuple[type[Sample], list[Sample]], random: Any) -> None:
+    """Fields in another order, with others between and some left out."""
+    kind, values = drawn
+    fields = dict(kind.model_fields)
+    names = [name for name in fields if random.random() < 0.7]
+    random.shuffle(names)
+    if not names:
+        return
+    members: dict[str, Any] = {"extra": (zs.U8, 0)}
+    for name in names:
+        members[name] = (
+            Annotated[fields[name].annotation, *fields[name].metadata]
+            if fields[name].metadata
+            else fields[name].annotation,
+            ...,
+        )
+    other = create_model("Other", __base__=Sample, **members)
+    with ends(kind, reading=other, match="by_name") as (pub, sub):
+        for value in values:
+            pub.publish(value)
+            with taken(sub) as lease:
+                for name in names:
+                    assert str(lease.sample.__zs_values__()[name]) == str(_plain(getattr(value, name)))
+                with pytest.raises(AttributeError):
+                    _ = lease.sample.extra
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Sample):
+        return {name: _plain(item) for name, item in value.__dict__.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,397 @@
+"""Names, flinks, directories and the bell: what is made, what is refused, and what is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zeroslot import Publisher, Sample, SlotAllocator, Subscriber, TopicNameError, flink
+from zeroslot.flink import Bell
+
+NAME = "/zs-0123456789abcdef"
+
+
+class Tick(Sample):
+    n: int = 0
+
+
+# --- names ---
+
+
+@pytest.mark.row("DIS-2", "SEC-5")
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "a",
+        "robot/imu",
+        "_x",
+        "9",
+        "A.b-c_d",
+        "a" * 64,
+        "/".join(["a" * 39] * 5),
+        "a/b/c/d/e/f",
+        "x.flinks",
+        "x.tmp2",
+        "flink",
+    ],
+)
+def test_topics_that_may_be(topic: str) -> None:
+    """Parts of letters, digits, _ . - joined by /."""
+    assert flink.checked_topic(topic) == topic
+    with Publisher(topic, Tick) as pub, Subscriber(topic, Tick) as sub:
+        pub.publish(Tick(n=1))
+        assert sub.take() is not None
+
+
+@pytest.mark.row("DIS-2", "SEC-5")
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        "../up",
+        ".hidden",
+        "-a",
+        "a b",
+        "a\n",
+        "a\0b",
+        "ä",
+        "a" * 65,
+        "a/" * 100 + "a",
+        "x.flink",
+        "x.tmp",
+        "a.flink/b",
+        "a:b",
+        "a*",
+        "~",
+        "a\\b",
+        "٣",
+    ],
+)
+def test_topics_that_may_not_be(zeroslot_dir: Path, topic: str) -> None:
+    """TopicNameError, a ValueError, with the topic; nothing is created."""
+    for use in (flink.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
+        with pytest.raises(TopicNameError) as caught:
+            use(topic)
+        assert isinstance(caught.value, ValueError)
+        assert caught.value.topic == topic
+    assert list(zeroslot_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("topic", [None, 5, b"bytes", ["a"], object(), Path("a")])
+def test_topics_are_texts(topic: Any) -> None:
+    """TopicNameError says what came instead."""
+    for use in (flink.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
+        with pytest.raises(TopicNameError, match=type(topic).__name__):
+            use(topic)
+
+
+@pytest.mark.row("DIS-11")
+@pytest.mark.parametrize("domain", ["a/b", "", "..", ".bell", "a" * 65, "x.tmp", 5, b"d"])
+def test_domains_are_one_part(domain: Any) -> None:
+    """As strict as a topic's parts, and without a slash."""
+    with pytest.raises(TopicNameError):
+        flink.checked_domain(domain)
+
+
+@pytest.mark.row("DIS-11")
+def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a directory of the user's in /dev/shm, and `default`."""
+    monkeypatch.setenv("ZEROSLOT_DIR", str(tmp_path))
+    monkeypatch.setenv("ZEROSLOT_DOMAIN", "lab")
+    assert flink.root() == tmp_path
+    assert flink.checked_domain(None) == "lab"
+    assert flink.checked_domain("x") == "x"
+    assert flink.topic_directory("lab", "a/b") == tmp_path / "lab" / "a" / "b"
+    monkeypatch.delenv("ZEROSLOT_DIR")
+    monkeypatch.delenv("ZEROSLOT_DOMAIN")
+    assert flink.root() == Path(f"/dev/shm/zeroslot-{os.getuid()}")
+    assert flink.checked_domain(None) == "default"
+
+
+# --- flinks ---
+
+
+@pytest.mark.row("DIS-1", "SEG-20", "SEC-1")
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_flink_appears_whole_with_its_directories(zeroslot_dir: Path, umask: int) -> None:
+    """Directories 0700 down to it, whatever the umask; no temporary name is left."""
+    path = zeroslot_dir / "d" / "a" / "b" / "0123456789abcdef.flink"
+    before = os.umask(umask)
+    try:
+        flink.write_flink(path, NAME)
+    finally:
+        os.umask(before)
+    assert path.read_text() == NAME == flink.read_flink(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert os.listdir(path.parent) == [path.name]
+    flink.remove_flink(path)
+    assert list(zeroslot_dir.iterdir()) == []
+
+
+@pytest.mark.row("DIS-1")
+def test_a_flink_that_is_gone_is_none(zeroslot_dir: Path) -> None:
+    """Without the file, without its directory, below a file."""
+    (zeroslot_dir / "file").write_text("x")
+    for path in (zeroslot_dir / "a", zeroslot_dir / "a" / "b", zeroslot_dir / "file" / "a"):
+        assert flink.read_flink(path) is None
+        flink.remove_flink(path)
+        assert flink.list_flinks(path) == []
+    (zeroslot_dir / "file").unlink()
+
+
+@pytest.mark.row("SEC-3", "SEC-5", "DIS-1")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"x",
+        NAME.encode() + b"\n",
+        NAME.encode() * 2,
+        b"/zs-0123456789ABCDEF",
+        b"zs-0123456789abcdef",
+        b"\xff" * 20,
+        b"/zs-../../../passwd",
+        b"x" * 10**6,
+    ],
+)
+def test_only_the_name_of_a_control_object_is_a_flink(zeroslot_dir: Path, content: bytes) -> None:
+    """To the byte; however long the file is."""
+    path = zeroslot_dir / "x.flink"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match="no flink"):
+        flink.read_flink(path)
+    path.unlink()
+
+
+@pytest.mark.row("SEC-3")
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "loop", "fifo", "directory"])
+def test_what_is_no_regular_file_is_no_flink(zeroslot_dir: Path, kind: str) -> None:
+    """And a fifo does not block."""
+    path, real = zeroslot_dir / "x.flink", zeroslot_dir / "real"
+    real.write_text(NAME)
+    real.chmod(0o600)
+    match kind:
+        case "symlink":
+            path.symlink_to(real)
+        case "dangling":
+            path.symlink_to(zeroslot_dir / "nothing")
+        case "loop":
+            path.symlink_to(path)
+        case "fifo":
+            os.mkfifo(path, 0o600)
+        case _:
+            path.mkdir()
+    with pytest.raises(ValueError, match="no flink"):
+        flink.read_flink(path)
+    real.unlink()
+    path.rmdir() if kind == "directory" else path.unlink()
+
+
+@pytest.mark.row("SEC-2", "SEC-1")
+def test_a_flink_that_everybody_may_write_is_refused(zeroslot_dir: Path) -> None:
+    """PermissionError with the file, its owner and its mode."""
+    path = zeroslot_dir / "x.flink"
+    path.write_text(NAME)
+    path.chmod(0o602)
+    with pytest.raises(PermissionError, match="0602"):
+        flink.read_flink(path)
+    path.unlink()
+
+
+@pytest.mark.row("SEC-2")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_flink_of_another_user_is_refused(zeroslot_dir: Path) -> None:
+    """Also for root: it would map what somebody else wrote."""
+    path = zeroslot_dir / "x.flink"
+    path.write_text(NAME)
+    path.chmod(0o600)
+    os.chown(path, 12345, -1)
+    with pytest.raises(PermissionError, match="12345"):
+        flink.read_flink(path)
+    path.unlink()
+
+
+@pytest.mark.row("SEC-3", "SEC-2", "SEG-20")
+@pytest.mark.parametrize("wrong", ["symlink", "file", "open", "foreign"])
+def test_directories_that_are_not_ours_are_refused(zeroslot_dir: Path, wrong: str) -> None:
+    """A symbolic link, a file, one that everybody may write, one of somebody else's: PermissionError, or
+    NotADirectoryError.
+    """
+    place, elsewhere = zeroslot_dir / "default", zeroslot_dir / "elsewhere"
+    elsewhere.mkdir()
+    match wrong:
+        case "symlink":
+            place.symlink_to(elsewhere)
+        case "file":
+            place.write_text("x")
+        case "open":
+            place.mkdir()
+            place.chmod(0o777)
+        case _:
+            if os.geteuid() != 0:
+                pytest.skip("only root can give files away")
+            place.mkdir(mode=0o700)
+            os.chown(place, 12345, -1)
+    for make in (Publisher, Subscriber):
+        with pytest.raises(NotADirectoryError if wrong == "file" else PermissionError, match="default"):
+            make("a/b", Tick)
+    assert list(elsewhere.iterdir()) == []
+    place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+
+
+@pytest.mark.row("SEC-3")
+def test_a_root_that_is_a_symbolic_link_is_refused(
+    zeroslot_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text says to name the directory itself."""
+    link = tmp_path / "link"
+    link.symlink_to(zeroslot_dir)
+    monkeypatch.setenv("ZEROSLOT_DIR", str(link))
+    with pytest.raises(PermissionError, match="ZEROSLOT_DIR"):
+        Publisher("a", Tick)
+
+
+@pytest.mark.row("SEG-20", "DIS-1")
+def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between mkdir and open, and between open and rename."""
+    path = zeroslot_dir / "d" / "a" / "0123456789abcdef.flink"
+    real, count = os.open, 0
+
+    def removed_before(file: Any, *rest: Any) -> int:
+        nonlocal count
+        if str(file).endswith(".tmp"):
+            count += 1
+            if count <= 3:
+                path.parent.rmdir()
+        return real(file, *rest)
+
+    monkeypatch.setattr(os, "open", removed_before)
+    flink.write_flink(path, NAME)
+    monkeypatch.undo()
+    assert count == 4
+    assert path.read_text() == NAME
+    path.unlink()
+
+
+@pytest.mark.row("SEG-14", "SEG-1", "SEG-3")
+def test_of_two_creators_at_once_one_gets_the_flink(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one finds it taken after it had looked, removes what it made, and attaches where it may."""
+    path = zeroslot_dir / "slots.flink"
+    real = flink.write_flink
+    first: list[SlotAllocator] = []
+
+    def overtaken(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(flink, "write_flink", real)
+        first.append(SlotAllocator.create(path, 4, 64))
+        real(*arguments, **named)
+
+    monkeypatch.setattr(flink, "write_flink", overtaken)
+    with pytest.raises(FileExistsError):
+        SlotAllocator.create(path, 4, 64)
+    content = path.read_bytes()
+    assert os.listdir(zeroslot_dir) == [path.name]
+    reader = SlotAllocator.create_or_attach(path, 4, 64)
+    assert not reader.is_owner
+    assert path.read_bytes() == content
+    reader.close()
+    first[0].close()
+
+
+@pytest.mark.row("DIS-9")
+def test_topics_are_listed_by_their_flinks(zeroslot_dir: Path) -> None:
+    """Sorted, without what is none."""
+    with Publisher("b/c", Tick), Publisher("a", Tick), Publisher("b", Tick), Subscriber("nobody", Tick):
+        (zeroslot_dir / "default" / "a" / "note.txt").write_text("x")
+        (zeroslot_dir / "default" / "empty").mkdir()
+        assert flink.list_topics("default") == ["a", "b", "b/c"]
+        assert flink.list_topics("elsewhere") == []
+        (zeroslot_dir / "default" / "a" / "note.txt").unlink()
+
+
+# --- the bell ---
+
+
+@pytest.mark.row("DIS-1")
+def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
+    """Made by the first, removed by the last, one for all of a process."""
+    file = zeroslot_dir / "default" / ".bell"
+    sub = Subscriber("a", Tick)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    pub = Publisher("b", Tick)
+    assert sub._bell is pub._bell
+    sub.close()
+    assert file.exists()
+    pub.close()
+    assert not file.exists()
+    assert not file.parent.exists()
+
+
+@pytest.mark.row("DIS-1")
+def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
+    """What comes in one is not heard in the other."""
+    with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
+        before = (one._capture_bell(), two._capture_bell())
+        with Publisher("a", Tick, domain="one"):
+            assert one._capture_bell() != before[0]
+            assert two._capture_bell() == before[1]
+
+
+def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
+    """Whoever comes then does not ring one that nobody hears; the older user leaves quietly."""
+    file = zeroslot_dir / "default" / ".bell"
+    old = Bell.join("default")
+    file.unlink()
+    new = Bell.join("default")
+    assert new is not old
+    assert file.exists()
+    old.leave()
+    assert file.exists()
+    new.leave()
+    assert not file.exists()
+
+
+@pytest.mark.row("SEC-3")
+@pytest.mark.parametrize("wrong", ["symlink", "fifo", "directory", "short", "open"])
+def test_a_bell_that_is_none_is_an_error_or_made_whole(zeroslot_dir: Path, wrong: str) -> None:
+    """Nothing outside is written, nothing blocks, and a short file does not end in SIGBUS."""
+    place, outside = zeroslot_dir / "default", zeroslot_dir / "outside"
+    place.mkdir(mode=0o700)
+    outside.write_bytes(b"untouched")
+    file = place / ".bell"
+    match wrong:
+        case "symlink":
+            file.symlink_to(outside)
+        case "fifo":
+            os.mkfifo(file, 0o600)
+        case "directory":
+            file.mkdir()
+        case "short":
+            file.write_bytes(b"x")
+            file.chmod(0o600)
+        case _:
+            file.write_bytes(bytes(64))
+            file.chmod(0o666)
+    if wrong == "short":
+        with Publisher("a", Tick), Subscriber("a", Tick) as sub:
+            assert len(sub.publishers) == 1
+        place.mkdir(mode=0o700)
+    else:
+        with pytest.raises(OSError):
+            Publisher("a", Tick)
+        file.rmdir() if wrong == "directory" else file.unlink()
+    assert outside.read_bytes() == b"untouched"
+    outside.unlink()
