@@ -15,7 +15,7 @@ import pytest
 from tests import shared_memory
 from tests.children import Children
 
-pytest_plugins = ["tests.rows"]
+pytest_plugins = ["tests.rows", "tests.options"]
 
 WATCHDOG_SECONDS = 120.0
 STRESS_WATCHDOG_SECONDS = 3600.0

@@ -1,4 +1,4 @@
-"""The binding once more, with a hook before every access to shared memory, and the stepper. Built here, shipped nowhere.
+"""The binding once more, with a hook before every access to shared memory, and the stepper: built here, not shipped.
 
 Why a build of its own: what is shipped is compiled without the hook, and test_hook.py holds that its object code is
 the same as without the places for it. The sources are the same files; `steps.h` comes before them by a flag of the

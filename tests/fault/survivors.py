@@ -23,9 +23,10 @@ import pytest
 
 import zeroslot as zs
 from tests import shared_memory
-from tests.children import Child
+from tests.children import Child, Children
+from tests.fault import stepped
 from tests.fault.parcels import Parcel, fill, whole
-from tests.fault.victims import NEVER
+from tests.fault.victims import NEVER, SERVER
 from zeroslot import segment
 
 TOPIC = "t"
@@ -114,6 +115,45 @@ class Executioner:
         said, pid = self._server.ask(["start", one, os.environ["ZEROSLOT_DIR"], scenario, args, options])
         assert said == "prepared", said
         return Victim(self._server, self._stepper, one, pid)
+
+
+def serve(children: Children, binding: Path | None) -> Child:
+    """A server of victims, with the stepped binding or the shipped one."""
+    # Bound at once: the first call of a function shall not be longer than the next.
+    server = children(SERVER, str(binding) if binding else None, env={"LD_BIND_NOW": "1", "OPENBLAS_NUM_THREADS": "1"})
+    server.expect("ready")
+    return server
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
+    """What starts servers that outlive a test. They hold no handles."""
+    started = Children(tmp_path_factory.mktemp("servers"))
+    try:
+        yield started
+    finally:
+        started.reap()
+
+
+@pytest.fixture(scope="session")
+def stepping(servers: Children) -> Executioner:
+    """Kills before accesses to shared memory."""
+    return Executioner(serve(servers, stepped.stepped_binding()))
+
+
+@pytest.fixture(scope="session")
+def tracing(servers: Children) -> Iterator[Executioner]:
+    """Kills before system calls and at instructions, in the binding that is shipped."""
+    stepper = Stepper(stepped.stepper())
+    yield Executioner(serve(servers, None), stepper)
+    stepper.end()
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """A line for whoever runs the tests, in a plain run as well."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{text}", end="")
 
 
 # --- looking
@@ -294,7 +334,7 @@ def dead_objects(before: set[str]) -> set[str]:
 
 
 def tidy(before: set[str], files: set[Path], tally: Tally) -> None:
-    """What no new publisher finds clean() finds: objects without a flink, half-written flinks (it spares fresh ones)."""
+    """What no new publisher finds clean() finds: objects without a flink, half-written flinks but for fresh ones."""
     root = Path(os.environ["ZEROSLOT_DIR"])
     left = shared_memory.files(root) - files
     if not left and not dead_objects(before):

@@ -13,61 +13,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zeroslot as zs
-from tests.children import Child, Children
-from tests.fault import stepped, survivors
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Stepper, SubscribersHere, Tally, Victim
-from tests.fault.victims import NEVER, SERVER
+from tests.fault import survivors
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Tally, Victim
+from tests.fault.victims import NEVER
 
 counts: dict[str, Tally] = {}
 
 
-@pytest.fixture(scope="module")
-def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
-    started = Children(tmp_path_factory.mktemp("servers"))
-    try:
-        yield started
-    finally:
-        started.reap()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What was enumerated is said at the end, in a plain run as well."""
+    """What was enumerated is said at the end."""
     yield
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        for how in ("accesses", "calls"):
-            tallies = [tally for name, tally in counts.items() if name.startswith(how)]
-            points = sum(tally.points for tally in tallies)
-            by_clean = sum(tally.by_clean for tally in tallies)
-            what = {"accesses": "accesses to shared memory", "calls": "system calls"}[how]
-            print(f"\n{points} deaths at {what} in {len(tallies)} operations survived, {by_clean} with clean()", end="")
-
-
-def serve(children: Children, binding: Path | None) -> Child:
-    server = children(SERVER, str(binding) if binding else None)
-    server.expect("ready")
-    return server
-
-
-@pytest.fixture(scope="module")
-def stepping(children: Children) -> Executioner:
-    """Kills before accesses to shared memory."""
-    return Executioner(serve(children, stepped.stepped_binding()))
-
-
-@pytest.fixture(scope="module")
-def tracing(children: Children) -> Iterator[Executioner]:
-    """Kills before system calls, in the binding that is shipped."""
-    stepper = Stepper(stepped.stepper())
-    yield Executioner(serve(children, None), stepper)
-    stepper.end()
+    for how, what in {"accesses": "accesses to shared memory", "calls": "system calls"}.items():
+        tallies = [tally for name, tally in counts.items() if name.startswith(how)]
+        points = sum(tally.points for tally in tallies)
+        by_clean = sum(tally.by_clean for tally in tallies)
+        text = f"{points} deaths at {what} in {len(tallies)} operations, all survived, {by_clean} with clean()"
+        survivors.say(request.config, text)
 
 
 @pytest.fixture(params=["accesses", "calls"])

@@ -215,6 +215,10 @@ def load() -> None:
     # Anybody's.
 
     @scenario
+    def nothing() -> Iterator[Callable[[], object]]:
+        yield lambda: ()
+
+    @scenario
     def clean(**options: Any) -> Iterator[Callable[[], object]]:
         yield lambda: zs.clean(**options)
 
@@ -307,12 +311,13 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
         mine = os.getpid()
         kept: object = None
         if how == "traced":
-            os.kill(mine, signal.SIGUSR1)
+            mark, number = signal.raise_signal, int(signal.SIGUSR1)
+            mark(number)
             try:
                 kept = operation()
             except zs.ZeroslotError as error:
                 told = type(error).__name__
-            os.kill(mine, signal.SIGUSR1)
+            mark(number)
         else:
             hook.arm(int(how))
             try:
@@ -328,7 +333,6 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
 
 def serve(binding: str | None, say: Callable[[Any], None], orders: Callable[[], Iterator[Any]]) -> None:
     """Until nobody orders any more. `binding`: the stepped one, or None for the shipped one."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no threads, of which a fork would take only one along
     if binding is not None:
         use_stepped(binding)
     load()

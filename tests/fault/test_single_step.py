@@ -1,0 +1,97 @@
+"""Death at every instruction: a real publisher and a real subscriber, in the binding that is shipped.
+
+A tracer (stepper.c) lets a victim run k instructions of an operation and kills it there, wherever that is: in the core,
+in the binding, in the interpreter. The survivors' checks are those of test_steps.py. What this sees and steps do not:
+that no access was left out of the count, and what the compiler made of the order.
+
+Each operation is entered and left through Python, so most of its instructions are the interpreter's. A plain run takes
+some of them, others each time; `--every-instruction` takes all.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.fault import survivors
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Tally, Victim
+from tests.fault.victims import NEVER
+
+POINTS = 24  # of each operation, in a plain run
+
+pytestmark = pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="not tried on this processor")
+
+
+def at_instructions(
+    name: str, request: pytest.FixtureRequest, start: Callable[[], Victim], check: Callable[[Tally], None]
+) -> None:
+    """Kill at each instruction, or at one of each stretch of them."""
+    tally = Tally()
+    whole = start().die_traced("instructions", NEVER)
+    check(tally)
+    assert whole.finished
+    stride = 1 if request.config.getoption("every_instruction") else max(1, whole.count // POINTS)
+    finished = 0
+    for stretch in range(0, whole.count + stride, stride):
+        at = stretch + random.randrange(stride)
+        death = start().die_traced("instructions", at)
+        assert death.finished or death.count == at
+        finished += death.finished
+        try:
+            check(tally)
+        except BaseException as error:
+            error.add_note(f"after a death at instruction {at} of {name}")
+            raise
+        tally.points += 1
+    assert tally.by_clean == 0
+    assert finished < tally.points / 2
+    survivors.say(request.config, f"{name}: {tally.points} deaths at {whole.count} instructions, all survived")
+
+
+@pytest.mark.row("NEW-5")
+@pytest.mark.parametrize(
+    ("scenario", "published", "sleeper"),
+    [("loan", 2, False), ("commit", DEPTH, False), ("commit", 2, True)],
+    ids=["loan", "commit", "commit that wakes"],
+)
+def test_a_publisher_may_die_at_any_instruction(
+    tracing: Executioner, request: pytest.FixtureRequest, scenario: str, published: int, sleeper: bool
+):
+    """What it had published stays, the sample in the making is there or not, and never in part."""
+    world = SubscribersHere(sleeper=sleeper)
+
+    def start() -> Victim:
+        victim = tracing.start(scenario, TOPIC, published)
+        world.meet(keep=True)
+        if sleeper:
+            world.wait_for_sleeper(published)
+        return victim
+
+    with survivors.nothing_grows():
+        at_instructions(request.node.callspec.id, request, start, partial(world.check, published=published))
+    world.close()
+
+
+@pytest.mark.row("NEW-5")
+@pytest.mark.parametrize(
+    ("scenario", "hold", "history"),
+    [("take", 1, 2), ("release", 1, 1), ("latest", 0, 3)],
+    ids=["take", "release", "latest"],
+)
+def test_a_subscriber_may_die_at_any_instruction(
+    tracing: Executioner, request: pytest.FixtureRequest, scenario: str, hold: int, history: int
+):
+    """Its slots and its index are had again, and its publisher does not notice."""
+    world = PublisherHere()
+    with survivors.nothing_grows():
+        at_instructions(
+            request.node.callspec.id,
+            request,
+            partial(tracing.start, scenario, TOPIC, hold, history=history),
+            world.check,
+        )
+    world.close()
