@@ -535,8 +535,8 @@ def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
                     bounds.append(item)
                 elif get_origin(item) is Annotated:  # Annotated[Mode, U8]: the alias itself is the metadata
                     bounds += [inner for inner in get_args(item)[1:] if isinstance(inner, ScalarKind)]
-        elif hasattr(annotation, "__value__"):
-            annotation = annotation.__value__
+        elif (meant := _without_alias(annotation)) is not annotation:
+            annotation = meant
         elif hasattr(annotation, "__supertype__"):
             annotation = annotation.__supertype__
         else:
@@ -664,8 +664,17 @@ def _refuse_type(base: Any, where: str) -> NoReturn:
 _SCALAR_TYPES = {np.dtype(code).type for code in "?bBhHiIlLqQefd"}
 
 
+def _without_alias(annotation: Any) -> Any:
+    """What a type alias stands for, with its arguments filled in. From numpy 2.5 on NDArray is one."""
+    origin = get_origin(annotation)
+    if hasattr(origin, "__value__"):
+        return origin.__value__[get_args(annotation)]
+    return annotation.__value__ if origin is None and hasattr(annotation, "__value__") else annotation
+
+
 def _array_kind(source: Any) -> str | None:
     """The scalar kind of NDArray[…], or None where `source` is no array or its elements have no kind."""
+    source = _without_alias(source)
     arguments = get_args(source)
     if get_origin(source) is not np.ndarray or len(arguments) != 2:
         return None
