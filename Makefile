@@ -73,7 +73,7 @@ core:
 	@$(MAKE) -C tests/core all
 
 model:
-	@if command -v spin >/dev/null; then $(MAKE) -C tests/core/model; else echo "model: skipped, spin is not installed"; fi
+	@$(MAKE) -C tests/core model
 
 pytest: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

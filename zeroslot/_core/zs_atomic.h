@@ -86,7 +86,8 @@
 #endif
 
 /* SYNC space: owner: waiting += 1, then loads space and scans again. Reader: clears its bit or moves its cursor, then loads
- * waiting. */
+ * waiting. `space` itself is no half of the store-then-load: an old value ends the wait at once, a new one has to show the room that
+ * was made before it. */
 #ifndef ZS_WAITING_RMW
 #define ZS_WAITING_RMW ZS_SEQ_CST
 #endif
@@ -94,10 +95,10 @@
 #define ZS_WAITING_LOAD ZS_SEQ_CST
 #endif
 #ifndef ZS_SPACE_RMW
-#define ZS_SPACE_RMW ZS_SEQ_CST
+#define ZS_SPACE_RMW ZS_RELEASE
 #endif
 #ifndef ZS_SPACE_LOAD
-#define ZS_SPACE_LOAD ZS_SEQ_CST
+#define ZS_SPACE_LOAD ZS_ACQUIRE
 #endif
 #ifndef ZS_RELEASE_RMW
 #define ZS_RELEASE_RMW ZS_SEQ_CST
