@@ -189,7 +189,10 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef size_t copy_into(Hold hold, object data) except? 0:
-    """Copy a contiguous bytes-like object to the start of a loan. Large copies let other threads run, and hold off a commit."""
+    """Copy a contiguous bytes-like object to the start of a loan.
+
+    Large copies let other threads run, and hold off a commit.
+    """
     cdef Py_buffer source
     cdef size_t count
     PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
@@ -342,7 +345,9 @@ cdef class AllocatorEnd:
         is another allocator's.
         """
         if slot.owner is not self.owner or isinstance(slot, Loan):
-            raise errors.ClosedError("this slot belongs to another allocator, or is a publisher's loan. Commit it there")
+            raise errors.ClosedError(
+                "this slot belongs to another allocator, or is a publisher's loan. Commit it there"
+            )
         if size is None or isinstance(size, int):
             return slot.finish(size)
         return slot.finish(copy_into(slot.live(), size))
@@ -431,7 +436,7 @@ cdef class ReaderEnd:
                 if zs_now_ns() >= now + slice_ns // 2:
                     self._probe()
             finally:
-                reader.unpark()     # only now: when another thread has closed the reader, this closes what the probe asks
+                reader.unpark()     # only now: where another thread has closed the reader, this closes what was probed
 
     def __reduce__(self):
         raise unpicklable(self)

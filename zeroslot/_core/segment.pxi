@@ -45,7 +45,8 @@ cdef class Segment:
     def create(Region control not None, *, uint64_t segment_id, bytes type_hash not None, uint32_t depth,
                uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
                uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
-               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None, uint64_t max_period_ns=0,
+               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
+               uint64_t max_period_ns=0,
                uint32_t pool_limit=1):
         """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
         cdef Segment self = Segment.__new__(Segment, OURS)
@@ -533,7 +534,7 @@ cdef class Owner:
         return index if zs_owner_window_full(&self.c, &index) else None
 
     def evict(self, uint32_t index):
-        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it. It keeps what it holds."""
+        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it."""
         if index >= self.segment.c.max_subscribers:
             raise IndexError(index)
         zs_owner_evict(&self.c, index)
@@ -602,7 +603,7 @@ cdef class Owner:
             zs_count(&self.segment.c.counters.blocked_ns, zs_now_ns() - began)
 
     cdef bint waits_in_vain(self) noexcept:
-        """Whether this thread holds every loan itself, or a subscriber is behind whom on_full="raise" does not wait for."""
+        """Whether this thread holds every loan itself, or on_full="raise" does not wait for who is behind."""
         cdef uint32_t index
         if self.c.loans_out >= self.max_loans and self.borrower == PyThread_get_thread_ident():
             return True
