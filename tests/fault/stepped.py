@@ -1,6 +1,6 @@
 """The binding once more, with a hook before every access to shared memory, and the stepper: built here, not shipped.
 
-Why a build of its own: what is shipped is compiled without the hook, and test_hook.py holds that its object code is
+Why a build of its own: what is shipped is compiled without the hook, and test_steps.py holds that its object code is
 the same as without the places for it. The sources are the same files; `steps.h` comes before them by a flag of the
 compiler.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,23 @@ def stepped_binding() -> Path:
 def stepper() -> Path:
     """The program of stepper.c."""
     return _made("stepper", [HERE / "stepper.c"], _build_stepper)
+
+
+def core_object(work: Path, *, without_places: bool = False, flags: tuple[str, ...] = ()) -> bytes:
+    """The whole core as an object file. `without_places`: from headers that have no place for a hook."""
+    work.mkdir()
+    for header in CORE.glob("*.h"):
+        text = header.read_text()
+        if without_places:
+            text = re.sub(r"#ifndef ZS_STEP\n.*?#endif\n", "", text, flags=re.DOTALL)
+            text = text.replace("(ZS_STEP(), ", "(").replace("ZS_STEP();", "")
+            assert "ZS_STEP" not in text, f"{header.name} has a hook of another form"
+        (work / header.name).write_text(text)
+    (work / "core.c").write_text('#include "zeroslot.h"\n')
+    # A function that is marked as used stays, whether somebody calls it or not.
+    kept = ["-std=c11", "-O2", "-fno-plt", "-Dinline=__attribute__((used))", *flags]
+    _run([*compiler(), *kept, "-c", "core.c", "-o", "core.o"], cwd=work)
+    return (work / "core.o").read_bytes()
 
 
 def _made(name: str, sources: list[Path], build: Callable[[Path], Path]) -> Path:
@@ -85,7 +103,7 @@ def _build_stepper(work: Path) -> Path:
     return program
 
 
-def _run(command: list[str], env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+def _run(command: list[str], env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")

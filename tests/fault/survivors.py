@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import struct
 import subprocess
 import threading
@@ -91,6 +92,16 @@ class Victim:
         _, _, told = self._server.ask(["wait", self._one])
         assert verdict in {"killed", "finished"}, (verdict, told)
         return Death(verdict == "finished", int(count), told)
+
+    def go(self) -> None:
+        """Let it do its operation, which has no end."""
+        self._server.ask(["go", self._one, "free"])
+
+    def strike(self) -> None:
+        """SIGKILL, wherever it is, also when it is stopped; returns when it is dead. A complaint of its is an error."""
+        os.kill(self.pid, signal.SIGKILL)
+        _, _, told = self._server.ask(["wait", self._one])
+        assert told == "", told
 
     def kill(self) -> None:
         """Now, before its operation."""

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zeroslot as zs
-from tests.fault import survivors
+from tests.fault import stepped, survivors
 from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Tally, Victim
 from tests.fault.victims import NEVER
+from zeroslot._core import binding
 
 counts: dict[str, Tally] = {}
 
@@ -31,6 +33,8 @@ def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for how, what in {"accesses": "accesses to shared memory", "calls": "system calls"}.items():
         tallies = [tally for name, tally in counts.items() if name.startswith(how)]
+        if not tallies:
+            continue
         points = sum(tally.points for tally in tallies)
         by_clean = sum(tally.by_clean for tally in tallies)
         text = f"{points} deaths at {what} in {len(tallies)} operations, all survived, {by_clean} with clean()"
@@ -58,6 +62,21 @@ def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[Tally
             tally.raised.add(death.raised)
             return tally
     raise AssertionError
+
+
+# --- the hook
+
+
+@pytest.mark.row("NEW-5")
+def test_the_hook_is_nothing_in_what_is_shipped(tmp_path: Path):
+    """The core's object code is byte for byte the one of headers without a place for a hook."""
+    shipped = stepped.core_object(tmp_path / "shipped")
+    assert len(shipped) > 5000
+    assert shipped == stepped.core_object(tmp_path / "without", without_places=True)
+    hooked = stepped.core_object(tmp_path / "hooked", flags=("-include", str(stepped.HERE / "steps.h")))
+    assert hooked != shipped
+    assert b"zs_test" in hooked
+    assert b"zs_test" not in Path(binding.__file__).read_bytes()
 
 
 # --- subscribers die

@@ -6,7 +6,7 @@ yields is the operation. The server has imported all and holds no handle, so a v
     start ID ROOT SCENARIO ARGS OPTIONS
                 a victim prepares, with this ZEROSLOT_DIR; the answer is "prepared", or what went wrong, and its pid
     go ID HOW   let it do the operation. HOW is a number: it is killed before that access to shared memory, and the
-                answer comes when it is dead; or "traced": between two SIGUSR1 of its own, for the stepper
+                answer comes when it is dead; "traced": between two SIGUSR1 of its own, for the stepper; or "free"
     wait ID     until it is dead: whether it came to the end, after how many accesses, and what it raised
 
 Every victim dies by SIGKILL, also one that has done all.
@@ -18,8 +18,10 @@ import ctypes
 import gc
 import importlib.util
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
@@ -61,7 +63,7 @@ def scenario(function: Scenario) -> Scenario:
 def load() -> None:
     """Imports the package, and defines the scenarios with it."""
     import zeroslot as zs
-    from tests.fault.parcels import Parcel, fill
+    from tests.fault.parcels import Parcel, fill, whole
     from zeroslot.publisher import Publisher
     from zeroslot.subscriber import Subscriber
 
@@ -214,6 +216,71 @@ def load() -> None:
 
     # Anybody's.
 
+    # The storm: for ever, until they are killed. They draw from `seed` what they do.
+
+    @scenario
+    def storm_publisher(topic: str, seed: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """Publishes, discards, closes and comes again."""
+        draw = random.Random(seed)
+        pub = publisher(topic, 1, **options)
+
+        def storm() -> None:
+            nonlocal pub
+            model = Parcel(number=0)
+            while True:
+                for _ in range(draw.randrange(1, 500)):
+                    what = draw.random()
+                    if what < 0.1:
+                        fill(model, pub.sequence + 1)
+                        pub.publish(model)
+                    else:
+                        borrowed = pub.loan()
+                        fill(borrowed.sample, pub.sequence + 1 if what > 0.2 else 4711)
+                        borrowed.commit() if what > 0.2 else borrowed.discard()
+                    if what > 0.6:
+                        time.sleep(draw.random() / 500)
+                pub.close()
+                pub = publisher(topic, 1, **options)
+
+        yield storm
+
+    @scenario
+    def storm_subscriber(topic: str, seed: int, max_leases: int) -> Iterator[Callable[[], object]]:
+        """Takes, holds, sleeps, leaves and comes again; whatever it holds stays whole."""
+        draw = random.Random(seed)
+        held: list[Any] = []
+
+        def check(lease: Any) -> None:
+            if not whole(lease.sample, lease.sequence):
+                raise AssertionError(f"wrong payload in sample {lease.sequence} of {lease.publisher_id}")
+
+        def came() -> Subscriber[Parcel]:
+            sub = zs.Subscriber(topic, Parcel, history=1, max_leases=max_leases, spin_us=draw.choice([0, 20]))
+            held.append(sub.take(timeout=None))
+            check(held[-1])
+            return sub
+
+        sub = came()
+
+        def storm() -> None:
+            nonlocal sub
+            while True:
+                for _ in range(draw.randrange(1, 300)):
+                    look = sub.latest if draw.random() < 0.2 else sub.take
+                    lease = look(timeout=draw.choice([0, 0.01]))
+                    if lease is not None:
+                        check(lease)
+                        held.append(lease)
+                    del lease
+                    while len(held) >= max_leases or (held and draw.random() < 0.5):
+                        check(held.pop(draw.randrange(len(held))))
+                sub.close()
+                sub = came()
+                while len(held) > 1:
+                    check(held.pop(0))  # of the one that is closed
+
+        yield storm
+
     @scenario
     def nothing() -> Iterator[Callable[[], object]]:
         yield lambda: ()
@@ -318,6 +385,8 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
             except zs.ZeroslotError as error:
                 told = type(error).__name__
             mark(number)
+        elif how == "free":
+            operation()
         else:
             hook.arm(int(how))
             try:
@@ -349,7 +418,7 @@ def serve(binding: str | None, say: Callable[[Any], None], orders: Callable[[], 
             say([victims[one].prepared, victims[one].pid])
         elif verb == "go":
             victims[one].go(str(rest[0]))
-            say(None if rest[0] == "traced" else victims.pop(one).wait())
+            say(None if rest[0] in {"traced", "free"} else victims.pop(one).wait())
         elif verb == "wait":
             say(victims.pop(one).wait())
 

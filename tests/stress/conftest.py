@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fault.survivors import servers, tracing
 from tests.process.actors import cast
 
-__all__ = ["cast"]
+__all__ = ["cast", "servers", "tracing"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,196 @@
+"""A storm: publishers and subscribers of one topic come, are killed wherever they are, stop, continue and are replaced.
+
+Here, in the test, are a publisher and a subscriber that stay. After each death they go on, everything is free again,
+and a replacement works; the time for that is taken from the SIGKILL on. Every payload carries what it must be, and is
+looked at when it is taken and when it is let go. What a death leaves behind stays to the end of the storm, when it is
+counted.
+
+`pytest -m stress tests/stress/test_kills.py --kills 100000`
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import zeroslot as zs
+from tests import shared_memory
+from tests.fault import survivors
+from tests.fault.parcels import Parcel, whole
+from tests.fault.survivors import Executioner, Victim
+
+TOPIC = "in/the/storm"
+MAX_LEASES = 4
+PUBLISHERS, SUBSCRIBERS, STOPPED = 2, 4, 2
+OPTIONS = {"depth": 8, "max_loans": 2, "spare_slots": 64, "max_subscribers": 16}
+SEED = 20261120
+
+
+@dataclass
+class Report:
+    kills: Counter[str] = field(default_factory=Counter)
+    recovery_ns: list[int] = field(default_factory=list)
+    taken: int = 0
+    wrong: int = 0
+    leaked_slots: int = 0
+    leaked_peers: int = 0
+    leaked_files: int = 0
+
+    def __str__(self) -> str:
+        ordered = sorted(self.recovery_ns)
+        p50, p99 = (ordered[len(ordered) * percent // 100] / 1e6 for percent in (50, 99))
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} kills ({kinds}), recovery "
+            f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {ordered[-1] / 1e6:.1f} ms; "
+            f"leaked slots {self.leaked_slots}, peers {self.leaked_peers}, files {self.leaked_files}; "
+            f"{self.wrong} wrong payloads of {self.taken} taken here"
+        )
+
+
+class Storm:
+    """The two that stay, and those who die."""
+
+    def __init__(self, executioner: Executioner, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.executioner = executioner
+        self.report = Report()
+        self.pub = zs.Publisher(TOPIC, Parcel, **OPTIONS)  # type: ignore[arg-type]
+        self.sub = zs.Subscriber(TOPIC, Parcel, max_leases=MAX_LEASES)
+        self.last: dict[str, int] = {}
+        self.gaps = 0
+        survivors.publish(self.pub, 1)
+        self.publishers = [self.start_publisher() for _ in range(PUBLISHERS)]
+        self.subscribers = [self.start_subscriber() for _ in range(SUBSCRIBERS)]
+        self.stopped: list[Victim] = []
+
+    def start_publisher(self) -> Victim:
+        return self.executioner.start("storm_publisher", TOPIC, self.draw.getrandbits(32), **OPTIONS)
+
+    def start_subscriber(self) -> Victim:
+        return self.executioner.start("storm_subscriber", TOPIC, self.draw.getrandbits(32), MAX_LEASES)
+
+    def go_on(self) -> None:
+        """What they do who stay: publish, and take all there is."""
+        survivors.publish(self.pub, 2)
+        for _ in range(64):  # the others publish meanwhile
+            lease = self.sub.take()
+            if lease is None:
+                return
+            self.look_at(lease)
+
+    def look_at(self, lease: zs.Lease[Parcel]) -> None:
+        self.report.taken += 1
+        self.report.wrong += not whole(lease.sample, lease.sequence)
+        last = self.last.get(lease.publisher_id, 0)
+        assert lease.sequence > last
+        self.gaps += lease.sequence - last - 1
+        self.last[lease.publisher_id] = lease.sequence
+
+    def strike(self) -> None:
+        """One death, and the recovery from it."""
+        group = self.draw.choice([self.publishers, self.subscribers])
+        victim = group[self.draw.randrange(len(group))]
+        kind = "publishers" if group is self.publishers else "subscribers"
+        if victim in self.stopped:
+            self.stopped.remove(victim)
+            kind = f"stopped {kind}"
+        began = time.perf_counter_ns()
+        victim.strike()
+        if group is self.publishers:
+            group[group.index(victim)] = heir = self.start_publisher()
+            self.wait_for(heir)
+        else:
+            self.pub.allocator.reap()
+            group[group.index(victim)] = heir = self.start_subscriber()
+        self.report.recovery_ns.append(time.perf_counter_ns() - began)
+        self.report.kills[kind] += 1
+        heir.go()
+
+    def wait_for(self, heir: Victim) -> None:
+        """The replacement's first sample has come."""
+        known = set(self.last)
+        while True:
+            lease = self.sub.take(timeout=None)
+            assert lease is not None
+            self.look_at(lease)
+            if lease.publisher_id in known:
+                continue
+            if any(info.publisher_id == lease.publisher_id and info.pid == heir.pid for info in self.sub.publishers):
+                return
+
+    def stop_or_continue(self) -> None:
+        """A stopped one is not dead: everybody goes on, and so does it later."""
+        if self.stopped and self.draw.random() < 0.5:
+            os.kill(self.stopped.pop().pid, signal.SIGCONT)
+        elif len(self.stopped) < STOPPED:
+            victim = self.draw.choice(
+                [each for each in [*self.publishers, *self.subscribers] if each not in self.stopped]
+            )
+            os.kill(victim.pid, signal.SIGSTOP)
+            self.stopped.append(victim)
+
+    def run(self, kills: int) -> None:
+        for victim in [*self.publishers, *self.subscribers]:
+            victim.go()
+        for _ in range(kills):
+            if self.draw.random() < 0.2:
+                self.stop_or_continue()
+            self.go_on()
+            time.sleep(self.draw.random() / 500)
+            self.strike()
+
+    def end(self, before: set[str], root: Path) -> Report:
+        """All die; then nothing of them may be left but what clean() removes."""
+        for victim in [*self.publishers, *self.subscribers]:
+            victim.strike()
+        for lease in iter(self.sub.take, None):
+            self.look_at(lease)
+        del lease
+        assert self.sub.publishers[0].publisher_id == self.pub.publisher_id
+        assert self.sub.lost == self.gaps
+        pub, report = self.pub, self.report
+        pub.allocator.reap()
+        report.leaked_slots = pub.slot_count - OPTIONS["depth"] - pub.allocator.free_count
+        report.leaked_peers = len(pub.allocator.owner.segment.indexes_in_use()) - 1
+        self.sub.close()
+        pub.close()
+        for file in shared_memory.files(root):
+            if file.suffix == ".tmp":
+                os.utime(file, (0, 0))
+        zs.clean()
+        report.leaked_files = len(shared_memory.files(root)) + len(shared_memory.left_behind(before))
+        return report
+
+
+@pytest.mark.row("NEW-5")
+def test_a_small_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
+    """A hundred deaths."""
+    weather(tracing, 100, request.config, zeroslot_dir)
+
+
+@pytest.mark.stress
+@pytest.mark.row("NEW-5")
+def test_a_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
+    """Ten thousand deaths, or as many as `--kills` says."""
+    weather(tracing, request.config.getoption("kills"), request.config, zeroslot_dir)
+
+
+def weather(executioner: Executioner, kills: int, config: pytest.Config, root: Path) -> None:
+    """The whole of it."""
+    before = shared_memory.objects()
+    with survivors.nothing_grows():
+        storm = Storm(executioner, SEED)
+        storm.run(kills)
+        report = storm.end(before, root)
+        del storm  # what is closed stays mapped for as long as it is referred to
+    survivors.say(config, str(report))
+    assert report.kills.total() == kills
+    assert (report.leaked_slots, report.leaked_peers, report.leaked_files, report.wrong) == (0, 0, 0, 0)
