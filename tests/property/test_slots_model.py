@@ -143,6 +143,15 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
         self.model.published.append(self.value)
         assert sequence == self.model.newest
 
+    @rule(count=st.integers(1, 6))
+    def publish(self, count: int) -> None:
+        """So many at once that readers fall behind."""
+        for _ in range(count):
+            if self.model.can_reserve():
+                self.value += 1
+                self.model.published.append(self.value)
+                assert self.real.commit(self.real.reserve(), payload(self.value)) == self.model.newest
+
     @rule(slot=consumes(loans), by=st.sampled_from(["allocator", "slot", "exit"]))
     def give_back(self, slot: Any, by: str) -> None:
         if by == "allocator":

@@ -314,7 +314,7 @@ def test_commit_copies_bytes_and_counts_up() -> None:
         assert slots.sequence == 42
 
 
-@pytest.mark.row("SLOT-2")
+@pytest.mark.row("SLOT-2", "TYP-11")
 @pytest.mark.parametrize("data", [bytearray(b"abcd"), memoryview(b"abcd"), np.frombuffer(b"abcd", "u1")])
 def test_commit_takes_any_bytes(data: Any) -> None:
     """What has a contiguous buffer of bytes."""

@@ -17,7 +17,17 @@ import pytest
 from numpy.typing import NDArray
 
 import zeroslot as zs
-from zeroslot import ClosedError, Lease, Loan, Publisher, Sample, SlotAllocator, Subscriber, TooManyLeasesError
+from zeroslot import (
+    ClosedError,
+    Lease,
+    Loan,
+    NoFreeSlotError,
+    Publisher,
+    Sample,
+    SlotAllocator,
+    Subscriber,
+    TooManyLeasesError,
+)
 
 
 class Point(Sample):
@@ -439,6 +449,25 @@ def test_a_slice_that_outlives_the_commit_reaches_its_own_sample_only(pair: Pair
     assert pair.free == 7
     del slice_
     assert pair.free == 8
+
+
+@pytest.mark.row("SLOT-5", "NEW-1")
+@pytest.mark.parametrize("ending", ["commit", "discard"])
+def test_a_slot_that_the_publisher_still_sees_is_loaned_to_nobody(ending: str) -> None:
+    """With every other slot taken, NoFreeSlotError; when the slice goes, this very slot is the one."""
+    with Publisher("few", Imu, depth=1, max_loans=8, spare_slots=0) as pub:
+        loan = pub.loan()
+        slice_ = loan.sample.accel[:2]
+        first = loan.sample.accel.__array_interface__["data"][0]
+        getattr(loan, ending)()
+        del loan
+        pub.publish(Imu(accel=[0, 0, 0]))
+        loans = [pub.loan() for _ in range(7)]
+        assert first not in {each.sample.accel.__array_interface__["data"][0] for each in loans}
+        with pytest.raises(NoFreeSlotError):
+            pub.loan()
+        del slice_
+        assert pub.loan().sample.accel.__array_interface__["data"][0] == first
 
 
 def test_a_loan_remembers_only_arrays_that_somebody_has(pair: Pair) -> None:
