@@ -47,7 +47,6 @@ def at_instructions(
             error.add_note(f"after a death at instruction {at} of {name}")
             raise
         tally.points += 1
-    assert tally.by_clean == 0
     assert finished < tally.points / 2
     survivors.say(request.config, f"{name}: {tally.points} deaths at {whole.count} instructions, all survived")
 
