@@ -246,6 +246,9 @@ class PublisherHere:
             assert numbers_of(joined) == [pub.sequence - 1, pub.sequence]
             publish(pub, 1)
             assert numbers_of(joined) == [pub.sequence]
+            # Its index was a dead one's, perhaps: nothing of that one is taken for its own.
+            pub.allocator.reap()
+            assert pub.allocator.free_count == pub.slot_count - DEPTH
         assert numbers_of(sub) == [pub.sequence]
         assert sub.lost == 0
         pub.allocator.reap()
@@ -363,8 +366,12 @@ def tidy(before: set[str], files: set[Path], tally: Tally) -> None:
         return
     tally.by_clean += 1
     for file in left:
-        assert file.suffix == ".tmp", f"{file} is left"
-        os.utime(file, (0, 0))
+        if file.suffix == ".tmp":
+            os.utime(file, (0, 0))
+        else:
+            # A cleaner of another test was at its objects, so for us its owner was alive. It has to go now.
+            zs.Publisher(TOPIC, Parcel, depth=DEPTH).close()
+            assert not file.exists(), f"{file} is left"
     clean_away(dead)
     assert shared_memory.files(root) == files
 

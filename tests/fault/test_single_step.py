@@ -23,7 +23,10 @@ from tests.fault.victims import NEVER
 
 POINTS = 24  # of each operation, in a plain run
 
-pytestmark = pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="not tried on this processor")
+pytestmark = [
+    pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="not tried on this processor"),
+    pytest.mark.watchdog(3600.0),  # for --every-instruction
+]
 
 
 def at_instructions(
