@@ -574,9 +574,11 @@ cdef class Owner:
         cdef uint64_t now, began
         cdef uint64_t pause = 1_000_000
         allocator._relieve()
-        hold = self.reserve()
-        if hold is not None:
-            return hold
+        # Once more for each reader: the late bit of a lease that came to nothing is no holder, and each has one at most.
+        for _ in range(1 + len(self.segment.active_indexes())):
+            hold = self.reserve()
+            if hold is not None:
+                return hold
         began = zs_now_ns()
         if began >= deadline_ns or self.waits_in_vain():
             zs_count(&self.segment.c.counters.no_free_slot, 1)

@@ -120,7 +120,10 @@
 #endif
 
 /* SYNC held: within one process, between the thread that drops the last reference to a slot and the one that takes or
- * reserves. The release half comes before the bit is cleared, so that a freed slot is never thought to be held. */
+ * reserves. The release half comes before the bit is cleared, so that a freed slot is never thought to be held.
+ *
+ * Not seq_cst, which costs every sample a locked instruction: a thread that waits for a slot whose last view another thread of this
+ * process is just dropping may miss the wake. It looks again after its slice, of 1 to 20 ms. */
 #ifndef ZS_HELD_STORE
 #define ZS_HELD_STORE ZS_RELEASE
 #endif

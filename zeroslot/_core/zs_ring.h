@@ -288,9 +288,10 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
     zs_segment *s = r->segment;
     zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a freed slot could look held */
     zs_slot_release(s, slot, r->index);
+    /* The mirror first: once the last lease is counted as given back, this index may be somebody else's. */
+    zs_store(&r->peer->leases, zs_reader_leases(r) - 1, ZS_RELAXED);
     /* After the bit, or another thread's take could set one bit more than max_leases. */
     zs_fetch_add(&r->released, 1, ZS_RELEASED_RMW); /* SYNC released: pairs with zs_reader_leases */
-    zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
     if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
         zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
         zs_futex_wake_all(s->space);
