@@ -227,8 +227,8 @@ class PublisherHere:
     def __init__(self, *, on_full: str = "evict") -> None:
         self.pub = zs.Publisher(
             TOPIC, Parcel, depth=DEPTH, max_loans=2 if on_full != "evict" else 6, spare_slots=6, max_subscribers=3,
-            on_full=on_full,  # type: ignore[arg-type]
-        )  # fmt: skip
+            on_full=on_full,  # type: ignore[arg-type]  # a str from a JSON line
+        )  # fmt: skip  # one option a line
         self.sub = zs.Subscriber(TOPIC, Parcel, reliable=on_full != "evict")
         self.before = shared_memory.objects()
         self.files = shared_memory.files(Path(os.environ["ZEROSLOT_DIR"]))

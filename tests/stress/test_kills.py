@@ -68,7 +68,7 @@ class Storm:
         self.draw = random.Random(seed)
         self.executioner = executioner
         self.report = Report()
-        self.pub = zs.Publisher(TOPIC, Parcel, **OPTIONS)  # type: ignore[arg-type]
+        self.pub = zs.Publisher(TOPIC, Parcel, **OPTIONS)  # type: ignore[arg-type]  # options of several types in one dict
         self.sub = zs.Subscriber(TOPIC, Parcel, max_leases=MAX_LEASES)
         self.last: dict[str, int] = {}
         self.gaps = 0
