@@ -34,7 +34,7 @@ def python() -> list[Path]:
 
 
 def core() -> list[Path]:
-    return sorted([*CORE.glob("*.h"), *CORE.glob("*.pyx"), *CORE.glob("*.pxd")])
+    return sorted([*CORE.glob("*.h"), *CORE.glob("*.pyx"), *CORE.glob("*.pxi")])
 
 
 def code_of(path: Path) -> str:
