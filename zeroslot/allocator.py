@@ -183,12 +183,14 @@ class SlotAllocator(AllocatorEnd):
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
         contents = segment.Contents(peers.identity(name), first_sequence=first_sequence)
         made = cls.make(qos, _capacity(slot_capacity), contents, mode=mode)
-        return cls._named(made, qos, limit, path, mode, str(path))
+        return cls._named(made, qos, limit, path, mode, str(path), force=force)
 
     @classmethod
-    def _named(cls, made: OwnedSegment, qos: Qos, limit: int, path: Path, mode: int, topic: str) -> SlotAllocator:
+    def _named(
+        cls, made: OwnedSegment, qos: Qos, limit: int, path: Path, mode: int, topic: str, *, force: bool = False
+    ) -> SlotAllocator:
         try:
-            flink.write_flink(path, str(made.control_name), mode & 0o640)
+            flink.write_flink(path, str(made.control_name), mode & 0o640, replace=force)
             return cls(made, qos, limit, path, topic)
         except BaseException:
             made.unlink()

@@ -112,10 +112,10 @@ def make_directory(path: Path) -> None:
     _check_ours(path, info)
 
 
-def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
+def write_flink(path: Path, control_name: str, mode: int = 0o600, *, replace: bool = False) -> None:
     """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile.
 
-    Raises FileExistsError when there is one: of two creators, one gets the name.
+    Raises FileExistsError when there is one: of two creators, one gets the name. With `replace` the later one does.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     for left in reversed(range(_TRIES)):
@@ -133,7 +133,10 @@ def write_flink(path: Path, control_name: str, mode: int = 0o600) -> None:
         finally:
             os.close(fd)
         try:
-            os.link(temporary, path)  # and no rename, which would take the place of a flink that came meanwhile
+            if replace:
+                os.replace(temporary, path)
+            else:
+                os.link(temporary, path)  # no rename, which would take the place of a flink that came meanwhile
         except FileNotFoundError:
             if not left:
                 raise
