@@ -1,0 +1,332 @@
+"""What is left after deaths, and who clears it: owners, joiners, cleaners, in any order and two at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import zeroslot as zs
+from tests.process.actors import Cast, start_to
+from tests.process.samples import Tick
+from zeroslot import cleaning
+
+
+@pytest.mark.row("PEER-11", "SEG-16", "PEER-6")
+@pytest.mark.parametrize("waits", ["parked", "polling"])
+def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits: str):
+    """Killed five times in a row: what it published is drained, nothing counts as lost."""
+    sub = cast.subscriber("t", spin_us=0)
+    for round_ in range(5):
+        pub = cast.publisher("t", name=f"p{round_}")
+        assert sub.ask(["publishers"]) == [f"p{round_}"]
+        if waits == "parked":
+            start_to(sub, "take", 3)
+            pub.ask(["publish", 3])
+            pub.kill()
+            assert [number for number, _, _ in sub.hear()] == [1, 2, 3]
+        else:
+            pub.ask(["publish", 3])
+            pub.kill()
+            assert [sub.ask(["poll"])[0] for _ in range(3)] == [1, 2, 3]
+            assert sub.ask(["poll"]) is None
+        assert sub.ask(["publishers"]) == []
+    cleaning.clean()
+    stats = sub.ask(["stats"])
+    assert (stats["taken"], stats["lost"]) == (15, 0)
+
+
+@pytest.mark.row("PEER-8", "PEER-9", "PEER-15")
+def test_a_killed_holder_of_every_slot_costs_its_publisher_one_probe(cast: Cast):
+    """One loan without a timeout reaps it and has a slot: no retry, no sleep. The time it took is printed."""
+    delays = []
+    with zs.Publisher("t", Tick, depth=1, max_loans=1, spare_slots=3) as pub:
+        for round_ in range(1, 11):
+            sub = cast.subscriber("t", max_leases=8)
+            for number in range(4):
+                pub.publish(Tick(number=number))
+                sub.ask(["hold", 1])
+            pub.publish(Tick(number=4))
+            sub.kill()
+            began = time.perf_counter_ns()
+            loan = pub.loan(timeout=0)
+            delays.append(time.perf_counter_ns() - began)
+            loan.discard()
+            assert pub.stats.reaped == round_
+            assert (pub.stats.blocked, pub.stats.no_free_slot) == (0, 0)
+    print(
+        f"delay of the loan after the death: {sorted(delays)[5] / 1e3:.0f} us median, {max(delays) / 1e3:.0f} us worst"
+    )
+
+
+@pytest.mark.row("PEER-7", "PEER-10", "NEW-6")
+def test_a_zombie_is_dead(cast: Cast):
+    """Killed and not waited for: its pid is still there and its lock is not."""
+    parent = cast(
+        """
+        import os, signal, sys
+        import subprocess
+        code = "import sys, zeroslot as zs; from tests.process.samples import Tick; "
+        code += "s = zs.Subscriber('t', Tick); print('x', flush=True); "
+        code += "l = s.take(timeout=None); print('y', flush=True); "
+        code += "sys.stdin.read()"
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        zombie = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, env=env)
+        zombie.stdout.readline()
+        say("joined")
+        zombie.stdout.readline()
+        say(zombie.pid)
+        hear()
+        zombie.kill()
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        say("zombie")
+        hear()
+        zombie.communicate()
+        """
+    )
+    with zs.Publisher("t", Tick) as pub:
+        parent.expect("joined")
+        pub.publish(Tick(number=1))
+        pid = parent.hear()
+        assert pub.subscriber_count == 1
+        parent.tell("die")
+        parent.expect("zombie")
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        assert pub.subscriber_count == 0
+        assert pub.reap() == 1
+        assert pub.allocator.free_count == pub.slot_count - 1
+        parent.tell("go")
+        parent.finish()
+
+
+@pytest.mark.row("PEER-15", "NEW-6")
+def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast: Cast):
+    """Neither its publisher nor its subscriber: the locks fell with the parent, whose mappings the child still has."""
+    with zs.Publisher("u", Tick) as pub:
+        parent = cast(
+            """
+            import os, signal, zeroslot as zs
+            from tests.process.samples import Tick
+            own, sub = zs.Publisher("t", Tick), zs.Subscriber("u", Tick)
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+                os._exit(0)
+            say(child)
+            hear()
+            """
+        )
+        child = parent.hear()
+        try:
+            assert pub.subscriber_count == 1
+            parent.kill()
+            assert Path(f"/proc/{child}").exists()
+            assert pub.subscriber_count == 0
+            assert pub.reap() == 1
+            assert "a dead publisher of t" in [remains.what for remains in cleaning.clean()]
+        finally:
+            os.kill(child, 9)
+
+
+@pytest.mark.row("SEG-13", "PEER-1", "PEER-2")
+def test_flinks_whose_objects_are_gone_are_as_nothing(cast: Cast, zeroslot_dir: Path):
+    """As after a reboot with a ZEROSLOT_DIR on disk: nobody is found, the next publisher clears the way."""
+    pub = cast.publisher("t")
+    control = Path("/dev/shm" + next(zeroslot_dir.rglob("*.flink")).read_text())
+    pub.kill()
+    for path in [control, *control.parent.glob(f"{control.name}-p*")]:
+        path.unlink()
+    assert zs.topics() == ()
+    with pytest.raises(zs.TopicNotFoundError):
+        zs.inspect("t")
+    with zs.Subscriber("t", Tick) as sub:
+        assert sub.publishers == ()
+        with zs.Publisher("t", Tick) as heir:
+            assert list(zeroslot_dir.rglob("*.flink")) == [heir.flink]
+            heir.publish(Tick(number=1))
+            assert sub.take(timeout=None) is not None
+
+
+def test_files_that_are_removed_under_a_topic_stop_nobody_who_is_there(cast: Cast, zeroslot_dir: Path):
+    """Old mappings go on; newcomers find nothing; a publisher that is started again is found."""
+    pub = cast.publisher("t")
+    sub = cast.subscriber("t")
+    control = Path("/dev/shm" + next(zeroslot_dir.rglob("*.flink")).read_text())
+    for path in [control, *control.parent.glob(f"{control.name}-p*")]:
+        path.unlink()
+    shutil.rmtree(zeroslot_dir / "default")
+    pub.ask(["publish", 3])
+    assert [sub.ask(["poll"])[0] for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(zs.TopicNotFoundError):
+        zs.inspect("t")
+    pub.finish()
+    with zs.Publisher("t", Tick) as heir, zs.Subscriber("t", Tick) as late:
+        heir.publish(Tick(number=9))
+        assert late.take(timeout=None) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_flink_of_a_foreign_user_is_left_alone_by_all(cast: Cast, zeroslot_dir: Path):
+    """Neither followed nor removed; the others of the topic are read."""
+    with zs.Publisher("t", Tick) as pub:
+        foreign = pub.flink.with_name("f" * 16 + ".flink")
+        foreign.write_text("/zs-" + "f" * 16)
+        foreign.chmod(0o600)
+        os.chown(foreign, 12345, 12345)
+        with zs.Subscriber("t", Tick) as sub:
+            pub.publish(Tick(number=1))
+            assert sub.take(timeout=None) is not None
+        assert [facts.topic for facts in zs.topics()] == ["t"]
+        (left,) = (remains for remains in cleaning.clean() if str(zeroslot_dir) in remains.where)
+        assert (left.removed, left.where) == (False, str(foreign))
+        assert "12345" in left.what
+        foreign.unlink()
+
+
+@pytest.mark.row("SEG-13", "SEG-14")
+def test_cleaners_at_once_and_joiners_among_them_agree(cast: Cast, zeroslot_dir: Path):
+    """Two that clean all the time, publishers that are killed, subscribers that join: who lives is never touched."""
+    script = """
+        import zeroslot as zs
+        from zeroslot import cleaning
+        say("ready")
+        for order in orders():
+            for _ in range(order):
+                cleaning.clean()
+            say("done")
+    """
+    cleaners = [cast(script) for _ in range(2)]
+    for cleaner in cleaners:
+        cleaner.expect("ready")
+    with zs.Publisher("alive", Tick) as pub:
+        for round_ in range(4):
+            for cleaner in cleaners:
+                cleaner.tell(30)
+            victims = [cast.publisher("t", name=f"v{round_}"), cast.subscriber("alive")]
+            with zs.Subscriber("alive", Tick) as sub, zs.Subscriber("t", Tick) as other:
+                pub.publish(Tick(number=round_))
+                lease = sub.take(timeout=None)
+                assert lease is not None
+                assert lease.sample.number == round_
+                victims[0].ask(["publish", 1])
+                for victim in victims:
+                    victim.kill()
+                assert other.lost == 0
+            for cleaner in cleaners:
+                cleaner.expect("done")
+        pub.reap()
+        cleaning.clean()
+        assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
+        assert pub.subscriber_count == 0
+        assert pub.allocator.free_count == pub.slot_count - 4
+
+
+@pytest.mark.row("SEG-10")
+def test_what_is_unlinked_now_leaves_nothing_however_its_owner_ends(cast: Cast, tmp_path: Path):
+    """Who is attached goes on; nobody else can attach; kill -9 leaves no file."""
+    flink = tmp_path / "slots.flink"
+    owner = cast(
+        """
+        import zeroslot as zs
+        slots = zs.SlotAllocator.create(args[0], 4, 64)
+        say("ready")
+        for order in orders():
+            if order == "unlink":
+                slots.unlink()
+                say("unlinked")
+            else:
+                slot = slots.reserve()
+                memoryview(slot)[:5] = order.encode()
+                say(slots.commit(slot, 5))
+        """,
+        str(flink),
+    )
+    owner.expect("ready")
+    with zs.SlotReader.attach(flink) as reader:
+        control = Path("/dev/shm" + flink.read_text())
+        assert owner.ask("unlink") == "unlinked"
+        assert not flink.exists()
+        assert list(control.parent.glob(f"{control.name}*")) == []
+        assert owner.ask("hello") == 1
+        assert bytes(reader.take()) == b"hello"
+        with pytest.raises(zs.TopicNotFoundError):
+            zs.SlotReader.attach(flink)
+        owner.kill()
+        assert list(control.parent.glob(f"{control.name}*")) == []
+
+
+@pytest.mark.row("SEG-21", "SEG-14")
+def test_force_takes_a_flink_from_its_living_owner(tmp_path: Path):
+    """Old readers go on with the old segment, new ones get the new; the old owner's close leaves the new flink."""
+    flink = tmp_path / "slots.flink"
+    with zs.SlotAllocator.create(flink, 4, 64) as old, zs.SlotReader.attach(flink) as reader:
+        with pytest.raises(FileExistsError):
+            zs.SlotAllocator.create(flink, 4, 64)
+        with zs.SlotAllocator.create(flink, 4, 64, force=True) as new:
+            with zs.SlotReader.attach(flink) as newer:
+                for slots, text in ((old, b"old"), (new, b"new")):
+                    slot = slots.reserve()
+                    memoryview(slot)[:3] = text
+                    slots.commit(slot, 3)
+                assert bytes(reader.take()) == b"old"
+                assert bytes(newer.take()) == b"new"
+                assert (reader.take(), newer.take()) == (None, None)
+            old.close()
+            assert flink.exists()
+            zs.SlotReader.attach(flink).close()
+        assert not flink.exists()
+
+
+@pytest.mark.row("DIS-10")
+def test_an_attach_waits_for_an_owner_that_is_still_to_come(cast: Cast, tmp_path: Path):
+    """For as long as it may, and then it says what is missing."""
+    flink = tmp_path / "slots.flink"
+    with pytest.raises(zs.TopicNotFoundError):
+        zs.SlotReader.attach(flink, timeout=0.05)
+    child = cast(
+        """
+        import zeroslot as zs
+        say("waiting")
+        with zs.SlotReader.attach(args[0], timeout=None) as reader:
+            say("attached")
+        """,
+        str(flink),
+    )
+    child.expect("waiting")
+    child.wait_for_sleep()
+    with zs.SlotAllocator.create(flink, 4, 64):
+        child.expect("attached")
+        child.finish()
+
+
+@pytest.mark.row("NEW-6")
+def test_liveness_is_told_across_pid_namespaces(cast: Cast):
+    """One side's numbers mean nothing to the other: it counts as alive, and as dead when it is."""
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no pid namespace can be made here")
+    code = "import sys, zeroslot as zs; from tests.process.samples import Tick; s = zs.Subscriber('t', Tick); "
+    code += "print('joined', flush=True); l = s.take(timeout=None); print('held', flush=True); sys.stdin.read()"
+    with zs.Publisher("t", Tick) as pub:
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with subprocess.Popen(
+            [*apart, sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+        ) as sub:
+            assert sub.stdout is not None
+            assert sub.stdout.readline() == b"joined\n"
+            pub.publish(Tick(number=1))
+            assert sub.stdout.readline() == b"held\n"
+            assert (pub.subscriber_count, pub.reap()) == (1, 0)
+            (peer,) = zs.inspect("t").publishers[0].subscribers
+            assert (peer.pid < 100, peer.held) == (True, 1)
+            sub.kill()
+            assert sub.stdout.read() == b""
+        while pub.subscriber_count:
+            os.sched_yield()
+        assert pub.reap() == 1
+        assert pub.allocator.free_count == pub.slot_count - 1
