@@ -30,7 +30,7 @@ with (
             pub.publish(Tick(number=1))
             kept.append(sub.take())
     except zs.NoFreeSlotError as error:
-        print(f"  NoFreeSlotError: {error.leased} of {error.slot_count} slots read, all by {error.holders[0]['name']}")
+        print(f"  NoFreeSlotError: {error.leased} of {error.slot_count} slots read, all by {error.holders[0].name}")
     kept.clear()
     print("  after it let go: sample", pub.publish(Tick(number=1)))
 
@@ -43,7 +43,7 @@ with (
         while True:
             pub.publish(Tick(number=1), timeout=0.05)
     except zs.BackpressureError as error:
-        print(f"  BackpressureError: {error.holders[0]['behind']} samples behind")
+        print(f"  BackpressureError: {error.holders[0].behind} samples behind")
     print("  flush(timeout=0.05):", pub.flush(timeout=0.05))
     while sub.take() is not None:
         pass

@@ -161,9 +161,9 @@ def test_a_stopped_subscriber_keeps_its_slots_and_the_error_names_it(cast: Cast)
         assert "stopped" in str(error)
         assert "4 slots" in str(error)
         (holder,) = error.holders
-        assert (holder["pid"], holder["name"], holder["slots"], holder["stopped"]) == (sub.pid, "sleepy", 4, True)
-        assert str(sub.script) in holder["command"]
-        assert holder["oldest_s"] > 0
+        assert (holder.pid, holder.name, holder.slots, holder.stopped) == (sub.pid, "sleepy", 4, True)
+        assert str(sub.script) in holder.command
+        assert holder.stalled_s > 0
         sub.cont()
         sub.ask(["drop"])
         assert pub.publish(Tick(number=22)) == 22

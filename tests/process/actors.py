@@ -18,6 +18,7 @@ import pytest
 from tests.children import Child, Children
 
 PUBLISHER = """
+from dataclasses import asdict
 import zeroslot as zs
 from tests.process.samples import Tick
 
@@ -42,7 +43,7 @@ def refusal():
     try:
         publish(1)
     except zs.ZeroslotError as error:
-        return [type(error).__name__, str(error), list(error.holders)]
+        return [type(error).__name__, str(error), [asdict(holder) for holder in error.holders]]
 
 def wait_for_subscribers(count):
     say("waiting")

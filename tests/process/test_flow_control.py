@@ -54,6 +54,7 @@ def test_a_reliable_subscriber_loses_nothing_of_a_publisher_that_blocks(cast: Ca
     with zs.Publisher("t", Tick, depth=4, on_full="block") as pub:
         sub.tell(["take", 3000])
         sub.expect("waiting")
+        pub.wait_for_subscribers()  # before that nobody is waited for, and what is gone counts as lost
         publish(pub, 3000)
         assert [sequence for sequence, _, _ in sub.hear()] == list(range(1, 3001))
         assert sub.ask(["stats"])["lost"] == 0

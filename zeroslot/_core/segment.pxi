@@ -574,7 +574,8 @@ cdef class Owner:
         cdef uint64_t now, began
         cdef uint64_t pause = 1_000_000
         allocator._relieve()
-        # Once more for each reader: the late bit of a lease that came to nothing is no holder, and each has one at most.
+        # Once more for each reader: the late bit of a lease that came to nothing is no holder, and each has one at
+        # most.
         for _ in range(1 + len(self.segment.active_indexes())):
             hold = self.reserve()
             if hold is not None:
