@@ -22,6 +22,8 @@ one tool of many, does not wait for the rest.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +130,16 @@ _HOME = {
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 
 logging.getLogger("zeroslot").addHandler(logging.NullHandler())
+
+
+def _finish_loading() -> None:
+    """Before a fork: a thread in the middle of an import of ours holds a lock that the child would wait on for ever."""
+    if any(module in sys.modules for module in _MODULE_OF.values()):
+        for module in set(_MODULE_OF.values()):
+            import_module(module)
+
+
+os.register_at_fork(before=_finish_loading)
 
 
 def __getattr__(name: str) -> Any:
