@@ -47,6 +47,7 @@ binding.use_errors(errors)
 
 PAYLOAD_LIMIT = 2**40
 _LOOK_AGAIN_S = 0.01
+_TRIES = 100
 EVICT = 0
 
 
@@ -182,19 +183,45 @@ class SlotAllocator(AllocatorEnd):
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
         contents = segment.Contents(peers.identity(name), first_sequence=first_sequence)
-        made = cls.make(qos, _capacity(slot_capacity), contents, mode=mode)
-        return cls._named(made, qos, limit, path, mode, str(path), force=force)
+        capacity = _capacity(slot_capacity)
+        return cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
 
     @classmethod
-    def _named(
-        cls, made: OwnedSegment, qos: Qos, limit: int, path: Path, mode: int, topic: str, *, force: bool = False
+    def _create(
+        cls,
+        qos: Qos,
+        max_loans: int,
+        slot_capacity: int,
+        contents: Contents,
+        flink_of: Callable[[str], Path],
+        *,
+        mode: int,
+        topic: str,
+        force: bool = False,
     ) -> SlotAllocator:
-        try:
-            flink.write_flink(path, str(made.control_name), mode & 0o640, replace=force)
-            return cls(made, qos, limit, path, topic)
-        except BaseException:
-            made.unlink()
-            raise
+        """Announce, make, and let appear: `flink_of` gives the flink's path for the control object's name."""
+        if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
+            raise ValueError(
+                f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
+            )
+        for _ in range(_TRIES):
+            control_name = segment.new_name()
+            path = flink_of(control_name)
+            made = None
+            try:
+                flink.announce(path, control_name, mode & 0o640)
+                made = segment.create(control_name, qos, slot_capacity, contents, mode=mode)
+                if made is not None:
+                    flink.write_flink(path, control_name, mode & 0o640, replace=force)
+                    return cls(made, qos, max_loans, path, topic)
+            except BaseException:
+                if made is not None:
+                    flink.withdraw(path, control_name)
+                    made.unlink()
+                raise
+            finally:
+                flink.forget(path, control_name)
+        raise OSError("the names of new segments vanish as often as they are created: is something cleaning /dev/shm?")
 
     @classmethod
     def create_or_attach(
@@ -248,15 +275,6 @@ class SlotAllocator(AllocatorEnd):
             segment.pool_size(slot_count, capacity),
             round_up(capacity, segment.SLOT_ALIGN),
         )
-
-    @staticmethod
-    def make(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int, group: int = -1) -> OwnedSegment:
-        """The segment under `create`, and under a Publisher."""
-        if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
-            raise ValueError(
-                f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
-            )
-        return segment.create(qos, slot_capacity, contents, mode=mode, group=group)
 
     @property
     def slot_count(self) -> int:
@@ -378,9 +396,7 @@ class SlotAllocator(AllocatorEnd):
         """
         if self.owner.inherited or self.owner.closed:
             return
-        self._remove_flink()
-        self.owner.segment.end(segment.SEALED)
-        self._owned.unlink()
+        self._remove_names(sealed=True)
         self.owner.close()
 
     def unlink(self) -> None:
@@ -389,13 +405,17 @@ class SlotAllocator(AllocatorEnd):
         Then nothing is left to clean up, however this process ends.
         """
         self._check()
-        self._remove_flink()
-        self._owned.unlink()
+        self._remove_names(sealed=False)
 
-    def _remove_flink(self) -> None:
-        # Somebody may have taken it away with `force`.
-        if self.flink is not None and flink.read_flink(self.flink) == self._owned.control_name:
-            flink.remove_flink(self.flink)
+    def _remove_names(self, *, sealed: bool) -> None:
+        control_name = str(self._owned.control_name)
+        if self.flink is not None:
+            flink.withdraw(self.flink, control_name)
+        if sealed:
+            self.owner.segment.end(segment.SEALED)
+        self._owned.unlink()
+        if self.flink is not None:
+            flink.forget(self.flink, control_name)
 
     def abandon(self) -> None:
         """Go as a killed process goes: the lock falls, nothing else happens. For tests."""

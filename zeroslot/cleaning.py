@@ -2,7 +2,11 @@
 
 Every cleaner goes the same way: lock the owner's byte, see that the locked object still has its name, then flink,
 pools and the control object, in that order. Two cleaners, or a cleaner and a creator, cannot meet: one of them has the
-lock, and whoever gets it later sees that the name is gone.
+lock, and whoever gets it later sees that the name is gone. The flink is not removed first but put aside, so that a
+cleaner that is killed leaves a trace to what it did not come to.
+
+Why a cleaner locks a byte of its own before the owner's: whoever finds the owner's byte locked can tell an owner, who
+stays, from a cleaner, who is worth waiting for.
 
 Why objects without a flink are looked for everywhere and not by domain: they do not say where they belonged. A creator
 that is still at work holds its lock, so nothing of a living process is touched.
@@ -13,7 +17,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +34,6 @@ log = logging.getLogger("zeroslot")
 
 _CONTROL = re.compile(r"zs-[0-9a-f]{16}", re.ASCII)
 _POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{16}\.flink\.[0-9a-f]{8}\.tmp", re.ASCII)
-_HALF_WRITTEN_S = 60  # a flink is written in microseconds; this old, nobody writes it any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,47 +45,64 @@ class Remains:
     removed: bool
 
 
+def named_by(path: Path) -> str | None:
+    """The control object that a flink names, or None: it is gone. Raises FileExistsError for what is no flink."""
+    try:
+        return flink.read_flink(path)
+    except ValueError as error:
+        raise FileExistsError(f"{error}. Remove it, or use another path") from None
+
+
 def sweep_flink(path: Path) -> bool:
-    """Remove what a dead owner left under a flink. True: a live one has it, and nothing was touched.
+    """Remove what a dead owner left under a flink, and what dead creators had announced for it. True: a live one has
+    the flink, and it was not touched.
 
     Raises FileExistsError for a file that is no flink.
     """
-    try:
-        control_name = flink.read_flink(path)
-    except ValueError as error:
-        raise FileExistsError(f"{error}. Remove it, or use another path") from None
-    return control_name is not None and _sweep(path, control_name)
+    for announced_path, control_name in flink.list_announced(path.parent):
+        if announced_path == path:
+            sweep(control_name, path)
+    named = named_by(path)
+    return named is not None and sweep(named, path)
 
 
-def is_live(path: Path) -> bool:
-    """Whether the owner of the segment under a flink lives. Nothing is touched."""
-    control_name = flink.read_flink(path)
-    own = segment.open_for_cleaning(control_name) if control_name is not None else None
+def sweep(control_name: str, path: Path | None) -> bool:
+    """Remove what a dead owner left of one segment. True: the owner lives, and nothing was touched.
+
+    `path` is where its flink is, was announced for, or was put aside from; None: there is no trace of one.
+    """
+    # Read before the object is looked for: a flink appears after its object, and never names one that is still to come.
+    appeared = path is not None and named_by(path) == control_name
+    own = segment.open_for_cleaning(control_name)
     if own is None:
+        if path is not None and appeared:
+            flink.withdraw(path, control_name)
+        if path is not None:
+            flink.forget(path, control_name)
         return False
     try:
-        return bool(own.is_locked(segment.OWNER_BYTE))
+        if not peers.lock_to_clean(own):
+            return True
+        if os.fstat(own.fileno()).st_nlink:  # or another cleaner has done it all, and the flink may be a new owner's
+            _mark_dead(control_name)
+            if path is not None:
+                flink.withdraw(path, control_name)
+            segment.unlink_all(control_name)
+            if path is not None:
+                flink.forget(path, control_name)
+            log.info("removed what a dead owner left: %s (%s)", path or "no flink", control_name)
+        return False
     finally:
         own.close()
 
 
-def _sweep(path: Path | None, control_name: str) -> bool:
+def is_live(control_name: str) -> bool:
+    """Whether the owner of a segment lives. Nothing is touched."""
     own = segment.open_for_cleaning(control_name)
     if own is None:
-        if path is not None and flink.read_flink(path) == control_name:  # and not a new owner's, who was faster
-            flink.remove_flink(path)  # what it named is gone
         return False
     try:
-        if not own.try_lock(segment.OWNER_BYTE):
-            return True
-        if not os.fstat(own.fileno()).st_nlink:
-            return False  # another cleaner has done it all, and the flink may be a new owner's
-        _mark_dead(control_name)
-        if path is not None:
-            flink.remove_flink(path)
-        segment.unlink_all(control_name)
-        log.info("removed what a dead owner left: %s (%s)", path or "no flink", control_name)
-        return False
+        return bool(own.is_locked(segment.OWNER_BYTE))
     finally:
         own.close()
 
@@ -100,19 +118,30 @@ def _mark_dead(control_name: str) -> None:
 def clean(domain: str | None = None, *, dry_run: bool = False) -> tuple[Remains, ...]:
     """Find and remove what dead processes left in a domain, and segments that no flink names.
 
-    Dead publishers' flinks and objects, dead subscribers' entries in live segments, half-written flinks, bells that
-    nobody uses, and empty directories. What live processes use is not touched, whoever's it is. With `dry_run` nothing
-    is removed.
+    Dead publishers' flinks and objects, also half-made and half-removed ones, dead subscribers' entries in live
+    segments, bells that nobody uses, and empty directories. What live processes use is not touched, whoever's it is.
+    With `dry_run` nothing is removed.
     """
     checked = flink.checked_domain(domain)
-    found = list(_flinks(checked, dry_run))
-    named = {Path(remains.where).stem for remains in found}
-    found += _orphans(dry_run, named)
+    seen: set[str] = set()
+    found = list(_announced(checked, dry_run, seen))
+    found += _flinks(checked, dry_run, seen)
+    found += _orphans(dry_run, seen)
     found += _files(checked, dry_run)
     return tuple(found)
 
 
-def _flinks(domain: str, dry_run: bool) -> Iterator[Remains]:
+def _announced(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
+    """Flinks that never appeared, or were put aside: of creators and cleaners that were killed."""
+    for directory, _, _ in os.walk(flink.domain_directory(domain)):
+        for path, control_name in flink.list_announced(Path(directory)):
+            if not is_live(control_name):
+                seen.add(control_name)
+                removed = not dry_run and not sweep(control_name, path)
+                yield Remains("what a killed publisher began or did not end", str(path), removed)
+
+
+def _flinks(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
     for topic in flink.list_topics(domain):
         for path in flink.list_flinks(flink.topic_directory(domain, topic)):
             try:
@@ -122,10 +151,11 @@ def _flinks(domain: str, dry_run: bool) -> Iterator[Remains]:
                 continue
             if control_name is None:
                 continue
-            if is_live(path):
+            seen.add(control_name)
+            if is_live(control_name):
                 yield from _dead_peers(path, control_name, dry_run)
             else:
-                removed = not dry_run and not _sweep(path, control_name)
+                removed = not dry_run and not sweep(control_name, path)
                 yield Remains(f"a dead publisher of {topic}", str(path), removed)
 
 
@@ -144,11 +174,11 @@ def _dead_peers(path: Path, control_name: str, dry_run: bool) -> Iterator[Remain
         yield Remains(f"a dead subscriber: {name}", str(path), removed)
 
 
-def _orphans(dry_run: bool, named: set[str]) -> Iterator[Remains]:
-    """Objects that no process locks and no flink leads to. Those `named` have been told of."""
+def _orphans(dry_run: bool, seen: set[str]) -> Iterator[Remains]:
+    """Objects that no process locks and no flink leads to, those `seen` left out."""
     names = _objects()
     controls = {name for name in names if _CONTROL.fullmatch(name)}
-    for name in sorted(controls - {f"zs-{segment_id}" for segment_id in named}):
+    for name in sorted(controls - {control_name[1:] for control_name in seen}):
         with suppress(PermissionError):
             own = segment.open_for_cleaning(f"/{name}")
             if own is None:
@@ -158,7 +188,7 @@ def _orphans(dry_run: bool, named: set[str]) -> Iterator[Remains]:
             finally:
                 own.close()
             if left:
-                removed = not dry_run and not _sweep(None, f"/{name}")
+                removed = not dry_run and not sweep(f"/{name}", None)
                 yield Remains("a segment that nobody owns", f"/{name}", removed)
     for name in names:
         match = _POOL.fullmatch(name)
@@ -182,16 +212,10 @@ def _objects() -> list[str]:
 
 
 def _files(domain: str, dry_run: bool) -> Iterator[Remains]:
-    """Flinks that were never finished, the bell when nobody uses it, directories that are empty."""
+    """Directories that are empty, and the bell when nobody uses it."""
     top = flink.domain_directory(domain)
-    for directory, _, names in os.walk(top, topdown=False):
+    for directory, _, _ in os.walk(top, topdown=False):
         here = Path(directory)
-        for name in names:
-            with suppress(FileNotFoundError):
-                if _HALF_WRITTEN.fullmatch(name) and time.time() - (here / name).stat().st_mtime > _HALF_WRITTEN_S:
-                    if not dry_run:
-                        (here / name).unlink()
-                    yield Remains("a flink that was never finished", str(here / name), removed=not dry_run)
         with suppress(FileNotFoundError):  # gone with one below it, or its publisher has just left
             if here != top and not any(here.iterdir()):
                 if not dry_run:

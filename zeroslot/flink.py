@@ -1,11 +1,13 @@
 """Where segments are found: flink files in a tree of domains and topics, and the bell that rings as they come and go.
 
     <root>/<domain>/<topic>/<16 hex>.flink     the control object's name, nothing else
+    <root>/<domain>/<topic>/.<flink>.<16 hex>.tmp   the same, while that segment is being made or removed
     <root>/<domain>/.bell                      one futex word, mapped by everyone in the domain
 
-Why a tree of files and no registry process: a name that is there by one rename is never half there, and needs nobody to
-stay alive. Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a
-directory.
+Why a tree of files and no registry process: a name that is there by one system call is never half there, and needs
+nobody to stay alive. Why a flink is announced before its segment is made, and kept aside until its segment is removed:
+whoever comes after a process that was killed in between finds by it all that there is to clear. Why a bell: a
+subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a directory.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.errors import TopicNameError
-from zeroslot.segment import map_apart
+from zeroslot.segment import map_apart, segment_id_of
 
 log = logging.getLogger("zeroslot")
 
@@ -29,6 +31,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _TOPIC_LIMIT = 200
 _FLINK_NAME = re.compile(r"[0-9a-f]{16}\.flink", re.ASCII)
 _CONTROL_NAME = re.compile(rb"/zs-[0-9a-f]{16}")
+_ASIDE = re.compile(r"\.(.+)\.([0-9a-f]{16})\.tmp", re.ASCII)
 _BELL_SIZE = 64
 _TRIES = 100
 SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
@@ -112,39 +115,81 @@ def make_directory(path: Path) -> None:
     _check_ours(path, info)
 
 
+def _aside(path: Path, control_name: str) -> Path:
+    return path.with_name(f".{path.name}.{segment_id_of(control_name)}.tmp")
+
+
+def announced(name: str) -> tuple[str, str] | None:
+    """What a file name in a directory of flinks announces: a flink's name and its control object's. None: nothing."""
+    match = _ASIDE.fullmatch(name)
+    return (match[1], f"/zs-{match[2]}") if match else None
+
+
+def announce(path: Path, control_name: str, mode: int = 0o600) -> None:
+    """Write what shall be the flink at `path`, beside it. Nobody follows it; `forget` removes it.
+
+    Its directory is made, and made again if one who leaves removes it meanwhile.
+    """
+    fd = _open_aside(path, control_name)
+    try:
+        os.fchmod(fd, mode)
+        os.write(fd, control_name.encode())
+    finally:
+        os.close(fd)
+
+
+def _open_aside(path: Path, control_name: str) -> int:
+    ours = root() in path.parents
+    for _ in range(_TRIES):
+        try:
+            if ours:
+                make_directory(path.parent)
+            return os.open(_aside(path, control_name), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            if not ours:
+                raise
+    raise OSError(f"{path.parent} vanishes as often as it is created")
+
+
 def write_flink(path: Path, control_name: str, mode: int = 0o600, *, replace: bool = False) -> None:
-    """Make a flink appear, whole, at `path`. Its directory is made again if one who leaves removes it meanwhile.
+    """Let a flink appear, whole, at `path`.
+
+    It need not be announced any more: a cleaner may have taken the announcement for a dead creator's.
 
     Raises FileExistsError when there is one: of two creators, one gets the name. With `replace` the later one does.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     for left in reversed(range(_TRIES)):
         try:
-            if root() in path.parents:
-                make_directory(path.parent)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            if not left or root() not in path.parents:
-                raise
-            continue
-        try:
-            os.fchmod(fd, mode)
-            os.write(fd, control_name.encode())
-        finally:
-            os.close(fd)
-        try:
             if replace:
-                os.replace(temporary, path)
+                os.replace(_aside(path, control_name), path)
             else:
-                os.link(temporary, path)  # no rename, which would take the place of a flink that came meanwhile
+                os.link(_aside(path, control_name), path)  # no rename, which would replace a flink that came meanwhile
+            return
         except FileNotFoundError:
             if not left:
                 raise
-            continue
-        finally:
-            with suppress(OSError):
-                os.unlink(temporary)
+            announce(path, control_name, mode)
+
+
+def withdraw(path: Path, control_name: str) -> None:
+    """Nobody shall find this segment any more: put its flink aside, if it is still its, until `forget`."""
+    if read_flink(path) != control_name:
         return
+    aside = _aside(path, control_name)
+    with suppress(FileNotFoundError):
+        os.rename(path, aside)
+        if read_flink(aside) != control_name:  # somebody has taken the name since we looked
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        elif aside.samefile(path):  # its creator was killed before it forgot, and rename leaves two names of one file
+            path.unlink()
+
+
+def forget(path: Path, control_name: str) -> None:
+    """Remove what announces a flink, or was put aside, and the directories above it that are empty now."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        _aside(path, control_name).unlink()
+    remove_empty(path.parent)
 
 
 def read_flink(path: Path) -> str | None:
@@ -179,10 +224,19 @@ def read_flink(path: Path) -> str | None:
 
 
 def list_flinks(directory: Path) -> list[Path]:
-    """The flinks of a topic, oldest name first."""
+    """The flinks of a topic, sorted."""
+    return sorted(directory / name for name in _names(directory) if _FLINK_NAME.fullmatch(name))
+
+
+def list_announced(directory: Path) -> list[tuple[Path, str]]:
+    """The flinks of a topic that are still to come, or put aside, and the control objects that they name."""
+    found = (announced(name) for name in sorted(_names(directory)))
+    return [(directory / name, control_name) for name, control_name in filter(None, found)]
+
+
+def _names(directory: Path) -> list[str]:
     try:
-        with os.scandir(directory) as entries:
-            return sorted(directory / entry.name for entry in entries if _FLINK_NAME.fullmatch(entry.name))
+        return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -195,13 +249,6 @@ def list_topics(domain: str) -> list[str]:
         if any(_FLINK_NAME.fullmatch(name) for name in names):
             found.append(str(Path(directory).relative_to(top)))
     return sorted(topic for topic in found if topic != ".")
-
-
-def remove_flink(path: Path) -> None:
-    """Remove a flink, and the directories above it that are empty now."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        path.unlink()
-    remove_empty(path.parent)
 
 
 def remove_empty(directory: Path) -> None:

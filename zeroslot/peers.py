@@ -13,15 +13,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
-from zeroslot.segment import DEAD, OPEN, OWNER_BYTE, Identity, peer_byte, reopened
+from zeroslot.segment import CLEANER_BYTE, DEAD, OPEN, OWNER_BYTE, Identity, peer_byte, reopened
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
+
+_CLEANER_TRIES = 100
 
 _reaping = threading.RLock()  # reentrant: a signal handler may publish while its thread reaps
 
@@ -79,11 +82,25 @@ def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
     return reaped
 
 
+def lock_to_clean(own: Descriptor) -> bool:
+    """Lock a dead owner's segment, through a description of one's own. False: the owner lives.
+
+    A cleaner has a byte of its own and takes it first: who finds that taken waits for the other cleaner's end, and does
+    not mistake it for an owner. Not for ever, since it may be stopped.
+    """
+    for _ in range(_CLEANER_TRIES):
+        if own.try_lock(CLEANER_BYTE):
+            break
+        time.sleep(0.001)
+    return bool(own.try_lock(OWNER_BYTE))
+
+
 def bury(segment: Segment, description: Descriptor) -> bool:
     """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
     own = reopened(description, os.O_RDWR)
     try:
-        if not own.try_lock(OWNER_BYTE) or segment.state != OPEN:
+        # Who finds the cleaner's byte taken leaves it to that one.
+        if not own.try_lock(CLEANER_BYTE) or not own.try_lock(OWNER_BYTE) or segment.state != OPEN:
             return False
         segment.end(DEAD)
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
 from zeroslot.allocator import SlotAllocator, StalledPeer, close_at_exit
-from zeroslot.cleaning import sweep_flink
+from zeroslot.cleaning import named_by, sweep
 from zeroslot.errors import DeclarationError, TypeMismatchError
 from zeroslot.peers import identity
 from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare
@@ -111,9 +111,15 @@ class Publisher(PublisherEnd[S]):
                 pack_schema(layout, layout.to_idl()),
                 max_period_ns=int(period * 1e9),
             )
-            made = SlotAllocator.make(qos, layout.size, contents, mode=mode)
-            self._path = directory / f"{segment.segment_id_of(str(made.control_name))}.flink"
-            allocator = SlotAllocator._named(made, qos, max_loans, self._path, mode, self.topic)
+            allocator = SlotAllocator._create(
+                qos,
+                max_loans,
+                layout.size,
+                contents,
+                lambda control_name: directory / f"{segment.segment_id_of(control_name)}.flink",
+                mode=mode,
+                topic=self.topic,
+            )
         except BaseException:
             self._bell.leave()
             raise
@@ -125,11 +131,13 @@ class Publisher(PublisherEnd[S]):
 
     def _clear_the_way(self, directory: Path, layout: Layout) -> None:
         """Remove what dead publishers of the topic left; refuse to be of another type than a live one."""
+        for path, control_name in flink.list_announced(directory):
+            sweep(control_name, path)
         for path in flink.list_flinks(directory):
-            if not sweep_flink(path):
+            named = named_by(path)
+            if named is None or not sweep(named, path):
                 continue
-            control_name = flink.read_flink(path)
-            attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
+            attached = segment.attach_control(named, str(path))
             if attached is None or attached.segment.state != segment.OPEN:
                 continue
             facts = attached.segment.facts()
@@ -161,7 +169,7 @@ class Publisher(PublisherEnd[S]):
     @property
     def flink(self) -> Path:
         """The file by which subscribers find this publisher."""
-        return self._path
+        return cast("Path", self.allocator.flink)  # a publisher's segment has one
 
     @property
     def publisher_id(self) -> str:

@@ -36,10 +36,10 @@ STEP_BYTES = 16 * 1024 * 1024  # between two looks at signals
 PREFAULT_BYTES = 64 * 1024 * 1024
 SLOT_ALIGN = 64
 HEADER_SIZE = 384
-_TRIES = 100
 BYTES, TYPED = 0, 1
 OPEN, SEALED, DEAD = 1, 2, 3
 OWNER_BYTE = 0
+CLEANER_BYTE = 1
 _FIRST_PEER_BYTE = 64
 
 
@@ -159,34 +159,33 @@ def control_size(qos: Qos, schema_size: int) -> int:
     )
 
 
-def create(qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o600, group: int = -1) -> OwnedSegment:
-    """Make a segment with names of its own. It is open, and nobody knows it yet.
+def new_name() -> str:
+    """A name for a control object that nobody has."""
+    return f"/zs-{os.urandom(8).hex()}"
+
+
+def create(
+    control_name: str, qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o600, group: int = -1
+) -> OwnedSegment | None:
+    """Make a segment. It is open, and nobody knows it yet. None: somebody has removed the name; try another.
 
     Raises OutOfSharedMemoryError; nothing is left behind then.
     """
-    for _ in range(_TRIES):
-        made = _create_once(qos, slot_capacity, contents, mode, group)
-        if made is not None:
-            return made
-    raise OSError("the names of new segments vanish as often as they are created: is something cleaning /dev/shm?")
-
-
-def _create_once(qos: Qos, slot_capacity: int, contents: Contents, mode: int, group: int) -> OwnedSegment | None:
-    name = f"/zs-{os.urandom(8).hex()}"
-    fd = _new_object(name)
+    fd = _new_object(control_name)
     if fd is None:
         return None
     descriptor = Descriptor(fd)
-    pool = pool_name(name, 0)
+    pool = pool_name(control_name, 0)
     try:
         if not descriptor.try_lock(OWNER_BYTE) or not os.fstat(fd).st_nlink:
             return None
         pool_fd = _new_object(pool)
         if pool_fd is None:
-            unlink(name)
+            unlink(control_name)
             return None
         try:
-            segment = _fill(fd, pool_fd, qos, slot_capacity, contents, int(segment_id_of(name), 16), mode, group)
+            segment_id = int(segment_id_of(control_name), 16)
+            segment = _fill(fd, pool_fd, qos, slot_capacity, contents, segment_id, mode, group)
         finally:
             os.close(pool_fd)
         if not os.fstat(fd).st_nlink:
@@ -194,9 +193,9 @@ def _create_once(qos: Qos, slot_capacity: int, contents: Contents, mode: int, gr
             return None
     except BaseException:
         unlink(pool)
-        unlink(name)
+        unlink(control_name)
         raise
-    return OwnedSegment(segment, descriptor, name)
+    return OwnedSegment(segment, descriptor, control_name)
 
 
 def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedSegment:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +212,6 @@ def parked(pub_id: str) -> int:
         return int(struct.unpack("<Q", control.read(8))[0])
 
 
-@dataclass
-class Tally:
-    """What a test has seen. `by_clean`: how many deaths left something that only clean() finds, no new publisher."""
-
-    points: int = 0
-    by_clean: int = 0
-    raised: set[str] = field(default_factory=set)
-
-
 class PublisherHere:
     """A publisher and a subscriber in this process; victims are other subscribers."""
 
@@ -235,7 +226,7 @@ class PublisherHere:
         publish(self.pub, DEPTH)
         assert len(numbers_of(self.sub)) == DEPTH
 
-    def check(self, tally: Tally) -> None:
+    def check(self) -> None:
         """The publisher and its other subscriber go on, a new one can join, every slot and index is free again."""
         pub, sub = self.pub, self.sub
         first = pub.sequence + 1
@@ -262,7 +253,7 @@ class PublisherHere:
             loan.discard()
         del loans, loan
         assert pub.allocator.free_count == pub.slot_count - DEPTH
-        tidy(self.before, self.files, tally)
+        tidy(self.before, self.files)
 
     def close(self) -> None:
         self.sub.close()
@@ -298,7 +289,7 @@ class SubscribersHere:
         while parked(publisher.publisher_id) == 0:
             os.sched_yield()
 
-    def check(self, tally: Tally, published: int) -> None:
+    def check(self, published: int) -> None:
         """All it published comes, and whole; what was held still is; the next one is followed, and nothing is left."""
         sub = self.sub
         numbers = numbers_of(sub)
@@ -325,7 +316,7 @@ class SubscribersHere:
         assert sub.take() is None
         assert sub.publishers == ()
         assert sub.lost == 0
-        tidy(self.before, self.files, tally)
+        tidy(self.before, self.files)
 
     def close(self) -> None:
         self.sub.close()
@@ -347,33 +338,10 @@ def dead_objects(before: set[str]) -> set[str]:
     return dead
 
 
-def clean_away(dead: set[str]) -> None:
-    """These are gone after clean(); after a second one if somebody else's clean() was at them."""
-    for _ in range(2):
-        zs.clean()
-        if not dead & shared_memory.objects():
-            return
-    raise AssertionError(f"clean() leaves {dead & shared_memory.objects()}")
-
-
-def tidy(before: set[str], files: set[Path], tally: Tally) -> None:
-    """What no new publisher finds clean() finds: objects without a flink, half-written flinks but for fresh ones."""
-    root = Path(os.environ["ZEROSLOT_DIR"])
-    left = shared_memory.files(root) - files
-    dead = dead_objects(before)
-    if not left and not dead:
-        assert shared_memory.files(root) == files
-        return
-    tally.by_clean += 1
-    for file in left:
-        if file.suffix == ".tmp":
-            os.utime(file, (0, 0))
-        else:
-            # A cleaner of another test was at its objects, so for us its owner was alive. It has to go now.
-            zs.Publisher(TOPIC, Parcel, depth=DEPTH).close()
-            assert not file.exists(), f"{file} is left"
-    clean_away(dead)
-    assert shared_memory.files(root) == files
+def tidy(before: set[str], files: set[Path]) -> None:
+    """Neither a file nor an object of a dead one's is left: the next publisher has found all of it."""
+    assert shared_memory.files(Path(os.environ["ZEROSLOT_DIR"])) == files
+    assert dead_objects(before) == set()
 
 
 class Sleeper:

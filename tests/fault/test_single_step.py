@@ -18,7 +18,7 @@ from functools import partial
 import pytest
 
 from tests.fault import survivors
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Tally, Victim
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Victim
 from tests.fault.victims import NEVER
 
 POINTS = 24  # of each operation, in a plain run
@@ -30,28 +30,27 @@ pytestmark = [
 
 
 def at_instructions(
-    name: str, request: pytest.FixtureRequest, start: Callable[[], Victim], check: Callable[[Tally], None]
+    name: str, request: pytest.FixtureRequest, start: Callable[[], Victim], check: Callable[[], None]
 ) -> None:
     """Kill at each instruction, or at one of each stretch of them."""
-    tally = Tally()
     whole = start().die_traced("instructions", NEVER)
-    check(tally)
+    check()
     assert whole.finished
     stride = 1 if request.config.getoption("every_instruction") else max(1, whole.count // POINTS)
-    finished = 0
+    finished = points = 0
     for stretch in range(0, whole.count + stride, stride):
         at = stretch + random.randrange(stride)
         death = start().die_traced("instructions", at)
         assert death.finished or death.count == at
         finished += death.finished
         try:
-            check(tally)
+            check()
         except BaseException as error:
             error.add_note(f"after a death at instruction {at} of {name}")
             raise
-        tally.points += 1
-    assert finished < tally.points / 2
-    survivors.say(request.config, f"{name}: {tally.points} deaths at {whole.count} instructions, all survived")
+        points += 1
+    assert finished < points / 2
+    survivors.say(request.config, f"{name}: {points} deaths at {whole.count} instructions, all survived")
 
 
 @pytest.mark.row("NEW-5")

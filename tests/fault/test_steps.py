@@ -11,6 +11,7 @@ what it asks the system. Plain writes (payload; a header, while nobody can attac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,18 @@ import pytest
 
 import zeroslot as zs
 from tests.fault import stepped, survivors
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Tally, Victim
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Victim
 from tests.fault.victims import NEVER
 from zeroslot._core import binding
+
+
+@dataclass
+class Tally:
+    """How many deaths an operation has seen, and what it raised when it came to its end."""
+
+    points: int = 0
+    raised: set[str] = field(default_factory=set)
+
 
 counts: dict[str, Tally] = {}
 
@@ -36,9 +46,7 @@ def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
         if not tallies:
             continue
         points = sum(tally.points for tally in tallies)
-        by_clean = sum(tally.by_clean for tally in tallies)
-        text = f"{points} deaths at {what} in {len(tallies)} operations, all survived, {by_clean} with clean()"
-        survivors.say(request.config, text)
+        survivors.say(request.config, f"{points} deaths at {what} in {len(tallies)} operations, all survived")
 
 
 @pytest.fixture(params=["accesses", "calls"])
@@ -46,14 +54,14 @@ def executioner(request: pytest.FixtureRequest) -> Executioner:
     return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
 
 
-def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[Tally], None]) -> Tally:
+def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[], None]) -> Tally:
     """Kill at 0, 1, 2, …; the last one has come to the end."""
     tally = counts.setdefault(name, Tally())
     for at in range(NEVER):
         victim = start()
         death = victim.die(at)
         try:
-            check(tally)
+            check()
         except BaseException as error:
             error.add_note(f"after a death before step {at} of {name}")
             raise
@@ -164,7 +172,7 @@ def test_a_subscriber_that_is_killed_while_it_follows(executioner: Executioner, 
             assert survivors.numbers_of(world.sub) == [1]
         return victim
 
-    def check(tally: Tally) -> None:
+    def check() -> None:
         pub = second.pop()
         survivors.publish(pub, 2)
         assert survivors.numbers_of(world.sub) == [1, 2]
@@ -173,7 +181,7 @@ def test_a_subscriber_that_is_killed_while_it_follows(executioner: Executioner, 
         assert pub.subscriber_count == 1
         pub.close()
         assert world.sub.take() is None
-        world.check(tally)
+        world.check()
 
     at_every_step(f"{request.node.callspec.params['executioner']}: follow", start, check)
     world.close()
@@ -246,6 +254,34 @@ def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
     world.close()
 
 
+@pytest.mark.row("NEW-5", "SEG-14")
+@pytest.mark.parametrize("name", ["create_untyped", "close_untyped", "create_untyped with force"])
+def test_an_untyped_owner_that_is_killed_leaves_nothing_to_the_next(
+    executioner: Executioner, name: str, request: pytest.FixtureRequest, zeroslot_dir: Path
+):
+    """The flink is had again. With `force` its living owner keeps it, or has lost it to the dead one."""
+    flink = zeroslot_dir / "slots"
+    scenario, _, force = name.partition(" with ")
+    before = survivors.shared_memory.objects()
+    with zs.SlotAllocator.create(flink, 8, 64) if force else nullcontext():
+
+        def check() -> None:
+            with (
+                zs.SlotAllocator.create(flink, 8, 64, force=bool(force)) as slots,
+                zs.SlotReader.attach(flink) as reader,
+            ):
+                slot = slots.reserve()
+                memoryview(slot)[:1] = b"x"
+                slots.commit(slot, 1)
+                assert bytes(reader.take()) == b"x"
+            if not force:
+                survivors.tidy(before, set())
+
+        start = partial(executioner.start, scenario, str(flink), force=bool(force))
+        at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, check)
+    survivors.tidy(before, set())
+
+
 @pytest.mark.row("NEW-5")
 def test_who_is_killed_while_it_buries_a_publisher(executioner: Executioner, request: pytest.FixtureRequest):
     """A subscriber that notices the death, and dies of it: the others notice by themselves."""
@@ -275,10 +311,10 @@ def test_who_is_killed_while_it_cleans(executioner: Executioner, request: pytest
         executioner.start("take", TOPIC, 2, history=2).kill()
         return executioner.start("clean")
 
-    def check(tally: Tally) -> None:
+    def check() -> None:
         zs.clean()
         assert [left for left in zs.clean(dry_run=True) if TOPIC in left.where] == []
-        world.check(tally)
+        world.check()
 
     at_every_step(f"{request.node.callspec.params['executioner']}: clean", start, check)
     world.close()

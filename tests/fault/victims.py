@@ -161,6 +161,15 @@ def load() -> None:
         fill(borrowed.sample, 4711)
         yield lambda: (pub.close(), borrowed)
 
+    @scenario
+    def create_untyped(flink: str, **options: Any) -> Iterator[Callable[[], object]]:
+        yield lambda: zs.SlotAllocator.create(flink, 8, 64, **options)
+
+    @scenario
+    def close_untyped(flink: str, **options: Any) -> Iterator[Callable[[], object]]:
+        slots = zs.SlotAllocator.create(flink, 8, 64, **options)
+        yield slots.close
+
     # The subscriber's side.
 
     @scenario

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import zeroslot as zs
+from tests import shared_memory
+from zeroslot import flink, peers, segment
 from zeroslot.testing import abandon
 
 
@@ -28,17 +30,17 @@ def gc(*arguments: str) -> str:
 def left_by_a_dead_publisher(topic: str) -> tuple[Path, Path]:
     pub = zs.Publisher(topic, Tick)
     pub.publish({"number": 1})
-    flink, control = pub.flink, Path("/dev/shm" + pub.flink.read_text())
+    found, control = pub.flink, Path("/dev/shm" + pub.flink.read_text())
     abandon(pub)
-    return flink, control
+    return found, control
 
 
 @pytest.mark.row("SEG-13", "SEG-23")
 def test_a_dead_publisher_is_removed_and_told_of(zeroslot_dir: Path):
     """Flink, objects, and the directories that are empty then."""
-    flink, control = left_by_a_dead_publisher("a/b")
-    assert zs.Remains("a dead publisher of a/b", str(flink), removed=True) in zs.clean()
-    assert not flink.exists()
+    found, control = left_by_a_dead_publisher("a/b")
+    assert zs.Remains("a dead publisher of a/b", str(found), removed=True) in zs.clean()
+    assert not found.exists()
     assert not control.exists()
     assert not Path(f"{control}-p0").exists()
     assert list(zeroslot_dir.iterdir()) == []
@@ -46,9 +48,9 @@ def test_a_dead_publisher_is_removed_and_told_of(zeroslot_dir: Path):
 
 
 def test_a_dry_run_removes_nothing():
-    flink, control = left_by_a_dead_publisher("a/b")
+    found, control = left_by_a_dead_publisher("a/b")
     (remains,) = zs.clean(dry_run=True)
-    assert (remains.removed, flink.exists(), control.exists()) == (False, True, True)
+    assert (remains.removed, found.exists(), control.exists()) == (False, True, True)
     zs.clean()
 
 
@@ -66,9 +68,9 @@ def test_what_lives_is_not_touched():
 
 
 def test_a_segment_without_a_flink_is_found():
-    """A creator that died before its flink was there left objects that nothing leads to."""
-    flink, control = left_by_a_dead_publisher("a/b")
-    flink.unlink()
+    """Somebody has removed the flink: nothing leads to the objects any more."""
+    found, control = left_by_a_dead_publisher("a/b")
+    found.unlink()
     assert ("a segment that nobody owns", "/" + control.name, True) in [
         (remains.what, remains.where, remains.removed) for remains in zs.clean()
     ]
@@ -76,23 +78,68 @@ def test_a_segment_without_a_flink_is_found():
 
 
 def test_a_pool_without_a_segment_is_found():
-    """A cleaner that died in between left it."""
-    flink, control = left_by_a_dead_publisher("a/b")
-    flink.unlink()
+    """Somebody has removed the rest."""
+    found, control = left_by_a_dead_publisher("a/b")
+    found.unlink()
     control.unlink()
     assert "a pool without a segment" in [remains.what for remains in zs.clean()]
     assert not Path(f"{control}-p0").exists()
 
 
-def test_a_flink_that_was_never_finished_goes_when_it_is_old(zeroslot_dir: Path):
-    """A young one may still be written."""
+@pytest.mark.row("SEG-13", "SEG-14")
+@pytest.mark.parametrize("by", ["the next publisher", "clean"])
+@pytest.mark.parametrize("begun", ["announced", "half made", "put aside"])
+def test_what_a_creator_or_a_cleaner_did_not_end_is_cleared_by(zeroslot_dir: Path, begun: str, by: str):
+    """Killed before there were objects, before the flink appeared, or after it was put aside: a trace leads to all."""
+    found, control = left_by_a_dead_publisher("a/b")
+    name = f"/{control.name}"
+    before = shared_memory.objects() - {control.name, f"{control.name}-p0"}
+    flink.withdraw(found, name)
+    if begun == "announced":
+        segment.unlink_all(name)
+    elif begun == "half made":
+        os.truncate(control, 0)
+        Path(f"{control}-p0").unlink()
+    if by == "clean":
+        assert "what a killed publisher began or did not end" in [remains.what for remains in zs.clean()]
+    else:
+        zs.Publisher("a/b", Tick).close()
+    assert list(zeroslot_dir.iterdir()) == []
+    assert shared_memory.objects() <= before
+
+
+def test_what_a_living_creator_has_announced_stays(zeroslot_dir: Path):
+    """For every cleaner: its segment is locked."""
     with zs.Publisher("a/b", Tick) as pub:
-        half = pub.flink.with_name(f".{'0' * 16}.flink.{'1' * 8}.tmp")
-        half.touch()
-        assert zs.clean() == ()
-        os.utime(half, (1, 1))
-        assert [remains.what for remains in zs.clean()] == ["a flink that was never finished"]
-        assert not half.exists()
+        name = pub.flink.read_text()
+        flink.announce(pub.flink, name)
+        with zs.Publisher("a/b", Tick):
+            assert zs.clean() == ()
+            assert flink.list_announced(pub.flink.parent) == [(pub.flink, name)]
+            assert pub.publish({"number": 1}) == 1
+        flink.forget(pub.flink, name)
+
+
+@pytest.mark.row("SEG-14")
+def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch: pytest.MonkeyPatch):
+    """It holds the owner's byte for as long as it cleans; a creator that comes meanwhile finds the way cleared."""
+    found, control = left_by_a_dead_publisher("a/b")
+    cleaner = segment.open_for_cleaning(f"/{control.name}")
+    assert cleaner is not None
+    assert peers.lock_to_clean(cleaner)
+    looks = 0
+
+    def ends_at_the_third_look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            cleaner.close()
+
+    monkeypatch.setattr("zeroslot.peers.time.sleep", ends_at_the_third_look)
+    with zs.Publisher("a/b", Tick) as pub:
+        assert looks == 3
+        assert not found.exists()
+        assert pub.flink.exists()
 
 
 def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
@@ -108,8 +155,8 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
 
 def test_the_command_says_what_it_found_and_did():
     """`zeroslot gc`, for people and for programs."""
-    flink, _ = left_by_a_dead_publisher("a/b")
-    assert f"found: a dead publisher of a/b: {flink}" in gc("--dry-run")
+    found, _ = left_by_a_dead_publisher("a/b")
+    assert f"found: a dead publisher of a/b: {found}" in gc("--dry-run")
     (remains,) = json.loads(gc("--json"))
-    assert remains == {"what": "a dead publisher of a/b", "where": str(flink), "removed": True}
+    assert remains == {"what": "a dead publisher of a/b", "where": str(found), "removed": True}
     assert "nothing is left" in gc()

@@ -136,8 +136,10 @@ def test_a_flink_appears_whole_with_its_directories(zeroslot_dir: Path, umask: i
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    flink.forget(path, NAME)
     assert os.listdir(path.parent) == [path.name]
-    flink.remove_flink(path)
+    flink.withdraw(path, NAME)
+    flink.forget(path, NAME)
     assert list(zeroslot_dir.iterdir()) == []
 
 
@@ -147,7 +149,8 @@ def test_a_flink_that_is_gone_is_none(zeroslot_dir: Path) -> None:
     (zeroslot_dir / "file").write_text("x")
     for path in (zeroslot_dir / "a", zeroslot_dir / "a" / "b", zeroslot_dir / "file" / "a"):
         assert flink.read_flink(path) is None
-        flink.remove_flink(path)
+        flink.withdraw(path, NAME)
+        flink.forget(path, NAME)
         assert flink.list_flinks(path) == []
     (zeroslot_dir / "file").unlink()
 
@@ -267,7 +270,7 @@ def test_a_root_that_is_a_symbolic_link_is_refused(
 
 @pytest.mark.row("SEG-20", "DIS-1")
 def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between mkdir and open, and between open and rename."""
+    """Between mkdir and open."""
     path = zeroslot_dir / "d" / "a" / "0123456789abcdef.flink"
     real, count = os.open, 0
 
@@ -284,6 +287,64 @@ def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, mon
     monkeypatch.undo()
     assert count == 4
     assert path.read_text() == NAME
+    path.unlink()
+    flink.forget(path, NAME)
+
+
+OTHER = "/zs-fedcba9876543210"
+
+
+def test_what_is_announced_is_followed_by_nobody(zeroslot_dir: Path) -> None:
+    """Until it appears; the announcement names flink and segment also where its writer died before the content."""
+    path = zeroslot_dir / "0123456789abcdef.flink"
+    flink.announce(path, NAME)
+    assert flink.read_flink(path) is None
+    assert flink.list_flinks(zeroslot_dir) == []
+    assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
+    (file,) = zeroslot_dir.iterdir()
+    file.write_bytes(b"")
+    assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
+    flink.write_flink(path, NAME)
+    flink.forget(path, NAME)
+    assert flink.list_announced(zeroslot_dir) == []
+    path.unlink()
+
+
+def test_a_withdrawn_flink_leaves_a_trace_until_it_is_forgotten(zeroslot_dir: Path) -> None:
+    """Also where its creator died before it forgot the announcement: two names of one file."""
+    path = zeroslot_dir / "0123456789abcdef.flink"
+    for forgotten in (True, False):
+        flink.write_flink(path, NAME)
+        if forgotten:
+            flink.forget(path, NAME)
+        flink.withdraw(path, NAME)
+        assert not path.exists()
+        assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
+        flink.forget(path, NAME)
+        assert list(zeroslot_dir.iterdir()) == []
+
+
+@pytest.mark.row("SEG-21")
+def test_only_a_segments_own_flink_is_withdrawn(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that another has taken with force, nor one that it takes between the look and the withdrawal."""
+    path = zeroslot_dir / "slots.flink"
+    flink.write_flink(path, OTHER)
+    flink.forget(path, OTHER)
+    flink.withdraw(path, NAME)
+    assert path.read_text() == OTHER
+    flink.write_flink(path, NAME, replace=True)
+    real = os.rename
+
+    def overtaken(*names: Any) -> None:
+        flink.write_flink(path, OTHER, replace=True)
+        real(*names)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    flink.withdraw(path, NAME)
+    monkeypatch.undo()
+    flink.forget(path, NAME)
+    assert path.read_text() == OTHER
+    assert os.listdir(zeroslot_dir) == [path.name]
     path.unlink()
 
 
