@@ -28,8 +28,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroslot._core.binding import Lease, Loan
-    from zeroslot.allocator import SegmentSize, Slot, SlotAllocator, SlotLease, SlotReader
+    from zeroslot._core.binding import Lease, Loan, Slot, SlotLease
+    from zeroslot.allocator import SegmentSize, SlotAllocator
     from zeroslot.cleaning import Remains, clean
     from zeroslot.errors import (
         BackpressureError,
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from zeroslot.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
     from zeroslot.inspection import inspect, topics
     from zeroslot.publisher import Publisher
+    from zeroslot.reader import SlotReader
     from zeroslot.sample import Layout, Sample, layout_of
     from zeroslot.subscriber import Subscriber
 
@@ -112,8 +113,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "_core.binding": "Lease Loan",
-    "allocator": "SegmentSize Slot SlotAllocator SlotLease SlotReader",
+    "_core.binding": "Lease Loan Slot SlotLease",
+    "allocator": "SegmentSize SlotAllocator",
     "cleaning": "Remains clean",
     "errors": (
         "BackpressureError ClosedError CorruptSegmentError DeclarationError EvictedError ForkedHandleError "
@@ -124,6 +125,7 @@ _HOME = {
     "fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
     "inspection": "inspect topics",
     "publisher": "Publisher",
+    "reader": "SlotReader",
     "sample": "Layout Sample layout_of",
     "subscriber": "Subscriber",
 }

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
-from zeroslot.allocator import SlotAllocator, StalledPeer, close_at_exit
+from zeroslot.allocator import SlotAllocator, StalledPeer
 from zeroslot.cleaning import named_by, sweep
+from zeroslot.closing import close_at_exit
 from zeroslot.errors import DeclarationError, TypeMismatchError
 from zeroslot.peers import identity
 from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from zeroslot import flink, segment
 from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, closed_error, now_ns
-from zeroslot.allocator import SlotReader, check_qos, close_at_exit
+from zeroslot.closing import close_at_exit
 from zeroslot.errors import (
     CorruptSegmentError,
     DeclarationError,
@@ -26,6 +26,7 @@ from zeroslot.errors import (
     ZeroslotError,
 )
 from zeroslot.qos import SLOT_LIMIT, whole_number
+from zeroslot.reader import SlotReader, check_qos
 from zeroslot.sample import Layout, Sample, layout_of
 from zeroslot.schema import mismatch, shared_members, unpack_schema
 from zeroslot.view import reading_plan, sample_type_of, view_class_by_name, view_class_of

@@ -7,15 +7,17 @@ see them asleep (`child.wait_for_sleep()`) and knows that this is the sleep it m
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.children import Child, Children
+from tests.children import Child, ChildError, Children
 
 PUBLISHER = """
 from dataclasses import asdict
@@ -172,6 +174,18 @@ def need_strace() -> None:
         pytest.skip("strace is not installed")
     if subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True).returncode != 0:
         pytest.skip("strace may not trace here")
+
+
+def wait_for_traced_futex(tracer: Child) -> None:
+    """Returns when the process that a child of ours traces sleeps in a futex call."""
+    numbers = {"x86_64": {"202", "449"}, "aarch64": {"98", "449"}}[platform.machine()]
+    while tracer.alive:
+        for child in Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split():
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "S" and Path(f"/proc/{child}/syscall").read_text().split()[0] in numbers:
+                return
+        time.sleep(0.001)
+    raise ChildError(f"{tracer!r} ended\n{tracer.stderr}")
 
 
 def traced_calls(log: Path, begin: str, end: str) -> list[str]:

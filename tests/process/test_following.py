@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import zeroslot as zs
-from tests.process.actors import TRACED, Cast, need_strace, start_to, traced_calls
+from tests.process.actors import TRACED, Cast, need_strace, start_to, traced_calls, wait_for_traced_futex
 from tests.process.samples import Tick
 
 
@@ -146,7 +146,7 @@ with zs.Subscriber("t", Tick, spin_us=0) as sub:
         str(log),
     )
     sub.expect("waiting")
-    sub.wait_for_sleep()
+    wait_for_traced_futex(sub)
     pub.ask(["publish", 1])
     assert sub.hear() == 1
     sub.finish()

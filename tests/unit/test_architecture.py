@@ -21,7 +21,7 @@ LAYERS = (
     ("errors", "qos"),
     ("fields", "layout", "schema", "idl", "sample", "view"),  # what memory means: pure, no I/O
     ("segment", "flink", "peers", "cleaning"),  # where memory is, who holds it
-    ("allocator",),  # untyped slots
+    ("closing", "reader", "allocator"),  # untyped slots
     ("waiting", "publisher", "subscriber", "inspection", "testing"),
 )
 ORDER = [module for layer in LAYERS for module in layer]

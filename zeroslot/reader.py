@@ -1,0 +1,173 @@
+"""`SlotReader`: the untyped reading end. Bytes in slots, read in place."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from zeroslot import errors, flink, peers, segment
+from zeroslot._core import binding
+from zeroslot._core.binding import Reader, ReaderEnd
+from zeroslot.closing import close_at_exit
+from zeroslot.errors import QosMismatchError, TopicNotFoundError
+from zeroslot.qos import ON_FULL, SLOT_LIMIT, whole_number
+
+if TYPE_CHECKING:
+    from zeroslot.segment import AttachedControl
+
+_LOOK_AGAIN_S = 0.01
+EVICT = 0
+
+
+class SlotReader(ReaderEnd):
+    """One reader of a segment: take samples in order, in place. Threads may share it. A context manager."""
+
+    is_owner = False
+
+    def __init__(self, reader: Reader, attached: AttachedControl) -> None:
+        """Use `attach`, or the allocator's `reader`."""
+        super().__init__(reader)
+        self._attached = attached
+        close_at_exit(self)
+
+    @classmethod
+    def attach(
+        cls,
+        flink_path: str | os.PathLike[str],
+        *,
+        history: int = 0,
+        max_leases: int | None = None,
+        reliable: bool = False,
+        name: str | None = None,
+        timeout: float | None = 0,
+    ) -> SlotReader:
+        """Read the segment that a flink names, from now on, or from the newest `history` samples on.
+
+        `max_leases` bounds how many samples are held at once (default: all slots). Without a live segment it is looked
+        for again until `timeout` seconds are over (None: for ever); then TopicNotFoundError. Raises FormatError and
+        CorruptSegmentError for what is none, TooManyPeersError when its table is full.
+        """
+        path = Path(flink_path)
+        attached = cls._find(path)
+        deadline = binding.deadline_after(timeout)
+        while attached is None and binding.now_ns() < deadline:
+            time.sleep(_LOOK_AGAIN_S)  # a flink is a file anywhere: there is no word to wait on
+            attached = cls._find(path)
+        if attached is None:
+            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first")
+        return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+
+    @staticmethod
+    def _find(path: Path) -> AttachedControl | None:
+        try:
+            control_name = flink.read_flink(path)
+        except ValueError as error:
+            raise errors.FormatError(str(error)) from None
+        attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
+        live = attached is not None and attached.segment.state == segment.OPEN and attached.map_pools()
+        return attached if live else None
+
+    @classmethod
+    def join(
+        cls,
+        attached: AttachedControl,
+        *,
+        history: int,
+        max_leases: int | None,
+        reliable: bool,
+        name: str | None,
+        from_first: bool = False,
+    ) -> SlotReader:
+        """Register with a segment whose pools are mapped."""
+        facts = attached.segment.facts()
+        check_qos(attached.where, facts, history, reliable)
+        leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
+        segment.prefault_control(attached.segment)
+        who = peers.identity(name)
+        index = peers.register(attached.segment, attached.descriptor, attached.where)
+        reader = Reader(
+            attached.segment,
+            attached.descriptor,
+            index=index,
+            max_leases=leases,
+            reliable=reliable,
+            pid=who.pid,
+            start_time=who.start_time,
+            name=who.name,
+            history=history,
+            from_first=from_first,
+        )
+        return cls(reader, attached)
+
+    @property
+    def slot_count(self) -> int:
+        """All slots of the segment."""
+        return self.reader.segment.slot_count
+
+    @property
+    def slot_capacity(self) -> int:
+        """Bytes of payload a slot takes."""
+        return self.reader.segment.pool_facts(0)[0]
+
+    @property
+    def lost(self) -> int:
+        """Samples that were gone before they could be taken."""
+        return self.reader.counts[1]
+
+    @property
+    def skipped(self) -> int:
+        """Samples that `latest` jumped over."""
+        return self.reader.counts[2]
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """taken, lost, skipped, leases."""
+        return dict(zip(("taken", "lost", "skipped", "leases"), self.reader.counts, strict=True))
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.reader.closed
+
+    @property
+    def owner_gone(self) -> bool:
+        """Whether the owner has closed the segment or died: what is there can be taken, and no more will come."""
+        return self.reader.segment.state != segment.OPEN
+
+    def _probe(self) -> None:
+        if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
+            peers.bury(self.reader.segment, self._attached.descriptor)
+
+    def close(self) -> None:
+        """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SlotReader {self._attached.where} at {self.reader.cursor}>"
+
+
+def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -> None:
+    """QosMismatchError when a segment offers less than a reader asks for."""
+    offered = facts["depth"] - facts["max_loans"] if reliable else facts["depth"]
+    if reliable and facts["policy"] == EVICT:
+        raise QosMismatchError(
+            f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a "
+            'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
+            setting="reliable", requested=True, offered=False,
+        )  # fmt: skip  # the facts on one line
+    whole_number("history", history, 0, SLOT_LIMIT)
+    if history > offered:
+        raise QosMismatchError(
+            f"{where} keeps {facts['depth']} samples, and offers a history of {offered}"
+            f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
+            "the publisher with a larger depth",
+            setting="history", requested=history, offered=offered,
+        )  # fmt: skip  # the facts on one line
