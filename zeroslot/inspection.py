@@ -35,7 +35,11 @@ class SubscriberFacts:
 
 @dataclass(frozen=True, slots=True)
 class PublisherFacts:
-    """One live publisher and its subscribers. `counters` are the owner's, exact at the moment of reading."""
+    """One live publisher and its subscribers. `counters` are the owner's, exact at the moment of reading.
+
+    `max_period_s`: the longest time between two samples that it promises, None without a promise. `overdue`: whether it
+    has broken that promise since its newest sample (or its creation).
+    """
 
     publisher_id: str
     flink: Path
@@ -51,6 +55,8 @@ class PublisherFacts:
     on_full: str
     created_realtime_ns: int
     published: int
+    max_period_s: float | None
+    overdue: bool
     counters: dict[str, int]
     subscribers: tuple[SubscriberFacts, ...]
 
@@ -124,6 +130,7 @@ def _publisher(path: Path) -> PublisherFacts | None:
             return None
         type_name, sample_bytes = layout.name, layout.size
     published = mapped.published
+    period_s, overdue = segment.promised_period(mapped)
     alive = segment.alive_among(attached.descriptor, mapped.active_indexes())
     return PublisherFacts(
         publisher_id=segment.segment_id_of(str(attached.control_name)),
@@ -140,6 +147,8 @@ def _publisher(path: Path) -> PublisherFacts | None:
         on_full=ON_FULL[facts["policy"]],
         created_realtime_ns=facts["created_realtime_ns"],
         published=published,
+        max_period_s=period_s,
+        overdue=overdue,
         counters=mapped.counters(),
         subscribers=tuple(_subscriber(mapped, index, published) for index in alive),
     )

@@ -376,13 +376,10 @@ class Subscriber(SubscriberEnd[S_co]):
 
 
 def _info(publisher_id: str, mapped: Segment, facts: dict[str, Any]) -> PublisherInfo:
-    period_ns = facts["max_period_ns"]
-    last_ns = mapped.newest_ns or facts["created_monotonic_ns"]
     return PublisherInfo(
         publisher_id,
         facts["owner_name"],
         facts["owner_pid"],
         facts["depth"],
-        period_ns / 1e9 if period_ns else None,
-        bool(period_ns) and now_ns() - last_ns > period_ns,
+        *segment.promised_period(mapped),
     )

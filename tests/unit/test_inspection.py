@@ -163,3 +163,16 @@ def test_a_name_of_garbage_is_shown_as_far_as_it_can_be() -> None:
         control.write_bytes(control.at("peers"), b"\xff" * PEER_SIZE)
         (peer,) = inspect("t").publishers[0].subscribers
         assert (peer.pid, peer.command, peer.stopped) == (2**32 - 1, "", False)
+
+
+@pytest.mark.row("SUB-16")
+def test_a_broken_promise_is_seen_from_outside() -> None:
+    """By whoever looks, without subscribing: the period, and whether it has passed since the newest sample."""
+    with zs.Publisher("late", Tick, max_period=1e-9), zs.Publisher("prompt", Tick, max_period=3600):
+        with zs.Publisher("free", Tick):
+            seen = {facts.topic: facts.publishers[0] for facts in zs.topics()}
+    assert {topic: (facts.max_period_s, facts.overdue) for topic, facts in seen.items()} == {
+        "late": (1e-9, True),
+        "prompt": (3600.0, False),
+        "free": (None, False),
+    }

@@ -59,6 +59,7 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
             ("slots", f"{publisher.slot_count} of {as_bytes(publisher.slot_capacity)}, depth {publisher.depth}"),
             ("on full", publisher.on_full),
             ("published", str(publisher.published)),
+            *_promise(publisher),
         )
         for subscriber in publisher.subscribers:
             print(f"  subscriber {subscriber.index}  {subscriber.name}".rstrip())
@@ -73,6 +74,12 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
                 indent="    ",
             )
     return 0
+
+
+def _promise(publisher: Any) -> list[tuple[str, str]]:
+    if publisher.max_period_s is None:
+        return []
+    return [("promises", f"a sample every {publisher.max_period_s:g} s" + ("  overdue" if publisher.overdue else ""))]
 
 
 def clean_domain(domain: str | None, *, dry_run: bool, json_output: bool) -> int:
