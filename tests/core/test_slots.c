@@ -135,6 +135,26 @@ static void a_leased_slot_is_not_reused(void)
     world_end(w);
 }
 
+/* A bit beyond max_subscribers is somebody's scribble, and nobody would ever clear it. */
+static void a_bit_that_is_nobodys_holds_no_slot_back(void)
+{
+    for (uint32_t subscribers = 63; subscribers <= 65; subscribers++) {
+        const world_options options = {.depth = 1, .max_subscribers = subscribers};
+        world *w = world_make(&options);
+        uint32_t last = (subscribers - 1) / 64, first;
+        uint64_t nobody = subscribers % 64 ? UINT64_MAX << (subscribers % 64) : 0;
+        world_publish(w);
+        first = (uint32_t)(w->segment.ring[1] & 0xffff);
+        readers_of(w, first)[last] = ~(UINT64_C(1) << ((subscribers - 1) % 64)); /* everybody's but the last one's */
+        world_publish(w);
+        CHECK_EQUAL(zs_owner_reserve(&w->owner), subscribers == 65 ? first : ZS_NO_SLOT);
+        readers_of(w, first)[last] = nobody;
+        if (subscribers != 65)
+            CHECK_EQUAL(zs_owner_reserve(&w->owner), first);
+        world_end(w);
+    }
+}
+
 /* A lease succeeds on the sequence that it means and on nothing else, and a failed one leaves no bit and touches no other's. */
 static void a_failed_lease_leaves_no_trace(void)
 {
@@ -241,6 +261,7 @@ int main(void)
     RUN(commit_keeps_exactly_the_depth);
     RUN(loans_commit_in_any_order);
     RUN(a_leased_slot_is_not_reused);
+    RUN(a_bit_that_is_nobodys_holds_no_slot_back);
     RUN(a_failed_lease_leaves_no_trace);
     RUN(a_late_bit_is_harmless);
     RUN(a_slot_that_the_owner_still_views_is_not_reused);

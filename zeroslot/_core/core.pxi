@@ -88,6 +88,7 @@ cdef extern from "zeroslot.h" nogil:
 
     zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
     uint64_t *zs_slot_readers(zs_slot *slot)
+    uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
     zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
     int zs_counts_valid(const zs_header *h)
     void zs_layout_compute(zs_header *h)

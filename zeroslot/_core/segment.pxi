@@ -511,7 +511,7 @@ cdef class Owner:
         cdef uint64_t *readers = zs_slot_readers(zs_slot_at(&self.segment.c, slot))
         cdef uint32_t w
         for w in range(self.segment.c.reader_words):
-            if zs_load64(readers + w, ZS_ACQUIRE) != 0:
+            if zs_load64(readers + w, ZS_ACQUIRE) & zs_reader_bits(&self.segment.c, w) != 0:
                 return True
         return False
 

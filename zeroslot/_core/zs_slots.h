@@ -63,12 +63,20 @@ static inline void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count
         o->free_slots[i] = (uint16_t)(slot_count - 1 - i);
 }
 
+/* The bits of word `w` of a slot's readers that can be somebody's. The others are noise, and hold nothing back: nobody would ever
+ * clear them. */
+static inline uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
+{
+    uint32_t left = s->max_subscribers - 64 * w;
+    return left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+}
+
 /* Whether any reader has its bit in the slot. */
 static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
 {
     uint64_t *readers = zs_slot_readers(zs_slot_at(s, slot));
     for (uint32_t w = 0; w < s->reader_words; w++)
-        if (zs_load(&readers[w], ZS_RETIRE_LOAD) != 0) /* SYNC lease: pairs with zs_slot_lease */
+        if ((zs_load(&readers[w], ZS_RETIRE_LOAD) & zs_reader_bits(s, w)) != 0) /* SYNC lease: pairs with zs_slot_lease */
             return 1;
     return 0;
 }
