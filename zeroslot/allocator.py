@@ -100,7 +100,7 @@ class SlotAllocator(AllocatorEnd):
 
     def __init__(self, owned: OwnedSegment, qos: Qos, max_loans: int, flink_path: Path | None, topic: str) -> None:
         """Use `create` or `in_memory`."""
-        super().__init__(Owner(owned.segment, owned.lock, max_loans))
+        super().__init__(Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots))
         self._owned = owned
         self._qos = qos
         self.flink = flink_path
@@ -399,9 +399,10 @@ class SlotAllocator(AllocatorEnd):
                 topic=self._topic, holders=(self._stalled(behind),),
             )  # fmt: skip  # the facts on one line
         holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
+        kept = f"{self.owner.withheld} kept back until evict_after ends a claim, " if self.owner.withheld else ""
         return NoFreeSlotError(
             f"{self._topic}: none of {self.slot_count} slots is free: {self.depth} keep the newest samples, "
-            f"{self.owner.loans_out} are loaned, the others are read: "
+            f"{self.owner.loans_out} are loaned, {kept}the others are read: "
             f"{'; '.join(map(self._story, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",
             topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,

@@ -59,8 +59,8 @@ class Publisher(PublisherEnd[S]):
     its directory.
 
     `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way; it gets an
-    EvictedError and may join again. `max_period`: the longest time between two samples, in seconds, that subscribers
-    are promised.
+    EvictedError and may join again. What it still holds is replaced from a reserve, of max_loans slots and at least 4.
+    `max_period`: the longest time between two samples, in seconds, that subscribers are promised.
 
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the
     topic has another type.
@@ -99,7 +99,7 @@ class Publisher(PublisherEnd[S]):
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
         stall = checked_seconds("evict_after", evict_after)
         period = checked_seconds("max_period", max_period) or 0.0
-        reserve = RESERVE_SLOTS if stall is not None else 0
+        reserve = max(RESERVE_SLOTS, max_loans) if stall is not None else 0
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
         self._bell = flink.Bell.join(self.domain)
         try:

@@ -54,7 +54,7 @@ class Qos:
     spare_slots: int
     max_subscribers: int
     on_full: OnFull
-    reserve_slots: int = 0  # replace what an evicted subscriber still holds; nobody may count on them
+    reserve_slots: int = 0  # given out only in place of what evicted subscribers still hold
 
     def __post_init__(self) -> None:
         whole_number("depth", self.depth, 1, SLOT_LIMIT - 1)

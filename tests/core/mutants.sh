@@ -58,6 +58,8 @@ lease-looks-before-its-bit@zs_slots.h@s/zs_fetch_or\(word, bit, ZS_LEASE_RMW\);/
 reserve-ignores-readers@zs_slots.h@s/!zs_slot_is_read\(o->segment, candidate\)/1/@steps
 reserve-looks-at-one-word@zs_slots.h@s/w < s->reader_words; w\+\+\)/w < 1; w++)/@slots
 reserve-heeds-nobodys-bits@zs_slots.h@s/left >= 64 \?/1 ?/@slots
+reserve-gives-out-the-withheld@zs_slots.h@s/free_count > o->withheld/free_count > 0/@slots
+withhold-takes-what-is-read@zs_slots.h@s/uint32_t slot = zs_owner_unretire\(o\);/uint32_t slot = o->retired_count ? o->retired[--o->retired_count] : ZS_NO_SLOT;/@slots
 reserve-ignores-own-views@zs_slots.h@s/zs_load\(&o->held\[candidate\], ZS_HELD_LOAD\) == 0/1/@slots
 failed-lease-leaves-its-bit@zs_slots.h@/zs_fetch_and\(word, ~bit, ZS_RELEASE_RMW\);/d@slots
 commit-names-the-slot-first@zs_ring.h@s/(zs_store\(&entry->sequence, n, ZS_SEQUENCE_STORE\);)/zs_store(\&s->ring[n \& mask], zs_tag(n, slot), ZS_RING_STORE); \1/@steps

@@ -135,6 +135,38 @@ static void a_leased_slot_is_not_reused(void)
     world_end(w);
 }
 
+/* What is withheld is given out when fewer shall be, and is had again from the retired ones. */
+static void withheld_slots_are_not_reserved(void)
+{
+    const world_options options = {.depth = 1, .spare_slots = 3};
+    world *w = world_make(&options);
+    uint32_t slots[5];
+    w->owner.withheld = 2;
+    for (int i = 0; i < 3; i++)
+        slots[i] = zs_owner_reserve(&w->owner);
+    CHECK(slots[2] != ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK(!zs_owner_withhold(&w->owner)); /* all the others are loaned */
+    w->owner.withheld = 1;
+    slots[3] = zs_owner_reserve(&w->owner);
+    CHECK(slots[3] != ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    zs_owner_discard(&w->owner, slots[0]);
+    CHECK(!zs_owner_withhold(&w->owner)); /* something still refers to the loan */
+    zs_owner_let_go(&w->owner, slots[0]);
+    CHECK(zs_owner_withhold(&w->owner));
+    CHECK_EQUAL(w->owner.state[slots[0]], ZS_FREE);
+    CHECK_EQUAL(w->owner.withheld, 2);
+    CHECK_EQUAL(w->owner.retired_count, 0);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    w->owner.withheld = 0;
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), slots[0]);
+    slots[4] = zs_owner_reserve(&w->owner);
+    CHECK(slots[4] != ZS_NO_SLOT && slots[4] != slots[1] && slots[4] != slots[2] && slots[4] != slots[3]);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    world_end(w);
+}
+
 /* A bit beyond max_subscribers is somebody's scribble, and nobody would ever clear it. */
 static void a_bit_that_is_nobodys_holds_no_slot_back(void)
 {
@@ -262,6 +294,7 @@ int main(void)
     RUN(loans_commit_in_any_order);
     RUN(a_leased_slot_is_not_reused);
     RUN(a_bit_that_is_nobodys_holds_no_slot_back);
+    RUN(withheld_slots_are_not_reserved);
     RUN(a_failed_lease_leaves_no_trace);
     RUN(a_late_bit_is_harmless);
     RUN(a_slot_that_the_owner_still_views_is_not_reused);

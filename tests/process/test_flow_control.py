@@ -12,6 +12,7 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast
 from tests.process.samples import Tick
+from zeroslot.qos import RESERVE_SLOTS
 
 # Takes without waiting, and says the name of the error where there is one.
 STALLER = """
@@ -177,8 +178,43 @@ def test_slots_that_were_set_apart_come_back_when_their_holder_dies(cast: Cast):
         publish(pub, 100)
         sub.kill()
         assert pub.reap() == 1
-        assert pub.allocator.free_count == pub.slot_count - 4
+        publish(pub, 1)
+        assert pub.allocator.free_count == pub.slot_count - 4 - RESERVE_SLOTS
         assert pub.subscriber_count == 0
+
+
+@pytest.mark.row("SLOT-11", "PEER-12")
+def test_what_an_evicted_holder_of_every_slot_keeps_is_replaced(cast: Cast):
+    """However many samples it may hold: a reserve that nobody gets otherwise. It is whole again when that one lets go,
+    and serves for the next.
+    """
+    with (
+        zs.Publisher("t", Tick, depth=2, max_loans=1, spare_slots=2, evict_after=3600) as pub,
+        zs.Subscriber("t", Tick) as other,
+    ):
+        sub = cast(STALLER, {"name": "greedy", "max_leases": 64})
+        sub.expect("ready")
+        for claim in (1, 2):
+            for _ in range(5):
+                publish(pub, 1)
+                held = sub.ask(["hold", 1])
+            with pytest.raises(zs.NoFreeSlotError, match="greedy"):
+                publish(pub, 1)
+            sub.stop()
+            assert pub.allocator.evict_stale(0.0) == 1
+            for _ in range(50):
+                publish(pub, 1)
+                lease = other.latest()
+                assert lease is not None
+                assert lease.sample.number == pub.sequence
+                del lease
+            assert pub.stats.evicted == claim
+            sub.cont()
+            assert sub.ask(["held"]) == held
+            assert sub.ask(["take"]) == "EvictedError"
+            sub.ask(["drop"])
+            while (taken := sub.ask(["take"])) is not None:
+                assert taken <= pub.sequence
 
 
 @pytest.mark.row("SUB-19")

@@ -52,7 +52,7 @@ cdef extern from "zeroslot.h" nogil:
 
     ctypedef struct zs_owner:
         uint64_t published
-        uint32_t slot_count, loans_out, free_count, retired_count
+        uint32_t slot_count, loans_out, free_count, withheld, retired_count
         uint32_t *held
         uint8_t *state
 
@@ -105,7 +105,9 @@ cdef extern from "zeroslot.h" nogil:
     void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
     uint32_t zs_owner_reserve(zs_owner *o)
     void zs_owner_discard(zs_owner *o, uint32_t slot)
+    int zs_peer_is_evicted(const zs_segment *s, uint32_t index)
     void zs_owner_evict(zs_owner *o, uint32_t index)
+    int zs_owner_withhold(zs_owner *o)
     uint64_t zs_owner_published_ns(const zs_owner *o, uint64_t sequence)
     void zs_owner_let_go(zs_owner *o, uint32_t slot)
     uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)

@@ -462,9 +462,11 @@ cdef class Owner:
     cdef unsigned long borrower     # the one thread that holds all loans, or 0
     cdef uint64_t fork
     cdef readonly uint32_t max_loans
+    cdef uint32_t reserve_slots
     cdef readonly bint closed
 
-    def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans):
+    def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans, uint32_t reserve_slots=0):
+        """`reserve_slots` are given out only in place of slots that evicted subscribers still hold."""
         self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.slot_count, segment.c.ring_capacity))
         if self.memory == NULL:
             raise MemoryError
@@ -473,6 +475,7 @@ cdef class Owner:
         self.max_loans = max_loans
         self.fork = zs_fork_generation
         zs_owner_init(&self.c, &segment.c, segment.slot_count, self.memory)
+        self.reserve_slots = self.c.withheld = min(reserve_slots, segment.slot_count)
 
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
@@ -498,10 +501,15 @@ cdef class Owner:
         return self.c.loans_out
 
     @property
+    def withheld(self):
+        """Slots of the reserve that are not given out."""
+        return self.c.withheld
+
+    @property
     def free_count(self):
         """Slots that a reserve could get at once."""
         cdef uint32_t slot
-        cdef uint32_t count = self.c.free_count
+        cdef uint32_t count = self.c.free_count - self.c.withheld
         for slot in range(self.c.slot_count):
             if self.c.state[slot] == 3 and zs_load32(&self.c.held[slot], ZS_ACQUIRE) == 0 and not self.is_read(slot):
                 count += 1
@@ -534,17 +542,43 @@ cdef class Owner:
         return index if zs_owner_window_full(&self.c, &index) else None
 
     def evict(self, uint32_t index):
-        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it."""
+        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it.
+
+        What it holds is replaced from the reserve, as far as that goes.
+        """
         if index >= self.segment.c.max_subscribers:
             raise IndexError(index)
         zs_owner_evict(&self.c, index)
+        zs_lock(&self.mutex)
+        self.c.withheld -= min(self.c.withheld, self.slots_of(index))
+        zs_unlock(&self.mutex)
         zs_bump_space(&self.segment.c)
+
+    cdef uint32_t slots_of(self, uint32_t index) noexcept nogil:
+        """How many slots carry the reader bit `index`."""
+        cdef uint64_t word
+        cdef uint32_t slot
+        cdef uint32_t count = 0
+        for slot in range(self.c.slot_count):
+            word = zs_load64(zs_slot_readers(zs_slot_at(&self.segment.c, slot)) + index // 64, ZS_RELAXED)
+            count += word >> (index % 64) & 1
+        return count
+
+    cdef void refill(self) noexcept nogil:
+        """Keep back again what was given out for subscribers that have let go meanwhile. Under the mutex."""
+        cdef uint32_t index
+        cdef uint32_t quarantined = 0
+        for index in range(self.segment.c.max_subscribers):
+            if zs_peer_is_evicted(&self.segment.c, index):
+                quarantined += self.slots_of(index)
+        while self.c.withheld + quarantined < self.reserve_slots and zs_owner_withhold(&self.c):
+            pass
 
     def is_evicted(self, uint32_t index):
         """Whether the claim of the subscriber that is at `index` now has been ended."""
         if index >= self.segment.c.max_subscribers:
             raise IndexError(index)
-        return zs_load32(&self.segment.c.evicted[index], ZS_RELAXED) == zs_peer_at(&self.segment.c, index).epoch
+        return bool(zs_peer_is_evicted(&self.segment.c, index))
 
     def published_ns(self, uint64_t sequence):
         """When a sample was published that can still be taken, or 0."""
@@ -619,6 +653,8 @@ cdef class Owner:
         cdef Hold hold
         self.check()
         zs_lock(&self.mutex)
+        if self.c.withheld < self.reserve_slots:
+            self.refill()
         if self.c.loans_out < self.max_loans and not zs_owner_window_full(&self.c, &index):
             slot = zs_owner_reserve(&self.c)
             if self.c.loans_out == 1:

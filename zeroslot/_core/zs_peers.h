@@ -105,6 +105,13 @@ static inline void zs_reader_leave(zs_reader *r)
     zs_bump_space(s);
 }
 
+/* Whether the owner has ended the claim of the reader that is at `index` now. */
+static inline int zs_peer_is_evicted(const zs_segment *s, uint32_t index)
+{
+    uint32_t epoch = zs_load(&s->evicted[index], ZS_RELAXED);
+    return epoch != 0 && epoch == zs_load(&zs_peer_at(s, index)->epoch, ZS_RELAXED);
+}
+
 /* The lowest cursor of the active reliable readers, or UINT64_MAX without any, and whose it is. */
 static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
 {
@@ -119,7 +126,7 @@ static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *in
                 break; /* not a bit that any reader sets */
             peer = zs_peer_at(s, r);
             if ((zs_load(&peer->flags, ZS_RELAXED) & ZS_PEER_RELIABLE) == 0 ||
-                zs_load(&s->evicted[r], ZS_RELAXED) == zs_load(&peer->epoch, ZS_RELAXED))
+                zs_peer_is_evicted(s, r))
                 continue;
             cursor = zs_load(&peer->cursor, ZS_CURSOR_LOAD); /* SYNC space: pairs with zs_reader_move */
             if (cursor < floor) {

@@ -6,7 +6,7 @@
  *     FREE ----------> LOANED ----------> COMMITTED ----------> RETIRED
  *      ^                 |                                         |
  *      |                 +--- discard ---> RETIRED                 |
- *      +---- no reader bit, no view in the owner's process --------+
+ *      +---- no reader bit, no view in the owner's process --------+    (by reserve, or by withhold to stay FREE)
  *
  * The state is the owner's own and not in shared memory: a reader can write every byte of the control object, and may not be able
  * to make the owner hand out a slot twice. What readers can do is hold a slot back (their bit) for as long as they live.
@@ -27,6 +27,7 @@ typedef struct zs_owner {
     uint32_t slot_count;
     uint32_t loans_out;
     uint32_t free_count;
+    uint32_t withheld;    /* so many of the free ones are not given out: they replace what an evicted reader still holds */
     uint32_t retired_count;
     uint16_t *ring_slots; /* [ring_capacity] which slot holds the sequence at that place */
     uint16_t *free_slots; /* [slot_count] a stack: the slot used last is the warmest */
@@ -53,6 +54,7 @@ static inline void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count
     o->slot_count = slot_count;
     o->loans_out = 0;
     o->retired_count = 0;
+    o->withheld = 0;
     o->held = held;
     o->free_slots = words;
     o->retired = words + slot_count;
@@ -81,29 +83,44 @@ static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
     return 0;
 }
 
-/* Take a free slot, or a retired one that nobody reads any more. ZS_NO_SLOT: every one is loaned, committed or read. */
+/* Take a slot off the retired ones that nobody reads any more, or ZS_NO_SLOT. */
+static inline uint32_t zs_owner_unretire(zs_owner *o)
+{
+    for (uint32_t i = o->retired_count; i-- > 0;) {
+        uint32_t candidate = o->retired[i];
+        if (zs_load(&o->held[candidate], ZS_HELD_LOAD) == 0 && /* SYNC held */
+            !zs_slot_is_read(o->segment, candidate)) {
+            o->retired[i] = o->retired[--o->retired_count];
+            return candidate;
+        }
+    }
+    return ZS_NO_SLOT;
+}
+
+/* Take a free slot, or a retired one that nobody reads any more. ZS_NO_SLOT: every one is loaned, committed, read or withheld. */
 static inline uint32_t zs_owner_reserve(zs_owner *o)
 {
-    uint32_t slot = ZS_NO_SLOT;
-    if (o->free_count > 0) {
-        slot = o->free_slots[--o->free_count];
-    } else {
-        for (uint32_t i = o->retired_count; i-- > 0;) {
-            uint32_t candidate = o->retired[i];
-            if (zs_load(&o->held[candidate], ZS_HELD_LOAD) == 0 && /* SYNC held */
-                !zs_slot_is_read(o->segment, candidate)) {
-                slot = candidate;
-                o->retired[i] = o->retired[--o->retired_count];
-                break;
-            }
-        }
-        if (slot == ZS_NO_SLOT)
-            return ZS_NO_SLOT;
-    }
+    uint32_t slot = o->free_count > o->withheld ? o->free_slots[--o->free_count] : zs_owner_unretire(o);
+    if (slot == ZS_NO_SLOT)
+        return ZS_NO_SLOT;
     o->state[slot] = ZS_LOANED;
     o->loans_out++;
     zs_store(&o->held[slot], 1, ZS_RELAXED);
     return slot;
+}
+
+/* Keep one more slot back. False: every one is loaned, committed or read. */
+static inline int zs_owner_withhold(zs_owner *o)
+{
+    if (o->free_count == o->withheld) {
+        uint32_t slot = zs_owner_unretire(o);
+        if (slot == ZS_NO_SLOT)
+            return 0;
+        o->state[slot] = ZS_FREE;
+        o->free_slots[o->free_count++] = (uint16_t)slot;
+    }
+    o->withheld++;
+    return 1;
 }
 
 /* Put a slot where zs_owner_reserve finds it again. */
