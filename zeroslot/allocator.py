@@ -326,14 +326,25 @@ class SlotAllocator(AllocatorEnd):
         when it lets go of them or dies.
         """
         self._check()
-        mapped = self.owner.segment
-        count = 0
-        for index in mapped.indexes_in_use():
-            if not self.owner.is_evicted(index) and self._stalled(index).stalled_s > max_age:
-                self.owner.evict(index)
-                count += 1
-                log.warning("%s: ended the claim of %s, which has stalled", self._topic, self._story(index))
-        return count
+        used = self.owner.segment.indexes_in_use()
+        return sum(self._end_claim(index) for index in used if self._stalled(index).stalled_s > max_age)
+
+    def evict(self, index: int) -> bool:
+        """End the claim of the subscriber at `index`, stalled or not, as `evict_stale` does. False: it was before.
+
+        Raises IndexError for an index that nobody uses.
+        """
+        self._check()
+        if index not in self.owner.segment.indexes_in_use():
+            raise IndexError(f"{self._topic}: nobody is subscribed with index {index}")
+        return self._end_claim(index)
+
+    def _end_claim(self, index: int) -> bool:
+        if self.owner.is_evicted(index):
+            return False
+        log.warning("%s: ends the claim of %s", self._topic, self._story(index))
+        self.owner.evict(index)
+        return True
 
     def _check(self) -> None:
         if self.owner.inherited:

@@ -18,6 +18,7 @@ from tests.unit.control_bytes import ControlBytes
 from zeroslot import (
     BackpressureError,
     ClosedError,
+    EvictedError,
     FormatError,
     MismatchError,
     NoFreeSlotError,
@@ -846,3 +847,27 @@ def test_a_writable_memoryview_holds_off_the_commit() -> None:
             assert slots.sequence == 0
         slots.commit(slot, b"y" * 100000)
         assert bytes(reader.take()) == b"y" * 100000
+
+
+@pytest.mark.row("PEER-12", "SLOT-11")
+def test_one_claim_is_ended_by_hand() -> None:
+    """The subscriber's next take says so, what it holds stays, the others are not touched."""
+    with SlotAllocator.in_memory(8, 64) as slots, slots.reader() as one, slots.reader() as other:
+        slots.commit(slots.reserve(), b"first")
+        lease = one.take()
+        assert lease is not None
+        assert slots.evict(one.reader.index)
+        assert not slots.evict(one.reader.index)
+        for text in (b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9"):
+            slots.commit(slots.reserve(), text)
+        assert bytes(lease) == b"first"
+        with pytest.raises(EvictedError):
+            one.take()
+        newest = other.latest()
+        assert newest is not None
+        assert bytes(newest) == b"9"
+        del lease
+        one.close()
+        for nobody in (one.reader.index, 64, -1):
+            with pytest.raises(IndexError):
+                slots.evict(nobody)
