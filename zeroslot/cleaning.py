@@ -133,15 +133,14 @@ def clean(domain: str | None = None, *, dry_run: bool = False) -> tuple[Remains,
 
 def _announced(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
     """Flinks that never appeared, or were put aside: of creators and cleaners that were killed."""
+    what = "what a killed publisher began or did not end"
     for directory, _, _ in os.walk(flink.domain_directory(domain)):
         for path, control_name in flink.list_announced(Path(directory)):
-            if not is_live(control_name):
-                seen.add(control_name)
-                removed = not dry_run and not sweep(control_name, path)
-                yield Remains("what a killed publisher began or did not end", str(path), removed)
+            yield from _swept(control_name, path, what, dry_run, seen)
 
 
 def _flinks(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
+    """Flinks of dead publishers, and dead subscribers of living ones."""
     for topic in flink.list_topics(domain):
         for path in flink.list_flinks(flink.topic_directory(domain, topic)):
             try:
@@ -149,23 +148,29 @@ def _flinks(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
             except (ValueError, PermissionError) as error:
                 yield Remains(f"left alone: {error}", str(path), removed=False)
                 continue
-            if control_name is None:
-                continue
+            if control_name is not None:
+                yield from _swept(control_name, path, f"a dead publisher of {topic}", dry_run, seen)
+                yield from _dead_peers(control_name, path, dry_run)
+
+
+def _swept(control_name: str, path: Path, what: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
+    try:
+        if not is_live(control_name):
             seen.add(control_name)
-            if is_live(control_name):
-                yield from _dead_peers(path, control_name, dry_run)
-            else:
-                removed = not dry_run and not sweep(control_name, path)
-                yield Remains(f"a dead publisher of {topic}", str(path), removed)
+            yield Remains(what, str(path), removed=not dry_run and not sweep(control_name, path))
+    except OSError as error:  # somebody else's object under a flink of ours, or somebody else's file beside it
+        yield Remains(f"left alone: {error}", str(path), removed=False)
 
 
-def _dead_peers(path: Path, control_name: str, dry_run: bool) -> Iterator[Remains]:
+def _dead_peers(control_name: str, path: Path, dry_run: bool) -> Iterator[Remains]:
     try:
         attached: AttachedControl | None = segment.attach_control(control_name, str(path))
+    except PermissionError:
+        return  # told of already
     except (MismatchError, CorruptSegmentError) as error:
         yield Remains(f"left alone: {error}", str(path), removed=False)
         return
-    if attached is None:
+    if attached is None or not attached.owner_alive():
         return
     dead = segment.dead_among(attached.descriptor, attached.segment.indexes_in_use())
     names = [peers.described(attached.segment.peer(index)) for index in dead]

@@ -153,6 +153,37 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
         odd.unlink()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_dir: Path):
+    """Nor does a file that is no flink where one was announced: both are told of and left alone, the rest is cleaned."""
+    found, _ = left_by_a_dead_publisher("a/b")
+    foreign, control = left_by_a_dead_publisher("a/c")
+    odd = foreign.with_name("0" * 16 + ".flink")
+    odd.write_text("/etc/passwd")
+    flink.announce(odd, "/zs-" + "0" * 16)
+    os.chown(control, 12345, 12345)
+    clean = """if True:
+        import os, zeroslot as zs
+        zs.clean  # loaded while it may still be read
+        os.setgroups([]); os.setgid(12346); os.setuid(12346)
+        for remains in zs.clean():
+            print(remains.removed, remains.what.partition(":")[0], remains.where)
+    """
+    for path in (zeroslot_dir, *zeroslot_dir.rglob("*"), *Path("/dev/shm").glob(f"zs-{found.stem}*")):
+        os.chown(path, 12346, 12346)
+    done = subprocess.run([sys.executable, "-c", clean], capture_output=True, text=True, check=True)
+    assert set(done.stdout.splitlines()) == {
+        f"True a dead publisher of a/b {found}",
+        f"False left alone {foreign}",
+        f"False left alone {odd}",
+    }
+    os.chown(control, 0, 0)
+    for path in zeroslot_dir.rglob("*"):
+        os.chown(path, 0, 0)
+    odd.unlink()
+    zs.clean()
+
+
 def test_the_command_says_what_it_found_and_did():
     """`zeroslot gc`, for people and for programs."""
     found, _ = left_by_a_dead_publisher("a/b")
