@@ -155,7 +155,7 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_dir: Path):
-    """Nor does a file that is no flink where one was announced: both are told of and left alone, the rest is cleaned."""
+    """Nor does a file that is no flink where one was announced. Both are told of and left alone, the rest goes."""
     found, _ = left_by_a_dead_publisher("a/b")
     foreign, control = left_by_a_dead_publisher("a/c")
     odd = foreign.with_name("0" * 16 + ".flink")
