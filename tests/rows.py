@@ -1,7 +1,8 @@
 """The rows of the feature table and the tests that prove them: `@pytest.mark.row("SEG-5")`, and `pytest --rows`.
 
-`rows.txt` holds `ID  text` a line; lines with `#` are headings, and a line with `-` before the id is a row that does
-not apply to zeroslot, with the reason. Tests that a plain run leaves out (stress, bench) count as tests of their rows.
+`rows.txt` holds `ID  text` a line; lines with `#` are headings. `-` before the id: the row does not apply to zeroslot,
+with the reason. `+`: it is promised, and tests/unit/test_rows.py fails where no test in a plain run proves it. Tests
+that a plain run leaves out (stress, bench) are listed as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Row:
     id: str
     text: str
     applies: bool
+    promised: bool
     heading: str
     tests: list[str] = field(default_factory=list)
 
@@ -32,10 +34,10 @@ def read_rows(table: Path = TABLE) -> dict[str, Row]:
         if line.startswith("#"):
             heading = line.lstrip("# ")
         elif line.strip():
-            row_id, text = line.removeprefix("- ").split(maxsplit=1)
+            row_id, text = line.removeprefix("- ").removeprefix("+ ").split(maxsplit=1)
             if row_id in rows:
                 raise ValueError(f"{table.name}: {row_id} stands there twice")
-            rows[row_id] = Row(row_id, text, not line.startswith("- "), heading)
+            rows[row_id] = Row(row_id, text, not line.startswith("- "), line.startswith("+ "), heading)
     return rows
 
 

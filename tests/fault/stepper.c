@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * stepper.c - kills a process at its k-th instruction, or before its k-th system call.
+ * stepper.c - kills a process at its k-th instruction, or before its k-th system call; or holds it there.
  *
- *     instructions PID K    or    calls PID K          one line a victim, on stdin
+ *     instructions PID K    or    calls PID K    or    hold PID K          one line a victim, on stdin
  *
  * Between two SIGUSR1 that the victim sends itself lies what is measured. The answer is "ready" when the victim may go on, and then,
  * when it is dead and all that it held is free: "killed K", or "finished N" for one that came to the second mark after N.
  * "denied" where the system allows no tracing.
+ *
+ * One that is held at its K-th system call stands still and lives: "held K". At the line "on" it goes on, untraced, as does one that
+ * has come to the second mark.
  *
  * Why the marks are signals: they stop a traced process by themselves, on every machine, and change nothing in it. Why it traces and
  * does not put breakpoints: the code that runs is the code that ships, byte for byte.
@@ -109,7 +112,7 @@ int main(void)
     CPU_ZERO(&all);
     (void)sched_getaffinity(0, sizeof all, &all);
     while (scanf("%31s %d %ld", what, &pid, &limit) == 3) {
-        int calls = strcmp(what, "calls") == 0, finished = 0, status;
+        int hold = strcmp(what, "hold") == 0, calls = hold || strcmp(what, "calls") == 0, finished = 0, status;
         long count;
         pid_t victim = (pid_t)pid;
         if (ptrace(PTRACE_SEIZE, victim, NULL, (void *)(long)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) != 0 ||
@@ -121,6 +124,14 @@ int main(void)
             share_processor(victim, &all);
         say("ready", -1);
         count = run_to_mark(victim) ? step(victim, calls, limit, &finished) : -1;
+        if (hold && count >= 0) {
+            say(finished ? "finished" : "held", count);
+            if (!finished && scanf("%31s", what) != 1)
+                return 0;
+            if (ptrace(PTRACE_DETACH, victim, NULL, NULL) != 0)
+                perror("ptrace");
+            continue;
+        }
         kill(victim, SIGKILL);
         while (waitpid(victim, &status, __WALL) == victim && !WIFEXITED(status) && !WIFSIGNALED(status))
             ;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * steps.h - the hook of the stepped binding: before its k-th access to shared memory the process is killed.
+ * steps.h - the hook of the stepped binding: before its k-th access to shared memory the process is killed, or stopped.
  *
  * Put before every source by `-include` when tests/fault/stepped.py builds its own copy of the binding; the shipped one never sees
- * this file. Both variables are set and read by name, through ctypes.
+ * this file. The variables are set and read by name, through ctypes.
  */
 #ifndef ZS_TEST_STEPS_H
 #define ZS_TEST_STEPS_H
@@ -18,11 +18,12 @@
 
 ZS_TEST_VISIBLE long zs_test_kill_at = -1; /* -1: steps are not counted */
 ZS_TEST_VISIBLE long zs_test_steps = 0;
+ZS_TEST_VISIBLE long zs_test_signal = SIGKILL; /* or SIGSTOP */
 
 static inline void zs_test_step(void)
 {
     if (zs_test_kill_at >= 0 && __atomic_fetch_add(&zs_test_steps, 1, __ATOMIC_RELAXED) == zs_test_kill_at)
-        kill(getpid(), SIGKILL); /* does not return */
+        kill(getpid(), (int)zs_test_signal); /* SIGKILL does not return, SIGSTOP when somebody says so */
 }
 #define ZS_STEP() zs_test_step()
 

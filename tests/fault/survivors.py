@@ -53,13 +53,16 @@ class Stepper:
         self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def attach(self, what: str, pid: int, limit: int) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{what} {pid} {limit}\n")
-        self._process.stdin.flush()
+        self.tell(f"{what} {pid} {limit}")
         answer = self.answer()
         if answer == "denied":
             pytest.skip("the system allows no tracing")
         assert answer == "ready"
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
 
     def answer(self) -> str:
         assert self._process.stdout is not None
@@ -75,6 +78,7 @@ class Victim:
     def __init__(self, server: Child, stepper: Stepper | None, one: str, pid: int) -> None:
         self.pid = pid
         self._server, self._stepper, self._one = server, stepper, one
+        self._held = False
 
     def die(self, at: int = NEVER) -> Death:
         """Killed before step `at` of its operation, counted from 0: an access to shared memory, or a system call."""
@@ -92,6 +96,28 @@ class Victim:
         _, _, told = self._server.ask(["wait", self._one])
         assert verdict in {"killed", "finished"}, (verdict, told)
         return Death(verdict == "finished", int(count), told)
+
+    def stop(self, at: int) -> bool:
+        """Stands still before step `at` of its operation, alive: True. False: it has done all, in fewer steps.
+
+        In either case `go_on` has to follow, and `strike`.
+        """
+        if self._stepper is None:
+            return bool(self._server.ask(["stop", self._one, at]) == "stopped")
+        self._stepper.attach("hold", self.pid, at)
+        self._server.ask(["stop", self._one, "traced"])
+        verdict = self._stepper.answer().partition(" ")[0]
+        assert verdict in {"held", "finished"}, verdict
+        self._held = verdict == "held"
+        return self._held
+
+    def go_on(self) -> str:
+        """After `stop`, to the end of its operation; what it raised. It lives."""
+        if self._held:
+            assert self._stepper is not None
+            self._stepper.tell("on")
+            self._held = False
+        return str(self._server.ask(["on", self._one]))
 
     def go(self) -> None:
         """Let it do its operation, which has no end."""

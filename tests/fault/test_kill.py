@@ -11,7 +11,7 @@ from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
 
 
-@pytest.mark.row("NEW-6", "PEER-11")
+@pytest.mark.row("NEW-6", "PEER-11", "DEF-10")
 def test_what_a_killed_publisher_published_is_drained_and_the_next_followed(cast: Cast):
     """Nothing counts as lost; the successor is read by the same subscriber."""
     sub = cast.subscriber("t")
@@ -72,6 +72,7 @@ def test_the_next_publisher_removes_what_a_killed_one_left(cast: Cast, zeroslot_
         assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
 
 
+@pytest.mark.row("PEER-9")
 def test_a_loan_of_a_killed_publisher_is_never_seen(cast: Cast):
     """Half-made samples are nobody's."""
     pub = cast.publisher("t", max_loans=4)
@@ -169,6 +170,7 @@ def test_a_stopped_subscriber_keeps_its_slots_and_the_error_names_it(cast: Cast)
         assert pub.publish(Tick(number=22)) == 22
 
 
+@pytest.mark.row("NEW-6")
 def test_a_stopped_publisher_is_not_taken_for_dead(cast: Cast):
     """Nobody removes it, neither by time nor by a successor; and it goes on where it was."""
     pub = cast.publisher("t", name="stopped")
@@ -216,6 +218,7 @@ def test_subscribers_killed_at_any_moment_leave_their_publisher_whole(cast: Cast
             one.close()
 
 
+@pytest.mark.row("DEF-9", "DEF-11")
 def test_a_full_table_of_dead_subscribers_has_room(cast: Cast):
     """A joiner takes the place of one that was killed; with all of them alive the error names them."""
     with zs.Publisher("t", Tick, max_subscribers=2) as pub:

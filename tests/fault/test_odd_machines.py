@@ -15,6 +15,7 @@ from tests.process.samples import Tick
 PACKAGE = Path(zs.__file__).parent
 
 
+@pytest.mark.row("DEF-8")
 @pytest.mark.parametrize("first", [2**32 - 3, 2**48 - 3, 2**62 - 100])
 def test_sequences_near_an_edge_are_like_others(tmp_path: Path, first: int):
     """The ring keeps 48 bits of them, counters of 32 there are none: 40 samples across, none lost, none twice."""
@@ -32,6 +33,7 @@ def test_sequences_near_an_edge_are_like_others(tmp_path: Path, first: int):
             assert (reader.lost, lazy.lost) == (0, 36)
 
 
+@pytest.mark.row("DEF-11", "PEER-3")
 def test_64_subscribers_are_there_and_the_65th_is_told_who(cast: Cast):
     """By name and pid; one leaves, and there is room."""
     with zs.Publisher("t", Tick) as pub:
@@ -52,7 +54,7 @@ def test_64_subscribers_are_there_and_the_65th_is_told_who(cast: Cast):
             sub.close()
 
 
-@pytest.mark.row("PEER-3")
+@pytest.mark.row("PEER-3", "DEF-11")
 def test_1024_subscribers_of_one_publisher(tmp_path: Path):
     """Sixteen words of bits for each slot; every reader takes every sample, each bit is its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

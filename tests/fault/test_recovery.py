@@ -17,7 +17,7 @@ from tests.process.samples import Tick
 from zeroslot import cleaning
 
 
-@pytest.mark.row("PEER-11", "SEG-16", "PEER-6")
+@pytest.mark.row("PEER-11", "SEG-16", "PEER-6", "DEF-10")
 @pytest.mark.parametrize("waits", ["parked", "polling"])
 def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits: str):
     """Killed five times in a row: what it published is drained, nothing counts as lost."""
@@ -41,7 +41,7 @@ def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits:
     assert (stats["taken"], stats["lost"]) == (15, 0)
 
 
-@pytest.mark.row("PEER-8", "PEER-9", "PEER-15")
+@pytest.mark.row("PEER-8", "PEER-9", "PEER-15", "DEF-9")
 def test_a_killed_holder_of_every_slot_costs_its_publisher_one_probe(cast: Cast):
     """One loan without a timeout reaps it and has a slot: no retry, no sleep. The time it took is printed."""
     delays = []
@@ -133,7 +133,7 @@ def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast:
             os.kill(child, 9)
 
 
-@pytest.mark.row("SEG-13", "PEER-1", "PEER-2")
+@pytest.mark.row("SEG-13", "PEER-1", "PEER-2", "DEF-10")
 def test_flinks_whose_objects_are_gone_are_as_nothing(cast: Cast, zeroslot_dir: Path):
     """As after a reboot with a ZEROSLOT_DIR on disk: nobody is found, the next publisher clears the way."""
     pub = cast.publisher("t")

@@ -228,7 +228,7 @@ def root():
         pytest.skip("needs two users, so root")
 
 
-@pytest.mark.row("SEC-1", "SEC-2")
+@pytest.mark.row("SEC-1", "SEC-2", "DEF-18")
 def test_another_user_is_refused_with_file_owner_and_mode(cast: Cast, zeroslot_dir: Path, root: None):
     """A private directory, then one that is open, then the objects themselves: each names what is in the way."""
     pub = cast.publisher("t")
@@ -259,7 +259,7 @@ for order in orders():
     assert pub.ask(["publish", 1]) == 1
 
 
-@pytest.mark.row("SEC-1")
+@pytest.mark.row("SEC-1", "DEF-18")
 def test_every_file_and_object_is_private(zeroslot_dir: Path):
     """0600 and 0700, whatever the umask says."""
     old = os.umask(0)
@@ -309,7 +309,7 @@ for order in orders():
     assert child.ask("nothing of root's") == ["made", "made"]
 
 
-@pytest.mark.row("SEC-3")
+@pytest.mark.row("SEC-3", "DEF-18")
 def test_symbolic_links_are_not_followed(zeroslot_dir: Path, tmp_path: Path):
     """Neither a domain nor a flink nor the bell may be one."""
     (zeroslot_dir / "default").symlink_to(tmp_path)

@@ -129,7 +129,7 @@ READING = {
 }
 
 
-@pytest.mark.row("NEW-5")
+@pytest.mark.row("NEW-5", "DEF-6", "DEF-9")
 @pytest.mark.parametrize("name", READING)
 def test_a_subscriber_that_is_killed_takes_nothing_along(
     executioner: Executioner, name: str, request: pytest.FixtureRequest
@@ -226,7 +226,7 @@ WRITING = {
 }
 
 
-@pytest.mark.row("NEW-5")
+@pytest.mark.row("NEW-5", "DEF-1", "DEF-10")
 @pytest.mark.parametrize("name", WRITING)
 def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
     executioner: Executioner, name: str, request: pytest.FixtureRequest

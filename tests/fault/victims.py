@@ -1,4 +1,5 @@
 """Those who die: a server forks one victim after the other; each prepares something, and is killed in one operation.
+Or it is stopped there, and goes on.
 
 A victim is a scenario's name and its arguments. What stands before `yield` in a scenario is done in peace; what it
 yields is the operation. The server has imported all and holds no handle, so a victim costs one fork.
@@ -7,6 +8,9 @@ yields is the operation. The server has imported all and holds no handle, so a v
                 a victim prepares, with this ZEROSLOT_DIR; the answer is "prepared", or what went wrong, and its pid
     go ID HOW   let it do the operation. HOW is a number: it is killed before that access to shared memory, and the
                 answer comes when it is dead; "traced": between two SIGUSR1 of its own, for the stepper; or "free"
+    stop ID HOW the same, but the process is stopped before that access (a number), or held by the stepper ("traced"),
+                and lives on when it has done all. The answer is "stopped" or "finished"; of a traced one, None
+    on ID       let the stopped one go on, and wait until it has done all: what it raised
     wait ID     until it is dead: whether it came to the end, after how many accesses, and what it raised
 
 Every victim dies by SIGKILL, also one that has done all.
@@ -19,6 +23,7 @@ import gc
 import importlib.util
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -337,6 +342,22 @@ class Victim:
     def go(self, how: str) -> None:
         os.write(self.tell, f"{how}\n".encode())
 
+    def stop(self, how: str) -> str | None:
+        """Until it stands still before that access, or has done all."""
+        self.go(f"stop {how}")
+        if how == "traced":
+            return None
+        while os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)[0] == 0:
+            if select.select([self.hear], [], [], 0.001)[0]:
+                return "finished"
+        return "stopped"
+
+    def on(self) -> str:
+        """Until it has done all: what it raised."""
+        os.kill(self.pid, signal.SIGCONT)
+        finished, _, rest = self.read().partition(" ")
+        return rest.partition(" ")[2] if finished == "finished" else f"ended: {finished} {rest}"
+
     def wait(self) -> list[Any]:
         said = self.read()
         _, status = os.waitpid(self.pid, 0)
@@ -355,13 +376,15 @@ class Hook:
     """The hook of the stepped binding, by name. Without the stepped binding nothing is counted."""
 
     def __init__(self, path: str | None) -> None:
-        self._limit = self._steps = ctypes.c_long()
+        self._limit = self._steps = self._signal = ctypes.c_long()
         if path is not None:
             library = ctypes.CDLL(path)
             self._limit = ctypes.c_long.in_dll(library, "zs_test_kill_at")
             self._steps = ctypes.c_long.in_dll(library, "zs_test_steps")
+            self._signal = ctypes.c_long.in_dll(library, "zs_test_signal")
 
-    def arm(self, limit: int) -> None:
+    def arm(self, limit: int, number: int = signal.SIGKILL) -> None:
+        self._signal.value = number
         self._limit.value = limit
 
     def disarm(self) -> int:
@@ -384,10 +407,14 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
         operation = next(running)
         os.write(tell, b"prepared\n")
         how = os.read(hear, 64).decode().strip()
+        stops = how.startswith("stop ")
+        how = how.removeprefix("stop ")
         mine = os.getpid()
         kept: object = None
         if how == "traced":
             mark, number = signal.raise_signal, int(signal.SIGUSR1)
+            if stops:
+                signal.signal(number, signal.SIG_IGN)  # a tracer sees it all the same; the second one may meet none
             mark(number)
             try:
                 kept = operation()
@@ -397,12 +424,14 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
         elif how == "free":
             operation()
         else:
-            hook.arm(int(how))
+            hook.arm(int(how), signal.SIGSTOP if stops else signal.SIGKILL)
             try:
                 kept = operation()
             except zs.ZeroslotError as error:
                 told = type(error).__name__
         os.write(tell, f"finished {hook.disarm()} {told}\n".encode())
+        if stops:
+            os.read(hear, 1)  # alive, until it is killed
         os.kill(mine, signal.SIGKILL)
         del kept, running
     except BaseException as error:  # noqa: BLE001 (whatever it is, the test shall read it)
@@ -428,6 +457,10 @@ def serve(binding: str | None, say: Callable[[Any], None], orders: Callable[[], 
         elif verb == "go":
             victims[one].go(str(rest[0]))
             say(None if rest[0] in {"traced", "free"} else victims.pop(one).wait())
+        elif verb == "stop":
+            say(victims[one].stop(str(rest[0])))
+        elif verb == "on":
+            say(victims[one].on())
         elif verb == "wait":
             say(victims.pop(one).wait())
 

@@ -28,7 +28,7 @@ pub.close()
 """
 
 
-@pytest.mark.row("NEW-1", "BUF-3", "SEC-7")
+@pytest.mark.row("NEW-1", "BUF-3", "SEC-7", "DEF-17")
 def test_writing_to_a_received_sample_is_an_error_and_no_crash(cast: Cast):
     """Every way that Python has to write is refused, down the whole chain of bases; and the sample is as it was."""
     pub = cast(IMUS)
@@ -69,6 +69,7 @@ def test_writing_to_a_received_sample_is_an_error_and_no_crash(cast: Cast):
         assert (sample.stamp_ns, array.tolist(), sample.frame) == (1, [1.0, 1.0, 1.0], "imu")
 
 
+@pytest.mark.row("DEF-17", "SEC-7")
 def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(cast: Cast):
     """What slips past Python meets the kernel: no pool of another process is mapped writable."""
     pub = cast(IMUS)
@@ -86,7 +87,7 @@ def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(ca
     child.expect(["rw-s"])
 
 
-@pytest.mark.row("BUF-4")
+@pytest.mark.row("BUF-4", "DEF-15")
 def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
     """ClosedError, which says that what was taken from it before stays good; and it does."""
     pub = cast(IMUS)
@@ -113,7 +114,7 @@ def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
         assert kept.stamp_ns == 1
 
 
-@pytest.mark.row("NEW-1", "BUF-5", "SUB-5")
+@pytest.mark.row("NEW-1", "BUF-5", "SUB-5", "DEF-15")
 def test_a_kept_view_still_reads_its_own_sample_after_ten_more(cast: Cast):
     """The lease is gone, the array is not: ten samples later, and after the publisher's end, it reads what it read."""
     pub = cast(IMUS)
@@ -156,7 +157,7 @@ def test_an_array_of_a_sample_is_an_array_of_numbers(cast: Cast):
         assert (record["stamp_ns"], record["accel"].tolist()) == (3, [3.0, 3.0, 3.0])
 
 
-@pytest.mark.row("TYP-4", "TYP-6", "NEW-3")
+@pytest.mark.row("TYP-4", "TYP-6", "NEW-3", "DEF-16")
 def test_two_swapped_fields_do_not_connect(cast: Cast):
     """One name, one size, two fields exchanged: TypeMismatchError that shows both offsets, whoever starts first."""
     pub = cast(IMUS)

@@ -72,7 +72,7 @@ def test_without_history_a_late_joiner_starts_now(cast: Cast):
         assert (lease.sequence, sub.lost) == (8, 0)
 
 
-@pytest.mark.row("PUB-3", "SUB-11")
+@pytest.mark.row("PUB-3", "SUB-11", "DEF-14")
 def test_what_a_slow_subscriber_misses_is_counted_exactly(cast: Cast):
     """Depth samples are left, and taken + lost is what was published."""
     pub = cast.publisher("t", depth=4)
@@ -130,7 +130,7 @@ def test_a_timeout_that_passes_is_none(cast: Cast):
         assert sub.wait(timeout=0.01) is False
 
 
-@pytest.mark.row("SUB-7")
+@pytest.mark.row("SUB-7", "DEF-13")
 @pytest.mark.parametrize("timeout", [1e12, float("inf"), None])
 def test_a_huge_timeout_is_for_ever_and_still_wakes(cast: Cast, timeout: float | None):
     """No overflow turns a long wait into none."""
@@ -151,7 +151,7 @@ def test_a_huge_timeout_is_for_ever_and_still_wakes(cast: Cast, timeout: float |
     assert sub.hear() == 1
 
 
-@pytest.mark.row("TYP-4", "TYP-6", "NEW-3")
+@pytest.mark.row("TYP-4", "TYP-6", "NEW-3", "DEF-16", "DEF-2")
 def test_another_type_is_refused_with_the_difference(cast: Cast):
     """The error names both types and the fields that differ, and comes through pickle whole."""
     cast.publisher("t")

@@ -67,6 +67,7 @@ say(sub.take(timeout=None).sample.number)
     child.expect(7)
 
 
+@pytest.mark.row("DEF-13")
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_signal_just_before_the_sleep_is_not_lost(cast: Cast, wait: str):
     """It has arrived, but no system call was interrupted by it: the wait notices all the same."""
@@ -92,6 +93,7 @@ thread.join()
     child.expect("interrupted")
 
 
+@pytest.mark.row("DEF-13")
 def test_a_handler_runs_during_a_wait_and_the_wait_goes_on(cast: Cast):
     """A handler that returns ends nothing; what comes afterwards is delivered."""
     pub = cast.publisher("t")

@@ -35,7 +35,7 @@ def _strace():
     need_strace()
 
 
-@pytest.mark.row("NEW-10", "NOT-3")
+@pytest.mark.row("NEW-10", "NOT-3", "DEF-12")
 @pytest.mark.parametrize("subscribers", [0, 1, 32])
 def test_publishing_makes_no_system_call(cast: Cast, tmp_path: Path, subscribers: int):
     """With nobody, one, or 32 attached in another process, none of them asleep."""
@@ -61,7 +61,7 @@ def test_publishing_makes_no_system_call(cast: Cast, tmp_path: Path, subscribers
     assert readers.ask("go") == [[0, 2993, 2992]] * subscribers
 
 
-@pytest.mark.row("NEW-10")
+@pytest.mark.row("NEW-10", "DEF-12")
 def test_taking_makes_no_system_call(cast: Cast, tmp_path: Path):
     """loan, commit, take, read, release: a thousand times, and the kernel hears nothing of it."""
     log = tmp_path / "trace"
@@ -134,7 +134,7 @@ say("done")
     assert traced_calls(log, "begin", "end") == []
 
 
-@pytest.mark.row("NOT-3")
+@pytest.mark.row("NOT-3", "DEF-12")
 def test_a_sleeper_costs_one_call_and_a_dead_one_no_more_than_that(cast: Cast, tmp_path: Path):
     """The one commit that wakes makes one futex call; the waker takes the bit, so a sleeper that died is woken once."""
     log = tmp_path / "trace"

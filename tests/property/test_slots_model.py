@@ -242,7 +242,7 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
             self.real.close()
 
 
-@pytest.mark.row("PUB-3", "SLOT-1", "SLOT-8", "SUB-1", "SUB-2", "SUB-8", "SUB-10", "SUB-11")
+@pytest.mark.row("PUB-3", "SLOT-1", "SLOT-8", "SUB-1", "SUB-2", "SUB-8", "SUB-10", "SUB-11", "DEF-14")
 def test_slots_behave_as_the_model() -> None:
     """Any order of reserve, commit, discard, join, take, latest, release and leave: what is seen is the same."""
     run_state_machine_as_test(

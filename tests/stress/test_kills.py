@@ -185,14 +185,14 @@ class Storm:
         return report
 
 
-@pytest.mark.row("NEW-5")
+@pytest.mark.row("NEW-5", "DEF-4", "DEF-6", "DEF-9")
 def test_a_small_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
     """A hundred deaths."""
     weather(tracing, 100, request.config, zeroslot_dir)
 
 
 @pytest.mark.stress
-@pytest.mark.row("NEW-5")
+@pytest.mark.row("NEW-5", "DEF-9")
 def test_a_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
     """Ten thousand deaths, or as many as `--kills` says."""
     weather(tracing, request.config.getoption("kills"), request.config, zeroslot_dir)

@@ -129,7 +129,7 @@ def stop_and_go(reader: Child, pub: Child) -> int:
     return stops
 
 
-@pytest.mark.row("SUB-8", "PUB-3")
+@pytest.mark.row("SUB-8", "PUB-3", "DEF-4")
 def test_nothing_is_torn_twice_or_out_of_order(cast: Cast, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Fifty thousand samples, in every run; also with a writer and readers that keep out of each other's way."""
     with capsys.disabled():
@@ -137,7 +137,7 @@ def test_nothing_is_torn_twice_or_out_of_order(cast: Cast, tmp_path: Path, capsy
 
 
 @pytest.mark.stress
-@pytest.mark.row("SUB-8", "PUB-3")
+@pytest.mark.row("SUB-8", "PUB-3", "DEF-4")
 def test_ten_million(request: pytest.FixtureRequest, cast: Cast, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The same, two hundred times as long."""
     with capsys.disabled():

@@ -155,7 +155,7 @@ def test_creation_is_exclusive(path: Path) -> None:
         assert not reader.is_owner
 
 
-@pytest.mark.row("SEG-13")
+@pytest.mark.row("SEG-13", "DEF-10")
 def test_a_dead_owners_segment_is_removed_by_the_next(path: Path) -> None:
     """Its flink, its pools and its control object; whoever still reads keeps what it has."""
     first = SlotAllocator.create(path, 4, 64)
@@ -275,7 +275,7 @@ def test_in_memory_is_the_same_without_names(zeroslot_dir: Path) -> None:
     assert list(zeroslot_dir.iterdir()) == []
 
 
-@pytest.mark.row("SEC-1")
+@pytest.mark.row("SEC-1", "DEF-18")
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 @pytest.mark.parametrize(
     ("mode", "control", "pool", "flink"), [(0o600, 0o600, 0o600, 0o600), (0o660, 0o660, 0o640, 0o640)]
@@ -393,7 +393,7 @@ def test_sizes_are_numbers(size: Any) -> None:
                 slots.commit(slot, size)
 
 
-@pytest.mark.row("SLOT-5", "SLOT-13")
+@pytest.mark.row("SLOT-5", "SLOT-13", "DEF-7")
 @pytest.mark.parametrize("ending", ["commit", "discard"])
 def test_a_slot_ends_once(ending: str) -> None:
     """After commit or discard every use is a ClosedError, and nothing is published or freed twice."""

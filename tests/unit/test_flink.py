@@ -122,7 +122,7 @@ def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monke
 # --- flinks ---
 
 
-@pytest.mark.row("DIS-1", "SEG-20", "SEC-1")
+@pytest.mark.row("DIS-1", "SEG-20", "SEC-1", "DEF-1")
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_a_flink_appears_whole_with_its_directories(zeroslot_dir: Path, umask: int) -> None:
     """Directories 0700 down to it, whatever the umask; no temporary name is left."""
@@ -180,7 +180,7 @@ def test_only_the_name_of_a_control_object_is_a_flink(zeroslot_dir: Path, conten
     path.unlink()
 
 
-@pytest.mark.row("SEC-3")
+@pytest.mark.row("SEC-3", "DEF-18")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "loop", "fifo", "directory"])
 def test_what_is_no_regular_file_is_no_flink(zeroslot_dir: Path, kind: str) -> None:
     """And a fifo does not block."""
@@ -215,7 +215,7 @@ def test_a_flink_that_everybody_may_write_is_refused(zeroslot_dir: Path) -> None
     path.unlink()
 
 
-@pytest.mark.row("SEC-2")
+@pytest.mark.row("SEC-2", "DEF-18")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_flink_of_another_user_is_refused(zeroslot_dir: Path) -> None:
     """Also for root: it would map what somebody else wrote."""
@@ -228,7 +228,7 @@ def test_a_flink_of_another_user_is_refused(zeroslot_dir: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.row("SEC-3", "SEC-2", "SEG-20")
+@pytest.mark.row("SEC-3", "SEC-2", "SEG-20", "DEF-18")
 @pytest.mark.parametrize("wrong", ["symlink", "file", "open", "foreign"])
 def test_directories_that_are_not_ours_are_refused(zeroslot_dir: Path, wrong: str) -> None:
     """A symbolic link, a file, one that everybody may write, one of somebody else's: PermissionError, or
@@ -256,7 +256,7 @@ def test_directories_that_are_not_ours_are_refused(zeroslot_dir: Path, wrong: st
     place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
 
 
-@pytest.mark.row("SEC-3")
+@pytest.mark.row("SEC-3", "DEF-18")
 def test_a_root_that_is_a_symbolic_link_is_refused(
     zeroslot_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

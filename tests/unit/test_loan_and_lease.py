@@ -173,7 +173,7 @@ def test_fields_of_a_lease_cannot_be_set(pair: Pair) -> None:
     assert sample == Imu(stamp=1, accel=[1, 1, 1], points=[Point(x=1), Point(x=2)])
 
 
-@pytest.mark.row("NEW-1", "SUB-5", "BUF-4")
+@pytest.mark.row("NEW-1", "SUB-5", "BUF-4", "DEF-15")
 @pytest.mark.parametrize(
     "keep",
     [
@@ -247,7 +247,7 @@ def test_memory_that_numpy_would_not_keep_is_not_given(pair: Pair) -> None:
 # --- the handles ---
 
 
-@pytest.mark.row("SUB-5", "BUF-4")
+@pytest.mark.row("SUB-5", "BUF-4", "DEF-7", "DEF-15")
 def test_a_released_lease_is_closed(pair: Pair) -> None:
     """Every use is a ClosedError; what was taken before stays; a second release does nothing."""
     lease = pair.send()
@@ -307,7 +307,7 @@ def test_a_copy_is_a_model_of_its_own(pair: Pair) -> None:
     assert pickle.loads(pickle.dumps(model)) == model
 
 
-@pytest.mark.row("SLOT-5", "SLOT-13", "PUB-1")
+@pytest.mark.row("SLOT-5", "SLOT-13", "PUB-1", "DEF-7")
 @pytest.mark.parametrize("ending", ["commit", "discard", "with", "failed with"])
 def test_a_loan_ends_once(pair: Pair, ending: str) -> None:
     """Afterwards every use is a ClosedError and nothing more is published."""
@@ -513,7 +513,7 @@ class CommitsWhenRead:
         return np.full(3, 7.0)
 
 
-@pytest.mark.row("SLOT-5", "NEW-1")
+@pytest.mark.row("SLOT-5", "NEW-1", "DEF-7")
 @pytest.mark.parametrize("field", ["stamp", "accel", "points", "maybe", "origin.x", "origin.y", "points[0]", "append"])
 def test_nothing_is_written_behind_a_commit(pair: Pair, field: str) -> None:
     """A value that commits the loan while it is read is refused; what subscribers see was there before."""

@@ -37,7 +37,7 @@ def die(reader: SlotReader) -> None:
     reader._attached.descriptor.close()
 
 
-@pytest.mark.row("NEW-6", "PEER-1", "PEER-4")
+@pytest.mark.row("NEW-6", "PEER-1", "PEER-4", "DEF-11")
 def test_a_lock_is_the_registration(slots: SlotAllocator, path: Path) -> None:
     """The owner holds byte 0, reader r byte 64 + r, until they are closed."""
     probe = asking(path)
@@ -87,7 +87,7 @@ def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
     slots._owned.unlink()
 
 
-@pytest.mark.row("PEER-8", "NEW-6")
+@pytest.mark.row("PEER-8", "NEW-6", "DEF-9")
 def test_a_dead_readers_slots_go_back_under_pressure(slots: SlotAllocator, path: Path) -> None:
     """Without anybody asking for it; the counter tells, the living keep theirs."""
     dead, alive = SlotReader.attach(path), SlotReader.attach(path)
@@ -106,7 +106,7 @@ def test_a_dead_readers_slots_go_back_under_pressure(slots: SlotAllocator, path:
     alive.close()
 
 
-@pytest.mark.row("PEER-8", "PEER-2")
+@pytest.mark.row("PEER-8", "PEER-2", "DEF-6")
 def test_whoever_gets_the_lock_first_clears_the_predecessor(slots: SlotAllocator, path: Path) -> None:
     """A joiner does it by itself: bits, parked and active; and it has another epoch."""
     dead = SlotReader.attach(path)
@@ -172,7 +172,7 @@ def test_the_dead_are_counted_once_by_threads_that_reap_together(slots: SlotAllo
     assert slots.subscriber_indexes() == []
 
 
-@pytest.mark.row("SEG-16", "PEER-6", "NEW-6")
+@pytest.mark.row("SEG-16", "PEER-6", "NEW-6", "DEF-10")
 def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
     """By whoever notices first; a live or a sealed one is not."""
     with SlotReader.attach(path) as reader:

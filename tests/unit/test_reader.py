@@ -69,7 +69,7 @@ def test_every_reader_gets_every_sample_in_order(slots: SlotAllocator, path: Pat
         assert (one.lost, two.lost) == (0, 0)
 
 
-@pytest.mark.row("SUB-11", "PUB-3")
+@pytest.mark.row("SUB-11", "PUB-3", "DEF-14")
 def test_loss_is_counted_exactly(slots: SlotAllocator, path: Path) -> None:
     """Taken plus lost is published, after every burst."""
     with SlotReader.attach(path) as reader:
@@ -83,7 +83,7 @@ def test_loss_is_counted_exactly(slots: SlotAllocator, path: Path) -> None:
             assert reader.stats == {"taken": reader.stats["taken"], "lost": reader.lost, "skipped": 0, "leases": 0}
 
 
-@pytest.mark.row("SUB-1", "SUB-11")
+@pytest.mark.row("SUB-1", "SUB-11", "DEF-14")
 def test_latest_skips_and_does_not_lose(slots: SlotAllocator, path: Path) -> None:
     """What it jumps over is skipped, what was gone before as well; a second look finds nothing."""
     with SlotReader.attach(path) as reader:
@@ -133,7 +133,7 @@ def test_more_than_the_owner_offers_is_a_qos_mismatch(slots: SlotAllocator, path
     assert slots.subscriber_indexes() == []
 
 
-@pytest.mark.row("SUB-11")
+@pytest.mark.row("SUB-11", "DEF-8")
 def test_sequences_pass_the_width_of_a_ring_tag(path: Path) -> None:
     """A tag has 48 bits of the sequence; samples on both sides of 2**48 arrive in order."""
     first = 2**48 - 3
@@ -233,7 +233,7 @@ def test_the_peer_table_is_a_limit_that_names_who_is_there(slots: SlotAllocator,
         reader.close()
 
 
-@pytest.mark.row("PEER-2")
+@pytest.mark.row("PEER-2", "DEF-7")
 def test_each_registration_has_an_epoch_of_its_own(slots: SlotAllocator, path: Path) -> None:
     """So that an eviction of a predecessor does not hit the one who came after it."""
     epochs = []
@@ -279,7 +279,7 @@ def test_a_closed_reader_takes_no_more(slots: SlotAllocator, path: Path) -> None
 # --- the generation word ---
 
 
-@pytest.mark.row("NOT-1", "NOT-2")
+@pytest.mark.row("NOT-1", "NOT-2", "DEF-13")
 def test_wait_for_change_compares_with_what_was_captured(slots: SlotAllocator, path: Path) -> None:
     """True for any change since the capture, also one before the call; False when the time is over."""
     with SlotReader.attach(path) as reader:
@@ -333,7 +333,7 @@ def test_closing_a_reader_ends_its_waits(slots: SlotAllocator, path: Path) -> No
         assert again.reader.index == 0
 
 
-@pytest.mark.row("NOT-3", "NEW-10")
+@pytest.mark.row("NOT-3", "NEW-10", "DEF-12")
 def test_only_a_sleeper_costs_a_wake(slots: SlotAllocator, path: Path) -> None:
     """Without one no wake is counted; a bit that a dead sleeper left costs one wake and not one for ever."""
     with SlotReader.attach(path):
@@ -482,7 +482,7 @@ def test_bits_of_readers_that_cannot_be_cost_slots_and_no_more(slots: SlotAlloca
     assert slots.sequence <= 8
 
 
-@pytest.mark.row("SEC-4", "SEC-6")
+@pytest.mark.row("SEC-4", "SEC-6", "DEF-3")
 @pytest.mark.parametrize("section", [each for each in SECTIONS if each != "schema"])
 @pytest.mark.parametrize("byte", [0x00, 0xFF, 0x7F, 0x01])
 def test_no_byte_of_a_section_crashes_either_side(slots: SlotAllocator, path: Path, section: str, byte: int) -> None:

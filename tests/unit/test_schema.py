@@ -231,7 +231,7 @@ def imu(*members):
 F32_3, F64_3, F64_4 = Array(Scalar("f32"), (3,)), Array(Scalar("f64"), (3,)), Array(Scalar("f64"), (4,))
 
 
-@pytest.mark.row("TYP-4")
+@pytest.mark.row("TYP-4", "DEF-16")
 @pytest.mark.row("TYP-6")
 @pytest.mark.row("NEW-3")
 def test_mismatch_shows_every_field_that_differs():

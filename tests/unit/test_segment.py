@@ -65,7 +65,7 @@ def attach_after(path: Path, name: str, value: int) -> Any:
             return error
 
 
-@pytest.mark.row("SEG-4")
+@pytest.mark.row("SEG-4", "DEF-2")
 @pytest.mark.parametrize("at", range(8))
 def test_another_magic_is_a_format_error(path: Path, at: int) -> None:
     """Each of its bytes counts."""
@@ -76,7 +76,7 @@ def test_another_magic_is_a_format_error(path: Path, at: int) -> None:
             SlotReader.attach(path)
 
 
-@pytest.mark.row("SEG-5")
+@pytest.mark.row("SEG-5", "DEF-2")
 @pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
 def test_another_format_is_a_format_error_with_both_numbers(path: Path, version: int) -> None:
     """Expected and found, in the text and as facts."""
@@ -86,7 +86,7 @@ def test_another_format_is_a_format_error_with_both_numbers(path: Path, version:
     assert "format 1" in str(error)
 
 
-@pytest.mark.row("SEG-6")
+@pytest.mark.row("SEG-6", "DEF-2")
 def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None:
     """A later minor version may add; what this one knows stays where the offsets say."""
     with SlotAllocator.create(path, 4, 64, depth=2) as slots:
@@ -106,7 +106,7 @@ def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None
         control.write_bytes(0, content[:384])  # the owner never looks; this is for its own end
 
 
-@pytest.mark.row("SEG-7")
+@pytest.mark.row("SEG-7", "DEF-1")
 def test_a_segment_that_is_not_open_yet_is_not_there(path: Path) -> None:
     """State 0, whatever else is written already."""
     error = attach_after(path, "state", 0)
@@ -120,7 +120,7 @@ def test_an_ended_segment_is_not_joined(path: Path, state: int) -> None:
     assert isinstance(attach_after(path, "state", state), TopicNotFoundError)
 
 
-@pytest.mark.row("SEC-4", "SEC-5", "SEG-2")
+@pytest.mark.row("SEC-4", "SEC-5", "SEG-2", "DEF-3")
 @pytest.mark.parametrize("name", [each for each in HEADER if each not in ("format", "state")])
 @pytest.mark.parametrize("value", [0, 1, 7, 1024, 65536, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
 def test_a_header_that_cannot_be_is_refused_or_reads_the_sample(path: Path, name: str, value: int) -> None:
@@ -129,7 +129,7 @@ def test_a_header_that_cannot_be_is_refused_or_reads_the_sample(path: Path, name
     assert found == b"there" or isinstance(found, (CorruptSegmentError, FormatError)) or "history" in str(found)
 
 
-@pytest.mark.row("SEC-4")
+@pytest.mark.row("SEC-4", "DEF-3")
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("value", [0, 128, 383, 2**20, 2**40, 2**64 - 128, 2**64 - 1])
 def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, section: str, value: int) -> None:
@@ -141,7 +141,7 @@ def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, secti
             SlotReader.attach(path)
 
 
-@pytest.mark.row("SEC-4")
+@pytest.mark.row("SEC-4", "DEF-3")
 @pytest.mark.parametrize(
     ("offset", "form", "value"),
     [
@@ -165,7 +165,7 @@ def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: i
             SlotReader.attach(path)
 
 
-@pytest.mark.row("SEC-4")
+@pytest.mark.row("SEC-4", "DEF-3")
 @pytest.mark.parametrize("size", [0, 1, 383, 384, 4096])
 def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> None:
     """Looked at with fstat before anything is mapped."""

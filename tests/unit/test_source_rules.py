@@ -142,6 +142,7 @@ def test_a_reason_is_told_from_none(line: str, *, wrong: bool) -> None:
     assert unreasoned(line) is wrong
 
 
+@pytest.mark.row("DEF-5")
 def test_memory_orders_are_named_in_one_header() -> None:
     """Each order stands beside the one that it pairs with, in zs_atomic.h, where the explorer can weaken it."""
     others = [path for path in core() if path.name != "zs_atomic.h"]
@@ -157,6 +158,7 @@ def test_no_fence_stands_alone() -> None:
     assert found(core(), r"(?<!asm )(?<!__asm__ )\bvolatile\b") == []
 
 
+@pytest.mark.row("DEF-5")
 def test_both_ends_of_a_pair_carry_its_label() -> None:
     """`SYNC lease` on a store without a second `SYNC lease` is an order that orders nothing.
 

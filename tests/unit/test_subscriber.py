@@ -105,7 +105,7 @@ def test_latest_jumps_and_counts_what_it_skips(pub: Publisher[Reading]) -> None:
         assert (last.sample.n, sub.skipped) == (12, 9)
 
 
-@pytest.mark.row("SUB-1", "SUB-11")
+@pytest.mark.row("SUB-1", "SUB-11", "DEF-14")
 def test_taken_lost_and_skipped_add_up_to_what_was_published(pub: Publisher[Reading]) -> None:
     """In every mixture of take and latest."""
     with make() as sub:
@@ -676,7 +676,7 @@ def test_a_subscriber_in_a_cycle_is_closed_by_the_collector(pub: Publisher[Readi
     assert pub.allocator.free_count == pub.slot_count - 4
 
 
-@pytest.mark.row("SUB-8", "PEER-4")
+@pytest.mark.row("SUB-8", "PEER-4", "DEF-6", "DEF-11")
 def test_subscribers_come_and_go_while_a_thread_publishes(pub: Publisher[Reading]) -> None:
     """Each sees an unbroken run: taken and lost account for every sequence since its join."""
     stop = threading.Event()

@@ -37,7 +37,7 @@ def test_a_condition_that_holds_is_seen_without_sleeping() -> None:
         assert it.slept == []
 
 
-@pytest.mark.row("NOT-2")
+@pytest.mark.row("NOT-2", "DEF-13")
 def test_the_word_is_captured_before_the_condition_is_looked_at() -> None:
     """A change between the look and the sleep ends the sleep at once: it sleeps on the value from before the look."""
     it = Announced(1)
@@ -77,6 +77,7 @@ def test_a_past_deadline_gives_one_look_and_no_sleep(timeout: float) -> None:
     assert it.slept == []
 
 
+@pytest.mark.row("DEF-13")
 def test_deadlines_are_clamped() -> None:
     """None, infinity and what no clock reaches: never."""
     for timeout in (None, float("inf"), 1e12, 10**400):

@@ -1,0 +1,152 @@
+"""Who stands still in the middle: stopped before each access to shared memory, and held before each system call.
+
+A stopped process is alive. Others look at what it has made so far, clean, join and leave; then it goes on, and has to
+come to the same end as if nobody had been there. The steps are those of test_steps.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import zeroslot as zs
+from tests import shared_memory
+from tests.fault import survivors
+from tests.fault.parcels import Parcel, whole
+from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Victim, numbers_of
+from tests.fault.victims import NEVER
+from zeroslot import segment
+from zeroslot.sample import Layout
+from zeroslot.schema import unpack_schema
+
+
+@pytest.fixture(params=["accesses", "calls"])
+def executioner(request: pytest.FixtureRequest) -> Executioner:
+    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
+
+
+@contextmanager
+def standing_still(victim: Victim, at: int) -> Iterator[bool]:
+    """Stopped within the block, unless it has done all before; at its end the operation is done."""
+    stopped = victim.stop(at)
+    try:
+        yield stopped
+    except BaseException as error:
+        error.add_note(f"while it was stopped before step {at}")
+        raise
+    finally:
+        raised = victim.go_on()
+    assert raised == "", f"stopped before step {at}, it raised {raised}"
+
+
+def locked_controls() -> set[str]:
+    """The control objects that somebody owns."""
+    found = set()
+    for name in shared_memory.objects():
+        own = segment.open_for_cleaning(f"/{name}") if len(name) == 19 else None
+        if own is not None:
+            if own.is_locked(segment.OWNER_BYTE):
+                found.add(name)
+            own.close()
+    return found
+
+
+def look(root: Path) -> bool:
+    """Everything that others can do while a creator stands still. Whether they have seen its segment."""
+    for name in shared_memory.objects():
+        attached = segment.attach_control(f"/{name}", name) if len(name) == 19 else None
+        if attached is not None:  # not ready is None; whatever else there is has to be all there
+            assert attached.segment.state == segment.OPEN
+            assert attached.map_pools()
+            assert unpack_schema(attached.segment.schema(), Layout)[0].name == "Parcel"
+    published = [publisher.published for facts in zs.topics() for publisher in facts.publishers]
+    assert published in ([], [0], [1])
+    with zs.Subscriber(TOPIC, Parcel, history=DEPTH) as sub:
+        assert len(sub.publishers) == len(published)
+        numbers = numbers_of(sub)
+        assert numbers in ([], [1])
+        assert len(numbers) >= sum(published)  # the ring tells of a sample before the counter does
+        assert sub.lost == 0
+    with zs.Publisher(TOPIC, Parcel, depth=1) as other:  # which clears its way of what the dead left
+        assert other.sequence == 0
+    owned = locked_controls()
+    flinks = {path for path in shared_memory.files(root) if path.suffix in {".flink", ".tmp"}}
+    zs.clean()
+    assert owned <= shared_memory.objects()
+    assert flinks <= shared_memory.files(root)
+    return bool(published)
+
+
+@pytest.mark.row("DEF-1", "SEG-7", "SEG-14", "NEW-5")
+def test_a_creator_that_stands_still_is_not_ready_or_complete(
+    executioner: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest
+):
+    """Nobody sees half of what it makes, no cleaner takes it for a dead one's; and in the end it succeeds."""
+    before = shared_memory.objects()
+    seen = []
+    other = zs.Subscriber("other", Parcel)  # so that the domain stays
+    files = shared_memory.files(zeroslot_dir)
+    for at in range(NEVER):
+        victim = executioner.start("create", TOPIC, 1, depth=DEPTH)
+        with standing_still(victim, at) as stopped:
+            seen.append(look(zeroslot_dir))
+        with zs.Subscriber(TOPIC, Parcel, history=1) as sub:
+            assert numbers_of(sub) == [1]
+        victim.strike()
+        zs.clean()
+        assert shared_memory.objects() == before
+        assert shared_memory.files(zeroslot_dir) == files
+        if not stopped:
+            break
+    other.close()
+    # Unseen for a while, seen from some step on.
+    assert seen == sorted(seen)
+    assert not seen[0]
+    assert seen[-1]
+    how = request.node.callspec.params["executioner"]
+    survivors.say(
+        request.config, f"creation stopped before {len(seen) - 1} {how}, seen from step {seen.index(True)} on"
+    )
+
+
+@pytest.mark.row("PEER-10", "PEER-2", "DEF-6", "DEF-11")
+def test_an_index_is_joined_when_nothing_of_the_dead_one_is_left(executioner: Executioner):
+    """A cleaner stands still while it clears a dead subscriber; one that joins then keeps what is its own."""
+    world = PublisherHere()
+    mapped = world.pub.allocator.owner.segment
+    indexes = set()
+    for at in range(NEVER):
+        executioner.start("take", TOPIC, 2, history=2).kill()
+        assert len(mapped.held_by(1)) == 2
+        epoch = mapped.peer(1)["epoch"]
+        cleaner = executioner.start("clean")
+        with standing_still(cleaner, at) as stopped:
+            sub = zs.Subscriber(TOPIC, Parcel, history=1)
+            (index,) = (reader.reader.index for reader in sub._readers.values())
+            assert mapped.held_by(index) == []
+            assert mapped.peer(1)["epoch"] == epoch + (index == 1)
+            indexes.add(index)
+            lease = sub.take()
+            assert lease is not None
+            held = mapped.held_by(index)
+            assert len(held) == 1
+        assert mapped.held_by(index) == held
+        assert index in world.pub.allocator.subscriber_indexes()
+        for _ in range(2 * DEPTH):
+            survivors.publish(world.pub, 1)
+            assert len(numbers_of(world.sub)) == 1
+        assert whole(lease.sample, lease.sequence)
+        del lease
+        sub.close()
+        cleaner.strike()
+        world.pub.reap()
+        assert mapped.indexes_in_use() == [0]
+        assert world.pub.allocator.free_count == world.pub.slot_count - DEPTH
+        if not stopped:
+            break
+    # Index 1 is the dead one's: while the cleaner has its lock, the joiner gets the next.
+    assert indexes == {1, 2}
+    world.close()
