@@ -96,12 +96,9 @@ def test_every_order_of_the_core_is_weakened_in_turn(weak: Path) -> None:
 
 
 @pytest.mark.row("NEW-17", "DEF-5")
-@pytest.mark.parametrize(
-    ("order", "shipped", "weaker"), [("LEASE_LOAD", "seq_cst", "acquire"), ("RING_STORE", "release", "relaxed")]
-)
-def test_a_weaker_order_shows_the_run_in_which_it_goes_wrong(weak: Path, order: str, shipped: str, weaker: str) -> None:
+@pytest.mark.parametrize(("order", "weaker"), [("LEASE_LOAD", "acquire"), ("RING_STORE", "relaxed")])
+def test_a_weaker_order_shows_the_run_in_which_it_goes_wrong(weak: Path, order: str, weaker: str) -> None:
     """On any processor: the accesses are simulated."""
-    assert run(str(weak), f"ZS_{order}", shipped).stdout.strip() == "nothing goes wrong"
     done = run(str(weak), f"ZS_{order}", weaker)
     assert "nothing goes wrong" not in done.stdout
     assert "not so" in done.stdout + done.stderr
