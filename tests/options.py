@@ -12,3 +12,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/fault/test_single_step.py kills at every instruction, not at some of each operation",
     )
+    parser.addoption(
+        "--step-the-clock",
+        action="store_true",
+        help="tests/fault/test_clock.py also sets this machine's realtime clock an hour on and back, for moments",
+    )

@@ -1,4 +1,5 @@
-"""The binding once more, with a hook before every access to shared memory, and the stepper: built here, not shipped.
+"""The binding once more, with a hook before every access to shared memory, the stepper and the clock: built here, not
+shipped.
 
 Why a build of its own: what is shipped is compiled without the hook, and test_steps.py holds that its object code is
 the same as without the places for it. The sources are the same files; `steps.h` comes before them by a flag of the
@@ -42,6 +43,11 @@ def stepped_binding() -> Path:
 def stepper() -> Path:
     """The program of stepper.c."""
     return _made("stepper", [HERE / "stepper.c"], _build_stepper)
+
+
+def clock() -> Path:
+    """The library of clock.c, to be preloaded."""
+    return _made("clock", [HERE / "clock.c"], _build_clock)
 
 
 def core_object(work: Path, *, without_places: bool = False, flags: tuple[str, ...] = ()) -> bytes:
@@ -101,6 +107,13 @@ def _build_stepper(work: Path) -> Path:
     strict = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
     _run([*compiler(), *strict, "-O2", str(HERE / "stepper.c"), "-o", str(program)])
     return program
+
+
+def _build_clock(work: Path) -> Path:
+    library = work / "clock.so"
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    _run([*compiler(), *strict, "-O2", "-fPIC", "-shared", str(HERE / "clock.c"), "-o", str(library)])
+    return library
 
 
 def _run(command: list[str], env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
