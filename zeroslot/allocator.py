@@ -433,7 +433,7 @@ class SlotAllocator(AllocatorEnd):
             name=peer["name"],
             pid=peer["pid"],
             command=peers.command_of(peer["pid"], peer["start_time"]),
-            stopped=peers.is_stopped(peer["pid"]),
+            stopped=peers.is_stopped(peer["pid"], peer["start_time"]),
             slots=len(held),
             behind=behind,
             stalled_s=max(0.0, (binding.now_ns() - min(since)) / 1e9) if since else 0.0,

@@ -163,7 +163,7 @@ def _subscriber(mapped: Any, index: int, published: int) -> SubscriberFacts:
         name=peer["name"],
         pid=peer["pid"],
         command=peers.command_of(peer["pid"], peer["start_time"]),
-        stopped=peers.is_stopped(peer["pid"]),
+        stopped=peers.is_stopped(peer["pid"], peer["start_time"]),
         reliable=peer["reliable"],
         max_leases=peer["max_leases"],
         taken=peer["taken"],

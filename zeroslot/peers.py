@@ -121,9 +121,12 @@ def start_time_of(pid: int) -> int:
     return int(fields[19]) if len(fields) > 19 else 0
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger."""
-    return _stat_of(pid)[:1] in (["T"], ["t"])
+def is_stopped(pid: int, start_time: int = 0) -> bool:
+    """Whether a process is stopped by a signal or a debugger; not when it is gone, or another one with its number."""
+    fields = _stat_of(pid)
+    if start_time and fields[19:20] != [str(start_time)]:
+        return False
+    return fields[:1] in (["T"], ["t"])
 
 
 def _stat_of(pid: int) -> list[str]:
@@ -147,6 +150,7 @@ def command_of(pid: int, start_time: int = 0) -> str:
 def described(peer: dict[str, object]) -> str:
     """One subscriber in the words of an error text."""
     pid = int(str(peer["pid"]))
-    command = command_of(pid, int(str(peer["start_time"])))
-    stopped = ", stopped" if is_stopped(pid) else ""
+    start_time = int(str(peer["start_time"]))
+    command = command_of(pid, start_time)
+    stopped = ", stopped" if is_stopped(pid, start_time) else ""
     return f"{peer['name']} (pid {pid}{stopped}{': ' + command[:80] if command else ''})"

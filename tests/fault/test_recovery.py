@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -302,6 +303,88 @@ def test_an_attach_waits_for_an_owner_that_is_still_to_come(cast: Cast, tmp_path
     with zs.SlotAllocator.create(flink, 4, 64):
         child.expect("attached")
         child.finish()
+
+
+# Runs in a pid namespace of its own, where it may say which pid the next process gets.
+REUSE = """
+import json, os, signal, subprocess, sys
+from pathlib import Path
+import zeroslot as zs
+from tests.process.samples import Tick
+
+def started(code):
+    child = subprocess.Popen([sys.executable, "-c", "import sys, zeroslot as zs\\n"
+        "from tests.process.samples import Tick\\n" + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child
+
+def another_with_its_pid(child):
+    child.kill()
+    child.communicate()
+    while True:
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(child.pid - 1))
+        impostor = subprocess.Popen(["sleep", "31536000"])
+        if impostor.pid == child.pid:
+            impostor.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, impostor.pid, os.WSTOPPED | os.WNOWAIT)
+            return impostor
+        impostor.kill()
+        impostor.wait()
+
+told = {}
+with zs.Publisher("t", Tick) as pub:
+    stories = []
+    pub.on_subscriber_death(stories.append)
+    pub.publish(Tick(number=1))
+    sub = started("s = zs.Subscriber('t', Tick, name='dead', history=1); l = s.take(); print(1, flush=True); s.wait()")
+    told["before"] = [pub.subscriber_count, zs.inspect("t").publishers[0].subscribers[0].pid == sub.pid]
+    impostor = another_with_its_pid(sub)
+    told["alive"] = [impostor.poll() is None, pub.subscriber_count, zs.inspect("t").publishers[0].subscribers]
+    told["texts"] = [remains.what for remains in zs.clean(dry_run=True)]
+    told["reaped"] = [pub.reap(), pub.slot_count - pub.allocator.free_count]
+    told["stories"] = [[one.name, one.pid == sub.pid, one.command, one.stopped, one.slots] for one in stories]
+    impostor.kill()
+    impostor.wait()
+
+owner = started("p = zs.Publisher('u', Tick); p.publish(Tick(number=1)); print(1, flush=True); sys.stdin.read()")
+with zs.Subscriber("u", Tick, history=1) as sub:
+    told["owner before"] = [info.pid == owner.pid for info in sub.publishers]
+    impostor = another_with_its_pid(owner)
+    drained = [lease.sequence for lease in iter(sub.take, None)]
+    told["owner"] = [impostor.poll() is None, drained, sub.publishers, zs.topics()]
+    with zs.Publisher("u", Tick) as heir:
+        heir.publish(Tick(number=2))
+        told["heir"] = [sub.take(timeout=None).sample.number, [info.pid == os.getpid() for info in sub.publishers]]
+    impostor.kill()
+    impostor.wait()
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.row("PEER-7", "NEW-6", "DEF-9", "DEF-10")
+def test_a_pid_that_is_used_again_revives_nobody(tmp_path: Path):
+    """Another process has the dead one's number, and lives: the lock tells, and no text calls it by that command."""
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    probe = "echo 100 > /proc/sys/kernel/ns_last_pid"
+    if os.geteuid() or subprocess.run([*apart, "sh", "-c", probe], capture_output=True).returncode:
+        pytest.skip("no pid namespace can be made here in which pids are chosen")
+    script = tmp_path / "reuse.py"
+    script.write_text(REUSE)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([*apart, sys.executable, str(script)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["before"] == [1, True]
+    assert told["alive"] == [True, 0, []]
+    (text,) = told["texts"]
+    assert "a dead subscriber: dead (pid" in text
+    assert "sleep" not in text
+    assert "stopped" not in text
+    assert told["reaped"] == [1, 1]
+    assert told["stories"] == [["dead", True, "", False, 1]]
+    assert told["owner before"] == [True]
+    assert told["owner"] == [True, [1], [], []]
+    assert told["heir"] == [2, [True]]
 
 
 @pytest.mark.row("NEW-6")

@@ -232,6 +232,7 @@ def test_processes_are_described_from_proc() -> None:
     assert peers.command_of(me, peers.start_time_of(me)) == peers.command_of(me)
     assert peers.command_of(me, 1) == ""
     assert not peers.is_stopped(me)
+    assert not peers.is_stopped(me, peers.start_time_of(me))
     for nobody in (0, 2**31 - 1, 2**32 - 1):
         assert (peers.start_time_of(nobody), peers.command_of(nobody), peers.is_stopped(nobody)) == (0, "", False)
 
