@@ -283,6 +283,36 @@ def test_force_takes_a_flink_from_its_living_owner(tmp_path: Path):
         assert not flink.exists()
 
 
+@pytest.mark.row("DEF-3")
+def test_a_segment_never_grows(tmp_path: Path):
+    """What does not fit is refused before a byte is written; other sizes are another segment, which readers follow."""
+    with zs.SlotAllocator.create(tmp_path / "s", 4, 64) as slots, zs.SlotReader.attach(tmp_path / "s") as reader:
+        control = Path("/dev/shm" + (tmp_path / "s").read_text())
+        objects = [control, Path(f"{control}-p0")]
+        sizes = [path.stat().st_size for path in objects]
+        for size in (65, 1 << 20):
+            with pytest.raises(zs.SampleTooLargeError) as caught:
+                slots.reserve(size)
+            assert (caught.value.size, caught.value.capacity) == (size, 64)
+        slot = slots.reserve()
+        with pytest.raises(zs.SampleTooLargeError):
+            slots.commit(slot, bytes(65))
+        for number in range(1000):
+            slots.commit(slots.reserve(), bytes([number % 256]) * 64)
+        assert [path.stat().st_size for path in objects] == sizes
+        assert sorted(path.name for path in control.parent.glob(f"{control.name}*")) == [each.name for each in objects]
+        assert [bytes(lease)[0] for lease in iter(reader.take, None)] == [998 % 256, 999 % 256]
+    # A topic: the next publisher has four times the slots, and its subscriber goes on there by itself.
+    with zs.Subscriber("t", Tick) as sub:
+        for depth in (2, 8):
+            with zs.Publisher("t", Tick, depth=depth) as pub:
+                for number in range(depth):
+                    pub.publish(Tick(number=number))
+                assert sub.publishers[0].depth == depth
+                assert [lease.sample.number for lease in iter(sub.take, None)] == [*range(depth)]
+        assert sub.lost == 0
+
+
 @pytest.mark.row("DIS-10")
 def test_an_attach_waits_for_an_owner_that_is_still_to_come(cast: Cast, tmp_path: Path):
     """For as long as it may, and then it says what is missing."""

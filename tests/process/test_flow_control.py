@@ -29,6 +29,10 @@ def take():
         return type(error).__name__
     return None if lease is None else lease.sequence
 
+def latest():
+    lease = sub.latest()
+    return None if lease is None else lease.sequence
+
 def hold(count):
     held.extend(sub.take(timeout=None) for _ in range(count))
     return told()
@@ -36,7 +40,10 @@ def hold(count):
 def told():
     return [[lease.sequence, lease.sample.number, lease.sample.sender] for lease in held]
 
-verbs = {"take": take, "hold": hold, "held": told, "drop": held.clear, "lost": lambda: sub.lost}
+verbs = {
+    "take": take, "latest": latest, "hold": hold, "held": told, "drop": held.clear, "lost": lambda: sub.lost,
+    "counts": lambda: {name: getattr(sub.stats, name) for name in sub.stats.__slots__},
+}
 say("ready")
 for verb, *rest in orders():
     say(verbs[verb](*rest))
@@ -98,6 +105,34 @@ def test_a_take_wakes_the_publisher_that_waits_for_it(cast: Cast):
         assert sub.ask(["poll"])[0] == number - 2
         assert pub.hear() == number
     assert pub.ask(["stats"])["blocked"] >= 7
+
+
+@pytest.mark.row("DEF-14", "PUB-2")
+@pytest.mark.parametrize("reads", ["take", "latest"])
+@pytest.mark.parametrize(
+    ("on_full", "reliable"),
+    [("evict", False), ("block", False), ("raise", False), ("block", True), ("raise", True)],
+)
+def test_what_was_published_was_taken_lost_or_skipped(cast: Cast, on_full: str, reads: str, *, reliable: bool):
+    """By a subscriber that is always behind, whatever the policies; one that is reliable loses nothing."""
+    with zs.Publisher("t", Tick, depth=4, max_loans=1, on_full=on_full) as pub:
+        sub = cast(STALLER, {"reliable": reliable})
+        sub.expect("ready")
+        refused = 0
+        for number in range(1, 300):
+            try:
+                pub.publish(Tick(number=number), timeout=0)
+            except zs.BackpressureError:
+                refused += 1
+            if number % 7 == 0:
+                sub.ask([reads])
+        while sub.ask(["take"]) is not None:
+            pass
+        counts = sub.ask(["counts"])
+        assert counts["taken"] + counts["lost"] + counts["skipped"] == pub.sequence == 299 - refused
+        assert (counts["lost"] == 0) == reliable
+        assert (refused > 0) == reliable
+        assert (counts["skipped"] > 0) == (reads == "latest")
 
 
 @pytest.mark.row("PUB-2")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -85,6 +87,77 @@ def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(ca
     )
     child.expect(["r--s"])
     child.expect(["rw-s"])
+
+
+@pytest.mark.row("DEF-17", "SEC-7", "BUF-3")
+@pytest.mark.parametrize("how", ["write", "allow and write", "allow"])
+def test_the_right_to_write_to_a_received_sample_cannot_be_had(cast: Cast, how: str):
+    """A raw address leads to the mapping: a write through it ends the writer, and mprotect is refused by the kernel."""
+    pub = cast(IMUS)
+    pub.expect("ready")
+    child = cast(
+        """
+        import ctypes, faulthandler, signal, sys, zeroslot as zs
+        from tests.process.samples import Imu
+        faulthandler.disable()
+        libc = ctypes.CDLL(None, use_errno=True)
+        with zs.Subscriber("t", Imu) as sub:
+            say("here")
+            lease = sub.take(timeout=None)
+            address = lease.sample.accel.ctypes.data
+            if "allow" in args[0]:
+                page = address & ~4095
+                say([libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(4096), 3), ctypes.get_errno()])
+            if "write" in args[0]:
+                ctypes.c_double.from_address(address).value = 4711.0
+        """,
+        how,
+    )
+    child.expect("here")
+    with zs.Subscriber("t", Imu) as sub:
+        pub.ask([1, 1])
+        lease = sub.take(timeout=None)
+        assert lease is not None
+        before = lease.sample.accel.tolist()
+        if "allow" in how:
+            child.expect([-1, errno.EACCES])
+        assert child.wait() == (-signal.SIGSEGV if "write" in how else 0)
+        assert lease.sample.accel.tolist() == before
+
+
+@pytest.mark.row("DEF-15", "NEW-1", "SUB-5")
+def test_a_view_keeps_its_own_slot_and_no_other(cast: Cast):
+    """One array of one sample among many: everything else is reused as if nobody read."""
+    with zs.Publisher("t", Imu, depth=2, max_loans=1, spare_slots=4) as pub, zs.Subscriber("t", Imu) as sub:
+        pub.publish(Imu(stamp_ns=1, accel=np.arange(3.0)))
+        lease = sub.take()
+        assert lease is not None
+        address = lease.sample.accel.ctypes.data
+        view = lease.sample.accel[1:]
+        lease.release()
+        del lease
+        segment = pub.allocator.owner.segment
+        used = set()
+        for number in range(2, 40):
+            with pub.loan() as imu:
+                used.add(imu.accel.ctypes.data)
+                imu.stamp_ns = number
+            assert len(segment.held_by(0)) == 1
+            taken = sub.take()
+            assert taken is not None
+            del taken
+        assert view.tolist() == [1.0, 2.0]
+        assert pub.allocator.free_count == pub.slot_count - 2 - 1
+        assert len(used) == pub.slot_count - 1
+        assert view.ctypes.data == address + 8  # in place: the subscriber's own mapping, and no copy
+        assert "-p0" in next(line for line in Path("/proc/self/maps").read_text().splitlines() if _holds(line, address))
+        del view
+        assert pub.allocator.free_count == pub.slot_count - 2
+
+
+def _holds(line: str, address: int) -> bool:
+    first, _, last = line.split(maxsplit=1)[0].partition("-")
+    return int(first, 16) <= address < int(last, 16)
 
 
 @pytest.mark.row("BUF-4", "DEF-15")

@@ -73,6 +73,17 @@ def test_the_lock_stays_until_the_last_lease_is_gone(slots: SlotAllocator, path:
     probe.close()
 
 
+@pytest.mark.row("NEW-6", "PEER-15")
+def test_closing_another_descriptor_of_the_object_frees_no_lock(slots: SlotAllocator, path: Path) -> None:
+    """As it would free a lock that belongs to the process and not to the open file."""
+    with SlotReader.attach(path):
+        for _ in range(2):
+            os.close(os.open(ControlBytes(path).path, os.O_RDWR))
+            probe = asking(path)
+            assert [probe.is_locked(byte) for byte in (0, 64)] == [True, True]
+            probe.close()
+
+
 @pytest.mark.row("NEW-6")
 def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
     """A mapping keeps its open file description: it must not be the one that has the lock."""
