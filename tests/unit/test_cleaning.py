@@ -12,6 +12,9 @@ import pytest
 
 import zeroslot as zs
 from tests import shared_memory
+from tests.children import Children
+from tests.process import actors
+from tests.process.samples import Tick as ActorsTick
 from zeroslot import flink, peers, segment
 from zeroslot.testing import abandon
 
@@ -182,6 +185,67 @@ def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_d
         os.chown(path, 0, 0)
     odd.unlink()
     zs.clean()
+
+
+@pytest.mark.row("SEG-13", "SEG-23")
+def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: Children, zeroslot_dir: Path):
+    """A dead publisher, a dead subscriber, a pool and a segment without owner, a flink that is none; a bell."""
+
+    def told(*arguments: str) -> tuple[int, list[list[object]], str]:
+        command = [sys.executable, "-m", "zeroslot", "gc", *arguments]
+        texts = subprocess.run(command, capture_output=True, text=True)
+        facts = json.loads(texts.stdout) if "--json" in arguments else []
+        assert all(list(one) == ["what", "where", "removed"] for one in facts)
+        return texts.returncode, sorted(list(one.values()) for one in facts), texts.stdout
+
+    with zs.Publisher("alive", ActorsTick) as pub:
+        sub = run_child(actors.SUBSCRIBER, "alive", {"name": "gone"})
+        sub.expect("ready")
+        sub.kill()
+        dead, _ = left_by_a_dead_publisher("dead")
+        flink, pooled = left_by_a_dead_publisher("pool")
+        flink.unlink()
+        pooled.unlink()
+        flink, nobodys = left_by_a_dead_publisher("nobody")
+        flink.unlink()
+        odd = pub.flink.with_name(f"{'0' * 16}.flink")
+        odd.write_text("/etc/passwd")
+        left_alone = f"left alone: {odd} is no flink: it does not hold the name of a control object"
+        expected = {
+            (f"a dead subscriber: gone (pid {sub.pid})", str(pub.flink)),
+            ("a dead publisher of dead", str(dead)),
+            ("a pool without a segment", f"/{pooled.name}-p0"),
+            ("a segment that nobody owns", f"/{nobodys.name}"),
+            (left_alone, str(odd)),
+        }
+        for _ in range(2):  # telling changes nothing
+            status, facts, _ = told("--dry-run", "--json")
+            assert status == 0
+            assert {(what, where) for what, where, _ in facts} >= expected
+            assert not any(removed for _, _, removed in facts)
+        status, _, text = told()
+        assert status == 1
+        assert set(text.splitlines()) >= {
+            f"{'not removed' if what == left_alone else 'removed'}: {what}: {where}" for what, where in expected
+        }
+        assert told("--json")[:2] == (1, [[left_alone, str(odd), False]])
+        assert pub.subscriber_count == 0
+        odd.unlink()
+        assert told("--json")[:2] == (0, [])
+    sub = run_child(actors.SUBSCRIBER, "alive", {"domain": "lab"})
+    sub.expect("ready")
+    sub.kill()
+    bell = ["a bell that nobody uses", str(zeroslot_dir / "lab" / ".bell"), True]
+    assert told("--json")[1] == []
+    assert told("--json", "--domain", "lab")[:2] == (0, [bell])
+    assert not (zeroslot_dir / "lab").exists()
+
+
+def test_the_help_of_the_command_tells_its_status_and_the_form_of_its_json():
+    """What a program that calls it has to know."""
+    text = " ".join(gc("--help").replace("│", " ").split())
+    for told in ("status 0", "with 1", '"what"', '"where"', '"removed"', '"not removed"'):
+        assert told in text
 
 
 def test_the_command_says_what_it_found_and_did():

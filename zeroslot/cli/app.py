@@ -116,7 +116,15 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what there is, remove nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove what dead processes left in a domain, and segments that nobody owns any more."""
+    """Remove what dead processes left in a domain, and segments that nobody owns any more.
+
+    What live processes use is not touched. One line for each thing: "removed", "found" (with --dry-run) or "not
+    removed", what it was, and where. With --json a list of objects with the same: "what" (a text), "where" (a path, or
+    the name of a shared-memory object), "removed" (true or false).
+
+    Ends with status 0 when all that was found is removed, and after --dry-run; with 1 when something stays, such as
+    another user's file.
+    """
     from zeroslot.cli.topics import clean_domain
 
     _end(clean_domain(domain, dry_run=dry_run, json_output=json))
