@@ -65,7 +65,7 @@ def test_a_killed_holder_of_every_slot_costs_its_publisher_one_probe(cast: Cast)
     )
 
 
-@pytest.mark.row("PEER-7", "PEER-10", "NEW-6")
+@pytest.mark.row("PEER-7", "NEW-6")
 def test_a_zombie_is_dead(cast: Cast):
     """Killed and not waited for: its pid is still there and its lock is not."""
     parent = cast(
@@ -134,7 +134,7 @@ def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast:
             os.kill(child, 9)
 
 
-@pytest.mark.row("SEG-13", "PEER-1", "PEER-2", "DEF-10")
+@pytest.mark.row("SEG-13", "DEF-10")
 def test_flinks_whose_objects_are_gone_are_as_nothing(cast: Cast, zeroslot_dir: Path):
     """As after a reboot with a ZEROSLOT_DIR on disk: nobody is found, the next publisher clears the way."""
     pub = cast.publisher("t")

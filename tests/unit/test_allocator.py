@@ -545,7 +545,7 @@ def test_when_readers_hold_all_the_error_names_them() -> None:
         reader.close()
 
 
-@pytest.mark.row("SLOT-17", "SLOT-4", "NOT-4", "NOT-3", "PEER-12")
+@pytest.mark.row("SLOT-17", "SLOT-4", "NOT-4", "NOT-3")
 @pytest.mark.parametrize("ending", ["release", "drop", "view"])
 def test_a_blocked_reserve_is_woken_by_a_release(path: Path, ending: str) -> None:
     """By release, by the last reference, and by the last memoryview."""
