@@ -295,7 +295,8 @@ class Bell:
     @classmethod
     def _opened(cls, path: Path) -> Bell:
         for left in reversed(range(_TRIES)):
-            make_directory(path.parent)
+            with suppress(FileNotFoundError):  # one who leaves may remove it at once, and then there is nothing to open
+                make_directory(path.parent)
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:

@@ -81,13 +81,14 @@ def look(root: Path) -> bool:
 
 
 @pytest.mark.row("DEF-1", "SEG-7", "SEG-14", "NEW-5")
+@pytest.mark.parametrize("company", [True, False], ids=["in company", "alone"])
 def test_a_creator_that_stands_still_is_not_ready_or_complete(
-    executioner: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest
+    executioner: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, *, company: bool
 ):
     """Nobody sees half of what it makes, no cleaner takes it for a dead one's; and in the end it succeeds."""
     before = shared_memory.objects()
     seen = []
-    other = zs.Subscriber("other", Parcel)  # so that the domain stays
+    other = zs.Subscriber("other", Parcel, domain=None if company else "another")  # in company the domain stays
     files = shared_memory.files(zeroslot_dir)
     for at in range(NEVER):
         victim = executioner.start("create", TOPIC, 1, depth=DEPTH)
