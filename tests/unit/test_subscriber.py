@@ -371,6 +371,23 @@ def test_a_sample_of_another_size_is_corrupt(pub: Publisher[Reading], size: int)
         assert numbers(sub) == [2]
 
 
+@pytest.mark.row("SUB-7", "SEC-4")
+@pytest.mark.parametrize("published", [0, 1, 2, 2**63])
+def test_latest_comes_back_in_time_whatever_is_said_to_be_the_newest(pub: Publisher[Reading], published: int) -> None:
+    """The ring has a sample, and the word for the newest denies it: no reason to try for ever."""
+    with make() as sub:
+        send(pub, 1, 2)
+        assert numbers(sub) == [1, 2]
+        send(pub, 3)
+        control = ControlBytes(pub.flink)
+        control.write(control.at("published"), "Q", published)
+        if published in (1, 2):
+            assert sub.latest(timeout=0.01) is None  # as between two stores of a publisher
+        else:
+            with pytest.raises(CorruptSegmentError):
+                sub.latest(timeout=0.01)
+
+
 @pytest.mark.row("SEC-3", "SEC-4")
 @pytest.mark.parametrize("what", ["garbage", "symlink", "directory", "fifo", "foreign"])
 def test_a_flink_that_is_none_hides_no_good_publisher(pub: Publisher[Reading], what: str) -> None:

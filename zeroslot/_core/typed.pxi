@@ -326,6 +326,12 @@ cdef class SubscriberEnd:
             if sequence != 0 and (best is None or when > best_when):
                 best, best_when = source, when
         if best is None:
+            # A ring ahead of `published`: at the next moment it is not, or the take says that the segment is corrupt.
+            for source in sources:
+                if zs_reader_ready(&source.reader.c):
+                    best = source
+                    break
+        if best is None:
             self.found_nothing(sources)
             return None
         hold = None
@@ -373,6 +379,8 @@ cdef class SubscriberEnd:
             lease = self.newest() if newest else self.next()
             if lease is not None:
                 return lease
+            if zs_now_ns() >= deadline:
+                return None     # however ready the ring says that it is
 
     @cython.final
     cdef bint wait_until(self, uint64_t deadline) except -1:
