@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,15 @@ def identity(name: str | None) -> Identity:
     """This process; `name` is what others shall call it (default: its program)."""
     if name is None:
         name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return Identity(os.getpid(), start_time_of(os.getpid()), name)
+    pid = os.getpid()
+    return Identity(pid, _own_start_time(pid), name)
+
+
+@lru_cache(maxsize=1)
+def _own_start_time(pid: int) -> int:
+    # Asked once: on a busy machine the answer of /proc takes longer than all the rest of an attach. By pid, because a
+    # forked child has its own.
+    return start_time_of(pid)
 
 
 def start_time_of(pid: int) -> int:
