@@ -109,9 +109,10 @@ def _attach(path: Path) -> segment.AttachedControl | None:
     try:
         control_name = flink.read_flink(path)
         attached = segment.attach_control(control_name, str(path), read_only=True) if control_name is not None else None
+        if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+            return None
+        attached.look_again()
     except (ValueError, PermissionError, MismatchError, CorruptSegmentError):
-        return None
-    if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
         return None
     return attached
 

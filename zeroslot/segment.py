@@ -40,6 +40,8 @@ BYTES, TYPED = 0, 1
 OPEN, SEALED, DEAD = 1, 2, 3
 OWNER_BYTE = 0
 CLEANER_BYTE = 1
+_CONTROL_SIZE_AT = 16  # in the header
+_NO_OBJECT = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)  # what is no regular file says so at the opening
 _FIRST_PEER_BYTE = 64
 
 
@@ -326,16 +328,23 @@ class AttachedControl:
         """Whether its owner's process lives."""
         return owner_alive(self.descriptor)
 
+    def look_again(self) -> None:
+        """Raise CorruptSegmentError when the control object has been cut short. Called before it is read from, where
+        system calls have gone by since the last look: what is missing is then an error and no SIGBUS.
+        """
+        _map_now(self.segment.control, self.descriptor.fileno(), self.segment.control.size, self.where)
+
     def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
         """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without
         names.
 
         Raises CorruptSegmentError when the pool table and the pools contradict each other.
         """
+        self.look_again()
         facts = self.segment.facts()
         left = facts["slot_limit"]
-        for k in range(facts["pool_limit"]):
-            capacity, first_slot, count, state = self.segment.pool_facts(k)
+        table = [self.segment.pool_facts(k) for k in range(facts["pool_limit"])]
+        for k, (capacity, first_slot, count, state) in enumerate(table):
             if state == 0:
                 break
             pool = (
@@ -352,18 +361,19 @@ class AttachedControl:
             left -= count
         if left != 0:
             raise CorruptSegmentError(f"{self.where}: the pools have other slots than the slot table")
+        self.look_again()
         return True
 
     def _map_pool(self, fd: int, capacity: int, first_slot: int, count: int) -> None:
         size = os.fstat(fd).st_size
-        fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count <= size
+        fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count == size
         if not fits or first_slot != self.segment.slot_count:
             raise CorruptSegmentError(
                 f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
                 f"{size} bytes"
             )
-        region = Region(fd, capacity * count, False)
-        populate(region, PREFAULT_BYTES)
+        region = Region(fd, size, False)
+        _map_now(region, fd, PREFAULT_BYTES, self.where)
         try:
             self.segment.add_pool(region, slot_capacity=capacity, slot_count=count)
         except ValueError as error:
@@ -388,10 +398,15 @@ def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
 
 
 def _attached(descriptor: Descriptor, where: str, control_name: str | None, read_only: bool) -> AttachedControl | None:
-    size = os.fstat(descriptor.fileno()).st_size
+    fd = descriptor.fileno()
+    size = os.fstat(fd).st_size
     if size < HEADER_SIZE:
         return None
-    segment = Segment.attach(map_apart(descriptor.fileno(), size, writable=not read_only), where)
+    # No more than the header claims: a file may have holes, and those would be filled.
+    claimed = int.from_bytes(os.pread(fd, 8, _CONTROL_SIZE_AT), "little")
+    region = map_apart(fd, min(size, max(claimed, HEADER_SIZE)), writable=not read_only)
+    _map_now(region, fd, region.size, where)
+    segment = Segment.attach(region, where)
     if segment is None:
         return None
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
@@ -399,15 +414,53 @@ def _attached(descriptor: Descriptor, where: str, control_name: str | None, read
     return AttachedControl(segment, descriptor, where, control_name)
 
 
-def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
+def _map_now(region: Region, fd: int, limit: int, where: str) -> None:
+    """Map the first `limit` bytes of an object that somebody else may cut short, before any of them is touched.
+
+    Raises CorruptSegmentError where the object has fewer. The kernel tells while it maps (EFAULT instead of a SIGBUS);
+    kernels before 5.14 do not, so the size is asked at the last moment as well.
+    """
+    if os.fstat(fd).st_size < region.size:
+        raise _cut_short(where)
     try:
-        return Descriptor(posix_ipc.SharedMemory(name, read_only=read_only).fd)
-    except posix_ipc.ExistentialError:
+        populate(region, limit)
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise
+        raise _cut_short(where) from None
+
+
+def _cut_short(where: str) -> CorruptSegmentError:
+    return CorruptSegmentError(
+        f"{where} was cut short while it was attached: one of its objects in /dev/shm is smaller than it was. "
+        "Start its publisher again"
+    )
+
+
+def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
+    """A description of an object that is there, or None.
+
+    Why not posix_ipc: what lies under the name may be anything, and opening a pipe would wait for its other end.
+    """
+    flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = Descriptor(os.open(f"/dev/shm{name}", flags))  # noqa: S108 (where POSIX shared memory is)
+    except FileNotFoundError:
         return None
-    except posix_ipc.PermissionsError:
+    except PermissionError:
         raise PermissionError(_denied(name)) from None
     except OSError as error:
-        raise _numbered(error, name) from None
+        if error.errno in _NO_OBJECT:
+            raise _no_object(name) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor.fileno()).st_mode):
+        descriptor.close()
+        raise _no_object(name)
+    return descriptor
+
+
+def _no_object(name: str) -> CorruptSegmentError:
+    return CorruptSegmentError(f"{name} is no shared-memory object: something else has its name in /dev/shm. Remove it")
 
 
 def _denied(name: str) -> str:
@@ -434,13 +487,23 @@ def promised_period(segment: Segment) -> tuple[float | None, bool]:
 
 
 def prefault_control(segment: Segment) -> None:
-    """Map the control object's pages before the first sample."""
-    populate(segment.control, segment.control.size)
+    """Map the control object's pages before the first sample. Raises CorruptSegmentError when it was cut short."""
+    try:
+        populate(segment.control, segment.control.size)
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise
+        raise _cut_short("the control object") from None
 
 
 def open_for_cleaning(control_name: str) -> Descriptor | None:
-    """A description of a control object to lock; None: it is gone. Its size and contents do not matter."""
-    return _open_object(control_name, read_only=False)
+    """A description of a control object to lock; None: it is gone, or never was one. Its size and contents do not
+    matter.
+    """
+    try:
+        return _open_object(control_name, read_only=False)
+    except CorruptSegmentError:
+        return None
 
 
 def unlink_all(control_name: str) -> None:

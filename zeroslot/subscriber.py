@@ -207,6 +207,7 @@ class Subscriber(SubscriberEnd[S_co]):
         if attached.segment.state != segment.OPEN or not attached.owner_alive():
             self._done.add(publisher_id)
             return
+        attached.look_again()
         facts = attached.segment.facts()
         if facts["payload_kind"] != segment.TYPED:
             raise TypeMismatchError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,61 @@ def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: i
         control.write(control.at("pools") + offset, form, value)
         with pytest.raises(CorruptSegmentError):
             SlotReader.attach(path)
+
+
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize("capacity", [64, 128, 320])
+def test_a_pool_is_exactly_as_large_as_its_slots(path: Path, capacity: int) -> None:
+    """Slots that lie closer together than the table's would be halves of two samples each."""
+    with SlotAllocator.create(path, 6, 256):
+        control = ControlBytes(path)
+        control.write(control.at("pools"), "Q", capacity)
+        with pytest.raises(CorruptSegmentError):
+            SlotReader.attach(path)
+
+
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("what", ["directory", "fifo", "symlink", "socket", "device"])
+def test_what_is_no_object_is_refused_and_waited_for_by_nobody(path: Path, what: str, read_only: bool) -> None:
+    """An error of ours that names it; for a cleaner it is as if nothing were there."""
+    name = "/zs-00000000000000ab"
+    place = Path(f"/dev/shm{name}")
+    with SlotAllocator.create(path, 4, 64):
+        if what == "directory":
+            place.mkdir()
+        elif what == "fifo":
+            os.mkfifo(place)
+        elif what == "symlink":
+            place.symlink_to(ControlBytes(path).path)
+        elif what == "device":
+            try:
+                os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("only root makes devices")
+        else:
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(str(place))
+            bound.close()
+        try:
+            with pytest.raises((CorruptSegmentError, PermissionError), match=name):
+                segment.attach_control(name, "here", read_only=read_only)
+            assert segment.open_for_cleaning(name) is None
+        finally:
+            place.rmdir() if what == "directory" else place.unlink()
+
+
+@pytest.mark.row("SEC-4")
+def test_an_object_with_a_tail_costs_no_memory(path: Path) -> None:
+    """A file may be longer than it has pages: only what the header claims is mapped."""
+    with SlotAllocator.create(path, 4, 64):
+        control = ControlBytes(path).path
+        before = control.stat()
+        os.truncate(control, 2**34)
+        with SlotReader.attach(path) as reader:
+            assert reader.reader.segment.control.size == before.st_size
+        assert control.stat().st_blocks == before.st_blocks
+        os.truncate(control, before.st_size)
 
 
 @pytest.mark.row("SEC-4", "DEF-3")

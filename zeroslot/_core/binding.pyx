@@ -20,7 +20,7 @@ from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EACCES, EAGAIN, EINVAL, errno
+from libc.errno cimport EACCES, EAGAIN, EFAULT, EINVAL, errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
@@ -229,6 +229,11 @@ cdef class Region:
                 result = 0
         if result != 0:
             raise OSError(errno, "madvise")
+
+    cdef bint is_cut(self) noexcept nogil:
+        """Whether the object has become shorter than this mapping, as far as the kernel tells (5.14 and newer)."""
+        return madvise(self.data, self.size, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ) != 0 and \
+            errno == EFAULT
 
     def __reduce__(self):
         raise unpicklable(self)

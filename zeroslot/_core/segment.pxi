@@ -260,6 +260,7 @@ cdef class Segment:
         """Clear what a dead subscriber left. Only the holder of its lock may call this. Returns the slots it held."""
         if index >= self.c.max_subscribers:
             raise IndexError(index)
+        self.check_whole()
         return zs_peer_clear(&self.c, index)
 
     def count_reaped(self, uint64_t more):
@@ -268,6 +269,16 @@ cdef class Segment:
 
     def __reduce__(self):
         raise unpicklable(self)
+
+    cdef int check_whole(self) except -1:
+        """Raise rather than touch what is no longer there: the control object may have been cut short since it was
+        mapped. Before the first words of a join, after the system calls for its lock.
+        """
+        if self.control.is_cut():
+            raise errors.CorruptSegmentError(
+                "the control object was cut short while it was attached. Start its publisher again"
+            )
+        return 0
 
     cdef char *slot_data(self, uint32_t slot, uint64_t *capacity) noexcept nogil:
         """Where slot `slot` lies; `slot` is below slot_count."""
@@ -748,6 +759,7 @@ cdef class Reader:
         self.fork = zs_fork_generation
         who.pid, who.start_time = pid, start_time
         put_text(who.name, sizeof(who.name), name)
+        segment.check_whole()
         if not zs_reader_join(&self.c, &who, history, from_first):
             self.close()
             raise self.refused(ZS_TAKE_CORRUPT)
