@@ -10,7 +10,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-instruction",
         action="store_true",
-        help="tests/fault/test_single_step.py kills at every instruction, not at some of each operation",
+        help="tests/fault/test_single_step.py kills at every instruction, not at some of each operation; "
+        "tests/fault/test_cut_and_replaced.py stops at every system call",
     )
     parser.addoption(
         "--step-the-clock",

@@ -38,6 +38,7 @@ import zeroslot as zs
 from tests.fault.mutations import Anatomy, Change, changes_of
 from tests.fault.parcels import Parcel, fill, whole
 from zeroslot import cleaning
+from zeroslot.flink import Bell
 
 TOPIC = "t"
 QOS: dict[str, Any] = {"depth": 4, "max_loans": 1, "spare_slots": 4, "max_subscribers": 4}
@@ -215,7 +216,7 @@ class Spoiler:
         self.actors = Actors(progress)
         self.failures: list[str] = []
 
-    def run(self, start: int) -> None:
+    def run(self, start: int, tell: Callable[[], None]) -> None:
         with mapped(self.control) as memory:
             for number in range(start, len(self.changes)):
                 self.progress.number = number
@@ -228,10 +229,13 @@ class Spoiler:
                         f"change {number} ({'; '.join(map(str, change))}), {what.rstrip(bytes(1)).decode()}: "
                         f"{type(error).__name__}: {error}"
                     )
+                    tell()
                     if len(self.failures) >= FAILURES_LIMIT:
                         return
                 finally:
                     memory[:] = self.good
+                if number % 5000 == 0:
+                    tell()
 
     def meet(self, memory: mmap.mmap, number: int, change: Change) -> None:
         spec, actors = self.spec, self.actors
@@ -279,7 +283,7 @@ class Spoiler:
             before = [(edit.at, memory[edit.at : edit.at + len(edit.content)]) for edit in change]
             for edit in change:
                 edit.make(memory)
-            tried("reserve", lambda: pub.loan().discard())
+            tried("reserve", lambda: pub.loan(timeout=PATIENCE_S).discard())
             for _ in range(3):
                 tried("publish", lambda: publish(pub, PATIENCE_S))
             tried("publish a model", lambda: pub.publish(Parcel(number=pub.sequence + 1), timeout=0))
@@ -312,20 +316,28 @@ class Spoiler:
 
 
 def spoil(spec: dict[str, Any], flink: str, other: str, progress: str, report: str, start: int) -> None:
-    """The life of a victim: from change `start` on. The report is written when it has come to the end."""
+    """The life of a victim: from change `start` on. The report is written now and then, and when it has ended."""
     logging.disable()
+    bell = Bell.join("default")  # held, so that not every attach makes it anew
     spoiler = Spoiler(spec, Path(flink), Path(other), Progress(Path(progress)))
     descriptors = len(os.listdir("/proc/self/fd"))
     limit_memory()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    spoiler.run(start)
+
+    def tell(*, ended: bool = False) -> None:
+        grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        told = {"failures": spoiler.failures, "counted": spoiler.actors.counted, "grown_kb": grown_kb, "ended": ended}
+        temporary = Path(f"{report}.tmp")
+        temporary.write_text(json.dumps(told))
+        temporary.replace(report)
+
+    spoiler.run(start, tell)
     gc.collect()
-    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     more = len(os.listdir("/proc/self/fd")) - descriptors
     if more > 0:
         spoiler.failures.append(f"{more} descriptors were not closed")
-    told = {"failures": spoiler.failures, "counted": spoiler.actors.counted, "grown_kb": grown_kb}
-    Path(report).write_text(json.dumps(told))
+    bell.leave()
+    tell(ended=True)
 
 
 def limit_memory() -> None:

@@ -8,8 +8,9 @@
  * when it is dead and all that it held is free: "killed K", or "finished N" for one that came to the second mark after N.
  * "denied" where the system allows no tracing.
  *
- * One that is held at its K-th system call stands still and lives: "held K". At the line "on" it goes on, untraced, as does one that
- * has come to the second mark.
+ * One that is held before its K-th system call stands still and lives: "held K", or "populates K" where that call is an madvise. At the
+ * line "on" it goes on, untraced, as does one that has come to the second mark ("finished N"). At the line "watch" it goes on, and
+ * "gone" tells that it has come to the mark or has died.
  *
  * Why the marks are signals: they stop a traced process by themselves, on every machine, and change nothing in it. Why it traces and
  * does not put breakpoints: the code that runs is the code that ships, byte for byte.
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -103,9 +105,17 @@ static long step(pid_t victim, int calls, long limit, int *finished)
     return count;
 }
 
+/* Whether the system call that it stands before is an madvise. */
+static int before_madvise(pid_t victim)
+{
+    struct __ptrace_syscall_info info;
+    memset(&info, 0, sizeof info);
+    return ptrace(PTRACE_GET_SYSCALL_INFO, victim, (void *)sizeof info, &info) > 0 && info.entry.nr == SYS_madvise;
+}
+
 int main(void)
 {
-    char what[32];
+    char what[32], word[32];
     int pid;
     long limit;
     cpu_set_t all;
@@ -125,11 +135,17 @@ int main(void)
         say("ready", -1);
         count = run_to_mark(victim) ? step(victim, calls, limit, &finished) : -1;
         if (hold && count >= 0) {
-            say(finished ? "finished" : "held", count);
-            if (!finished && scanf("%31s", what) != 1)
-                return 0;
-            if (ptrace(PTRACE_DETACH, victim, NULL, NULL) != 0)
+            int watch, there = 1;
+            say(finished ? "finished" : before_madvise(victim) ? "populates" : "held", count);
+            if (!finished && scanf("%31s", word) != 1)
+                return 0; /* and EXITKILL ends it */
+            watch = !finished && strcmp(word, "watch") == 0;
+            if (watch)
+                there = run_to_mark(victim);
+            if (there && ptrace(PTRACE_DETACH, victim, NULL, NULL) != 0)
                 perror("ptrace");
+            if (watch)
+                say("gone", -1);
             continue;
         }
         kill(victim, SIGKILL);

@@ -107,8 +107,8 @@ class Victim:
         self._stepper.attach("hold", self.pid, at)
         self._server.ask(["stop", self._one, "traced"])
         verdict = self._stepper.answer().partition(" ")[0]
-        assert verdict in {"held", "finished"}, verdict
-        self._held = verdict == "held"
+        assert verdict in {"held", "populates", "finished"}, verdict
+        self._held = verdict != "finished"
         return self._held
 
     def go_on(self) -> str:
@@ -118,6 +118,26 @@ class Victim:
             self._stepper.tell("on")
             self._held = False
         return str(self._server.ask(["on", self._one]))
+
+    def stop_before(self, call: int) -> tuple[str, int]:
+        """Let it do its operation up to this system call, counted from 0, and stand there.
+
+        "held" or "populates" (the call is an madvise) and the number; or "finished" and the number of all calls.
+        """
+        assert self._stepper is not None
+        self._stepper.attach("hold", self.pid, call)
+        self._server.ask(["go", self._one, "traced"])
+        verdict, _, count = self._stepper.answer().partition(" ")
+        return verdict, int(count)
+
+    def end_of_stop(self, verdict: str) -> Death:
+        """Let it go on, if it stands; how its operation ended. A death by a signal is told in `raised`."""
+        assert self._stepper is not None
+        if verdict != "finished":
+            self._stepper.tell("watch")
+            assert self._stepper.answer() == "gone"
+        finished, count, told = self._server.ask(["wait", self._one])
+        return Death(finished, count, told.strip())
 
     def go(self) -> None:
         """Let it do its operation, which has no end."""

@@ -182,6 +182,19 @@ def load() -> None:
         yield lambda: zs.Subscriber(topic, Parcel, **options)
 
     @scenario
+    def join_and_take(topic: str, last: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """What it takes is a sample of 1 to `last`; others are another segment's."""
+
+        def operation() -> None:
+            with zs.Subscriber(topic, Parcel, **options) as sub:
+                for lease in iter(sub.take, None):
+                    number = int(lease.sample.number)
+                    if number != lease.sequence or number > last or not whole(lease.sample, number):
+                        raise AssertionError(f"sample {lease.sequence} is {number}")
+
+        yield operation
+
+    @scenario
     def join_untyped(flink: str, **options: Any) -> Iterator[Callable[[], object]]:
         yield lambda: zs.SlotReader.attach(flink, **options)
 
