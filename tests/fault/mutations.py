@@ -176,9 +176,13 @@ class Drawn(Sequence[Change]):
         for _ in range(draw.choice((1, 2, 4))):
             to, source = (anatomy.at[section] + size * draw.randrange(count) for _ in range(2))
             change.append(Edit(to, self._good[source : source + size]))
-        if draw.random() < 0.5:
-            tag = draw.choice((*range(20), 2**48 - 1)) << 16 | draw.choice((*range(anatomy.slots + 2), 65535))
-            change.append(Edit(anatomy.at["ring"] + 8 * draw.randrange(anatomy.ring), _packed(tag, 8)))
+        if draw.random() < 0.7:
+            at = anatomy.at["ring"] + 8 * draw.randrange(anatomy.ring)
+            sequence = draw.choice(
+                (self._number((at, 8)) >> 16, self._number((at, 8)) >> 16, draw.randrange(20), 2**48 - 1)
+            )
+            slot = draw.choice((*range(anatomy.slots + 2), 255, 4096, 65534, 65535, draw.randrange(65536)))
+            change.append(Edit(at, _packed(sequence << 16 | slot, 8)))
         return change
 
     def _foreign(self, draw: random.Random) -> Change:
