@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
+from zeroslot import cleaning, segment
 
 
 @pytest.mark.row("NEW-6", "PEER-11", "DEF-10")
@@ -42,6 +44,37 @@ def test_a_sleeping_subscriber_outlives_its_publisher(cast: Cast):
     second.ask(["publish", 1])
     assert sub.hear() == [[1, 1, "second"]]
     assert sub.ask(["publishers"]) == ["second"]
+
+
+@pytest.mark.row("SEG-16", "PEER-6")
+@pytest.mark.parametrize("waits", ["asleep", "polling"])
+def test_a_subscriber_that_finds_nothing_buries_its_dead_publisher(cast: Cast, waits: str):
+    """Nobody asks, and no word moves at a death: the slice ends, or one poll of many probes, and the state says so."""
+    pub = cast.publisher("t")
+    sub = cast(
+        """
+        import zeroslot as zs
+        from tests.process.samples import Tick
+        sub = zs.Subscriber("t", Tick, spin_us=0)
+        say("ready")
+        while args[0] == "polling":
+            sub.take()
+        sub.take(timeout=None)
+        """,
+        waits,
+    )
+    sub.expect("ready")
+    (control,) = (facts.publishers[0].publisher_id for facts in zs.topics())
+    attached = segment.attach_control(f"/zs-{control}", "t")
+    assert attached is not None
+    if waits == "asleep":
+        sub.wait_for_sleep()
+    pub.kill()
+    while attached.segment.state == segment.OPEN:
+        os.sched_yield()
+    assert attached.segment.state == segment.DEAD
+    sub.kill()
+    cleaning.clean()
 
 
 def test_a_lease_survives_the_death_of_its_publisher(cast: Cast):

@@ -81,6 +81,32 @@ say(still_well())
     child.expect(True)
 
 
+def test_a_forked_child_gives_nothing_back(cast: Cast):
+    """Dropped, released, discarded in a child: the parent's lease keeps its bit, and its loan is not withdrawn."""
+    child = cast(
+        PARENT
+        + """
+held = lambda: [pub.allocator.owner.segment.held_by(0), reader.reader.segment.held_by(0), pub.stats.discarded]
+slots.commit(slots.reserve(), b"x")
+untyped = reader.take()
+before = held()
+pid = os.fork()
+if pid == 0:
+    lease.release(); loan.discard(); untyped.release()
+    del view, lease, loan, untyped
+    os._exit(0)
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+say(len(before[0]) + len(before[1]))
+say(held() == before)
+say(still_well())
+"""
+    )
+    child.expect(0)
+    child.expect(2)
+    child.expect(True)
+    child.expect(True)
+
+
 @pytest.mark.parametrize(
     "end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.execvp('true', ['true'])"]
 )

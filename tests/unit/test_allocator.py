@@ -568,6 +568,35 @@ def test_a_blocked_reserve_is_woken_by_a_release(path: Path, ending: str) -> Non
         got[0].discard()
 
 
+@pytest.mark.row("NOT-4")
+@pytest.mark.parametrize("ending", ["commit", "discard", "view"])
+def test_whoever_ends_a_loan_moves_the_word_that_is_slept_on(path: Path, ending: str) -> None:
+    """A thread that waits for max_loans, or for the last view of a published slot, looks again at once."""
+    with SlotAllocator.create(path, 2, 64, depth=1, max_loans=1) as slots:
+        slot = slots.reserve()
+        view = slot.array()
+        if ending == "view":
+            slots.commit(slot, 1)
+            publish(slots, b"b")  # which retires the slot of the view
+        got: list[Any] = []
+        thread = threading.Thread(target=lambda: got.append(slots.reserve(timeout=None)))
+        thread.start()
+        ControlBytes(path).wait_until_blocked()
+        space = slots.owner.segment.space
+        if ending == "commit":
+            slots.commit(slot, 1)
+            del view
+        elif ending == "discard":
+            slot.discard()
+            del view
+        else:
+            del view
+        moved = slots.owner.segment.space != space
+        thread.join()
+        assert moved
+        got[0].discard()
+
+
 @pytest.mark.row("SLOT-17", "NOT-4")
 def test_a_blocked_reserve_is_woken_by_a_discarded_loan() -> None:
     """Loans of other threads come back as well."""

@@ -183,6 +183,47 @@ def test_the_dead_are_counted_once_by_threads_that_reap_together(slots: SlotAllo
     assert slots.subscriber_indexes() == []
 
 
+def test_a_lock_that_a_reaper_holds_for_a_moment_refuses_nobody(slots: SlotAllocator) -> None:
+    """The table looks full once; the second look finds the index that was being cleared."""
+    asked: list[int] = []
+
+    class Busy:
+        def try_lock(self, byte: int) -> bool:
+            asked.append(byte)
+            return len(asked) > 4
+
+    assert peers.register(slots.owner.segment, Busy(), "here") == 0  # type: ignore[arg-type]  # as much as is asked of
+    assert asked == [64, 65, 66, 67, 64]
+
+
+@pytest.mark.row("NOT-4", "PEER-8", "PEER-12")
+@pytest.mark.parametrize("how", ["reap", "evict", "leave", "join"])
+def test_whoever_makes_room_moves_the_word_that_is_slept_on(slots: SlotAllocator, path: Path, how: str) -> None:
+    """An owner that waits for space looks again at once: after a death was noticed, a claim ended, a leaving."""
+    with SlotReader.attach(path) as reader:
+        space = slots.owner.segment.space
+        if how == "reap":
+            die(reader)
+            assert slots.reap() == 1
+        elif how == "evict":
+            slots.owner.evict(reader.reader.index)
+        elif how == "leave":
+            reader.close()
+        else:
+            SlotReader.attach(path)
+        assert slots.owner.segment.space != space
+
+
+@pytest.mark.row("NEW-6")
+def test_an_owner_lives_for_readers_of_its_own_process() -> None:
+    """They ask through descriptions of their own: one's own lock is not seen."""
+    with SlotAllocator.in_memory(6, 64) as slots, slots.reader() as reader:
+        assert reader._attached.owner_alive()
+        reader._probe()
+        assert not reader.owner_gone
+        assert slots.subscriber_indexes() == [0]
+
+
 @pytest.mark.row("SEG-16", "PEER-6", "NEW-6", "DEF-10")
 def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
     """By whoever notices first; a live or a sealed one is not."""

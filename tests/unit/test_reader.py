@@ -346,6 +346,20 @@ def test_only_a_sleeper_costs_a_wake(slots: SlotAllocator, path: Path) -> None:
         assert control.read(control.at("parked"), "Q") == 0
 
 
+@pytest.mark.row("NOT-3", "NOT-13")
+def test_a_sleeper_that_leaves_speaks_for_itself_alone(slots: SlotAllocator, path: Path) -> None:
+    """The bit stays for the thread that sleeps on: the next commit wakes it, and not the end of its slice."""
+    with SlotReader.attach(path) as reader:
+        seen = reader.generation
+        thread = threading.Thread(target=lambda: reader.wait_for_change(seen))
+        thread.start()
+        ControlBytes(path).wait_until_parked()
+        assert reader.wait_for_change(seen, 0.001) is False
+        publish(slots, 1)
+        assert slots.stats["wakes"] == 1
+        thread.join()
+
+
 @pytest.mark.parametrize("last", ["0", None, -1, 2**32, object()])
 def test_a_generation_is_a_32_bit_number(slots: SlotAllocator, path: Path, last: Any) -> None:
     """Anything else is an exception, at once."""
