@@ -15,7 +15,7 @@ from tests import shared_memory
 from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick as ActorsTick
-from zeroslot import flink, peers, segment
+from zeroslot import cleaning, flink, peers, segment
 from zeroslot.testing import abandon
 
 
@@ -143,6 +143,20 @@ def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch:
         assert looks == 3
         assert not found.exists()
         assert pub.flink.exists()
+
+
+@pytest.mark.row("SEG-16", "SEG-13")
+def test_who_still_reads_is_told_by_the_cleaner(tmp_path: Path):
+    """Its segment says dead, and the word that it sleeps on has moved: no probe of its own is needed."""
+    path = tmp_path / "slots"
+    dead = zs.SlotAllocator.create(path, 4, 64)
+    with zs.SlotReader.attach(path) as reader:
+        abandon(dead)
+        generation = reader.generation
+        assert not reader.owner_gone
+        assert cleaning.sweep_flink(path) is False
+        assert reader.owner_gone
+        assert reader.generation != generation
 
 
 def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):

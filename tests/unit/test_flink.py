@@ -291,6 +291,16 @@ def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, mon
     flink.forget(path, NAME)
 
 
+@pytest.mark.row("SEC-3")
+def test_nothing_is_announced_through_a_symbolic_link(zeroslot_dir: Path, tmp_path: Path) -> None:
+    """One that somebody has put there leads nowhere."""
+    path, elsewhere = tmp_path / "slots", tmp_path / "elsewhere"
+    flink._aside(path, NAME).symlink_to(elsewhere)
+    with pytest.raises(OSError, match="slots"):
+        flink.announce(path, NAME)
+    assert not elsewhere.exists()
+
+
 OTHER = "/zs-fedcba9876543210"
 
 

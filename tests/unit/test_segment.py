@@ -21,6 +21,7 @@ from zeroslot import (
     SlotAllocator,
     SlotReader,
     TopicNotFoundError,
+    flink,
     segment,
 )
 from zeroslot._core.binding import Region, Segment
@@ -304,6 +305,99 @@ def test_a_name_that_vanishes_under_way_is_replaced(path: Path, monkeypatch: pyt
     with SlotAllocator.create(path, 4, 64):
         assert path.read_text() not in names[:1]
         assert len(names) == 3
+
+
+@pytest.mark.row("SEG-14")
+def test_a_name_that_vanishes_later_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the segment was complete already: nobody could find its objects, so they are no segment."""
+    real, names = segment._fill, []
+
+    def cleaned(*arguments: Any) -> Segment:
+        filled = real(*arguments)
+        names.append(f"/zs-{filled.facts()['segment_id']:016x}")
+        if len(names) == 1:
+            posix_ipc.unlink_shared_memory(names[0])
+        return filled
+
+    monkeypatch.setattr(segment, "_fill", cleaned)
+    with SlotAllocator.create(path, 4, 64):
+        assert [path.read_text()] == names[1:]
+
+
+@pytest.mark.row("SEG-1")
+def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last thing of all: whoever sees it open sees what is in it."""
+    seen: list[tuple[int, Any]] = []
+
+    class Watched:
+        def __init__(self, made: Segment) -> None:
+            self.made = made
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "open":
+                seen.append((self.made.state, self.made.pool_facts(0)))
+            return getattr(self.made, name)
+
+        @staticmethod
+        def create(*arguments: Any, **named: Any) -> Watched:
+            return Watched(Segment.create(*arguments, **named))
+
+        control_size = staticmethod(Segment.control_size)
+
+    monkeypatch.setattr(segment, "Segment", Watched)
+    qos = Qos(2, 1, 1, 4, "evict")
+    made = segment.create_in_memory(qos, 64, segment.Contents(segment.Identity(1, 1, "x")))
+    assert seen == [(0, (64, 0, 4, 1))]
+    assert made.segment.state == segment.OPEN
+
+
+@pytest.mark.row("SEG-1")
+def test_a_flink_appears_when_its_segment_is_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows it finds a segment that is ready."""
+    real, states = flink.write_flink, []
+
+    def looked_at(where: Path, control_name: str, *arguments: Any, **named: Any) -> None:
+        attached = segment.attach_control(control_name, "here")
+        states.append(None if attached is None else attached.segment.state)
+        real(where, control_name, *arguments, **named)
+
+    monkeypatch.setattr(flink, "write_flink", looked_at)
+    with SlotAllocator.create(path, 4, 64):
+        assert states == [segment.OPEN]
+
+
+@pytest.mark.row("SEG-13")
+def test_objects_are_announced_before_they_are_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A creator that is killed at any moment leaves a trace to them."""
+    real, announced = segment.create, []
+
+    def looked_at(control_name: str, *arguments: Any, **named: Any) -> Any:
+        announced.append((path, control_name) in flink.list_announced(path.parent))
+        return real(control_name, *arguments, **named)
+
+    monkeypatch.setattr(segment, "create", looked_at)
+    with SlotAllocator.create(path, 4, 64):
+        assert announced == [True]
+
+
+@pytest.mark.row("NEW-9")
+def test_what_cannot_fit_takes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before memory is reserved, which others would miss meanwhile."""
+    reserved: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda fd, at, size: reserved.append(size))
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
+    with pytest.raises(OutOfSharedMemoryError):
+        SlotAllocator.create(path, 4, free)
+    assert reserved == []
+
+
+def test_every_page_is_mapped_after_creation(path: Path) -> None:
+    """So that no sample pays for a page fault: the owner has all of both objects in its page tables."""
+    with SlotAllocator.create(path, 40, 4096):
+        for each in (ControlBytes(path).path, ControlBytes(path, pool=0).path):
+            entry = Path("/proc/self/smaps").read_text().partition(f"{each}\n")[2]
+            facts = dict(line.split()[:2] for line in entry.splitlines()[:6])
+            assert facts["Rss:"] == facts["Size:"]
 
 
 def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

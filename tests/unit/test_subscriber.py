@@ -356,6 +356,16 @@ def test_a_schema_of_garbage_is_corrupt(pub: Publisher[Reading], content: bytes)
         assert numbers(sub) == [1]
 
 
+@pytest.mark.row("SEC-4", "TYP-6")
+@pytest.mark.parametrize("options", [{"sample_type": None}, {}, {"match": "by_name"}])
+def test_a_schema_that_is_not_the_segments_is_corrupt(pub: Publisher[Reading], options: dict[str, Any]) -> None:
+    """Whole, and of another hash than the header says: neither is believed."""
+    control = ControlBytes(pub.flink)
+    control.write(32, "Q", control.read(32, "Q") ^ 1)
+    with pytest.raises(CorruptSegmentError, match="contradict"):
+        Subscriber("reading", **({"sample_type": Reading} | options))
+
+
 @pytest.mark.row("TYP-5", "SEC-4")
 @pytest.mark.parametrize("size", [0, 1, 39, 64])
 def test_a_sample_of_another_size_is_corrupt(pub: Publisher[Reading], size: int) -> None:
