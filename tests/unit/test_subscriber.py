@@ -366,6 +366,21 @@ def test_a_schema_that_is_not_the_segments_is_corrupt(pub: Publisher[Reading], o
         Subscriber("reading", **({"sample_type": Reading} | options))
 
 
+@pytest.mark.row("SEC-4", "TYP-6")
+def test_a_schema_that_is_not_believed_leaves_no_trace() -> None:
+    """Who named no type still has none, and takes that of the next publisher."""
+    with Subscriber("later") as sub:
+        with Publisher("later", Other) as bad:
+            control = ControlBytes(bad.flink)
+            control.write(32, "Q", control.read(32, "Q") ^ 1)
+            with pytest.raises(CorruptSegmentError, match="contradict"):
+                sub.take()
+            assert sub.sample_type is None
+        with Publisher("later", Reading) as good:
+            send(good, 1)
+            assert numbers(sub) == [1]
+
+
 @pytest.mark.row("TYP-5", "SEC-4")
 @pytest.mark.parametrize("size", [0, 1, 39, 64])
 def test_a_sample_of_another_size_is_corrupt(pub: Publisher[Reading], size: int) -> None:
