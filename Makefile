@@ -2,6 +2,7 @@
 # make lint   the checkers alone       make core    the C programs of the core, plain and under sanitizers
 # make model  the Promela models       make bench   the figures
 # make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
+# make mutants   leave out each rule that is not in the C headers, and see a test fail (many minutes)
 #
 # All of it happens in .venv; a stamp there tells what is done, so a second run starts at once.
 # `make test PYTHON=python3.13` chooses the interpreter of a new .venv, `make test PYTEST_ARGS="-k lease"` the tests.
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint core model pytest bench wheel clean
+.PHONY: help demo build test lint core model pytest mutants bench wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -79,6 +80,10 @@ pytest: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # --- more --------------------------------------------------------------------------------------------------------------------
+
+# `make mutants ONLY="name name"` tries some. Those of the headers: `make -C tests/core mutants`.
+mutants: $(VENV)/.dev
+	@$(BIN)/python -m tests.mutants $(ONLY)
 
 # Never part of `make test`, and never failing: figures are read, not judged.
 bench: $(VENV)/.cli

@@ -49,7 +49,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """The watchdog, around test and fixtures: it dumps all stacks and ends the run, also when the GIL is held."""
     mark = item.get_closest_marker("watchdog")
     usual = STRESS_WATCHDOG_SECONDS if item.get_closest_marker("stress") else WATCHDOG_SECONDS
-    seconds = mark.args[0] if mark else usual
+    seconds = item.config.getoption("watchdog") or (mark.args[0] if mark else usual)
     faulthandler.dump_traceback_later(seconds, exit=True, file=item.config.stash[_terminal])
     try:
         return (yield)

@@ -6,6 +6,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--watchdog", type=float, help="seconds that a test may take, in place of the usual; for tests/mutants"
+    )
     parser.addoption("--kills", type=int, default=10_000, help="deaths in the storm of tests/stress/test_kills.py")
     parser.addoption(
         "--every-instruction",
