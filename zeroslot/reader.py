@@ -137,8 +137,12 @@ class SlotReader(ReaderEnd):
         return self.reader.segment.state != segment.OPEN
 
     def _probe(self) -> None:
-        if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
-            peers.bury(self.reader.segment, self._attached.descriptor)
+        try:
+            if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
+                peers.bury(self.reader.segment, self._attached.descriptor)
+        except OSError:
+            if not self.reader.closed:  # or the interpreter's end has closed it under a daemon thread
+                raise
 
     def close(self) -> None:
         """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""

@@ -260,6 +260,16 @@ def test_a_sleeper_notices_that_its_owner_died(slots: SlotAllocator, path: Path)
     slots._owned.unlink()
 
 
+@pytest.mark.row("NOT-13")
+def test_a_reader_that_is_closed_meanwhile_probes_nothing(slots: SlotAllocator, path: Path) -> None:
+    """The interpreter's end closes readers under daemon threads that still look who is there."""
+    reader = SlotReader.attach(path)
+    reader.close()
+    assert reader._attached.descriptor.fileno() == -1
+    reader._probe()
+    assert not reader.owner_gone
+
+
 @pytest.mark.row("PEER-1", "PEER-7")
 def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
     """Pid, start time, name, what it asked for; and what it did."""
