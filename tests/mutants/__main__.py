@@ -198,6 +198,7 @@ def _forget_before(began: float) -> None:
 
 
 def _run_all(mutants: list[Mutant], root: Path, pristine: Path, builder: ThreadPoolExecutor) -> int:
+    began = time.time()
     texts = {mutant.name: mutant.mutated(root) for mutant in mutants}
     unbroken = builder.submit(binding_of, pristine, {}).result()
     # Ahead of the tests, in another thread: a build takes as long as the tests of one.
@@ -217,10 +218,10 @@ def _run_all(mutants: list[Mutant], root: Path, pristine: Path, builder: ThreadP
     survived = 0
     for mutant in mutants:
         ran = [result.split() for name, result in results.items() if _is_of(name, mutant)]
-        if all(result == "skipped" for result, _ in ran):
+        if ran and all(result == "skipped" for result, _ in ran):
             print(f"skipped   {mutant.name}: its tests do not run here", flush=True)
             continue
-        seconds = max(LEAST_SECONDS, 4 * max(float(took) for _, took in ran))
+        seconds = max(LEAST_SECONDS, 4 * max((float(took) for _, took in ran), default=0.0))
         try:
             binding = builds[mutant.name].result() if mutant.name in builds else unbroken
             with broken(root, texts[mutant.name], binding):
@@ -230,7 +231,8 @@ def _run_all(mutants: list[Mutant], root: Path, pristine: Path, builder: ThreadP
             noticed, who = False, str(error)
         survived += not noticed
         print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}: {who}", flush=True)
-    print(f"mutants: {len(mutants) - survived} of {len(mutants)} noticed or skipped")
+    minutes = (time.time() - began) / 60
+    print(f"mutants: {len(mutants) - survived} of {len(mutants)} noticed or skipped, in {minutes:.0f} minutes")
     return survived
 
 

@@ -585,10 +585,8 @@ def test_whoever_ends_a_loan_moves_the_word_that_is_slept_on(path: Path, ending:
         space = slots.owner.segment.space
         if ending == "commit":
             slots.commit(slot, 1)
-            del view
         elif ending == "discard":
             slot.discard()
-            del view
         else:
             del view
         moved = slots.owner.segment.space != space
