@@ -137,7 +137,7 @@ def run_tests(root: Path, tests: list[str], *options: str) -> Outcome:
 
 
 def _results(path: Path) -> dict[str, str]:
-    """What each test did: passed, skipped, failed; and in `seconds` how long it took."""
+    """What each test did, and how long that took: "failed 0.3"."""
     found = {}
     for case in ET.parse(path).iter("testcase") if path.exists() else ():
         kinds = {child.tag for child in case}
@@ -150,7 +150,7 @@ def _results(path: Path) -> dict[str, str]:
 def judge(mutant: Mutant, outcome: Outcome) -> tuple[bool, str]:
     """Whether the mutant was noticed, and by what."""
     status, output, results = outcome
-    hung = re.search(r"^Timeout \(", output, re.MULTILINE) is not None
+    hung = re.search(r"Timeout \(\d+:\d\d:\d\d", output) is not None
     failed = [name for name, result in results.items() if result.startswith("failed")]
     if hung:
         return mutant.hangs, "the watchdog" if mutant.hangs else "a hang, which the table does not speak of"

@@ -65,4 +65,4 @@ def test_only_a_test_that_ran_notices(status: int, output: str, results: dict[st
     mutant = Mutant("x", "", "", (), (), hangs=False, argument="")
     assert judge(mutant, (status, output, results))[0] is noticed
     hanging = Mutant("x", "", "", (), (), hangs=True, argument="")
-    assert judge(hanging, (1, "Timeout (0:00:20)!", {}))[0]
+    assert judge(hanging, (1, "...Timeout (0:00:20)!", {}))[0]
