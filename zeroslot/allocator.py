@@ -239,7 +239,7 @@ class SlotAllocator(AllocatorEnd):
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        return self.owner.segment.pool_facts(0)[0]
+        return self.owner.segment.slot_capacity
 
     @property
     def depth(self) -> int:

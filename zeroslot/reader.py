@@ -109,7 +109,7 @@ class SlotReader(ReaderEnd):
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        return self.reader.segment.pool_facts(0)[0]
+        return self.reader.segment.slot_capacity
 
     @property
     def lost(self) -> int:

@@ -270,7 +270,7 @@ def _fill(
         owner_name=who.name,
         max_period_ns=contents.max_period_ns,
     )
-    segment.add_pool(pool, slot_capacity=capacity, slot_count=qos.slot_count)
+    segment.add_pool(pool, slot_capacity=capacity, slot_count=qos.slot_count, inode=os.fstat(pool_fd).st_ino)
     segment.open()
     return segment
 
@@ -344,7 +344,7 @@ class AttachedControl:
         facts = self.segment.facts()
         left = facts["slot_limit"]
         table = [self.segment.pool_facts(k) for k in range(facts["pool_limit"])]
-        for k, (capacity, first_slot, count, state) in enumerate(table):
+        for k, (capacity, first_slot, count, state, inode) in enumerate(table):
             if state == 0:
                 break
             pool = (
@@ -355,7 +355,7 @@ class AttachedControl:
             if pool is None:
                 return False
             try:
-                self._map_pool(pool.fileno(), capacity, first_slot, count)
+                self._map_pool(pool.fileno(), capacity, first_slot, count, inode)
             finally:
                 pool.close()
             left -= count
@@ -364,8 +364,11 @@ class AttachedControl:
         self.look_again()
         return True
 
-    def _map_pool(self, fd: int, capacity: int, first_slot: int, count: int) -> None:
-        size = os.fstat(fd).st_size
+    def _map_pool(self, fd: int, capacity: int, first_slot: int, count: int, inode: int) -> None:
+        info = os.fstat(fd)
+        size = info.st_size
+        if inode not in (0, info.st_ino):
+            raise CorruptSegmentError(f"{self.where}: another object has taken the name of its pool. Remove it")
         fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count == size
         if not fits or first_slot != self.segment.slot_count:
             raise CorruptSegmentError(

@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     control = (uint8_t *)map(argv[1], h.control_size);
     payload = (uint8_t *)map(argv[2], (uint64_t)SLOTS * CAPACITY);
     zs_segment_create(&s, control, &h);
-    zs_segment_add_pool(&s, 0, 0, SLOTS, CAPACITY);
+    zs_segment_add_pool(&s, 0, 0, SLOTS, CAPACITY, 0);
     schema = s.schema;
     memcpy(schema, lengths, sizeof lengths), schema += sizeof lengths;
     memcpy(schema, name, lengths[0]), schema += lengths[0];

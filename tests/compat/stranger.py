@@ -121,8 +121,11 @@ class Stranger:
             capacity, first, count, pool_state = struct.unpack_from("<Q3I", self._map, self._at["pools"] + 64 * k)
             if pool_state == 0:
                 break
-            size = pools[k].stat().st_size
-            if capacity == 0 or capacity % 64 or capacity * count > size or first != slots:
+            (inode,) = struct.unpack_from("<Q", self._map, self._at["pools"] + 64 * k + 24)
+            info = pools[k].stat()
+            if capacity == 0 or capacity % 64 or capacity * count != info.st_size or first != slots:
+                raise NotASegmentError(f"pool {k}")
+            if inode not in (0, info.st_ino):
                 raise NotASegmentError(f"pool {k}")
             slots += count
             with pools[k].open("rb") as file:

@@ -236,7 +236,7 @@ static void a_segment_is_not_open_before_it_is_complete(void)
     h.state = ZS_OPEN;
     zs_segment_create(&s, control, &h);
     CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
-    zs_segment_add_pool(&s, 0, 0, 4, 64);
+    zs_segment_add_pool(&s, 0, 0, 4, 64, 0);
     CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
     zs_segment_open(&s);
     CHECK_EQUAL(zs_segment_state(&s), ZS_OPEN);

@@ -72,7 +72,7 @@ static inline void world_fill(world *w, const world_options *options)
         memset(w->memory, 0, zs_owner_memory(w->slot_count, h->ring_capacity));
     }
     zs_segment_create(&w->segment, w->control, h);
-    zs_segment_add_pool(&w->segment, 0, 0, w->slot_count, w->slot_capacity);
+    zs_segment_add_pool(&w->segment, 0, 0, w->slot_count, w->slot_capacity, 0);
     zs_segment_open(&w->segment);
     zs_owner_init(&w->owner, &w->segment, w->slot_count, w->memory);
     memcpy(&magic, w->control, sizeof magic);

@@ -347,7 +347,7 @@ def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(segment, "Segment", Watched)
     qos = Qos(2, 1, 1, 4, "evict")
     made = segment.create_in_memory(qos, 64, segment.Contents(segment.Identity(1, 1, "x")))
-    assert seen == [(0, (64, 0, 4, 1))]
+    assert seen == [(0, (64, 0, 4, 1, os.fstat(made.fds[0].fileno()).st_ino))]
     assert made.segment.state == segment.OPEN
 
 

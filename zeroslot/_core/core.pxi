@@ -31,7 +31,7 @@ cdef extern from "zeroslot.h" nogil:
         uint32_t pool, index
 
     ctypedef struct zs_pool:
-        uint64_t slot_capacity
+        uint64_t slot_capacity, inode
         uint32_t first_slot, slot_count, state
 
     ctypedef struct zs_segment:
@@ -96,7 +96,7 @@ cdef extern from "zeroslot.h" nogil:
     void zs_segment_bind(zs_segment *s, void *control, const zs_header *h)
     void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
     void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
-                             uint64_t slot_capacity)
+                             uint64_t slot_capacity, uint64_t inode)
     void zs_segment_open(zs_segment *s)
     uint32_t zs_segment_state(const zs_segment *s)
     void zs_segment_end(zs_segment *s, uint32_t state)

@@ -102,7 +102,7 @@ cdef class Segment:
         zs_segment_bind(&self.c, control.data, &self.header)
         return self
 
-    def add_pool(self, Region region not None, *, uint64_t slot_capacity, uint32_t slot_count):
+    def add_pool(self, Region region not None, *, uint64_t slot_capacity, uint32_t slot_count, uint64_t inode=0):
         """Add the next pool. A writable region is the owner's: its slots are entered into the table."""
         cdef uint32_t k = self.pool_count
         if k >= self.c.pool_limit or slot_count < 1 or slot_count > self.c.slot_limit - self.slot_count:
@@ -118,17 +118,22 @@ cdef class Segment:
         self.pool_first[k] = self.slot_count
         self.pool_slots[k] = slot_count
         if region.writable:
-            zs_segment_add_pool(&self.c, k, self.slot_count, slot_count, slot_capacity)
+            zs_segment_add_pool(&self.c, k, self.slot_count, slot_count, slot_capacity, inode)
         self.slot_count += slot_count
         self.pool_count = k + 1
 
+    @property
+    def slot_capacity(self):
+        """Bytes of one slot of the first pool that is mapped; 0 without one."""
+        return self.pool_capacity[0]
+
     def pool_facts(self, uint32_t k):
-        """(slot_capacity, first_slot, slot_count, state) as the pool table says now."""
+        """(slot_capacity, first_slot, slot_count, state, inode) as the pool table says now."""
         if k >= self.c.pool_limit:
             raise IndexError(k)
         cdef zs_pool pool
         memcpy(&pool, self.c.pools + k, sizeof(pool))
-        return pool.slot_capacity, pool.first_slot, pool.slot_count, pool.state
+        return pool.slot_capacity, pool.first_slot, pool.slot_count, pool.state, pool.inode
 
     def open(self):
         """The segment is complete: let others attach."""

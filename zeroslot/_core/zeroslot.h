@@ -28,14 +28,16 @@ static inline void zs_segment_create(zs_segment *s, void *control, const zs_head
         zs_store(&s->ring[i], zs_tag(h->first_sequence - 1, 0), ZS_RELAXED);
 }
 
-/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes that start with slot `first_slot`. */
+/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes that start with slot `first_slot`, in the object of this inode
+ * number; 0 leaves it unsaid. */
 static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
-                                       uint64_t slot_capacity)
+                                       uint64_t slot_capacity, uint64_t inode)
 {
     zs_pool *pool = &s->pools[k];
     pool->slot_capacity = slot_capacity;
     pool->first_slot = first_slot;
     pool->slot_count = slot_count;
+    pool->inode = inode;
     for (uint32_t i = 0; i < slot_count; i++) {
         zs_slot *slot = zs_slot_at(s, first_slot + i);
         slot->pool = k;

@@ -142,7 +142,9 @@ enum zs_section {
     X(uint32_t, first_slot, , 8, 4)                                                                                                 \
     X(uint32_t, slot_count, , 12, 4)                                                                                                \
     X(uint32_t, state, , 16, 4)                                                                                                     \
-    X(uint8_t, reserved, [44], 20, 44)
+    X(uint8_t, reserved, [4], 20, 4)                                                                                                \
+    X(uint64_t, inode, , 24, 8)                                                                                                     \
+    X(uint8_t, reserved_tail, [32], 32, 32)
 #define ZS_POOL_SIZE 64u
 
 #ifdef __cplusplus
