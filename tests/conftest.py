@@ -36,6 +36,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     del config.stash[_terminal]
 
 
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: the collection after each test need not go through it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
