@@ -173,10 +173,13 @@ def _dead_peers(control_name: str, path: Path, dry_run: bool) -> Iterator[Remain
     if attached is None or not attached.owner_alive():
         return
     dead = segment.dead_among(attached.descriptor, attached.segment.indexes_in_use())
-    names = [peers.described(attached.segment.peer(index)) for index in dead]
-    removed = bool(dead) and not dry_run and peers.reap(attached.segment, attached.descriptor, dead) > 0
-    for name in names:
-        yield Remains(f"a dead subscriber: {name}", str(path), removed)
+    stories = {index: f"a dead subscriber: {peers.described(attached.segment.peer(index))}" for index in dead}
+    left = set(dead)
+    if dead and not dry_run:
+        peers.reap(attached.segment, attached.descriptor, dead)
+        left = set(segment.dead_among(attached.descriptor, attached.segment.indexes_in_use()))
+    for index, story in stories.items():
+        yield Remains(story, str(path), removed=index not in left)
 
 
 def _orphans(dry_run: bool, seen: set[str]) -> Iterator[Remains]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests import shared_memory
 from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick as ActorsTick
+from tests.unit.test_peers import die
 from zeroslot import cleaning, flink, peers, segment
 from zeroslot.testing import abandon
 
@@ -168,6 +170,25 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
         assert remains.what.startswith("left alone")
         assert odd.exists()
         odd.unlink()
+
+
+@pytest.mark.row("SEG-14", "PEER-8")
+def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pytest.MonkeyPatch):
+    """Of two at once both end well, whoever was faster."""
+    real = peers.reap
+
+    def overtaken(*arguments: Any) -> int:
+        assert real(*arguments) == 1
+        return real(*arguments)
+
+    with zs.Publisher("a/b", Tick) as pub:
+        with zs.SlotReader.attach(pub.flink) as reader:
+            die(reader)
+            monkeypatch.setattr(peers, "reap", overtaken)
+            (remains,) = zs.clean()
+            assert remains.what.startswith("a dead subscriber")
+            assert remains.removed
+            assert pub.allocator.owner.segment.indexes_in_use() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
