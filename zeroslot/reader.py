@@ -84,7 +84,6 @@ class SlotReader(ReaderEnd):
         facts = attached.segment.facts()
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
-        segment.prefault_control(attached.segment)
         who = peers.identity(name)
         index = peers.register(attached.segment, attached.descriptor, attached.where)
         reader = Reader(

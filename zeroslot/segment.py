@@ -489,16 +489,6 @@ def promised_period(segment: Segment) -> tuple[float | None, bool]:
     return period_ns / 1e9, now_ns() - (segment.newest_ns or facts["created_monotonic_ns"]) > period_ns
 
 
-def prefault_control(segment: Segment) -> None:
-    """Map the control object's pages before the first sample. Raises CorruptSegmentError when it was cut short."""
-    try:
-        populate(segment.control, segment.control.size)
-    except OSError as error:
-        if error.errno != errno.EFAULT:
-            raise
-        raise _cut_short("the control object") from None
-
-
 def open_for_cleaning(control_name: str) -> Descriptor | None:
     """A description of a control object to lock; None: it is gone, or never was one. Its size and contents do not
     matter.
