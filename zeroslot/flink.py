@@ -119,12 +119,6 @@ def _aside(path: Path, control_name: str) -> Path:
     return path.with_name(f".{path.name}.{segment_id_of(control_name)}.tmp")
 
 
-def announced(name: str) -> tuple[str, str] | None:
-    """What a file name in a directory of flinks announces: a flink's name and its control object's. None: nothing."""
-    match = _ASIDE.fullmatch(name)
-    return (match[1], f"/zs-{match[2]}") if match else None
-
-
 def announce(path: Path, control_name: str, mode: int = 0o600) -> None:
     """Write what shall be the flink at `path`, beside it. Nobody follows it; `forget` removes it.
 
@@ -230,8 +224,8 @@ def list_flinks(directory: Path) -> list[Path]:
 
 def list_announced(directory: Path) -> list[tuple[Path, str]]:
     """The flinks of a topic that are still to come, or put aside, and the control objects that they name."""
-    found = (announced(name) for name in sorted(_names(directory)))
-    return [(directory / name, control_name) for name, control_name in filter(None, found)]
+    found = filter(None, map(_ASIDE.fullmatch, sorted(_names(directory))))
+    return [(directory / match[1], f"/zs-{match[2]}") for match in found]
 
 
 def _names(directory: Path) -> list[str]:
