@@ -1,8 +1,8 @@
 """Segments as shared-memory objects: one control object that readers map writable, pools that they map read-only.
 
 Creation, in this order: control object, lock on its byte 0, a look whether it still has its name; pools; contents;
-`state`; the same look again. A cleaner that takes our half-made object for a dead one's removes the name, and we start
-over with another.
+`state`; the same look again. A cleaner that takes our half-made object for a dead one's removes the name, and the
+caller starts over with another.
 
 Why the memory is reserved and populated here: a full /dev/shm must be an error of the constructor and never a SIGBUS
 later, and the first touch of a page costs fifty times a warm write.
