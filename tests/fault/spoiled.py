@@ -39,6 +39,7 @@ from tests.fault.mutations import Anatomy, Change, changes_of
 from tests.fault.parcels import Parcel, fill, whole
 from zeroslot import cleaning
 from zeroslot.flink import Bell
+from zeroslot.qos import OnFull
 
 TOPIC = "t"
 QOS: dict[str, Any] = {"depth": 4, "max_loans": 1, "spare_slots": 4, "max_subscribers": 4}
@@ -347,7 +348,7 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def endure(flink_file: str, progress: str, report: str, rounds: int, on_full: str, told: Callable[[], Any]) -> None:
+def endure(flink_file: str, progress: str, report: str, rounds: int, on_full: OnFull, told: Callable[[], Any]) -> None:
     """A publisher and its subscribers in one process, while another process writes over the control object.
 
     The two races of check and use that are left out of "torn" are the owner's promise to whom it reads: see the test.
@@ -358,7 +359,7 @@ def endure(flink_file: str, progress: str, report: str, rounds: int, on_full: st
     actors.last = 2**63
     limit_memory()
     failures: list[str] = []
-    pub = zs.Publisher(TOPIC, Parcel, on_full=on_full, **QOS)  # type: ignore[arg-type]  # a str from a JSON line
+    pub = zs.Publisher(TOPIC, Parcel, on_full=on_full, **QOS)
     Path(flink_file).write_text(str(pub.flink))
     actors.torn_is_wrong = told()
     try:

@@ -89,8 +89,9 @@ class Target:
             publish(self.pub)
         self.control = control_of(self.pub.flink)
         self.good = self.control.read_bytes()
-        self._foreigner = zs.SlotAllocator.create(self.pub.flink.parent.parent / "other.flink", 6, 640)
-        self.other = control_of(self._foreigner.flink)  # type: ignore[arg-type]  # it has one
+        other = self.pub.flink.parent.parent / "other.flink"
+        self._foreigner = zs.SlotAllocator.create(other, 6, 640)
+        self.other = control_of(other)
 
     def restore(self) -> None:
         with self.control.open("r+b") as file:
