@@ -1,0 +1,166 @@
+"""Ctrl-C, signal handlers and errors of the system at place 1, 2, 3, … of an operation, until one run has none.
+
+    for place in interruptions():               # or interruptions(handler), or failures("os.open", …)
+        pub = zs.Publisher("t", Tick)
+        with place:
+            pub.close()
+        assert place.error is None or isinstance(place.error, Interrupted)
+        pub.close()
+        assert not zs.topics(), place
+
+A place is one event of the interpreter inside the zeroslot package: a line, or with at="opcode" an instruction, which
+also finds a result that was returned and not stored yet. The operation runs from its start for each place. The last
+round is the one that ends before its place comes: nothing is injected, and `place.injected` is False.
+
+Why a trace function: a real signal is looked at only at some instructions, and no test could say at which.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+import zeroslot as zs
+
+PACKAGE = str(Path(zs.__file__).parent) + os.sep
+At = Literal["line", "opcode"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The Ctrl-C that was injected."""
+
+
+def interrupt() -> None:
+    """What Python's own handler of SIGINT does."""
+    raise Interrupted
+
+
+def out_of_descriptors() -> None:
+    """EMFILE, as os.open raises it."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+class Place:
+    """One round. As a context manager it injects at event `k` of its body, and swallows an error that comes of it.
+
+    `injected`: whether event `k` came. `where`: its file, line and function. `error`: what left the body, None where
+    nothing did. An error that leaves a body in which nothing was injected is raised.
+    """
+
+    def __init__(self, k: int, act: Callable[[], None]) -> None:
+        self.k = k
+        self.injected = False
+        self.where = ""
+        self.error: BaseException | None = None
+        self._act = act
+        self._left = k
+
+    def _event(self, where: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.injected = True
+            self.where = where
+            self._act()
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        self._end()
+        if error is not None and self.injected:
+            self.error = error.with_traceback(None)  # its frames would keep what the body had
+            self.error.__context__ = self.error.__cause__ = None
+            return True
+        return False
+
+    def __repr__(self) -> str:
+        return f"<place {self.k}: {self.where or 'nothing injected'}>"
+
+
+class _Traced(Place):
+    def __init__(self, k: int, act: Callable[[], None], at: At) -> None:
+        super().__init__(k, act)
+        self._at = at
+
+    def _begin(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._call)
+
+    def _end(self) -> None:
+        sys.settrace(self._before)
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
+        if self.injected or not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_lines = self._at == "line"
+        frame.f_trace_opcodes = self._at == "opcode"
+        return self._inside
+
+    def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == self._at and not self.injected:
+            code = frame.f_code
+            self._event(f"{code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno} {code.co_name}")
+        return self._inside
+
+
+class _Patched(Place):
+    def __init__(self, k: int, act: Callable[[], None], functions: tuple[str, ...]) -> None:
+        super().__init__(k, act)
+        self._functions = functions
+
+    def _begin(self) -> None:
+        self._before = []
+        for name in self._functions:
+            module = importlib.import_module(name.rpartition(".")[0])
+            original = getattr(module, name.rpartition(".")[2])
+            self._before.append((module, name.rpartition(".")[2], original))
+            setattr(module, name.rpartition(".")[2], self._wrapped(name, original))
+
+    def _end(self) -> None:
+        for module, name, original in self._before:
+            setattr(module, name, original)
+
+    def _wrapped(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **named: Any) -> Any:
+            self._event(name)
+            return original(*arguments, **named)
+
+        return called
+
+
+def interruptions(act: Callable[[], None] = interrupt, *, at: At = "line", first: int = 1) -> Iterator[Place]:
+    """A place for each line (or instruction) of the package that the body of `with place:` runs.
+
+    `act` runs there, as a signal handler does: it may raise, or use the handles of the code that it interrupts.
+    """
+    return _until_none_is_injected(lambda k: _Traced(k, act, at), first)
+
+
+def failures(*functions: str, act: Callable[[], None] = out_of_descriptors, first: int = 1) -> Iterator[Place]:
+    """A place for each call of these functions, by the names they are called by: "os.open", "zeroslot.flink.Region".
+
+    `act` raises in the place of the call.
+    """
+    return _until_none_is_injected(lambda k: _Patched(k, act, functions), first)
+
+
+def _until_none_is_injected(make: Callable[[int], Place], k: int) -> Iterator[Place]:
+    while True:
+        place = make(k)
+        yield place
+        if not place.injected:
+            return
+        k += 1

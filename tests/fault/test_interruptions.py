@@ -1,0 +1,64 @@
+"""The injector itself: it reaches every place, once each, and ends."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+import zeroslot as zs
+from tests.fault.interruptions import Interrupted, failures, interruptions
+from tests.process.samples import Tick
+
+
+@pytest.mark.parametrize("at", ["line", "opcode"])
+def test_every_place_is_interrupted_once(at):
+    """Places are numbered from 1, each is another one of the operation, and the last round has none."""
+    with zs.Publisher("t", Tick) as pub:
+        places = []
+        for place in interruptions(at=at):
+            with place:
+                pub.subscriber_count  # noqa: B018 (what it runs is looked at)
+            places.append(place)
+    assert [place.k for place in places] == list(range(1, len(places) + 1))
+    assert [place.injected for place in places] == [True] * (len(places) - 1) + [False]
+    assert all(isinstance(place.error, Interrupted) for place in places[:-1])
+    assert places[-1].error is None
+    assert places[0].where.startswith("publisher.py:")
+    assert any(place.where.startswith("segment.py:") for place in places)
+
+
+def test_a_handler_may_use_what_it_interrupts():
+    """A handler that returns changes nothing but what it does itself."""
+    called = []
+    with zs.Publisher("t", Tick) as pub:
+        for place in interruptions(lambda: called.append(pub.subscriber_count)):
+            with place:
+                assert pub.subscriber_count == 0
+            assert place.error is None
+    assert called
+    assert not any(called)
+
+
+def test_each_call_of_a_function_fails_once():
+    """The k-th call raises instead of running; functions that the operation does not call give one round."""
+    with zs.Publisher("t", Tick) as pub:
+        places = list(_tried(pub, failures("os.open")))
+        assert [place.error.errno for place in places if place.error is not None] == [errno.EMFILE] * (len(places) - 1)
+        assert len(places) > 1
+        assert len(list(_tried(pub, failures("os.mkdir")))) == 1
+
+
+def _tried(pub, rounds):
+    for place in rounds:
+        with place:
+            pub.subscriber_count  # noqa: B018 (what it runs is looked at)
+        yield place
+
+
+def test_an_error_of_a_round_without_an_injection_is_raised():
+    """What the operation raises by itself is no result of an injection."""
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 (the loop is the operation)
+        for place in failures("os.mkdir"):
+            with place:
+                raise ZeroDivisionError
