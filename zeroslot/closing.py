@@ -12,12 +12,10 @@ import sys
 import weakref
 from typing import Any, Protocol
 
-from zeroslot import errors
 from zeroslot._core import binding
 from zeroslot.errors import ZeroslotError
 
 log = logging.getLogger("zeroslot")
-binding.use_errors(errors)
 
 
 class _Closable(Protocol):

@@ -6,7 +6,7 @@
 # Why facts are dicts and not classes: they are read once an attach, and their keys are the names of the format.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import EllipsisType, GenericAlias, ModuleType, TracebackType
+from types import EllipsisType, GenericAlias, TracebackType
 from typing import Any, ClassVar, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, final, overload
 
 import numpy as np
@@ -18,7 +18,6 @@ _S_co = TypeVar("_S_co", covariant=True)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Bytes: TypeAlias = Buffer | NDArray[Any]  # numpy's stubs call arrays buffers from Python 3.12 on
 
-def use_errors(module: ModuleType) -> None: ...
 def begin_exit() -> None: ...
 def closed_error(text: str) -> Exception: ...
 def now_ns() -> int: ...

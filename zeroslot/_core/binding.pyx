@@ -8,8 +8,8 @@ Why most classes here take no part in garbage collection: a Hold refers to its O
 Nothing in that line refers back to Python objects of the user's, so no cycle can pass through it. The one exception is
 undone by hand: a loan's Hold lists the writable arrays that it handed out, until the loan ends.
 
-Why the errors are handed in: this module imports nothing of the package, and what goes wrong here has the package's
-types.
+Why it imports the errors, and nothing else of the package: what goes wrong here has the package's types, in a process
+that has imported any one module of it. The errors stand above everything and import nothing themselves.
 """
 
 cimport cython
@@ -28,6 +28,8 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, mun
 cimport numpy as cnp
 
 import threading
+
+from zeroslot import errors
 
 include "core.pxi"
 
@@ -68,13 +70,6 @@ cdef enum:
     SAMPLED = 64
 
 cdef char *BYTE_FORMAT = b"B"
-cdef object errors = None
-
-
-def use_errors(module):
-    """Raise the exceptions of this module. Once, before anything else here is called."""
-    global errors
-    errors = module
 
 
 cdef object forked(str what):

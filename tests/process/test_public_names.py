@@ -1,0 +1,128 @@
+"""Each public name works in an interpreter that has imported nothing else, beside a segment of another format."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import zeroslot as zs
+from tests.children import Children
+
+PRELUDE = "from typing import Annotated\nimport numpy as np\nfrom numpy.typing import NDArray\nimport zeroslot as zs\n"
+TICK = "class Tick(zs.Sample):\n    number: int\n"
+
+# What a program does with a name, in as few other names as possible. `foreign` is a topic whose only publisher has
+# another format, `FLINK` its flink; `own` is a topic of the program's own.
+USES = {
+    "Publisher": f"{TICK}with zs.Publisher('own', Tick) as pub: assert pub.publish(Tick(number=1)) == 1",
+    "Subscriber": "with zs.Subscriber('own') as sub: assert sub.take() is None",
+    "Sample": f"{TICK}assert Tick(number=1) == Tick(number=1)",
+    "Layout": "assert issubclass(zs.Layout, object) and zs.Layout.to_idl",
+    "Shape": "class A(zs.Sample):\n    a: Annotated[NDArray[np.float64], zs.Shape(3)]\nA(a=np.zeros(3))",
+    "MaxBytes": "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nA(a='abc')",
+    "MaxLen": "class A(zs.Sample):\n    a: Annotated[list[int], zs.MaxLen(3)]\nA(a=[1])",
+    "SlotAllocator": "with zs.SlotAllocator.in_memory(4, 64) as slots: slots.reserve().commit(1)",
+    "SlotReader": "try: zs.SlotReader.attach(FLINK)\nexcept zs.FormatError as error: assert '77' in str(error)",
+    "SegmentSize": "assert zs.SegmentSize(1, 2, 3).total_bytes == 3",
+    "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
+    "topics": "assert [facts.topic for facts in zs.topics()] == []",
+    "inspect": "try: zs.inspect('foreign')\nexcept zs.TopicNotFoundError as error: assert error.topic == 'foreign'",
+    "clean": "assert [remains.removed for remains in zs.clean() if remains.where == FLINK] == [False]",
+    "Remains": "assert zs.Remains('what', 'where', removed=True).removed",
+}
+NATIVE = "try:\n    zs.{name}()\nexcept TypeError as error:\n    assert 'come from' in str(error)"
+SCALAR = "class A(zs.Sample):\n    a: zs.{name}\nassert zs.layout_of(A).size > 0"
+ERROR = "import pickle\nassert str(pickle.loads(pickle.dumps(zs.{name}('text')))) == 'text'"
+
+# What of the rest meets the segment of another format, and how: each in an interpreter of its own as well.
+MEETINGS = {
+    "a subscriber is told what is there": (
+        "try:\n    zs.Subscriber('foreign')\nexcept zs.FormatError as error:\n    assert '77' in str(error)"
+    ),
+    "a publisher of the topic is told": (
+        f"{TICK}try:\n    zs.Publisher('foreign', Tick)\nexcept zs.FormatError as error:\n    assert '77' in str(error)"
+    ),
+    "a dry run of clean tells of it": "assert any('77' in remains.what for remains in zs.clean(dry_run=True))",
+    "schema": "from zeroslot.inspection import schema_of\ntry: schema_of('foreign')\nexcept LookupError: pass",
+}
+
+
+def use_of(name: str) -> str:
+    if name in USES:
+        return USES[name]
+    value = getattr(zs, name)
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return ERROR.format(name=name)
+    if isinstance(value, type):
+        return NATIVE.format(name=name)
+    return SCALAR.format(name=name)
+
+
+@pytest.fixture
+def flink(run_child: Children) -> Iterator[Path]:
+    """The flink of a live publisher whose segment says that it has format 77."""
+    child = run_child(
+        """
+        import zeroslot as zs
+        class Tick(zs.Sample):
+            number: int
+        pub = zs.Publisher("foreign", Tick)
+        say(str(pub.flink))
+        hear()
+        """
+    )
+    path = Path(child.hear())
+    with open("/dev/shm" + path.read_text(), "r+b") as control:
+        control.seek(8)
+        control.write(b"\x4d")
+    yield path
+    child.finish()
+
+
+def run_all(programs: dict[str, list[str]]) -> list[str]:
+    """Runs the commands, a few at a time; what those that fail have printed."""
+    failed = []
+    waiting = list(programs.items())
+    running: list[tuple[str, subprocess.Popen[str]]] = []
+    while waiting or running:
+        while waiting and len(running) < 2 * (os.cpu_count() or 1):
+            name, command = waiting.pop()
+            running.append(
+                (name, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+            )
+        name, process = running.pop(0)
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            failed.append(f"{name}: {output}")
+    return failed
+
+
+def program(text: str, flink: Path) -> list[str]:
+    return [sys.executable, "-W", "error", "-c", f"{PRELUDE}FLINK = {str(flink)!r}\n{text}"]
+
+
+def test_each_public_name_works_in_an_interpreter_of_its_own(flink: Path) -> None:
+    """No name depends on what another name's import has set up, and a segment of another format breaks none."""
+    assert run_all({name: program(use_of(name), flink) for name in zs.__all__}) == []
+
+
+def test_a_segment_of_another_format_is_told_of_in_a_fresh_interpreter(flink: Path) -> None:
+    """What meets it gets an error of the package, or goes on."""
+    assert run_all({what: program(text, flink) for what, text in MEETINGS.items()}) == []
+
+
+def test_the_command_line_goes_on_beside_a_segment_of_another_format(flink: Path) -> None:
+    """`list` and `gc` come to their end, `info` says that there is no publisher; none prints a traceback."""
+    pytest.importorskip("typer", reason="the command line is an extra")
+    status = {}
+    for words in (["list"], ["info", "foreign"], ["gc"], ["gc", "--dry-run"]):
+        command = [sys.executable, "-m", "zeroslot", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        status[" ".join(words)] = done.returncode
+    assert status == {"list": 0, "info foreign": 1, "gc": 1, "gc --dry-run": 0}
