@@ -102,9 +102,11 @@ class Publisher(PublisherEnd[S]):
         reserve = max(RESERVE_SLOTS, max_loans) if stall is not None else 0
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
         self._bell = flink.Bell.join(self.domain)
+        allocator = None
         try:
             directory = flink.topic_directory(self.domain, self.topic)
-            self._clear_the_way(directory, layout)
+            self._remove_stale_segments(directory)
+            self._refuse_other_types(directory, layout)
             contents = segment.Contents(
                 identity(name),
                 segment.TYPED,
@@ -121,7 +123,12 @@ class Publisher(PublisherEnd[S]):
                 mode=mode,
                 topic=self.topic,
             )
+            # Once more, now that others can find this one: of two that start at the same moment, the one that looks
+            # later sees the other. Both may, and then both withdraw.
+            self._refuse_other_types(directory, layout, own=allocator.flink)
         except BaseException:
+            if allocator is not None:
+                allocator.close()
             self._bell.leave()
             raise
         allocator.evict_after = stall
@@ -130,16 +137,21 @@ class Publisher(PublisherEnd[S]):
         close_at_exit(self)
         self._bell.ring()
 
-    def _clear_the_way(self, directory: Path, layout: Layout) -> None:
-        """Remove what dead publishers of the topic left; refuse to be of another type than a live one."""
+    def _remove_stale_segments(self, directory: Path) -> None:
+        """Remove what dead publishers of the topic left."""
         for path, control_name in flink.list_announced(directory):
             sweep(control_name, path)
         for path in flink.list_flinks(directory):
             named = named_by(path)
-            if named is None or not sweep(named, path):
-                continue
-            attached = segment.attach_control(named, str(path))
-            if attached is None or attached.segment.state != segment.OPEN:
+            if named is not None:
+                sweep(named, path)
+
+    def _refuse_other_types(self, directory: Path, layout: Layout, own: Path | None = None) -> None:
+        """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink of this one."""
+        for path in flink.list_flinks(directory):
+            named = named_by(path) if path != own else None
+            attached = segment.attach_control(named, str(path)) if named is not None else None
+            if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
                 continue
             facts = attached.segment.facts()
             if facts["payload_kind"] != segment.TYPED:

@@ -165,6 +165,40 @@ def test_another_type_is_refused_with_the_difference(cast: Cast):
         zs.Publisher("t", Imu)
 
 
+@pytest.mark.row("TYP-4")
+def test_two_types_that_race_for_a_topic_never_both_succeed(cast: Cast):
+    """Two processes, 300 starts at the same moment: one has the topic or none, and nothing stays of either."""
+    source = """
+        import zeroslot as zs
+        from tests.process import samples
+        kind = getattr(samples, args[0])
+        say("ready")
+        for _ in orders():
+            try:
+                pub = zs.Publisher("t", kind)
+            except zs.TypeMismatchError:
+                pub = None
+            say(pub is not None)
+            hear()
+            if pub is not None:
+                pub.close()
+            say("closed")
+    """
+    racers = [cast(source, kind) for kind in ("Tick", "Imu")]
+    for racer in racers:
+        racer.expect("ready")
+    outcomes = []
+    for _ in range(300):
+        for racer in racers:
+            racer.tell("start")
+        outcomes.append([racer.hear() for racer in racers])
+        for racer in racers:
+            racer.tell("close")
+        for racer in racers:
+            racer.expect("closed")
+    assert [True, True] not in outcomes
+
+
 def test_a_mismatched_publisher_is_left_out_and_the_others_go_on(cast: Cast, caplog: pytest.LogCaptureFixture):
     """Reported once, in the log, when there is another to read."""
     pub = cast.publisher("t")
@@ -172,7 +206,7 @@ def test_a_mismatched_publisher_is_left_out_and_the_others_go_on(cast: Cast, cap
         """
         import zeroslot as zs
         from tests.process.samples import Imu
-        zs.Publisher._clear_the_way = lambda *_: None  # an old program, which did not look
+        zs.Publisher._refuse_other_types = lambda *_, **__: None  # an old program, which did not look
         pub = zs.Publisher("t", Imu)
         say("ready")
         hear()

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 import zeroslot as zs
+from tests import shared_memory
 from tests.unit.control_bytes import ControlBytes
 from zeroslot import (
     BackpressureError,
@@ -30,6 +32,7 @@ from zeroslot import (
     Subscriber,
     TopicNameError,
     TypeMismatchError,
+    flink,
     layout_of,
 )
 from zeroslot.testing import abandon
@@ -392,6 +395,88 @@ def test_a_live_publisher_of_another_type_is_in_the_way(pub: Publisher[Reading])
     abandon(pub)
     with Publisher("reading", Other):
         pass
+
+
+@pytest.fixture
+def before_the_flink(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Runs an action once, in the next creation, right before its flink appears."""
+    real = flink.write_flink
+
+    def arrange(action: Callable[[], object]) -> None:
+        def interleaved(*arguments: Any, **named: Any) -> None:
+            monkeypatch.setattr(flink, "write_flink", real)
+            action()
+            real(*arguments, **named)
+
+        monkeypatch.setattr(flink, "write_flink", interleaved)
+
+    return arrange
+
+
+@pytest.mark.row("TYP-4", "NEW-3")
+def test_of_two_types_that_start_at_the_same_moment_one_withdraws(
+    before_the_flink: Callable[[Callable[[], object]], None], zeroslot_dir: Path
+) -> None:
+    """The later flink is withdrawn, with the same error as one that came later; nothing of it is left."""
+    with ExitStack() as stack:
+        first: list[Publisher[Other]] = []
+        before_the_flink(lambda: first.append(stack.enter_context(Publisher("reading", Other))))
+        objects = shared_memory.objects()
+        with pytest.raises(TypeMismatchError, match="values"):
+            Publisher("reading", Reading)
+        assert list(zeroslot_dir.rglob("*.flink")) == [first[0].flink]
+        assert len(shared_memory.objects() - objects) == 2
+        first[0].publish({"n": 1})
+        with Subscriber("reading", Other, history=1) as sub:
+            assert sub.take() is not None
+
+
+def test_of_two_types_whose_flinks_appear_at_the_same_moment_not_both_succeed(
+    monkeypatch: pytest.MonkeyPatch, zeroslot_dir: Path
+) -> None:
+    """Both have looked before either flink appeared, and both look after both did: both withdraw."""
+    linked = threading.Barrier(2)
+    looked = threading.Barrier(2)
+    real_link, real_look = flink.write_flink, Publisher._refuse_other_types
+
+    def link(*arguments: Any, **named: Any) -> None:
+        linked.wait()
+        real_link(*arguments, **named)
+        linked.wait()
+
+    def look(self: Publisher[Any], *arguments: Any, **named: Any) -> None:
+        try:
+            real_look(self, *arguments, **named)
+        finally:
+            looked.wait()
+
+    monkeypatch.setattr(flink, "write_flink", link)
+    monkeypatch.setattr(Publisher, "_refuse_other_types", look)
+    refused: list[Exception] = []
+
+    def start(kind: type[Sample]) -> None:
+        try:
+            Publisher("reading", kind)
+        except TypeMismatchError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start, args=(kind,)) for kind in (Reading, Other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 2
+    assert list(zeroslot_dir.iterdir()) == []
+
+
+def test_of_one_type_both_that_start_at_the_same_moment_succeed(
+    before_the_flink: Callable[[Callable[[], object]], None],
+) -> None:
+    """Their second look finds nothing to refuse."""
+    with ExitStack() as stack:
+        before_the_flink(lambda: stack.enter_context(Publisher("reading", Reading)))
+        with Publisher("reading", Reading), Subscriber("reading", Reading) as sub:
+            assert len(sub.publishers) == 2
 
 
 def test_a_flink_of_bytes_is_another_type(zeroslot_dir: Path) -> None:
