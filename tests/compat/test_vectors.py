@@ -1,0 +1,186 @@
+"""idl/vectors is what the library does, and what FORMAT.md says of it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compat import make_vectors
+from tests.compat.make_vectors import VECTORS
+from zeroslot.errors import FormatError
+from zeroslot.sample import Layout
+from zeroslot.schema import from_json_schema
+
+DOCUMENT = (Path(__file__).parents[2] / "idl" / "FORMAT.md").read_text("utf-8")
+TYPES = json.loads((VECTORS / "types.json").read_text("utf-8"))
+
+
+def by_name(vector: dict[str, Any]) -> str:
+    return str(vector["name"])
+
+
+def test_the_vectors_are_what_the_library_makes():
+    """Format 1 is these bytes and texts: a change here is another format, or a mistake."""
+    for name, text in make_vectors.files().items():
+        assert (VECTORS / name).read_bytes() == text, f"idl/vectors/{name}: python -m tests.compat.make_vectors"
+    assert {path.name for path in VECTORS.iterdir()} == set(make_vectors.files())
+
+
+@pytest.mark.parametrize("vector", TYPES, ids=by_name)
+def test_the_hash_is_that_of_the_canonical_text(vector):
+    """Sixteen bytes of SHA-256 over ASCII, and a text without a character that section 8 does not know."""
+    text = vector["canonical"]
+    assert hashlib.sha256(text.encode("ascii")).hexdigest()[:32] == vector["type_hash"]
+    assert re.fullmatch(r"struct\(\d+,\d+\)\{.*\}", text)
+    assert ";}" not in text
+    assert " " not in text
+
+
+INTEGERS = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"]
+KINDS = [
+    *INTEGERS,
+    "f16",
+    "f32",
+    "f64",
+    "bool",
+    "enum",
+    "array",
+    "str",
+    "bytes",
+    "list",
+    "bounded",
+    "optional",
+    "struct",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_vector(kind):
+    """Each kind of section 8's grammar is in one of the canonical texts."""
+    grammar = re.search(r"^    KIND .*?\n\n", DOCUMENT, re.DOTALL | re.MULTILINE)[0]
+    assert re.search(rf"\b{kind}\b", grammar)
+    assert any(re.search(rf"[:\[({{]?{kind}(?![a-z0-9@])", vector["canonical"]) for vector in TYPES)
+
+
+def schema_objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """This object and those of its fields, items and values; an array's dimensions are for JSON only."""
+    yield schema
+    for member in schema.get("properties", {}).values():
+        yield from schema_objects(member)
+    if schema["x-zeroslot"]["kind"] == "list":
+        yield from schema_objects(schema["items"])
+    if schema["x-zeroslot"]["kind"] == "optional":
+        yield from schema_objects(schema["anyOf"][0])
+
+
+def document_keys() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Keys of each row of the table of objects: those that a reader needs, and all."""
+    table = re.search(r"^\| object \| keys \|\n(.*?)\n\n", DOCUMENT, re.DOTALL | re.MULTILINE)[1]
+    needed, known = {}, {}
+    for row in table.splitlines()[1:]:
+        name, keys = re.match(r"\| (.*?) \| (.*) \|", row).groups()
+        needed[name] = set(re.findall(r"\*\*`(.*?)`\*\*", keys))
+        known[name] = {key for part in keys.split(";") for key in re.findall(r"`([^`\"]*?)`", part.split(": ")[0])}
+    return needed, known
+
+
+def row_of(schema: dict[str, Any]) -> str:
+    facts = schema["x-zeroslot"]
+    kind = facts["kind"]
+    if kind == "list":
+        return "list of exactly N" if "shape" in facts else "list of at most N"
+    if "shape" in facts:
+        return "array"
+    return kind if kind in ("struct", "enum", "str", "bytes", "optional") else "number, bool"
+
+
+@pytest.mark.parametrize("vector", TYPES, ids=by_name)
+def test_the_document_names_every_key_of_a_schema(vector):
+    """The library writes no key that the table of section 8 does not have."""
+    _, known = document_keys()
+    for schema in schema_objects(vector["schema"]):
+        assert set(schema) - {"$schema"} <= known[row_of(schema)]
+
+
+@pytest.mark.parametrize("vector", TYPES, ids=by_name)
+def test_the_keys_in_bold_are_enough_and_each_is_needed(vector):
+    """A schema of nothing but those gives the same type; without any one of them, or of x-zeroslot, it gives none."""
+    needed, _ = document_keys()
+    bare = copy.deepcopy(vector["schema"])
+    for schema in list(schema_objects(bare)):
+        for key in set(schema) - needed[row_of(schema)] - {"$schema"}:
+            del schema[key]
+    assert from_json_schema(bare, Layout).type_hash.hex() == vector["type_hash"]
+    assert from_json_schema(bare, Layout).canonical == vector["canonical"]
+    for index, schema in enumerate(schema_objects(bare)):
+        for key in [*schema, *((fact,) for fact in schema["x-zeroslot"])]:
+            broken = copy.deepcopy(bare)
+            there = list(schema_objects(broken))[index]
+            if isinstance(key, str):
+                del there[key]
+            else:
+                del there["x-zeroslot"][key[0]]
+            with pytest.raises(FormatError):
+                from_json_schema(broken, Layout)
+
+
+@pytest.mark.parametrize("vector", TYPES, ids=by_name)
+def test_a_schema_without_the_library_gives_the_same_text(vector):
+    """Section 8 alone leads from the schema to the canonical text, the sizes and the hash."""
+    assert canonical_of(vector["schema"])[0] == vector["canonical"]
+
+
+WIDTHS = {f"{sign}{bits}": bits // 8 for sign in "ui" for bits in (8, 16, 32, 64)} | {
+    "f16": 2,
+    "f32": 4,
+    "f64": 8,
+    "bool": 1,
+}
+
+
+def rounded(n: int, a: int) -> int:
+    return -(-n // a) * a
+
+
+def canonical_of(schema: dict[str, Any]) -> tuple[str, int, int]:
+    """(text, size, alignment) by the tables of section 8."""
+    facts = schema["x-zeroslot"]
+    kind = facts["kind"]
+    if kind == "struct":
+        end, widest, fields = 0, 1, []
+        for name, member in schema["properties"].items():
+            text, size, alignment = canonical_of(member)
+            at = rounded(end, alignment)
+            fields.append(f"{name}@{at}:{text}")
+            end, widest = at + size, max(widest, alignment)
+        size = rounded(end, widest)
+        return f"struct({size},{widest}){{{';'.join(fields)}}}", size, widest
+    if kind == "enum":
+        members = ",".join(f"{name}={value}" for name, value in sorted(facts["members"], key=lambda member: member[1]))
+        width = WIDTHS[facts["base"]]
+        return f"enum({facts['base']}){{{members}}}", width, width
+    if kind in ("str", "bytes"):
+        return f"{kind}({facts['max_bytes']})", rounded(4 + facts["max_bytes"], 4), 4
+    if kind == "list":
+        text, size, alignment = canonical_of(schema["items"])
+        if "shape" in facts:
+            (n,) = facts["shape"]
+            return f"list({n})[{text}]", n * size, alignment
+        n, at, widest = facts["max_len"], rounded(4, alignment), max(4, alignment)
+        return f"bounded({n})[{text}]", rounded(at + n * size, widest), widest
+    if kind == "optional":
+        text, size, alignment = canonical_of(schema["anyOf"][0])
+        return f"optional[{text}]", rounded(rounded(1, alignment) + size, alignment), alignment
+    if "shape" in facts:
+        size = WIDTHS[kind]
+        for dim in facts["shape"]:
+            size *= dim
+        return f"array({','.join(map(str, facts['shape']))})[{kind}]", size, WIDTHS[kind]
+    return kind, WIDTHS[kind], WIDTHS[kind]
