@@ -47,7 +47,7 @@ Declared = tuple[Any, st.SearchStrategy[Any]]  # an annotation, and the values t
 
 def _short_text(limit: int) -> st.SearchStrategy[str]:
     characters = st.characters(exclude_categories=["Cs"])
-    return st.text(characters, max_size=limit).filter(lambda text: len(text.encode()) <= limit)
+    return st.text(characters, max_size=limit).map(lambda text: text.encode()[:limit].decode(errors="ignore"))
 
 
 def _scalar(kind: str) -> Declared:
@@ -93,13 +93,14 @@ def _extended(inner: st.SearchStrategy[Declared]) -> st.SearchStrategy[Declared]
         return Annotated[list[declared[0]], zs.Shape(count)], st.lists(declared[1], min_size=count, max_size=count)
 
     def optional(declared: Declared) -> Declared:
+        if type(None) in getattr(declared[0], "__args__", ()):
+            return declared  # an optional cannot be optional again
         return declared[0] | None, st.none() | declared[1]
 
-    not_optional = inner.filter(lambda declared: type(None) not in getattr(declared[0], "__args__", ()))
     return (
         st.builds(bounded, inner, st.integers(1, 4))
         | st.builds(fixed, inner, st.integers(1, 3))
-        | st.builds(optional, not_optional)
+        | st.builds(optional, inner)
         | structs(inner)
     )
 
