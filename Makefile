@@ -2,6 +2,7 @@
 # make lint   the checkers alone       make core    the C programs of the core, plain and under sanitizers
 # make model  the Promela models       make bench   the figures
 # make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
+# make others    unit, process and property tests on each other CPython from 3.11 on that the machine has
 # make mutants   leave out each rule that is not in the C headers, and see a test fail (many minutes)
 #
 # All of it happens in .venv; a stamp there tells what is done, so a second run starts at once.
@@ -18,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint core model pytest mutants bench wheel clean
+.PHONY: help demo build test lint core model pytest others mutants bench wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,7 +28,7 @@ help:
 demo: $(VENV)/.cli
 	@$(BIN)/zeroslot demo
 
-test: lint core model pytest
+test: lint core model others pytest
 
 build: $(VENV)/.dev
 
@@ -61,6 +62,11 @@ $(VENV)/.dev: $(VENV)/.tools $(BINDING)
 
 # --- the parts of `make test` ------------------------------------------------------------------------------------------------
 
+# For the interpreters beside the one of .venv, which need no checkers.
+$(VENV)/.test: $(VENV)/.tools $(BINDING)
+	@echo "build: the binding in $(VENV), and what the tests need"
+	@$(PIP) install --no-build-isolation -e '.[test]' && touch $@
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check --quiet . || { echo "$(BIN)/ruff format . puts these right"; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -79,6 +85,18 @@ model:
 pytest: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# One .venv-<version> each. Before `pytest` in `make test`, whose last line is the one of the whole suite.
+others: $(VENV)/.dev
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))'); \
+	sh tests/interpreters.sh "$$own" | while read -r version python; do \
+	    $(MAKE) pytest-on VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1; \
+	done
+
+.PHONY: pytest-on
+pytest-on: $(VENV)/.test
+	@echo "tests on $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest -q tests/unit tests/process tests/property $(PYTEST_ARGS)
+
 # --- more --------------------------------------------------------------------------------------------------------------------
 
 # `make mutants ONLY="name name"` tries some. Those of the headers: `make -C tests/core mutants`.
@@ -94,7 +112,7 @@ wheel: $(VENV)/.dev
 	@$(BIN)/python -m build --no-isolation
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@rm -f zeroslot/_core/*.so
 	@find zeroslot tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@[ ! -f tests/core/Makefile ] || $(MAKE) -C tests/core clean
