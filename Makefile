@@ -2,6 +2,7 @@
 # make lint   the checkers alone       make core    the C programs of the core, plain and under sanitizers
 # make model  the Promela models       make bench   the figures
 # make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
+# make gate   instruction counts of the hot path against the baseline of tests/gate
 # make others    unit, process and property tests on each other CPython from 3.11 on that the machine has
 # make mutants   leave out each rule that is not in the C headers, and see a test fail (many minutes)
 #
@@ -19,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint core model pytest others mutants bench wheel clean
+.PHONY: help demo build test lint core model gate pytest others mutants bench wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,7 +29,7 @@ help:
 demo: $(VENV)/.cli
 	@$(BIN)/zeroslot demo
 
-test: lint core model others pytest
+test: lint core model gate others pytest
 
 build: $(VENV)/.dev
 
@@ -84,6 +85,9 @@ model:
 
 pytest: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+gate: $(VENV)/.dev
+	@$(BIN)/python -m tests.gate
 
 # One .venv-<version> each. Before `pytest` in `make test`, whose last line is the one of the whole suite.
 others: $(VENV)/.dev

@@ -1,0 +1,1 @@
+"""Instruction counts of the hot path, held to a checked-in baseline."""

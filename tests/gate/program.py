@@ -1,0 +1,162 @@
+"""What is counted: each operation some thousand times between two marks. Run by tests/gate under callgrind.
+
+    python program.py LIBRARY     LIBRARY: requests.c, compiled
+
+Why a loop without the operation is counted as well: the counts of the others contain it, and it is taken off them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import zeroslot as zs
+
+ROUNDS = 2000
+DEPTH = 2 * ROUNDS
+
+
+class Tick(zs.Sample):
+    number: zs.U64
+    accel: Annotated[NDArray[np.float64], zs.Shape(3)]
+    frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+
+
+def nothing() -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pass
+
+    return run
+
+
+def loan_set_commit(pub: zs.Publisher[Tick]) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            loan = pub.loan()
+            loan.sample.number = 7
+            loan.commit()
+
+    return run
+
+
+def loan_uninit_commit(pub: zs.Publisher[Tick]) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.loan_uninit().commit()
+
+    return run
+
+
+def publish_model(pub: zs.Publisher[Tick]) -> Callable[[], Any]:
+    model = Tick(number=7, accel=np.zeros(3))
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.publish(model)
+
+    return run
+
+
+def take_release(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> Callable[[], Any]:
+    for _ in range(ROUNDS):
+        pub.loan_uninit().commit()
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            lease = sub.take()
+            lease.release()
+
+    return run
+
+
+def take_read_release(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> Callable[[], Any]:
+    for _ in range(ROUNDS):
+        pub.loan().commit()
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            lease = sub.take()
+            lease.sample.number  # noqa: B018  # the read is what is counted
+            lease.release()
+
+    return run
+
+
+def empty_take(sub: zs.Subscriber[Tick]) -> Callable[[], Any]:
+    while sub.take() is not None:
+        pass
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            sub.take()
+
+    return run
+
+
+def scalar_get(view: Tick) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            view.number  # noqa: B018  # the read is what is counted
+
+    return run
+
+
+def array_get(view: Tick) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            view.accel  # noqa: B018  # the read is what is counted
+
+    return run
+
+
+def scalar_set(view: Tick) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            view.number = 7
+
+    return run
+
+
+def main(library: str) -> None:
+    """Run each operation once to warm up, and once between the marks."""
+    requests = ctypes.CDLL(library)
+    with zs.Publisher("gate", Tick, depth=DEPTH) as pub, zs.Subscriber("gate", Tick, spin_us=0) as sub:
+        pub.loan().commit()
+        kept = sub.take()
+        assert kept is not None
+        loan = pub.loan()
+        makers: dict[str, Callable[[], Callable[[], Any]]] = {
+            "nothing": nothing,
+            "loan + set + commit": lambda: loan_set_commit(pub),
+            "loan_uninit + commit": lambda: loan_uninit_commit(pub),
+            "publish(model)": lambda: publish_model(pub),
+            "take + release": lambda: take_release(pub, sub),
+            "take + read + release": lambda: take_read_release(pub, sub),
+            "empty take": lambda: empty_take(sub),
+            "scalar field get": lambda: scalar_get(kept.sample),
+            "array field get": lambda: array_get(kept.sample),
+            "scalar field set": lambda: scalar_set(loan.sample),
+        }
+        gc.disable()
+        for name, make in makers.items():
+            for counted in (False, True):
+                while sub.take() is not None:
+                    pass
+                run = make()
+                if counted:
+                    requests.gate_begin()
+                run()
+                if counted:
+                    requests.gate_end(name.encode())
+        loan.discard()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
