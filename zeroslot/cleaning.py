@@ -1,12 +1,13 @@
 """What dead processes left, and its removal: under one flink, as every new publisher does, and in a whole domain.
 
-Every cleaner goes the same way: lock the owner's byte, see that the locked object still has its name, then flink,
+Every cleaner goes the same way: lock bytes 0 and 1, see that the locked object still has its name, then flink,
 pools and the control object, in that order. Two cleaners, or a cleaner and a creator, cannot meet: one of them has the
 lock, and whoever gets it later sees that the name is gone. The flink is not removed first but put aside, so that a
 cleaner that is killed leaves a trace to what it did not come to.
 
-Why a cleaner locks a byte of its own before the owner's: whoever finds the owner's byte locked can tell an owner, who
-stays, from a cleaner, who is worth waiting for.
+Why a cleaner locks two bytes and an owner one: the length of the lock over byte 0 tells the two apart. An owner stays.
+A cleaner is worth a short wait, and its segment is dead; if it is stopped, others mark the segment dead and put its
+flink aside as well, and leave the objects and the trace to it.
 
 Why objects without a flink are looked for everywhere and not by domain: they do not say where they belonged. A creator
 that is still at work holds its lock, so nothing of a living process is touched.
@@ -81,12 +82,15 @@ def sweep(control_name: str, path: Path | None) -> bool:
             flink.forget(path, control_name)
         return False
     try:
-        if not peers.lock_to_clean(own):
+        locked = peers.lock_to_clean(own)
+        if not locked and segment.is_owned(own):
             return True
         if os.fstat(own.fileno()).st_nlink:  # or another cleaner has done it all, and the flink may be a new owner's
             _mark_dead(control_name)
             if path is not None:
                 flink.withdraw(path, control_name)
+            if not locked:
+                return False
             segment.unlink_all(control_name)
             if path is not None:
                 flink.forget(path, control_name)
@@ -102,13 +106,13 @@ def is_live(control_name: str) -> bool:
     if own is None:
         return False
     try:
-        return bool(own.is_locked(segment.OWNER_BYTE))
+        return segment.is_owned(own)
     finally:
         own.close()
 
 
 def _mark_dead(control_name: str) -> None:
-    """Tell who still reads that no more comes. The caller holds byte 0."""
+    """Tell who still reads that no more comes. The owner is dead."""
     with suppress(MismatchError, CorruptSegmentError):
         attached = segment.attach_control(control_name, control_name)
         if attached is not None and attached.segment.state == segment.OPEN:
@@ -157,7 +161,8 @@ def _swept(control_name: str, path: Path, what: str, dry_run: bool, seen: set[st
     try:
         if not is_live(control_name):
             seen.add(control_name)
-            yield Remains(what, str(path), removed=not dry_run and not sweep(control_name, path))
+            removed = not dry_run and not sweep(control_name, path) and not segment.exists(control_name)
+            yield Remains(what, str(path), removed)
     except OSError as error:  # somebody else's object under a flink of ours, or somebody else's file beside it
         yield Remains(f"left alone: {error}", str(path), removed=False)
 
@@ -192,11 +197,11 @@ def _orphans(dry_run: bool, seen: set[str]) -> Iterator[Remains]:
             if own is None:
                 continue
             try:
-                left = not own.is_locked(segment.OWNER_BYTE) and os.fstat(own.fileno()).st_nlink > 0
+                left = not segment.is_owned(own) and os.fstat(own.fileno()).st_nlink > 0
             finally:
                 own.close()
             if left:
-                removed = not dry_run and not sweep(f"/{name}", None)
+                removed = not dry_run and not sweep(f"/{name}", None) and not segment.exists(f"/{name}")
                 yield Remains("a segment that nobody owns", f"/{name}", removed)
     for name in names:
         match = _POOL.fullmatch(name)

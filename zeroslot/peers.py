@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
-from zeroslot.segment import CLEANER_BYTE, DEAD, OPEN, OWNER_BYTE, Identity, peer_byte, reopened
+from zeroslot.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte, reopened
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
@@ -84,24 +84,28 @@ def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
 
 
 def lock_to_clean(own: Descriptor) -> bool:
-    """Lock a dead owner's segment, through a description of one's own. False: the owner lives.
+    """Lock a dead owner's segment, through a description of one's own. False: the owner lives, or another cleaner
+    holds it.
 
-    A cleaner has a byte of its own and takes it first: who finds that taken waits for the other cleaner's end, and does
-    not mistake it for an owner. Not for ever, since it may be stopped.
+    Another cleaner is waited for, but not for long: it may be stopped.
     """
     for _ in range(_CLEANER_TRIES):
-        if own.try_lock(CLEANER_BYTE):
-            break
+        if own.try_lock(OWNER_BYTE, count=CLEANER_BYTES):
+            return True
+        if is_owned(own):
+            return False
         time.sleep(0.001)
-    return bool(own.try_lock(OWNER_BYTE))
+    return False
 
 
 def bury(segment: Segment, description: Descriptor) -> bool:
     """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
     own = reopened(description, os.O_RDWR)
     try:
-        # Who finds the cleaner's byte taken leaves it to that one.
-        if not own.try_lock(CLEANER_BYTE) or not own.try_lock(OWNER_BYTE) or segment.state != OPEN:
+        # Where a cleaner holds the lock the owner is dead as well, and the cleaner may be stopped: mark it all the same.
+        if not own.try_lock(OWNER_BYTE, count=CLEANER_BYTES) and is_owned(own):
+            return False
+        if segment.state != OPEN:
             return False
         segment.end(DEAD)
         return True

@@ -39,7 +39,7 @@ HEADER_SIZE = 384
 BYTES, TYPED = 0, 1
 OPEN, SEALED, DEAD = 1, 2, 3
 OWNER_BYTE = 0
-CLEANER_BYTE = 1
+CLEANER_BYTES = 2  # from the owner's byte on
 _CONTROL_SIZE_AT = 16  # in the header
 _NO_OBJECT = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)  # what is no regular file says so at the opening
 _FIRST_PEER_BYTE = 64
@@ -86,11 +86,20 @@ def dead_among(description: Descriptor, indexes: list[int]) -> list[int]:
     return [index for index in indexes if index not in alive]
 
 
+def is_owned(probe: Descriptor) -> bool:
+    """Whether the segment's owner lives. `probe` holds no lock.
+
+    An owner locks byte 0 alone. A cleaner locks bytes 0 and 1 in one call, which it cannot while the owner lives: a
+    longer lock over byte 0 means that the owner is dead, also when the cleaner is stopped.
+    """
+    return probe.lock_length(OWNER_BYTE) == 1
+
+
 def owner_alive(description: Descriptor) -> bool:
-    """Whether the segment's owner lives: byte 0 is locked."""
+    """Whether the segment's owner lives, asked through a description of its own."""
     probe = reopened(description, os.O_RDONLY)
     try:
-        return bool(probe.is_locked(OWNER_BYTE))
+        return is_owned(probe)
     finally:
         probe.close()
 
@@ -499,8 +508,13 @@ def open_for_cleaning(control_name: str) -> Descriptor | None:
         return None
 
 
+def exists(control_name: str) -> bool:
+    """Whether a control object is there, or something else has its name."""
+    return os.path.lexists(f"/dev/shm{control_name}")  # noqa: S108 (where POSIX shared memory is)
+
+
 def unlink_all(control_name: str) -> None:
-    """Remove every object of a segment, the control object last. The caller holds its byte 0."""
+    """Remove every object of a segment, the control object last. The caller has locked it as a cleaner does."""
     prefix = pool_name(control_name, 0)[1:-1]
     with suppress(FileNotFoundError):
         for entry in os.listdir("/dev/shm"):  # noqa: S108 (where POSIX shared memory is)

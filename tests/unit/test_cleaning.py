@@ -25,6 +25,10 @@ class Tick(zs.Sample):
     number: int = 0
 
 
+class OtherTick(zs.Sample):
+    count: int = 0
+
+
 def gc(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "zeroslot", "gc", *arguments], capture_output=True, text=True, check=True
@@ -145,6 +149,42 @@ def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch:
         assert looks == 3
         assert not found.exists()
         assert pub.flink.exists()
+
+
+@pytest.mark.row("SEG-14", "TYP-4")
+def test_a_stopped_cleaner_leaves_the_dead_publisher_dead(tmp_path: Path, zeroslot_dir: Path):
+    """Its lock makes it no owner: the publisher is not listed, another type may follow, its flink can be used again."""
+    with zs.Subscriber("a/b", Tick) as sub:
+        dead = zs.Publisher("a/b", Tick)
+        control = Path("/dev/shm" + dead.flink.read_text())
+        assert len(sub.publishers) == 1
+        dead.publish({"number": 1})
+        abandon(dead)
+        path = tmp_path / "slots"
+        slots = zs.SlotAllocator.create(path, 4, 64)
+        names = [f"/{control.name}", path.read_text()]
+        abandon(slots)
+        cleaners = [segment.open_for_cleaning(name) for name in names]
+        for cleaner in cleaners:
+            assert cleaner is not None
+            assert peers.lock_to_clean(cleaner)
+        assert zs.topics() == ()
+        lease = sub.take()
+        assert lease is not None
+        assert sub.publishers == ()
+        assert ("a dead publisher of a/b", False) in [(remains.what, remains.removed) for remains in zs.clean()]
+        with zs.Publisher("a/b", OtherTick) as pub:
+            assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
+            assert control.exists()  # the rest is the cleaner's
+        with zs.SlotAllocator.create(path, 4, 64), zs.SlotReader.attach(path) as reader:
+            assert not reader.owner_gone
+        for cleaner in cleaners:
+            assert cleaner is not None
+            cleaner.close()
+        # It has died: the flink that was put aside leads the next one to the objects.
+        zs.Publisher("a/b", Tick).close()
+        assert not control.exists()
+        zs.SlotAllocator.create(path, 4, 64).close()
 
 
 @pytest.mark.row("SEG-16", "SEG-13")

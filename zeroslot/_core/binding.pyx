@@ -54,8 +54,10 @@ cdef extern from *:
     #define ZS_POPULATE_WRITE 23
     #define ZS_PAGE 4096
     #define ZS_NEVER UINT64_MAX
+    #define ZS_ENDLESS LONG_MAX   /* of a lock up to the end of the file, however long that gets */
     """
     int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_PAGE
+    long ZS_ENDLESS
     uint64_t ZS_NEVER
 
 cdef enum:
@@ -132,9 +134,9 @@ cdef class Descriptor:
         """Close it, and so free its locks. A second call does nothing."""
         zs_descriptor_close(&self.c)
 
-    def try_lock(self, long byte, bint shared=False):
-        """Lock one byte for this description. False: somebody else holds it."""
-        return self.ask(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte) == 0
+    def try_lock(self, long byte, bint shared=False, long count=1):
+        """Lock `count` bytes from `byte` on for this description, all or none. False: another description holds one."""
+        return self.ask(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte, count) == 0
 
     def unlock(self, long byte):
         """Drop this description's lock on one byte."""
@@ -142,15 +144,21 @@ cdef class Descriptor:
 
     def is_locked(self, long byte):
         """Whether somebody else holds the byte. A description does not see locks of its own."""
-        return self.ask(F_OFD_GETLK, F_WRLCK, byte) != F_UNLCK
+        return self.ask(F_OFD_GETLK, F_WRLCK, byte) != 0
 
-    cdef int ask(self, int command, short kind, long byte) except -1:
-        """What a query found, or for the others 0: done, 1: somebody else holds it."""
+    def lock_length(self, long byte):
+        """How many bytes the lock has that another description holds over this byte; 0: there is none."""
+        return self.ask(F_OFD_GETLK, F_WRLCK, byte)
+
+    cdef long ask(self, int command, short kind, long byte, long count=1) except -1:
+        """The length of the lock that a query found, 0 for none. For the others 0: done, 1: another one is held."""
         cdef zs_flock range
         memset(&range, 0, sizeof(range))
-        range.l_type, range.l_whence, range.l_start, range.l_len = kind, 0, byte, 1
+        range.l_type, range.l_whence, range.l_start, range.l_len = kind, 0, byte, count
         if fcntl(self.c.fd, command, &range) == 0:
-            return range.l_type if command == F_OFD_GETLK else 0
+            if command != F_OFD_GETLK or range.l_type == F_UNLCK:
+                return 0
+            return range.l_len if range.l_len > 0 else ZS_ENDLESS
         if errno == EAGAIN or errno == EACCES:
             return 1
         raise OSError(errno, "fcntl")
