@@ -108,17 +108,3 @@ def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
     run_all(wanted, tmp_path, logs)
-
-
-@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_satisfies_mypy_without_a_plugin(folder: Path) -> None:
-    """As strict as it gets; pyright looks at the examples in `make lint`."""
-    programs = sorted(path.name for path in folder.glob("*.py"))
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", *programs],
-        cwd=folder,
-        env=os.environ | {"MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
