@@ -290,11 +290,7 @@ class SlotAllocator(AllocatorEnd):
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
         self._check()
-        try:
-            return segment.alive_among(self._owned.lock, self.owner.segment.active_indexes())
-        except OSError:
-            self._check()  # another thread has closed it under us
-            raise
+        return segment.alive_among(self._owned.probe, self.owner.segment.active_indexes())
 
     def reap(self) -> int:
         """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure.
@@ -304,7 +300,7 @@ class SlotAllocator(AllocatorEnd):
         self._check()
         told = self.on_subscriber_death
         try:
-            dead = segment.dead_among(self._owned.lock, self.owner.segment.indexes_in_use())
+            dead = segment.dead_among(self._owned.probe, self.owner.segment.indexes_in_use())
             stories = [self._stalled(index) for index in dead] if told is not None else []
             count = peers.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
         except OSError:

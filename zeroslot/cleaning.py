@@ -177,12 +177,12 @@ def _dead_peers(control_name: str, path: Path, dry_run: bool) -> Iterator[Remain
         return
     if attached is None or not attached.owner_alive():
         return
-    dead = segment.dead_among(attached.descriptor, attached.segment.indexes_in_use())
+    dead = segment.dead_among(attached.probe, attached.segment.indexes_in_use())
     stories = {index: f"a dead subscriber: {peers.described(attached.segment.peer(index))}" for index in dead}
     left = set(dead)
     if dead and not dry_run:
         peers.reap(attached.segment, attached.descriptor, dead)
-        left = set(segment.dead_among(attached.descriptor, attached.segment.indexes_in_use()))
+        left = set(segment.dead_among(attached.probe, attached.segment.indexes_in_use()))
     for index, story in stories.items():
         yield Remains(story, str(path), removed=index not in left)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.errors import TopicNameError
-from zeroslot.segment import map_apart, segment_id_of
+from zeroslot.segment import reopened, segment_id_of
 
 log = logging.getLogger("zeroslot")
 
@@ -292,7 +292,7 @@ class Bell:
             with suppress(FileNotFoundError):  # one who leaves may remove it at once, and then there is nothing to open
                 make_directory(path.parent)
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             except FileNotFoundError:
                 if not left:
                     raise
@@ -304,20 +304,19 @@ class Bell:
                     f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with "
                     "ZEROSLOT_DIR"
                 ) from None
-            descriptor = Descriptor(fd)
-            info = os.fstat(fd)
+            info = os.fstat(descriptor.fileno())
             _check_ours(path, info)
             # Locked before looked at: who leaves last unlinks the file under the exclusive lock.
             if not descriptor.try_lock(0, shared=True):
                 descriptor.close()
                 time.sleep(0.001)  # somebody is between lock and unlink, and may not be running now
                 continue
-            if not os.fstat(fd).st_nlink:
+            if not os.fstat(descriptor.fileno()).st_nlink:
                 descriptor.close()
                 continue
             if info.st_size < _BELL_SIZE:
-                os.posix_fallocate(fd, 0, _BELL_SIZE)
-            return cls(path, descriptor, map_apart(fd, _BELL_SIZE, writable=True))
+                os.posix_fallocate(descriptor.fileno(), 0, _BELL_SIZE)
+            return cls(path, descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _BELL_SIZE, True))
         raise OSError(f"{path} vanishes as often as it is created")
 
     def _is_current(self) -> bool:
@@ -353,10 +352,9 @@ class Bell:
 def bell_is_idle(domain: str) -> bool:
     """Whether a checked domain has a bell that nobody uses: its users were killed."""
     try:
-        fd = os.open(domain_directory(domain) / ".bell", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        probe = Descriptor.open(str(domain_directory(domain) / ".bell"), os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return False
-    probe = Descriptor(fd)
     try:
         return not probe.is_locked(0)
     finally:

@@ -132,7 +132,7 @@ def _publisher(path: Path) -> PublisherFacts | None:
         type_name, sample_bytes = layout.name, layout.size
     published = mapped.published
     period_s, overdue = segment.promised_period(mapped)
-    alive = segment.alive_among(attached.descriptor, mapped.active_indexes())
+    alive = segment.alive_among(attached.probe, mapped.active_indexes())
     return PublisherFacts(
         publisher_id=segment.segment_id_of(str(attached.control_name)),
         flink=path,

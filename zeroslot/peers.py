@@ -4,8 +4,12 @@ A publisher holds byte 0 of its control object, a subscriber byte 64 + its index
 a second descriptor of the same file in this process neither sees nor frees them). There is no heartbeat: a lock that is
 held means alive, also when the process is stopped, in a debugger, or in another pid namespace.
 
-Why probing uses a description of its own: a description's own locks are invisible to F_OFD_GETLK through it. Why it
-never tries to lock: taking a lock to see whether it is free would make the peer look alive to somebody else.
+Why each segment has two descriptions here: a description does not see its own locks, and a mapping keeps the
+description that it was made through. One holds the locks, and nothing is mapped through it; the other is mapped through
+and asked, and never locks. Both are kept from the attach: a process that has dropped its rights meanwhile could open
+neither again.
+
+Why probing never tries to lock: a lock taken only to see whether it is free would make the peer look alive.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import TooManyPeersError
-from zeroslot.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte, reopened
+from zeroslot.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
@@ -64,21 +68,16 @@ def register(segment: Segment, description: Descriptor, where: str) -> int:
 def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
     """Clear what these dead subscribers left. Returns how many there still were.
 
-    A dead one is one whose byte can be locked. The lock is taken through a description of its own and held while the
-    entry is cleared; one thread of a process at a time does this, and a joiner that wants the index waits for nobody:
-    it takes the next.
+    A dead one is one whose byte can be locked. The lock is held while the entry is cleared; one thread of a process at
+    a time does this, since two that use one description do not keep each other out. A joiner that wants the index
+    takes the next.
     """
     reaped = 0
     with _reaping:
-        own = reopened(description, os.O_RDWR)
-        try:
-            left = set(segment.indexes_in_use())  # another thread may have cleared them while we waited for it
-            for index in dead:
-                if index in left and own.try_lock(peer_byte(index)):
-                    segment.clear_peer(index)
-                    reaped += 1
-        finally:
-            own.close()
+        left = set(segment.indexes_in_use())  # another thread may have cleared them before this one had its turn
+        for index in dead:
+            if index in left and segment.reap_peer(description, index):
+                reaped += 1
     segment.bump_space()
     return reaped
 
@@ -98,19 +97,15 @@ def lock_to_clean(own: Descriptor) -> bool:
     return False
 
 
-def bury(segment: Segment, description: Descriptor) -> bool:
-    """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it."""
-    own = reopened(description, os.O_RDWR)
-    try:
-        # Where a cleaner holds the lock the owner is dead as well, and the cleaner may be stopped: mark it all the same.
-        if not own.try_lock(OWNER_BYTE, count=CLEANER_BYTES) and is_owned(own):
-            return False
-        if segment.state != OPEN:
-            return False
-        segment.end(DEAD)
-        return True
-    finally:
-        own.close()
+def bury(segment: Segment, probe: Descriptor) -> bool:
+    """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it.
+
+    This takes no lock: an owner that is dead stays dead, and however many processes mark it, the result is the same.
+    """
+    if is_owned(probe) or segment.state != OPEN:
+        return False
+    segment.end(DEAD)
+    return True
 
 
 def identity(name: str | None) -> Identity:

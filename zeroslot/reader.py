@@ -138,7 +138,7 @@ class SlotReader(ReaderEnd):
     def _probe(self) -> None:
         try:
             if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
-                peers.bury(self.reader.segment, self._attached.descriptor)
+                peers.bury(self.reader.segment, self._attached.probe)
         except OSError:
             if not self.reader.closed:  # or the interpreter's end has closed it under a daemon thread
                 raise

@@ -50,40 +50,19 @@ def peer_byte(index: int) -> int:
     return _FIRST_PEER_BYTE + index
 
 
-def reopened(description: Descriptor, flags: int) -> Descriptor:
+def reopened(fd: int, flags: int) -> Descriptor:
     """Another description of the same file, which may have no name any more."""
-    return Descriptor(os.open(f"/proc/self/fd/{description.fileno()}", flags | os.O_CLOEXEC))
+    return Descriptor.open(f"/proc/self/fd/{fd}", flags)
 
 
-def map_apart(fd: int, size: int, *, writable: bool) -> Region:
-    """Map a file through another description than `fd`, which has locks or will have some.
-
-    A mapping keeps the description that it was made through, and a description its locks: a lock would outlive the
-    closing of `fd`, and a forked child, which has the mappings too, would keep the locks of a parent that was killed.
-    """
-    own = os.open(f"/proc/self/fd/{fd}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
-    try:
-        return Region(own, size, writable)
-    finally:
-        os.close(own)
+def alive_among(probe: Descriptor, indexes: Iterable[int]) -> list[int]:
+    """Those of the indexes whose subscriber lives: its byte is locked. `probe` is a description that never locks."""
+    return [index for index in indexes if probe.is_locked(peer_byte(index))]
 
 
-def alive_among(description: Descriptor, indexes: Iterable[int]) -> list[int]:
-    """Those of the indexes whose subscriber lives: its byte is locked.
-
-    Asked through a description of its own, which holds no lock: one does not see one's own locks.
-    """
-    probe = reopened(description, os.O_RDONLY)
-    try:
-        return [index for index in indexes if probe.is_locked(peer_byte(index))]
-    finally:
-        probe.close()
-
-
-def dead_among(description: Descriptor, indexes: list[int]) -> list[int]:
+def dead_among(probe: Descriptor, indexes: Iterable[int]) -> list[int]:
     """Those of the indexes whose subscriber is dead."""
-    alive = set(alive_among(description, indexes)) if indexes else set()
-    return [index for index in indexes if index not in alive]
+    return [index for index in indexes if not probe.is_locked(peer_byte(index))]
 
 
 def is_owned(probe: Descriptor) -> bool:
@@ -93,15 +72,6 @@ def is_owned(probe: Descriptor) -> bool:
     longer lock over byte 0 means that the owner is dead, also when the cleaner is stopped.
     """
     return probe.lock_length(OWNER_BYTE) == 1
-
-
-def owner_alive(description: Descriptor) -> bool:
-    """Whether the segment's owner lives, asked through a description of its own."""
-    probe = reopened(description, os.O_RDONLY)
-    try:
-        return is_owned(probe)
-    finally:
-        probe.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +107,14 @@ class Contents:
 
 @dataclass(slots=True)
 class OwnedSegment:
-    """A segment that this process made. `fds` are the pools', kept only where the objects have no names."""
+    """A segment that this process made. `fds` are the pools', kept only where the objects have no names.
+
+    `lock` is the description that locks, `probe` the one that asks for locks, see zeroslot.peers.
+    """
 
     segment: Segment
     lock: Descriptor
+    probe: Descriptor
     control_name: str | None
     fds: list[Descriptor] = field(default_factory=list)
 
@@ -182,51 +156,61 @@ def create(
 
     Raises OutOfSharedMemoryError; nothing is left behind then.
     """
-    fd = _new_object(control_name)
-    if fd is None:
+    lock = _new_object(control_name)
+    if lock is None:
         return None
-    descriptor = Descriptor(fd)
-    pool = pool_name(control_name, 0)
+    pool_object = pool_name(control_name, 0)
     try:
-        if not descriptor.try_lock(OWNER_BYTE) or not os.fstat(fd).st_nlink:
+        if not lock.try_lock(OWNER_BYTE) or not os.fstat(lock.fileno()).st_nlink:
             return None
-        pool_fd = _new_object(pool)
-        if pool_fd is None:
+        pool = _new_object(pool_object)
+        if pool is None:
             unlink(control_name)
             return None
-        try:
-            segment_id = int(segment_id_of(control_name), 16)
-            segment = _fill(fd, pool_fd, qos, slot_capacity, contents, segment_id, mode, group)
-        finally:
-            os.close(pool_fd)
-        if not os.fstat(fd).st_nlink:
-            unlink(pool)
+        probe = reopened(lock.fileno(), os.O_RDWR)
+        segment_id = int(segment_id_of(control_name), 16)
+        segment = _fill(probe, pool, qos, slot_capacity, contents, segment_id, mode, group)
+        if not os.fstat(lock.fileno()).st_nlink:
+            unlink(pool_object)
             return None
     except BaseException:
-        unlink(pool)
+        unlink(pool_object)
         unlink(control_name)
         raise
-    return OwnedSegment(segment, descriptor, control_name)
+    return OwnedSegment(segment, lock, probe, control_name)
 
 
 def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedSegment:
     """Make a segment without names: for one process, and for its tests."""
-    control = Descriptor(os.memfd_create("zeroslot", os.MFD_CLOEXEC))
-    pool = Descriptor(os.memfd_create("zeroslot-p0", os.MFD_CLOEXEC))
-    control.try_lock(OWNER_BYTE)
-    segment = _fill(
-        control.fileno(), pool.fileno(), qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, -1
-    )
-    return OwnedSegment(segment, control, None, [pool])
+    lock, pool = _opened_once(os.memfd_create("zeroslot")), _opened_once(os.memfd_create("zeroslot-p0"))
+    probe = reopened(lock.fileno(), os.O_RDWR)
+    lock.try_lock(OWNER_BYTE)
+    segment = _fill(probe, pool, qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, -1)
+    return OwnedSegment(segment, lock, probe, None, [pool])
 
 
-def _new_object(name: str) -> int | None:
+def _new_object(name: str) -> Descriptor | None:
+    """Create an object. None: there is one of this name."""
     try:
-        return int(posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600).fd)
+        fd = int(posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600).fd)
     except posix_ipc.ExistentialError:
         return None
     except OSError as error:
         raise _numbered(error, name) from None
+    try:
+        return _opened_once(fd)
+    except BaseException:
+        unlink(name)
+        raise
+
+
+def _opened_once(fd: int) -> Descriptor:
+    """A description of the file in the place of `fd`, which a child of another thread's fork may have by now."""
+    try:
+        os.fchmod(fd, 0o600)  # whatever the umask made of it
+        return reopened(fd, os.O_RDWR)
+    finally:
+        os.close(fd)
 
 
 def _numbered(error: OSError, name: str) -> OSError:
@@ -238,8 +222,8 @@ def _numbered(error: OSError, name: str) -> OSError:
 
 
 def _fill(
-    control_fd: int,
-    pool_fd: int,
+    control_through: Descriptor,
+    pool_through: Descriptor,
     qos: Qos,
     slot_capacity: int,
     contents: Contents,
@@ -248,6 +232,7 @@ def _fill(
     group: int,
 ) -> Segment:
     capacity = round_up(max(slot_capacity, 1), SLOT_ALIGN)
+    control_fd, pool_fd = control_through.fileno(), pool_through.fileno()
     sizes = {control_fd: control_size(qos, len(contents.schema)), pool_fd: pool_size(qos.slot_count, slot_capacity)}
     _check_room(control_fd, sum(sizes.values()))
     for fd, size in sizes.items():
@@ -255,8 +240,8 @@ def _fill(
         if group >= 0:
             os.fchown(fd, -1, group)
         os.fchmod(fd, mode if fd == control_fd else mode & ~0o022)  # the umask has no say in this
-    control = map_apart(control_fd, sizes[control_fd], writable=True)
-    pool = Region(pool_fd, sizes[pool_fd], True)
+    control = Region(control_through, sizes[control_fd], True)
+    pool = Region(pool_through, sizes[pool_fd], True)
     for region in (control, pool):
         populate(region, region.size)
     who = contents.owner
@@ -326,22 +311,26 @@ def populate(region: Region, limit: int) -> None:
 
 @dataclass(slots=True)
 class AttachedControl:
-    """The control object of somebody's segment, mapped and checked. Its pools come with `map_pools`."""
+    """The control object of somebody's segment, mapped and checked. Its pools come with `map_pools`.
+
+    `descriptor` is the description that locks, `probe` the one that asks for locks, see zeroslot.peers.
+    """
 
     segment: Segment
     descriptor: Descriptor
+    probe: Descriptor
     where: str
     control_name: str | None
 
     def owner_alive(self) -> bool:
         """Whether its owner's process lives."""
-        return owner_alive(self.descriptor)
+        return is_owned(self.probe)
 
     def look_again(self) -> None:
         """Raise CorruptSegmentError when the control object has been cut short. Called before it is read from, where
         system calls have gone by since the last look: what is missing is then an error and no SIGBUS.
         """
-        _map_now(self.segment.control, self.descriptor.fileno(), self.segment.control.size, self.where)
+        _map_now(self.segment.control, self.probe.fileno(), self.segment.control.size, self.where)
 
     def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
         """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without
@@ -357,14 +346,14 @@ class AttachedControl:
             if state == 0:
                 break
             pool = (
-                reopened(fds[k], os.O_RDONLY)
+                reopened(fds[k].fileno(), os.O_RDONLY)
                 if fds is not None
                 else _open_object(pool_name(str(self.control_name), k), read_only=True)
             )
             if pool is None:
                 return False
             try:
-                self._map_pool(pool.fileno(), capacity, first_slot, count, inode)
+                self._map_pool(pool, capacity, first_slot, count, inode)
             finally:
                 pool.close()
             left -= count
@@ -373,8 +362,8 @@ class AttachedControl:
         self.look_again()
         return True
 
-    def _map_pool(self, fd: int, capacity: int, first_slot: int, count: int, inode: int) -> None:
-        info = os.fstat(fd)
+    def _map_pool(self, pool: Descriptor, capacity: int, first_slot: int, count: int, inode: int) -> None:
+        info = os.fstat(pool.fileno())
         size = info.st_size
         if inode not in (0, info.st_ino):
             raise CorruptSegmentError(f"{self.where}: another object has taken the name of its pool. Remove it")
@@ -384,8 +373,8 @@ class AttachedControl:
                 f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
                 f"{size} bytes"
             )
-        region = Region(fd, size, False)
-        _map_now(region, fd, PREFAULT_BYTES, self.where)
+        region = Region(pool, size, False)
+        _map_now(region, pool.fileno(), PREFAULT_BYTES, self.where)
         try:
             self.segment.add_pool(region, slot_capacity=capacity, slot_count=count)
         except ValueError as error:
@@ -403,7 +392,7 @@ def attach_control(control_name: str, where: str, *, read_only: bool = False) ->
 
 def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
     """Map the control object of a segment of this process through a description of its own."""
-    attached = _attached(reopened(owned.lock, os.O_RDWR), "this segment", owned.control_name, False)
+    attached = _attached(reopened(owned.probe.fileno(), os.O_RDWR), "this segment", owned.control_name, False)
     if attached is None:
         raise CorruptSegmentError("this segment is no longer open")
     return attached
@@ -416,14 +405,15 @@ def _attached(descriptor: Descriptor, where: str, control_name: str | None, read
         return None
     # No more than the header claims: a file may have holes, and those would be filled.
     claimed = int.from_bytes(os.pread(fd, 8, _CONTROL_SIZE_AT), "little")
-    region = map_apart(fd, min(size, max(claimed, HEADER_SIZE)), writable=not read_only)
+    probe = descriptor if read_only else reopened(fd, os.O_RDWR)
+    region = Region(probe, min(size, max(claimed, HEADER_SIZE)), not read_only)
     _map_now(region, fd, region.size, where)
     segment = Segment.attach(region, where)
     if segment is None:
         return None
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
         raise FormatError(f"{where} names {control_name}, which says that it is another segment. Remove the flink")
-    return AttachedControl(segment, descriptor, where, control_name)
+    return AttachedControl(segment, descriptor, probe, where, control_name)
 
 
 def _map_now(region: Region, fd: int, limit: int, where: str) -> None:
@@ -454,9 +444,9 @@ def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
 
     Why not posix_ipc: what lies under the name may be anything, and opening a pipe would wait for its other end.
     """
-    flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = Descriptor(os.open(f"/dev/shm{name}", flags))  # noqa: S108 (where POSIX shared memory is)
+        descriptor = Descriptor.open(f"/dev/shm{name}", flags)  # noqa: S108 (where POSIX shared memory is)
     except FileNotFoundError:
         return None
     except PermissionError:

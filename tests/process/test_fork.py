@@ -11,11 +11,22 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast
 from tests.process.samples import Tick
+from zeroslot._core.binding import Descriptor
 
 PARENT = """
-import os, sys
+import os, re, sys
 import zeroslot as zs
 from tests.process.samples import Tick
+
+def pages_written():
+    \"\"\"Kilobytes of zeroslot's mappings that a child has written, and so has in memory of its own.\"\"\"
+    written, ours = 0, False
+    for line in open("/proc/self/smaps"):
+        if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = re.search("/zs-|memfd:zeroslot|/[.]bell", line) is not None
+        elif ours and line.startswith("Anonymous:"):
+            written += int(line.split()[1])
+    return written
 
 pub = zs.Publisher("t", Tick, depth=4)
 sub = zs.Subscriber("t", Tick)
@@ -71,6 +82,7 @@ if pid == 0:
     say([name for name, act in ACTS.items() if not refuses(act)])
     lease.release(); loan.discard(); del view, lease, loan
     sub.close(); pub.close(); slots.close(); reader.close()
+    say(pages_written())
     sys.exit(0)
 say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 say(still_well())
@@ -78,11 +90,12 @@ say(still_well())
     )
     child.expect([])
     child.expect(0)
+    child.expect(0)
     child.expect(True)
 
 
 def test_a_forked_child_gives_nothing_back(cast: Cast):
-    """Dropped, released, discarded in a child: the parent's lease keeps its bit, and its loan is not withdrawn."""
+    """Dropped, released, discarded in a child: nothing is written, not even in the child's own copy of the memory."""
     child = cast(
         PARENT
         + """
@@ -94,7 +107,7 @@ pid = os.fork()
 if pid == 0:
     lease.release(); loan.discard(); untyped.release()
     del view, lease, loan, untyped
-    os._exit(0)
+    os._exit(pages_written() > 0)
 say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 say(len(before[0]) + len(before[1]))
 say(held() == before)
@@ -334,3 +347,175 @@ def test_forking_while_threads_join_and_leave_never_hangs(cast: Cast):
         """
     )
     child.expect([0])
+
+
+WRITING = """
+import ctypes, os, re, sys
+from typing import Annotated
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Imu
+
+class Pair(zs.Sample):
+    numbers: Annotated[list[zs.U64], zs.MaxLen(4)]
+    imu: Imu
+
+OURS = "/zs-|memfd:zeroslot|/[.]bell"
+pub = zs.Publisher("t", Imu, depth=4)
+pairs = zs.Publisher("pairs", Pair)
+slots = zs.SlotAllocator.in_memory(4, 64)
+reader = slots.reader()
+sub = zs.Subscriber("t", Imu)
+loan, pair, slot = pub.loan(), pairs.loan(), slots.reserve()
+view, array, numbers, raw = loan.sample, loan.sample.accel, pair.sample.numbers, slot.array()
+view.stamp_ns, array[:], raw[:] = 1, 1.0, 1
+numbers.append(1)
+memory = memoryview(slot)
+down, up = os.pipe(), os.pipe()
+
+def writable_mappings():
+    \"\"\"Of shared memory that has a name here: zeroslot's objects, memfds and the bell.\"\"\"
+    lines = [line.split(maxsplit=5) for line in open("/proc/self/maps")]
+    return sorted(line[5].strip() for line in lines if line[1][1::2] == "ws" and re.search(OURS, line[-1]))
+"""
+
+
+def test_what_a_forked_child_writes_changes_no_sample(cast: Cast):
+    """A loan inherited over fork: setters refuse, arrays, memoryviews and addresses reach the child's own memory."""
+    child = cast(
+        WRITING
+        + """
+pid = os.fork()
+if pid == 0:
+    os.read(down[0], 1)  # the parent has committed
+    wrong = []
+    for name, act in {
+        "field": lambda: setattr(view, "stamp_ns", 9), "array field": lambda: setattr(view, "accel", np.ones(3)),
+        "text": lambda: setattr(view, "frame", "child"), "nested": lambda: setattr(pair.sample, "imu", view),
+        "append": lambda: numbers.append(9), "clear": numbers.clear, "item": lambda: numbers.__setitem__(0, 9),
+        "write": lambda: slot.write(b"child"), "commit": loan.commit,
+    }.items():
+        try:
+            act()
+            wrong.append(name)
+        except zs.ForkedHandleError:
+            pass
+    array[:] = 9.0
+    raw[:] = 9
+    memory[:] = bytes([9]) * 64
+    ctypes.memset(array.ctypes.data, 9, 8)
+    if slot.array().flags.writeable or view.accel.flags.writeable or not memoryview(slot).readonly:
+        wrong.append("new exports")
+    if array.tolist()[1:] != [9.0, 9.0] or view.stamp_ns != 1:
+        wrong.append("reading")
+    say(wrong)
+    say(writable_mappings())
+    os._exit(0)
+memory.release()
+say(writable_mappings() != [])
+loan.commit(), pair.commit(), slot.commit()
+os.write(down[1], b"x")
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+lease, untyped = sub.take(), reader.take()
+say([lease.sample.stamp_ns, lease.sample.accel.tolist(), lease.sample.frame, set(bytes(untyped)) == {1}])
+"""
+    )
+    child.expect(True)
+    child.expect([])
+    child.expect([])
+    child.expect(0)
+    child.expect([1, [1.0, 1.0, 1.0], "imu", True])
+
+
+def test_a_forked_child_has_no_descriptor_and_no_shared_mapping_that_it_could_write(cast: Cast):
+    """Nor has its own child; not of segments with names, of those without, of what it reads, or of the bell."""
+    child = cast(
+        WRITING
+        + """
+def reachable():
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    links = [os.readlink(path) for path in paths if os.path.islink(path)]
+    return [link for link in links if re.search(OURS, link)] + writable_mappings()
+
+pub.publish(Imu(stamp_ns=2, accel=np.ones(3)))
+lease = sub.take()
+sub.close()  # its mapping stays for the lease
+say(len(reachable()) > 0)
+pid = os.fork()
+if pid == 0:
+    say(reachable())
+    pid = os.fork()
+    if pid == 0:
+        say(reachable())
+        say([view.stamp_ns, lease.sample.stamp_ns, array.tolist()])
+        del view, array, lease, memory, raw, slot, loan, pair, numbers
+        say("unmapped")
+        os._exit(0)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    )
+    child.expect(True)
+    child.expect([])
+    child.expect([])
+    child.expect([1, 2, [1.0, 1.0, 1.0]])
+    child.expect("unmapped")
+    child.expect(0)
+
+
+def test_no_lock_survives_in_a_child_that_was_forked_while_another_thread_attached(cast: Cast):
+    """Subscribers and publishers of a killed process count as dead, whatever its threads did when it forked."""
+    with zs.SlotAllocator.create(Path(os.environ["ZEROSLOT_DIR"]) / "slots", 8, 64, max_subscribers=1024) as slots:
+        parent = cast(
+            """
+            import ctypes, os, signal, sys, threading
+            import zeroslot as zs
+            readers, forked = [], threading.Event()
+
+            def attach():
+                while not forked.is_set() and len(readers) < 1000:
+                    readers.append(zs.SlotReader.attach(args[0]))
+
+            thread = threading.Thread(target=attach)
+            thread.start()
+            children = []
+            while len(children) < 100 and thread.is_alive():
+                pid = os.fork()
+                if pid == 0:
+                    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # outlives its parent
+                    while True:
+                        signal.pause()
+                children.append(pid)
+            forked.set()
+            thread.join()
+            say([len(readers), children])
+            hear()
+            """,
+            str(slots.flink),
+        )
+        attached, children = parent.hear()
+        try:
+            assert len(slots.subscriber_indexes()) == attached > 10
+            parent.kill()
+            assert all(Path(f"/proc/{pid}").exists() for pid in children)
+            assert slots.subscriber_indexes() == []
+            assert slots.reap() == attached
+        finally:
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_closing_frees_a_lock_of_which_another_process_has_a_copy(zeroslot_dir: Path):
+    """As one has that is between fork and exec: a handle that was closed is gone all the same."""
+    flink = zeroslot_dir / "slots"
+    with zs.SlotAllocator.create(flink, 8, 64) as slots:
+        probe = Descriptor.open(f"/dev/shm{flink.read_text()}", os.O_RDONLY)
+        reader = zs.SlotReader.attach(flink)
+        strays = [os.dup(lock.fileno()) for lock in (slots._owned.lock, reader._attached.descriptor)]
+        assert [probe.is_locked(byte) for byte in (0, 64)] == [True, True]
+        reader.close()
+        slots.close()
+        assert [probe.is_locked(byte) for byte in (0, 64)] == [False, False]
+        for fd in strays:
+            os.close(fd)
+        probe.close()

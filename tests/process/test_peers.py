@@ -27,7 +27,7 @@ class Outside:
 
     def __init__(self, flink: Path) -> None:
         self._bytes = ControlBytes(flink)
-        self._probe = Descriptor(os.open(self._bytes.path, os.O_RDONLY | os.O_CLOEXEC))
+        self._probe = Descriptor.open(str(self._bytes.path), os.O_RDONLY)
 
     def close(self) -> None:
         self._probe.close()

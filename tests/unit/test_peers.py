@@ -29,7 +29,7 @@ def slots(path: Path) -> Iterator[SlotAllocator]:
 
 def asking(path: Path) -> Descriptor:
     """A description of the control object that holds no lock."""
-    return Descriptor(os.open(ControlBytes(path).path, os.O_RDWR | os.O_CLOEXEC))
+    return Descriptor.open(str(ControlBytes(path).path), os.O_RDWR)
 
 
 def die(reader: SlotReader) -> None:
@@ -232,7 +232,7 @@ def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
         assert not peers.bury(reader.reader.segment, description)
         assert not reader.owner_gone
         abandon(slots)
-        assert not segment.owner_alive(description)
+        assert not segment.is_owned(description)
         generation = reader.generation
         assert peers.bury(reader.reader.segment, description)
         assert reader.owner_gone
@@ -303,7 +303,7 @@ def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
     """Shared and exclusive ones, byte by byte; closing frees them."""
     file = tmp_path / "locks"
     file.write_bytes(b"")
-    one, two = (Descriptor(os.open(file, os.O_RDWR)) for _ in range(2))
+    one, two = (Descriptor.open(str(file), os.O_RDWR) for _ in range(2))
     assert one.try_lock(5)
     assert not one.is_locked(5)
     assert two.is_locked(5)
@@ -325,9 +325,15 @@ def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
 
 
 def test_descriptors_without_one_do_nothing() -> None:
-    """One that was made by force closes no file of somebody else's."""
+    """One that was made by force closes no file of somebody else's, and nor does one whose file could not be opened."""
     before = os.fstat(0)
-    for arguments in ((), ("x",), (None,)):
-        with pytest.raises(TypeError):
-            Descriptor.__new__(Descriptor, *arguments)
+    with pytest.raises(TypeError, match=r"Descriptor\.open"):
+        Descriptor()
+    made = Descriptor.__new__(Descriptor)
+    assert made.fileno() == -1
+    made.close()
+    with pytest.raises(FileNotFoundError, match="/nowhere/at/all"):
+        Descriptor.open("/nowhere/at/all", os.O_RDONLY)
+    with pytest.raises(ValueError, match="null"):
+        Descriptor.open("/dev/null\0", os.O_RDONLY)
     assert os.path.samestat(before, os.fstat(0))

@@ -24,7 +24,7 @@ from zeroslot import (
     flink,
     segment,
 )
-from zeroslot._core.binding import Region, Segment
+from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import ZeroslotError
 from zeroslot.qos import Qos
 
@@ -433,21 +433,22 @@ def test_regions_refuse_what_lies_outside(tmp_path: Path) -> None:
     """Reads, writes and populates are checked against the mapping."""
     file = tmp_path / "file"
     file.write_bytes(bytes(4096))
-    with file.open("r+b") as opened:
-        region, read_only = Region(opened.fileno(), 4096, True), Region(opened.fileno(), 4096, False)
-        for at, count in ((4097, 0), (4096, 1), (0, 4097), (2**64 - 1, 2)):
-            with pytest.raises(IndexError):
-                region.read(at, count)
-            with pytest.raises(IndexError):
-                region.populate(at, count)
+    opened = Descriptor.open(str(file), os.O_RDWR)
+    region, read_only = Region(opened, 4096, True), Region(opened, 4096, False)
+    for at, count in ((4097, 0), (4096, 1), (0, 4097), (2**64 - 1, 2)):
         with pytest.raises(IndexError):
-            region.write(4090, b"1234567")
-        with pytest.raises(ValueError, match="read-only"):
-            read_only.write(0, b"x")
-        region.write(4096, b"")
-        region.write(0, b"x")
-        assert read_only.read(0, 2) == b"x\0"
-        with pytest.raises(ValueError):
-            Region(opened.fileno(), 0, True)
-        with pytest.raises(OSError):
-            Region(-1, 4096, True)
+            region.read(at, count)
+        with pytest.raises(IndexError):
+            region.populate(at, count)
+    with pytest.raises(IndexError):
+        region.write(4090, b"1234567")
+    with pytest.raises(ValueError, match="read-only"):
+        read_only.write(0, b"x")
+    region.write(4096, b"")
+    region.write(0, b"x")
+    assert read_only.read(0, 2) == b"x\0"
+    with pytest.raises(ValueError):
+        Region(opened, 0, True)
+    opened.close()
+    with pytest.raises(OSError):
+        Region(opened, 4096, True)

@@ -15,18 +15,19 @@ that has imported any one module of it. The errors stand above everything and im
 cimport cython
 from cpython.buffer cimport PyBuffer_Release, PyBUF_SIMPLE, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.bytes cimport PyBytes_AsStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
-from libc.errno cimport EACCES, EAGAIN, EFAULT, EINVAL, errno
+from libc.errno cimport EACCES, EAGAIN, EFAULT, EINTR, EINVAL, errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
 cimport numpy as cnp
 
+import os
 import threading
 
 from zeroslot import errors
@@ -116,12 +117,34 @@ cdef object unpicklable(object self):
 @cython.final
 @cython.no_gc
 cdef class Descriptor:
-    """An open file description that holds a lock. Closing it frees the lock; forked children close theirs at once."""
+    """An open file description, which may hold locks. Forked children and started programs never have it."""
 
     cdef zs_descriptor c
 
-    def __cinit__(self, int fd):
-        zs_descriptor_open(&self.c, fd)
+    def __cinit__(self):
+        self.c.fd = -1
+
+    def __init__(self, *arguments):
+        raise TypeError("descriptors come from Descriptor.open()")
+
+    @staticmethod
+    def open(str path not None, int flags, unsigned mode=0o600):
+        """Open a file as os.open does. Raises OSError."""
+        cdef Descriptor self = Descriptor.__new__(Descriptor)
+        cdef bytes encoded = os.fsencode(path)
+        cdef char *name = NULL
+        cdef int opened
+        cdef int why = 0
+        PyBytes_AsStringAndSize(encoded, &name, NULL)   # refuses a NUL in the middle
+        while True:
+            with nogil:
+                opened = zs_descriptor_open(&self.c, name, flags, mode)
+                why = errno
+            if opened:
+                return self
+            if why != EINTR:
+                raise OSError(why, os.strerror(why), path)
+            PyErr_CheckSignals()
 
     def __dealloc__(self):
         zs_descriptor_close(&self.c)
@@ -131,7 +154,7 @@ cdef class Descriptor:
         return self.c.fd
 
     def close(self):
-        """Close it, and so free its locks. A second call does nothing."""
+        """Close it, and free its locks. A second call does nothing."""
         zs_descriptor_close(&self.c)
 
     def try_lock(self, long byte, bint shared=False, long count=1):
@@ -170,26 +193,31 @@ cdef class Descriptor:
 @cython.final
 @cython.no_gc
 cdef class Region:
-    """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes."""
+    """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes.
 
+    In a forked child a writable one is private memory: with the object's bytes, or with zeros where the descriptor that
+    it was mapped through is closed.
+    """
+
+    cdef zs_mapping mapping
+    cdef Descriptor through     # of a writable one
     cdef char *data
     cdef readonly size_t size
     cdef readonly bint writable
 
-    def __cinit__(self, int fd, size_t size, bint writable):
-        cdef void *address
+    def __cinit__(self, Descriptor through not None, size_t size, bint writable):
+        """A description keeps its locks for as long as something is mapped through it: map through one without."""
         if size == 0:
             raise ValueError("an empty object cannot be mapped")
-        address = mmap(NULL, size, PROT_READ | PROT_WRITE if writable else PROT_READ, MAP_SHARED, fd, 0)
-        if address == MAP_FAILED:
+        if not zs_mapping_map(&self.mapping, &through.c, size, writable):
             raise OSError(errno, "mmap")
-        self.data = <char *>address
+        self.through = through if writable else None
+        self.data = <char *>self.mapping.address
         self.size = size
         self.writable = writable
 
     def __dealloc__(self):
-        if self.data != NULL:
-            munmap(self.data, self.size)
+        zs_mapping_unmap(&self.mapping)
 
     cdef int check(self, size_t at, size_t count) except -1:
         if at > self.size or count > self.size - at:

@@ -405,7 +405,7 @@ cdef class ListView:
     cdef int alive(self, bint to_write=False) except -1:
         if self.data == NULL:
             raise TypeError("this list view is empty: it was not made by a sample")
-        if to_write and not self.hold.writable:
+        if to_write and not self.hold.is_writable():
             raise read_only(self.hold)
         return 0
 
@@ -524,7 +524,7 @@ cdef class View:
     @property
     def __zs_writable__(self):
         """Whether fields can be set."""
-        return self.data != NULL and self.hold.writable
+        return self.data != NULL and self.hold.is_writable()
 
 
 # A class statement would make view classes that the garbage collector tracks. Views are leaves, there is one for each
@@ -698,7 +698,7 @@ cdef class FieldDescriptor:
         cdef View view = <View>instance
         if type(instance) is not self.owner or view.data == NULL or self.offset + self.codec.size > view.size:
             self.refuse(instance)
-        if not view.hold.writable:
+        if not view.hold.is_writable():
             raise read_only(view.hold)
         if set_exact(self.scalar, view.data + self.offset, value):
             return
@@ -723,7 +723,7 @@ def write_sample(View view not None, value):
     """Write a model, view or mapping of the same fields into a sample; ValueError and TypeError name the field."""
     cdef StructCodec codec = (<object>type(view)).__zs_codec__
     view.alive()
-    if not view.hold.writable:
+    if not view.hold.is_writable():
         raise read_only(view.hold)
     view.hold.pin()
     try:

@@ -117,6 +117,7 @@ cdef extern from "zeroslot.h" nogil:
     void zs_owner_block_end(zs_segment *s)
     void zs_bump_space(zs_segment *s)
 
+    long zs_peer_byte "ZS_PEER_BYTE"(uint32_t index)
     uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
     int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
     uint64_t zs_reader_leases(const zs_reader *r)
@@ -138,10 +139,14 @@ cdef extern from "zeroslot.h" nogil:
 cdef extern from "zs_fork.h" nogil:
     ctypedef struct zs_descriptor:
         int fd
+    ctypedef struct zs_mapping:
+        void *address
     uint64_t zs_fork_generation
     int zs_fork_watch()
-    void zs_descriptor_open(zs_descriptor *d, int fd)
+    int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, unsigned mode)
     void zs_descriptor_close(zs_descriptor *d)
+    int zs_mapping_map(zs_mapping *m, const zs_descriptor *through, size_t size, int writable)
+    void zs_mapping_unmap(zs_mapping *m)
 
 cdef extern from *:
     """

@@ -166,7 +166,7 @@ cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, 
     """What the Hold lists is written through this array only; every base of it is the Hold."""
     cdef int flags = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
     cdef object array
-    if hold.writable:
+    if hold.is_writable():
         flags |= cnp.NPY_ARRAY_WRITEABLE
     Py_INCREF(descr)
     array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>descr, ndim, dims, NULL, data, flags, NULL)
@@ -175,7 +175,7 @@ cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, 
         raise MemoryError
     if flags & cnp.NPY_ARRAY_WRITEABLE:
         with cython.critical_section(hold):
-            if hold.writable:
+            if hold.is_writable():
                 hold.note(array)
             else:
                 cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
@@ -210,7 +210,7 @@ cdef size_t copy_into(Hold hold, object data) except? 0:
 
 
 cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) except -1:
-    if not hold.writable:
+    if not hold.is_writable():
         raise read_only(hold)
     if count < LARGE_COPY:
         memmove(to, source, count)
@@ -228,6 +228,8 @@ cdef object read_only(Hold hold):
             "a received sample is read-only: the publisher's memory is mapped without the right to write. "
             "Use lease.copy()"
         )
+    if hold.writable_in != 0:
+        return forked("loan")
     return errors.ClosedError("this sample was committed or discarded: it can be read, and no longer written")
 
 

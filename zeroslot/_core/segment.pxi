@@ -268,6 +268,20 @@ cdef class Segment:
         self.check_whole()
         return zs_peer_clear(&self.c, index)
 
+    def reap_peer(self, Descriptor lock not None, uint32_t index):
+        """Clear what a dead subscriber left. False: it lives.
+
+        Its byte is locked meanwhile through `lock`, a description that holds none of the bytes of subscribers that are
+        asked for. One call, in which no signal handler runs that may reap through the same description.
+        """
+        if not lock.try_lock(zs_peer_byte(index)):
+            return False
+        try:
+            self.clear_peer(index)
+        finally:
+            lock.unlock(zs_peer_byte(index))
+        return True
+
     def count_reaped(self, uint64_t more):
         """Owner only."""
         zs_count(&self.c.counters.reaped, more)
@@ -336,7 +350,7 @@ cdef class Hold:
     cdef uint64_t fork
     cdef uint32_t slot
     cdef uint32_t exports   # live writable buffers
-    cdef bint writable      # a loan that is neither committed nor discarded
+    cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
     cdef list arrays        # writable arrays that were handed out
     cdef Py_ssize_t most_arrays
 
@@ -356,6 +370,10 @@ cdef class Hold:
             if zs_load32(self.owner.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space
                 zs_bump_space(&self.owner.segment.c)
 
+    cdef inline bint is_writable(self) noexcept:
+        """Whether it is a loan that can still be written, in the process that borrowed it."""
+        return self.writable_in == zs_fork_generation
+
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         raise BufferError("this object only keeps a slot; take the memoryview of the sample")
 
@@ -374,14 +392,14 @@ cdef class Hold:
         that can be released, and no right to write that ends with the commit. numpy alone asks for any order of a
         contiguous one.
         """
-        if flags & ANY_CONTIGUOUS and not (lasting and not self.writable):
+        if flags & ANY_CONTIGUOUS and not (lasting and not self.is_writable()):
             raise BufferError("np.ndarray(buffer=...) does not keep what it is given: use np.asarray or np.frombuffer")
-        if flags & PyBUF_WRITABLE and not self.writable:
+        if flags & PyBUF_WRITABLE and not self.is_writable():
             raise BufferError("this sample is read-only")
         buffer.buf = data
         buffer.obj = self
         buffer.len = <Py_ssize_t>size
-        buffer.readonly = not self.writable
+        buffer.readonly = not self.is_writable()
         buffer.itemsize = 1
         buffer.format = BYTE_FORMAT if flags & PyBUF_FORMAT else NULL
         buffer.ndim = 1
@@ -389,7 +407,7 @@ cdef class Hold:
         buffer.strides = &buffer.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
         buffer.suboffsets = NULL
         buffer.internal = NULL
-        if self.writable:
+        if not buffer.readonly:
             self.pin()
             buffer.internal = <void *>1
         return 0
@@ -421,7 +439,7 @@ cdef class Hold:
         """End the right to write: no array handed out stays writable, and no export will be."""
         cdef list arrays = self.arrays
         cdef object array
-        self.writable = False
+        self.writable_in = 0
         if arrays is not None:
             self.arrays = None
             for array in arrays:
@@ -684,8 +702,7 @@ cdef class Owner:
         hold.owner = self
         hold.slot = slot
         hold.data = self.segment.slot_data(slot, &hold.size)
-        hold.writable = True
-        hold.fork = zs_fork_generation
+        hold.fork = hold.writable_in = zs_fork_generation
         return hold
 
     cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
@@ -693,7 +710,7 @@ cdef class Owner:
         cdef uint64_t n
         self.check()
         with cython.critical_section(hold):
-            if not hold.writable:
+            if not hold.is_writable():
                 raise errors.ClosedError("this loan was committed or discarded already")
             if hold.exports > 0:
                 raise BufferError(
@@ -719,9 +736,9 @@ cdef class Owner:
         """Give a loan back, unless it has been given back. Harmless in a forked child and after close."""
         cdef bint ours
         with cython.critical_section(hold):
-            ours = hold.writable
+            ours = hold.is_writable()
             hold.freeze()
-        if ours and self.fork == zs_fork_generation:
+        if ours:
             zs_lock(&self.mutex)
             zs_owner_discard(&self.c, hold.slot)
             zs_unlock(&self.mutex)

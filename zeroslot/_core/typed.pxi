@@ -38,7 +38,7 @@ def sample_image(view_class not None, size_t size, dict values not None):
     cdef View view
     hold.data = <char *>image
     hold.size = size
-    hold.writable = True
+    hold.writable_in = zs_fork_generation
     view = make_view(view_class, hold, hold.data, size)
     try:
         for name, value in values.items():
