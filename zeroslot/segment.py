@@ -373,6 +373,7 @@ class AttachedControl:
                 f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
                 f"{size} bytes"
             )
+        _check_memory(info, size, self.where)
         region = Region(pool, size, False)
         _map_now(region, pool.fileno(), PREFAULT_BYTES, self.where)
         try:
@@ -400,13 +401,16 @@ def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
 
 def _attached(descriptor: Descriptor, where: str, control_name: str | None, read_only: bool) -> AttachedControl | None:
     fd = descriptor.fileno()
-    size = os.fstat(fd).st_size
-    if size < HEADER_SIZE:
+    info = os.fstat(fd)
+    if info.st_size < HEADER_SIZE:
         return None
-    # No more than the header claims: a file may have holes, and those would be filled.
     claimed = int.from_bytes(os.pread(fd, 8, _CONTROL_SIZE_AT), "little")
+    size = min(info.st_size, max(claimed, HEADER_SIZE))  # an object may be longer, and have holes there
+    if claimed == 0 and info.st_blocks == 0:
+        return None  # its creator has not reserved its memory yet
+    _check_memory(info, size, where)
     probe = descriptor if read_only else reopened(fd, os.O_RDWR)
-    region = Region(probe, min(size, max(claimed, HEADER_SIZE)), not read_only)
+    region = Region(probe, size, not read_only)
     _map_now(region, fd, region.size, where)
     segment = Segment.attach(region, where)
     if segment is None:
@@ -414,6 +418,17 @@ def _attached(descriptor: Descriptor, where: str, control_name: str | None, read
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
         raise FormatError(f"{where} names {control_name}, which says that it is another segment. Remove the flink")
     return AttachedControl(segment, descriptor, probe, where, control_name)
+
+
+def _check_memory(info: os.stat_result, size: int, where: str) -> None:
+    """Raise CorruptSegmentError for an object with holes: mapping its pages would give them memory, however much it
+    claims. A creator reserves all of it.
+    """
+    if info.st_blocks * 512 < size:
+        raise CorruptSegmentError(
+            f"{where}: an object in /dev/shm claims {size} bytes and has {info.st_blocks * 512} in memory. Remove it, and "
+            "start its publisher again"
+        )
 
 
 def _map_now(region: Region, fd: int, limit: int, where: str) -> None:

@@ -223,6 +223,39 @@ def test_an_object_with_a_tail_costs_no_memory(path: Path) -> None:
         os.truncate(control, before.st_size)
 
 
+@pytest.mark.row("SEC-4")
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_control_object_with_holes_is_refused_and_costs_no_memory(path: Path, *, read_only: bool) -> None:
+    """It claims gigabytes that it does not have: to map its pages would be to give it their memory."""
+    with SlotAllocator.create(path, 4, 64):
+        content = bytearray(ControlBytes(path).path.read_bytes())
+        struct.pack_into("<Q", content, 16, 2**33)
+        sparse = Path("/dev/shm/zs-00000000000000aa")
+        sparse.write_bytes(content)
+        sparse.chmod(0o600)
+        try:
+            os.truncate(sparse, 2**33)
+            before = sparse.stat().st_blocks
+            with pytest.raises(CorruptSegmentError, match=str(2**33)):
+                segment.attach_control(f"/{sparse.name}", "here", read_only=read_only)
+            assert sparse.stat().st_blocks == before
+        finally:
+            sparse.unlink()
+
+
+@pytest.mark.row("SEC-4")
+def test_a_pool_with_holes_is_refused_and_costs_no_memory(path: Path) -> None:
+    """Of the right size, and without the memory."""
+    with SlotAllocator.create(path, 64, 65536):
+        pool = ControlBytes(path, 0).path
+        size = pool.stat().st_size
+        os.truncate(pool, 0)
+        os.truncate(pool, size)
+        with pytest.raises(CorruptSegmentError, match=str(size)):
+            SlotReader.attach(path)
+        assert pool.stat().st_blocks == 0
+
+
 @pytest.mark.row("SEC-4", "DEF-3")
 @pytest.mark.parametrize("size", [0, 1, 383, 384, 4096])
 def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> None:
