@@ -132,7 +132,7 @@ class SlotAllocator(AllocatorEnd):
         one has it, unless `force` takes the flink away from it (who reads the old segment goes on reading it),
         OutOfSharedMemoryError when /dev/shm is too small.
         """
-        path = Path(flink)
+        path = Path(flink).absolute()
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:

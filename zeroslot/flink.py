@@ -37,10 +37,28 @@ _TRIES = 100
 SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 
 
+_roots: set[Path] = set()  # those that this process has used
+
+
 def root() -> Path:
-    """$ZEROSLOT_DIR, else /dev/shm/zeroslot-<uid>: a reboot clears the flinks and what they name together."""
+    """$ZEROSLOT_DIR, else /dev/shm/zeroslot-<uid>: a reboot clears the flinks and what they name together.
+
+    Absolute: what a handle has made is found again after chdir.
+    """
     chosen = os.environ.get("ZEROSLOT_DIR")
-    return Path(chosen) if chosen else SHM / f"zeroslot-{os.getuid()}"
+    top = Path(chosen).absolute() if chosen else _default_root()
+    _roots.add(top)
+    return top
+
+
+def _default_root() -> Path:
+    return SHM / f"zeroslot-{os.geteuid()}"
+
+
+def _root_of(path: Path) -> Path | None:
+    """The root that a path lies in, or is; also one that ZEROSLOT_DIR named earlier, whose handles are still open."""
+    root()
+    return next((top for top in (path, *path.parents) if top in _roots), None)
 
 
 def checked_topic(topic: str) -> str:
@@ -98,10 +116,10 @@ def make_directory(path: Path) -> None:
 
     Raises PermissionError for one that is somebody else's, writable by everybody, or a symbolic link.
     """
-    top = root()
+    top = _root_of(path)
     if path == top:
         path.parent.mkdir(parents=True, exist_ok=True)
-    elif top in path.parents:
+    elif top is not None:
         make_directory(path.parent)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -133,7 +151,7 @@ def announce(path: Path, control_name: str, mode: int = 0o600) -> None:
 
 
 def _open_aside(path: Path, control_name: str) -> int:
-    ours = root() in path.parents
+    ours = _root_of(path) is not None
     for _ in range(_TRIES):
         try:
             if ours:
@@ -246,13 +264,16 @@ def list_topics(domain: str) -> list[str]:
 
 
 def remove_empty(directory: Path) -> None:
-    """Remove a directory of our tree and those above it, as far as they are empty. $ZEROSLOT_DIR itself stays."""
-    top = root()
-    last = top if "ZEROSLOT_DIR" not in os.environ else None
-    while directory == last or top in directory.parents:
+    """Remove a directory of a tree and those above it, as far as they are empty. $ZEROSLOT_DIR itself stays."""
+    top = _root_of(directory)
+    if top is None:
+        return
+    while directory != top or top == _default_root():
         try:
             directory.rmdir()
         except OSError:
+            return
+        if directory == top:
             return
         directory = directory.parent
 

@@ -49,7 +49,7 @@ class SlotReader(ReaderEnd):
         for again until `timeout` seconds are over (None: for ever); then TopicNotFoundError. Raises FormatError and
         CorruptSegmentError for what is none, TooManyPeersError when its table is full.
         """
-        path = Path(flink_path)
+        path = Path(flink_path).absolute()
         attached = cls._find(path)
         deadline = binding.deadline_after(timeout)
         while attached is None and binding.now_ns() < deadline:

@@ -426,8 +426,8 @@ def _check_memory(info: os.stat_result, size: int, where: str) -> None:
     """
     if info.st_blocks * 512 < size:
         raise CorruptSegmentError(
-            f"{where}: an object in /dev/shm claims {size} bytes and has {info.st_blocks * 512} in memory. Remove it, and "
-            "start its publisher again"
+            f"{where}: an object in /dev/shm claims {size} bytes and has {info.st_blocks * 512} in memory. Remove it "
+            "and start its publisher again"
         )
 
 

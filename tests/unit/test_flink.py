@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zeroslot import Publisher, Sample, SlotAllocator, Subscriber, TopicNameError, flink
+from zeroslot import Publisher, Sample, SlotAllocator, SlotReader, Subscriber, TopicNameError, flink
 from zeroslot.flink import Bell
 
 NAME = "/zs-0123456789abcdef"
@@ -117,6 +117,55 @@ def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monke
     monkeypatch.delenv("ZEROSLOT_DOMAIN")
     assert flink.root() == Path(f"/dev/shm/zeroslot-{os.getuid()}")
     assert flink.checked_domain(None) == "default"
+
+
+@pytest.mark.row("DIS-11")
+def test_what_was_made_under_a_relative_root_is_removed_after_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root is resolved once: bell, flinks and directories are found again."""
+    (tmp_path / "root").mkdir(mode=0o700)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZEROSLOT_DIR", "root")
+    pub, sub = Publisher("a/b", Tick), Subscriber("a/b", Tick)
+    assert pub.flink.is_absolute()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    pub.close()
+    sub.close()
+    assert list((tmp_path / "root").iterdir()) == []
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.row("DIS-11", "SEG-1")
+def test_a_relative_flink_is_removed_after_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is resolved when it is created, and when a reader waits for it."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    slots = SlotAllocator.create("slots", 4, 64)
+    reader = SlotReader.attach("slots")
+    assert slots.flink == tmp_path / "slots"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    reader.close()
+    slots.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_handles_keep_the_root_that_they_were_made_in(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ZEROSLOT_DIR names the root of what is made from then on."""
+    pub, sub = Publisher("a/b", Tick), Subscriber("a/b", Tick)
+    other = zeroslot_dir / "other"
+    other.mkdir(mode=0o700)
+    monkeypatch.setenv("ZEROSLOT_DIR", str(other))
+    with Publisher("a/b", Tick) as second:
+        assert second.flink.is_relative_to(other)
+        assert [info.publisher_id for info in sub.publishers] == [pub.publisher_id]
+    pub.close()
+    sub.close()
+    assert list(zeroslot_dir.iterdir()) == [other]
+    assert list(other.iterdir()) == []
 
 
 # --- flinks ---
