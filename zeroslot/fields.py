@@ -19,7 +19,6 @@ import enum
 import keyword
 import math
 import operator
-import struct
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from zeroslot._core import binding
 from zeroslot.errors import DeclarationError
 
 SIZE_LIMIT = 2**31 - 1
@@ -72,31 +72,14 @@ class ScalarKind:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         if source is int and self.kind in INTEGER_RANGES:
             low, high = INTEGER_RANGES[self.kind]
-            return core_schema.no_info_before_validator_function(_exact, core_schema.int_schema(ge=low, le=high))
+            number = core_schema.int_schema(ge=low, le=high)
+            return core_schema.no_info_before_validator_function(binding.exact_integer, number)
         if source is float and self.kind in _ROUNDING:
-            rounded = core_schema.no_info_after_validator_function(_ROUNDING[self.kind], core_schema.float_schema())
-            return core_schema.float_schema() if self.kind == "f64" else rounded
+            return core_schema.no_info_after_validator_function(_ROUNDING[self.kind], core_schema.float_schema())
         return handler(source)
 
 
-def _exact(value: Any) -> Any:
-    # pydantic reads a numpy integer as a float, which is not exact from 2**53 on.
-    return value.item() if isinstance(value, np.integer) else value
-
-
-def _rounding(kind: str, code: str) -> Callable[[float], float]:
-    pack = struct.Struct(code)
-
-    def rounded(value: float) -> float:
-        try:
-            return float(pack.unpack(pack.pack(value))[0])
-        except OverflowError:
-            raise ValueError(f"{value!r} is beyond the range of {kind}") from None
-
-    return rounded
-
-
-_ROUNDING = {kind: _rounding(kind, code) for kind, code in (("f16", "<e"), ("f32", "<f"), ("f64", "<d"))}
+_ROUNDING: dict[str, Callable[[float], float]] = {"f16": binding.rounded_f16, "f32": binding.rounded_f32}
 
 U8 = Annotated[int, ScalarKind("u8")]
 U16 = Annotated[int, ScalarKind("u16")]
@@ -183,23 +166,17 @@ class MaxBytes:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         inner = handler(source)
         if source is bytes:
-            return core_schema.no_info_after_validator_function(self._check_bytes, inner)
-        return core_schema.no_info_after_validator_function(self._check_text, inner) if source is str else inner
+            # In JSON a str stands for bytes, in base64. In Python it does not, where pydantic would decode it as well.
+            strict = core_schema.bytes_schema(strict=True)
+            python = core_schema.no_info_before_validator_function(binding.no_text, strict)
+            inner = core_schema.json_or_python_schema(inner, python)
+        if source in (str, bytes):
+            return core_schema.no_info_after_validator_function(binding.SizeCheck(self.limit), inner)
+        return inner
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         # For a str this is necessary and not sufficient: JSON Schema counts code points.
         return {**handler(schema), "maxLength": self.limit} if _is_text(schema) else handler(schema)
-
-    def _check_text(self, value: str) -> str:
-        size = len(value) if value.isascii() else len(value.encode())  # a lone surrogate raises UnicodeEncodeError
-        if size > self.limit:
-            raise ValueError(f"{size} bytes of UTF-8 do not fit into MaxBytes({self.limit})")
-        return value
-
-    def _check_bytes(self, value: bytes) -> bytes:
-        if len(value) > self.limit:
-            raise ValueError(f"{len(value)} bytes do not fit into MaxBytes({self.limit})")
-        return value
 
 
 class MaxLen:
@@ -233,24 +210,17 @@ def _is_text(schema: Any) -> bool:
 def _list_schema(source: Any, handler: GetCoreSchemaHandler, shortest: int | None, longest: int) -> CoreSchema:
     item = (get_args(source) or (Any,))[0]
     items = core_schema.list_schema(handler.generate_schema(with_widths(item)), min_length=shortest, max_length=longest)
-    return core_schema.no_info_before_validator_function(_as_list, items)
-
-
-def _as_list(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return core_schema.no_info_before_validator_function(binding.as_list, items)
 
 
 def _array_schema(kind: str, dims: tuple[int, ...]) -> CoreSchema:
-    def validated(value: Any) -> np.ndarray[Any, Any]:
-        return as_array(value, kind, dims)
-
     def json_schema(_schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return json_array(kind, dims)
 
     return core_schema.no_info_plain_validator_function(
-        validated,
+        binding.ArrayOf(DTYPES[kind], dims),
         metadata={"pydantic_js_functions": [json_schema]},
-        serialization=core_schema.plain_serializer_function_ser_schema(nested_lists, when_used="json"),
+        serialization=core_schema.plain_serializer_function_ser_schema(binding.nested_lists, when_used="json"),
     )
 
 
@@ -270,66 +240,6 @@ def json_scalar(kind: str) -> dict[str, Any]:
         low, high = INTEGER_RANGES[kind]
         return {"type": "integer", "minimum": low, "maximum": high}
     return {"type": "number"}
-
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-
-
-def nested_lists(value: np.ndarray[Any, Any]) -> Any:
-    """Nested lists. What JSON has no number for becomes the strings that pydantic uses for them."""
-    if value.dtype.kind != "f" or bool(np.isfinite(value).all()):
-        return value.tolist()
-
-    def named(item: Any) -> Any:
-        if isinstance(item, list):
-            return [named(each) for each in item]
-        return _NOT_FINITE.get(str(item), item)
-
-    return named(value.tolist())
-
-
-def as_array(value: Any, kind: str, dims: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """`value` as an array of exactly this kind and shape; the same object when it is one already.
-
-    Raises ValueError when numbers would change: floats or bools to integers, integers out of range, finite floats
-    that become infinite. Rounding to fewer digits is not a change.
-    """
-    wanted = DTYPES[kind]
-    given = np.asarray(value)
-    if given.dtype != wanted:
-        if isinstance(value, np.ndarray):
-            given = _converted(given, wanted, kind)
-        else:
-            given = _converted(_from_python(given, value, wanted), wanted, kind)
-    if given.shape != dims:
-        raise ValueError(f"shape {given.shape} is not {dims}")
-    return given
-
-
-def _from_python(given: np.ndarray[Any, Any], value: Any, wanted: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Undo what numpy guesses about lists: big integers as floats, and the strings that stand for NaN in JSON."""
-    if wanted.kind == "u" and given.dtype.kind in "fO":
-        numbers = np.asarray(value, dtype=object)
-        if all(type(number) is int and 0 <= number < 2**64 for number in numbers.flat):
-            return numbers.astype(np.uint64)
-    if wanted.kind == "f" and given.dtype.kind == "U":
-        return given.astype(np.float64)
-    return given
-
-
-def _converted(given: np.ndarray[Any, Any], wanted: np.dtype[Any], kind: str) -> np.ndarray[Any, Any]:
-    if given.dtype.kind not in {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[wanted.kind]:
-        raise ValueError(f"an array of {given.dtype} cannot become {kind} without loss")
-    if wanted.kind in "iu" and given.size:
-        low, high = INTEGER_RANGES[kind]
-        smallest, largest = int(given.min()), int(given.max())
-        if smallest < low or largest > high:
-            raise ValueError(f"values from {smallest} to {largest} do not fit into {kind}, {low} to {high}")
-    with np.errstate(over="ignore"):
-        result = given.astype(wanted)
-    if wanted.kind == "f" and bool((np.isinf(result) & np.isfinite(given)).any()):
-        raise ValueError(f"a value is beyond the range of {kind}")
-    return result
 
 
 # --- nodes ---

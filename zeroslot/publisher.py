@@ -167,11 +167,17 @@ class Publisher(PublisherEnd[S]):
     ) -> int:
         """Copy a sample into a slot and publish it; its sequence.
 
-        Takes a model of the type or a mapping, validated by pydantic, a view of one, or a numpy record of
-        `layout_of(type).dtype`. Raises what `loan` raises, and ValidationError or TypeError before a slot is borrowed.
+        A model of the type (or of a class derived from it), or a view, is copied field by field as it is. It is not
+        validated again: no validator of its class runs, and aliases do not matter. Kinds, ranges, and the bounds of
+        text, lists and arrays are checked all the same. A mapping is validated by pydantic as `sample_type(**mapping)`
+        is, aliases included. A numpy record has `layout_of(sample_type).dtype`.
+
+        Raises what `loan` raises; ValueError or TypeError, which names the field, for what the sample's memory cannot
+        hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a slot is
+        borrowed.
         """
         ready = prepared(sample, self.sample_type)
-        loan = self.loan_uninit(timeout) if type(ready) is self.sample_type else self.loan(timeout)
+        loan = self.loan_uninit(timeout)  # what follows writes every field
         try:
             write(loan.sample, ready)
         except BaseException:

@@ -8,8 +8,11 @@ Why a metaclass: a view of shared memory is a native object and no pydantic mode
 true for code that takes an Imu. ABC.register does not do that for pydantic classes, so the instance check looks at
 the view's class itself.
 
-Why every model validator is wrapped: `isinstance` being true, pydantic would store a view that is put into another
-model as it is, and a slot of shared memory would live as long as that model. The wrapper makes it a validated copy.
+Why a function stands before every model validator: `isinstance` being true, pydantic would store a view that is put
+into another model as it is, and a slot of shared memory would live as long as that model. The function makes a copy of
+it, which is a model like any other: not validated again.
+
+Why no validator here is written in Python: see zeroslot/_core/validators.pxi.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
+from zeroslot._core import binding
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import ScalarKind, is_identifier, nested_lists, node_of, refuse, with_widths
+from zeroslot.fields import ScalarKind, is_identifier, node_of, refuse, with_widths
 from zeroslot.idl import to_c, to_idl
 from zeroslot.layout import StructLayout, build_layout
 from zeroslot.schema import to_json_schema
@@ -62,35 +66,12 @@ class Layout(StructLayout):
 class SampleType(ModelMetaclass):
     """Metaclass of Sample: an instance is a model, or a view of one in shared memory."""
 
-    def __instancecheck__(cls, instance: Any) -> bool:  # noqa: N805  # its instance is a class
-        kind = type(instance)
-        if cls in kind.__mro__:
-            return True
-        viewed = getattr(kind, "__zs_sample__", None)
-        return viewed is not None and cls in viewed.__mro__
+    __instancecheck__ = binding.is_sample_instance
 
 
 class _ModelJsonSchema(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
-        return nested_lists(dft) if isinstance(dft, np.ndarray) else super().encode_default(dft)
-
-
-_NO_VIEW: Any = object()
-
-
-class _ViewCopier:
-    """Wrap validator of one sample type: views of it, and views without a class, become models."""
-
-    __slots__ = ("sample_type",)
-
-    def __init__(self, sample_type: type[Sample]) -> None:
-        self.sample_type = sample_type
-
-    def __call__(self, value: Any, validate: Callable[[Any], Any]) -> Any:
-        viewed = getattr(type(value), "__zs_sample__", _NO_VIEW)
-        if viewed is not _NO_VIEW and (viewed is None or issubclass(viewed, self.sample_type)):
-            return validate(value.__zs_values__())
-        return validate(value)
+        return binding.nested_lists(dft) if isinstance(dft, np.ndarray) else super().encode_default(dft)
 
 
 class _IncompleteError(DeclarationError):
@@ -162,6 +143,13 @@ class Sample(BaseModel, metaclass=SampleType):
 
     Instances are pydantic models and live in ordinary memory. They equal another model of the class, or a view, whose
     fields have equal values; arrays are compared by value.
+
+    Constraints and validators of pydantic (`Field(ge=0)`, `field_validator`) hold where a model is constructed or
+    validated, and for mappings that are published. They do not hold in place: a loan checks the kind and range of a
+    field, the bounds of text, lists and arrays, and nothing else. Nor do they run again when a model is published,
+    copied out of a lease, or put into another model.
+
+    A str is no value of a bytes field; in JSON it is, in base64.
     """
 
     model_config = ConfigDict(
@@ -204,25 +192,26 @@ class Sample(BaseModel, metaclass=SampleType):
 
         schema = handler(source)
         inner: Any = handler.resolve_ref_schema(schema)
-        if isinstance(inner.get("function", {}).get("function"), _ViewCopier):
+        if inner.get("function", {}).get("function") is binding.view_as_model:
             return schema  # pydantic kept it from the first time; a second wrapper would only cost time
         bare = {
             key: value for key, value in inner.items() if key != "ref"
         }  # others refer to the whole, wrapper included
-        return core_schema.no_info_wrap_validator_function(
-            _ViewCopier(cls), cast("CoreSchema", bare), ref=inner.get("ref")
+        return core_schema.no_info_before_validator_function(
+            binding.view_as_model, cast("CoreSchema", bare), ref=inner.get("ref")
         )
 
     def __eq__(self, other: object) -> bool:
         if type(other) is type(self):
+            names = type(self).__pydantic_fields__  # and not what a cached_property keeps beside them
             return (
-                _same(self.__dict__, other.__dict__)
+                all(_same(self.__dict__.get(name), other.__dict__.get(name)) for name in names)
                 and self.__pydantic_private__ == other.__pydantic_private__
                 and _same(self.__pydantic_extra__, other.__pydantic_extra__)
             )
-        viewed = getattr(type(other), "__zs_sample__", _NO_VIEW)
-        if viewed is type(self) or viewed is None:
-            return _same(self.__dict__, other.__zs_values__())  # type: ignore[attr-defined]  # every view has it
+        if isinstance(other, binding.View) and other.__zs_sample__ is type(self):
+            values = other.__zs_values__()
+            return all(_same(self.__dict__.get(name), value) for name, value in values.items())
         return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as pydantic: equal by value and mutable
@@ -283,7 +272,7 @@ def _same(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray):
         return bool(np.array_equal(ours, theirs))
     if isinstance(ours, BaseModel) and isinstance(theirs, dict):
-        ours = ours.__dict__
+        return all(_same(ours.__dict__.get(name), value) for name, value in theirs.items())
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return ours.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in ours.items())
     if isinstance(ours, list) and isinstance(theirs, list):

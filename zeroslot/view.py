@@ -13,7 +13,7 @@ import enum
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from pydantic import create_model
 
 from zeroslot import fields
 from zeroslot._core import binding
-from zeroslot._core.binding import FieldDescriptor, ListView, Plan, View
+from zeroslot._core.binding import FieldDescriptor, Plan, View
 from zeroslot.errors import CorruptSegmentError
 from zeroslot.fields import (
     Array,
@@ -38,8 +38,6 @@ from zeroslot.fields import (
     Shape,
     Struct,
     Text,
-    as_array,
-    kind_of_dtype,
 )
 from zeroslot.layout import Field, StructLayout
 from zeroslot.sample import Layout, Sample, default_values, layout_of
@@ -58,16 +56,9 @@ class _ViewMethods:
     __zs_sample__: ClassVar[type[Sample] | None] = None
     __zs_names__: ClassVar[tuple[str, ...]] = ()
 
-    def __zs_values__(self) -> dict[str, Any]:
-        """Copies of all fields, nested samples as dicts."""
-        return {name: _copied(getattr(self, name)) for name in self.__zs_names__}
+    if TYPE_CHECKING:
 
-    def __zs_model__(self) -> Sample:
-        """An instance of the sample's class with copies of all fields. It is not validated again."""
-        sample_type = self.__zs_sample__
-        if sample_type is None:
-            raise TypeError("this view has no sample type")
-        return sample_type.model_construct(**{name: _modelled(getattr(self, name)) for name in self.__zs_names__})
+        def __zs_model__(self) -> Sample: ...
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """As pydantic's, of a copy."""
@@ -95,9 +86,7 @@ class _ViewMethods:
             if other.__zs_sample__ is not self.__zs_sample__:
                 return NotImplemented
             return bool(self.__zs_model__() == other.__zs_model__())
-        if isinstance(other, Sample):
-            return bool(other == self)
-        return NotImplemented
+        return bool(other == self) if type(other) is self.__zs_sample__ else NotImplemented
 
     def __repr__(self) -> str:
         try:
@@ -107,26 +96,6 @@ class _ViewMethods:
 
     def __reduce__(self) -> Any:
         raise TypeError("a sample in shared memory cannot be pickled: send lease.copy() instead")
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, View):
-        return value.__zs_values__()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, ListView):
-        return [_copied(item) for item in value]
-    return value
-
-
-def _modelled(value: Any) -> Any:
-    if isinstance(value, View):
-        return value.__zs_model__()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, ListView):
-        return [_modelled(item) for item in value]
-    return value
 
 
 class AbsentField:
@@ -229,20 +198,13 @@ def codec_of(node: Node) -> binding.Codec:
         case Struct():
             return view_class_of(sample_type_of(node.layout)).__zs_codec__
         case Array(item, shape):
-            return binding.ArrayCodec(fields.DTYPES[item.kind], shape, _convert)
+            return binding.ArrayCodec(fields.DTYPES[item.kind], shape)
         case FixedList(item, length):
             return binding.ListCodec(codec_of(item), 0, item.size, length, False, node.size)
         case BoundedList(item, max_len):
             return binding.ListCodec(codec_of(item), node.items_at, item.size, max_len, True, node.size)
         case Optional(item):
             return binding.OptionalCodec(codec_of(item), node.item_at, node.size)
-
-
-def _convert(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    kind = kind_of_dtype(dtype)
-    if kind is None:
-        raise TypeError(f"{dtype} is no kind of scalar")
-    return np.ascontiguousarray(as_array(value, kind, shape))
 
 
 # --- plans ---
@@ -363,17 +325,13 @@ def _annotation_of(node: Node) -> Any:
 
 
 def prepared(sample: Any, sample_type: type[S]) -> Any:
-    """`sample` in a form that `write` takes: checked, so that nothing wrong reaches a loan.
+    """`sample` in a form that `write` takes.
 
-    A model or a mapping is validated by pydantic; a view of the type and a numpy record of its dtype are taken as they
-    are.
+    A model of the type and a view are taken as they are: `write` copies them field by field and checks kinds, ranges
+    and bounds. A mapping is validated by pydantic, as a constructor does it with the same keywords.
     """
-    if isinstance(sample, View):
-        if sample.__zs_sample__ is sample_type:
-            return sample
-        return sample_type.model_validate(sample.__zs_values__())
-    if isinstance(sample, sample_type):
-        return sample_type.model_validate(dict(sample.__dict__))
+    if isinstance(sample, (sample_type, View)):
+        return sample
     if isinstance(sample, np.void) or (isinstance(sample, np.ndarray) and sample.ndim == 0):
         layout = layout_of(sample_type)
         if sample.dtype != layout.dtype:

@@ -76,7 +76,7 @@ def poll():
 
 def publish():
     while True:
-        with pub.loan() as tick:  # and not publish: pydantic itself does not outlive a daemon thread in it
+        with pub.loan() as tick:
             tick.number = 1
 
 def blocked():
@@ -115,3 +115,85 @@ def test_handles_of_a_class_with_a_cycle_are_collected(cast: Cast):
         """
     )
     assert [child.hear() for _ in range(20)] == [0] * 20
+
+
+# What a daemon thread does with models when the interpreter ends. `plain` is pydantic without this library.
+MODELS = """
+import enum, os, sys, threading
+from typing import Annotated
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+import zeroslot as zs
+
+class Plain(BaseModel):  # flat: pydantic's own metaclass runs Python code for a nested dict
+    stamp_ns: int
+    frame: str = "imu"
+
+class Mode(enum.IntEnum):
+    ON = 1
+
+class Part(zs.Sample):
+    x: zs.F32
+    y: float = 0.5
+
+class Whole(zs.Sample):
+    stamp_ns: zs.U64
+    frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+    raw: Annotated[bytes, zs.MaxBytes(16)] = b"imu"
+    array: Annotated[NDArray[np.float32], zs.Shape(3)]
+    part: Part
+    parts: Annotated[list[Part], zs.MaxLen(4)]
+    numbers: Annotated[list[int], zs.MaxLen(4)] = ()
+    mode: Mode = Mode.ON
+    maybe: zs.U8 | None = None
+
+array, wide = np.zeros(3, np.float32), np.zeros(3)
+pub, sub = zs.Publisher("whole", Whole), zs.Subscriber("whole", Whole)
+
+def built(array=array, part=None):
+    return Whole(stamp_ns=1, frame="a", part=part or Part(x=1), parts=[{"x": 1}], array=array)
+
+def plain():
+    Plain(stamp_ns=1, frame="a")
+
+def converted():
+    Whole(stamp_ns=np.int64(3), part={"x": 1}, parts=[], array=[1, 2, 3], numbers=np.arange(3))
+    built(wide)
+
+def mapping():
+    pub.publish({"stamp_ns": 1, "part": {"x": 1}, "parts": [], "array": array})
+
+def published():
+    pub.publish(built())
+
+def taken():
+    pub.publish(built())
+    lease = sub.take()
+    if lease is not None:
+        lease.copy()
+        built(lease.sample.array, lease.sample.part)
+        Whole.model_validate(lease.sample)
+
+started = threading.Barrier(3)
+def run():
+    started.wait()
+    while True:
+        act()
+
+def main():
+    for _ in range(2):
+        threading.Thread(target=run, daemon=True).start()
+    started.wait()
+    for _ in range(200):
+        act()
+"""
+
+
+@pytest.mark.parametrize("act", ["plain", "built", "converted", "mapping", "published", "taken"])
+def test_a_daemon_thread_that_builds_models_does_not_end_the_process(cast: Cast, act: str):
+    """As with plain pydantic: the thread ends with the interpreter, which does not die by a signal."""
+    for _ in range(15):
+        child = cast(MODELS + f"act = {act}\nmain()\n")
+        child.finish()
+        assert child.stderr == ""

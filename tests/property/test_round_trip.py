@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from pydantic import create_model
+from pydantic import AfterValidator, Field, create_model
 
 import zeroslot as zs
 from zeroslot import Publisher, Sample, Subscriber, layout_of
@@ -190,6 +191,81 @@ def test_every_way_in_gives_the_same_bytes(drawn: tuple[type[Sample], list[Sampl
                 for name in type(value).model_fields:
                     setattr(sample, name, getattr(value, name))
             assert bytes(taken(sub)) == image
+
+
+def _converted(value: Any) -> Any:
+    return value + 1 if isinstance(value, int) else value
+
+
+NUMBERS = st.integers(0, 2**31)
+ALIAS_NAMES = ("a", "b", "c", "other")  # most of them are names of fields, too
+
+
+@st.composite
+def aliased(draw: st.DrawFn) -> tuple[type[Sample], list[Sample]]:
+    """Types with aliases, converting validators, validate_by_name=False, and others of these inside."""
+
+    def kind(depth: int) -> Any:
+        members: dict[str, Any] = {}
+        inner = [kind(depth - 1) for _ in range(draw(st.integers(0, 2)))] if depth else []
+        aliases = draw(st.lists(st.sampled_from(ALIAS_NAMES), min_size=3, max_size=3, unique=True))
+        for name, alias in zip("abc", aliases, strict=True):
+            annotation: Any = Annotated[zs.U64, AfterValidator(_converted)]
+            if inner and draw(st.booleans()):
+                each = inner[0]
+                annotation = draw(st.sampled_from([each, Annotated[list[each], zs.MaxLen(3)], each | None]))
+            options: dict[str, Any] = draw(
+                st.sampled_from([{}, {"alias": alias}, {"validation_alias": alias}, {"serialization_alias": alias}])
+            )
+            members[name] = (annotation, Field(**options))
+        by_name = draw(st.booleans())
+        config = {"validate_by_name": by_name, "validate_by_alias": True, "populate_by_name": by_name}
+        base = type("Configured", (Sample,), {"model_config": config, "__module__": __name__})
+        return create_model("Aliased", __base__=base, **members)
+
+    made = kind(2)
+    return made, [made.__zs_layout__() and _filled(draw, made) for _ in range(2)]
+
+
+def _filled(draw: st.DrawFn, kind: type[Sample]) -> Sample:
+    """A sample with drawn values, whatever its class would make of them."""
+
+    def value(annotation: Any) -> Any:
+        if isinstance(annotation, type) and issubclass(annotation, Sample):
+            return _filled(draw, annotation)
+        arguments = [each for each in getattr(annotation, "__args__", ()) if each is not type(None)]
+        if getattr(annotation, "__origin__", None) is list:
+            return [value(arguments[0]) for _ in range(draw(st.integers(0, 3)))]
+        return value(arguments[0]) if arguments else draw(NUMBERS)
+
+    made = kind.__new__(kind)
+    object.__setattr__(made, "__dict__", {name: value(field.annotation) for name, field in kind.model_fields.items()})
+    object.__setattr__(made, "__pydantic_fields_set__", set(kind.model_fields))
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
+
+
+@pytest.mark.row("PUB-1", "SUB-6")
+@quick
+@given(aliased())
+def test_a_model_is_copied_field_by_field(drawn: tuple[type[Sample], list[Sample]]) -> None:
+    """Whatever its aliases, validators and configuration are: published, taken and copied, it is the same model."""
+    kind, values = drawn
+    with ends(kind) as (pub, sub):
+        for value in values:
+            pub.publish(value)
+            with taken(sub) as lease:
+                assert lease.sample == value
+                for copied in (lease.copy(), copy.deepcopy(lease.sample), lease.sample.model_copy()):
+                    assert copied == value
+                    assert type(copied) is kind
+                    assert copied.model_fields_set == set(kind.model_fields)
+                assert lease.sample.model_dump() == value.model_dump()
+                assert lease.sample.model_dump(by_alias=True) == value.model_dump(by_alias=True)
+                pub.publish(lease.sample)
+            with taken(sub) as lease:
+                assert lease.copy() == value
 
 
 @pytest.mark.row("TYP-1", "NEW-2")

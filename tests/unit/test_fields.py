@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zeroslot.errors import DeclarationError
 from zeroslot.fields import (
+    DTYPES,
     F16,
     F32,
     F64,
@@ -36,7 +37,6 @@ from zeroslot.fields import (
     Scalar,
     Shape,
     Text,
-    as_array,
     node_of,
 )
 
@@ -183,7 +183,7 @@ def test_bounds_compare_hash_and_print_by_value():
 @pytest.mark.parametrize(("kind", "annotation"), SCALARS.items())
 def test_integer_is_checked_against_its_width(kind, annotation):
     """Both ends of the range pass, one step beyond does not, and numpy integers count as integers."""
-    info = np.iinfo(as_array([0], kind, (1,)).dtype)
+    info = np.iinfo(DTYPES[kind])
     for value in (info.min, info.max):
         assert validate(annotation, int(value)) == value
         assert type(validate(annotation, info.dtype.type(value))) is int
@@ -223,6 +223,14 @@ def test_array_likes_become_the_declared_kind(value):
     assert result.tolist() == [1, 2, 3]
 
 
+def test_numbers_just_within_the_range_are_rounded_and_infinity_stays():
+    """The largest numbers that do not become infinite, without a warning of numpy's."""
+    edge = np.nextafter(3.4028235677973366e38, 0)
+    assert validate(VECTOR, [edge, np.inf, -np.inf]).tolist() == [np.finfo(np.float32).max, np.inf, -np.inf]
+    assert validate(Annotated[NDArray[np.float16], Shape(2)], [65519, -np.inf]).tolist() == [65504, -np.inf]
+    assert np.isnan(validate(VECTOR, [np.nan] * 3)).all()
+
+
 def test_large_integers_in_lists_stay_exact():
     """A list with 2**64 - 1, for which numpy guesses float64, becomes an array of the integers."""
     assert validate(COUNTS, [1, 2**64 - 1]).tolist() == [1, 2**64 - 1]
@@ -236,6 +244,9 @@ def test_large_integers_in_lists_stay_exact():
         (VECTOR, [1, [2], 3]),
         (VECTOR, [1j, 2, 3]),
         (VECTOR, [1e39, 0, 0]),
+        (VECTOR, [-3.4028235677973366e38, 0, 0]),
+        (Annotated[NDArray[np.float16], Shape(1)], np.array([65520])),
+        (Annotated[NDArray[np.float64], Shape(1)], np.array([np.finfo(np.longdouble).max])),
         (VECTOR, ["a", "b", "c"]),
         (VECTOR, np.array(["1", "2", "3"])),
         (VECTOR, None),
@@ -280,6 +291,21 @@ def test_text_is_bounded_in_bytes_of_utf8():
             validate(annotation, value)
     with pytest.raises(ValidationError):
         validate(Annotated[bytes, MaxBytes(2)], b"123")
+
+
+@pytest.mark.parametrize("text", ["", "aGk=", "hi"])
+def test_a_str_is_no_bytes_in_python_and_base64_in_json(text):
+    """pydantic would decode it in Python as well, and "aGk=" would be two other bytes than it looks."""
+    adapter = TypeAdapter(Annotated[bytes, MaxBytes(4)], config={"val_json_bytes": "base64"})
+    with pytest.raises(ValidationError, match="str is not bytes"):
+        adapter.validate_python(text)
+    assert adapter.validate_json('"aGk="') == b"hi"
+    assert [adapter.validate_python(each) for each in (b"hi", bytearray(b"hi"), memoryview(b"hi"))] == [b"hi"] * 3
+    for value in (5, [1], None):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(value)
+    with pytest.raises(ValidationError, match="do not fit"):
+        adapter.validate_json('"aGVsbG8="')
 
 
 def test_lists_are_bounded():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import os
@@ -9,13 +10,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 import zeroslot as zs
 from tests import shared_memory
@@ -111,17 +113,220 @@ def test_publish_takes_models_views_records_and_mappings(pub: Publisher[Reading]
         (np.zeros(3, "u1"), TypeError),
         (object(), TypeError),
         (b"bytes", TypeError),
-        (Reading.model_construct(n=2**40, values=np.zeros(2), label=""), ValidationError),
     ],
 )
 def test_what_is_no_sample_is_refused_before_a_slot_is_borrowed(
     pub: Publisher[Reading], sub: Subscriber[Reading], sample: Any, error: type
 ) -> None:
-    """Also a model that was changed past its validation; nothing is published, nothing stays loaned."""
+    """Nothing is published, nothing stays loaned."""
     with pytest.raises(error):
         pub.publish(sample)
     assert (pub.sequence, pub.allocator.loan_count, pub.stats.discarded) == (0, 0, 0)
     assert sub.take() is None
+
+
+class Part(Sample):
+    x: zs.U8 = 0
+
+
+class Whole(Sample):
+    n: zs.U8 = 0
+    real: zs.F32 = 0.0
+    text: Annotated[str, zs.MaxBytes(4)] = ""
+    raw: Annotated[bytes, zs.MaxBytes(4)] = b""
+    values: Annotated[NDArray[np.float32], zs.Shape(2)] = np.zeros(2, np.float32)
+    mode: Literal[1, 2] = 1
+    maybe: zs.U8 | None = None
+    part: Part = Part()
+    parts: Annotated[list[Part], zs.MaxLen(2)] = []  # noqa: RUF012  # pydantic copies it
+
+
+@pytest.mark.row("PUB-1", "TYP-2")
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"n": 256}, ValueError),
+        ({"n": -1}, ValueError),
+        ({"n": "1"}, TypeError),
+        ({"n": 1.5}, TypeError),
+        ({"real": 1e39}, ValueError),
+        ({"real": None}, TypeError),
+        ({"text": "12345"}, ValueError),
+        ({"text": b"1"}, TypeError),
+        ({"text": "\ud800"}, ValueError),
+        ({"raw": "1"}, TypeError),
+        ({"raw": b"12345"}, ValueError),
+        ({"values": [1, 2, 3]}, ValueError),
+        ({"values": ["a", "b"]}, ValueError),
+        ({"values": np.zeros(3)}, ValueError),
+        ({"mode": 3}, ValueError),
+        ({"maybe": 256}, ValueError),
+        ({"part": 5}, TypeError),
+        ({"part": "x"}, TypeError),
+        ({"part": object()}, TypeError),
+        ({"part": None}, TypeError),
+        ({"part": Part.model_construct(x=256)}, ValueError),
+        ({"parts": [Part(), 5]}, TypeError),
+        ({"parts": [Part()] * 3}, ValueError),
+        ({"parts": [Part.model_construct(x=256)]}, ValueError),
+        ({"parts": "ab"}, TypeError),
+    ],
+)
+def test_a_model_that_memory_cannot_hold_is_refused(changes: dict[str, Any], error: type) -> None:
+    """Kind, range and bounds of a model that was changed past its validation: the error names the field, nothing is
+    published, nothing stays loaned.
+    """
+    with Publisher("whole", Whole) as pub, Subscriber("whole", Whole) as sub:
+        with pytest.raises(error, match=next(iter(changes))) as caught:
+            pub.publish(Whole().model_copy(update=changes))
+        assert not isinstance(caught.value, ValidationError)
+        assert (pub.sequence, pub.allocator.loan_count) == (0, 0)
+        assert sub.take() is None
+        assert pub.publish(Whole()) == 1
+
+
+def test_a_model_without_one_of_its_fields_is_refused() -> None:
+    """`model_construct` makes such ones."""
+    incomplete = Reading.model_construct()
+    del incomplete.__dict__["n"]
+    with Publisher("reading", Reading) as pub, pytest.raises(ValueError, match="n is missing"):
+        pub.publish(incomplete)
+
+
+@pytest.mark.row("PUB-1")
+def test_a_converting_validator_is_applied_once() -> None:
+    """At the construction, and not again when the model is published, copied, or put into another one as a view."""
+
+    class Doubled(Sample):
+        n: Annotated[zs.U32, AfterValidator(lambda value: 2 * value)]
+        _secret: int = PrivateAttr(7)
+
+        def model_post_init(self, context: Any, /) -> None:
+            self._secret = 8
+
+    class Holder(Sample):
+        one: Doubled
+        more: Annotated[list[Doubled], zs.MaxLen(2)]
+
+    with Publisher("holder", Holder) as pub, Subscriber("holder", Holder, max_leases=8) as sub:
+        holder = Holder(one=Doubled(n=1), more=[Doubled(n=2)])
+        assert (holder.one.n, holder.more[0].n) == (2, 4)
+        pub.publish(holder)
+        lease = sub.take()
+        assert lease is not None
+        assert lease.copy() == holder
+        assert lease.copy().one._secret == 8
+        assert Holder(one=lease.sample.one, more=[*lease.sample.more]) == holder
+        pub.publish(lease.sample)
+        again = sub.take()
+        assert again is not None
+        assert again.sample == holder
+        pub.publish({"one": {"n": 1}, "more": []})  # a mapping is validated as the constructor's keywords are
+        mapped = sub.take()
+        assert mapped is not None
+        assert mapped.sample.one.n == 2
+
+
+def test_post_init_does_not_change_what_was_published() -> None:
+    """A copy has the private attributes that it makes, and the fields of the sample."""
+
+    class Counted(Sample):
+        n: zs.U32
+        _double: int = PrivateAttr(0)
+
+        def model_post_init(self, context: Any, /) -> None:
+            self.n += 1
+            self._double = 2 * self.n
+
+    with Publisher("counted", Counted) as pub, Subscriber("counted", Counted) as sub:
+        pub.publish(Counted(n=1))
+        lease = sub.take()
+        assert lease is not None
+        copied = lease.copy()
+        assert (lease.sample.n, copied.n, copied.model_fields_set) == (2, 2, {"n"})
+        assert copied._double == 6
+
+
+@pytest.mark.row("PUB-1")
+def test_aliases_do_not_matter_to_a_model_and_do_to_a_mapping() -> None:
+    """An alias that is another field's name exchanges nothing."""
+
+    class Crossed(Sample):
+        model_config = ConfigDict(validate_by_name=False)
+        a: zs.U8 = Field(0, alias="b")
+        b: zs.U8 = Field(0, alias="a")
+
+    with Publisher("crossed", Crossed) as pub, Subscriber("crossed", Crossed, max_leases=8) as sub:
+        model = Crossed(a=1, b=2)
+        assert (model.a, model.b) == (2, 1)
+        pub.publish(model)
+        pub.publish({"a": 1, "b": 2})
+        for _ in range(2):
+            lease = sub.take()
+            assert lease is not None
+            assert (lease.sample.a, lease.sample.b) == (2, 1)
+            for copied in (lease.copy(), copy.deepcopy(lease.sample), Crossed.model_validate(lease.sample)):
+                assert copied == model
+            assert lease.sample.model_dump() == {"a": 2, "b": 1}
+            assert lease.sample.model_dump(by_alias=True) == {"b": 2, "a": 1}
+
+
+def test_a_model_of_a_derived_class_gives_the_fields_of_the_declared_one() -> None:
+    """At the top, nested and in lists; what it has beyond them stays behind."""
+
+    class Longer(Part):
+        y: zs.U8 = 5
+
+    with Publisher("part", Part) as pub, Subscriber("part", Part) as sub:
+        pub.publish(Longer(x=3))
+        lease = sub.take()
+        assert lease is not None
+        assert lease.sample == Part(x=3)
+    with Publisher("whole", Whole) as whole, Subscriber("whole", Whole, max_leases=4) as sub:
+        whole.publish(Whole(part=Longer(x=3), parts=[Longer(x=4)]))
+        taken = sub.take()
+        assert taken is not None
+        assert (taken.sample.part, taken.sample.parts) == (Part(x=3), [Part(x=4)])
+
+
+def test_a_view_of_another_class_is_copied_by_the_names_of_its_fields() -> None:
+    """Such as one of a subscriber that has only the schema. A field that it lacks is an error."""
+
+    class Fewer(Sample):
+        raw: Annotated[bytes, zs.MaxBytes(4)] = b""
+
+    with Publisher("whole", Whole) as pub, Subscriber("whole", max_leases=8) as sub, Publisher("part", Part) as other:
+        pub.publish(Whole(n=5, part=Part(x=7), parts=[Part(x=8)]))
+        lease = sub.take()
+        assert lease is not None
+        pub.publish(lease.sample)
+        again = sub.take()
+        assert again is not None
+        assert again.sample == lease.sample
+        with pytest.raises(ValueError, match="x is missing"):
+            other.publish(lease.sample)  # type: ignore[arg-type]  # a view of another class
+
+
+def test_a_cached_property_is_no_field() -> None:
+    """pydantic keeps its value beside the fields."""
+
+    class Cached(Sample):
+        model_config = ConfigDict(extra="forbid")
+        n: zs.U8
+
+        @cached_property
+        def double(self) -> int:
+            return 2 * self.n
+
+    model = Cached(n=2)
+    assert model.double == 4
+    assert model == Cached(n=2)
+    with Publisher("cached", Cached) as pub, Subscriber("cached", Cached) as sub:
+        pub.publish(model)
+        lease = sub.take()
+        assert lease is not None
+        assert lease.sample == model
+        assert lease.copy() == model
 
 
 def test_a_record_of_bytes_that_mean_nothing_is_refused() -> None:

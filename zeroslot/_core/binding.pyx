@@ -346,4 +346,5 @@ cdef int put_text(uint8_t *data, size_t size, str text) except -1:
 include "segment.pxi"
 include "ends.pxi"
 include "codecs.pxi"
+include "validators.pxi"
 include "typed.pxi"

@@ -15,7 +15,7 @@ cdef dict KINDS = {
 }
 
 cdef extern from "<math.h>" nogil:
-    bint isfinite(double value)
+    bint isfinite_double "isfinite"(double value)
 
 cdef extern from "Python.h":
     double PyFloat_Unpack2(const char *p, int little_endian) except? -1
@@ -113,7 +113,7 @@ cdef class ScalarCodec(Codec):
             (<uint64_t *>data)[0] = unsigned_value(value)
         elif kind == K_F32:
             real = PyFloat_AsDouble(value)
-            if isfinite(real) and not isfinite(<float>real):
+            if isfinite_double(real) and not isfinite_double(<float>real):
                 raise ValueError(f"{value} is beyond the range of f32")
             (<float *>data)[0] = <float>real
         elif kind == K_I64:
@@ -235,14 +235,12 @@ cdef class ArrayCodec(Codec):
     cdef int ndim
     cdef cnp.npy_intp dims[32]
     cdef tuple shape
-    cdef object convert
 
-    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None, convert not None):
-        """`convert(value, dtype, shape)` gives a C-contiguous array of exactly these, or raises."""
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None):
         cdef int i
         if len(shape) > 32:
             raise ValueError("at most 32 dimensions")
-        self.dtype, self.shape, self.ndim, self.convert = dtype, shape, len(shape), convert
+        self.dtype, self.shape, self.ndim = dtype, shape, len(shape)
         self.size = dtype.itemsize
         for i in range(self.ndim):
             self.dims[i] = shape[i]
@@ -253,9 +251,7 @@ cdef class ArrayCodec(Codec):
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         if not self.fits(value):
-            value = self.convert(value, self.dtype, self.shape)
-            if not self.fits(value):
-                raise ValueError(f"not an array of {self.dtype} {self.shape}")
+            value = cnp.PyArray_GETCONTIGUOUS(array_of(value, self.dtype, self.shape))
         return copy_bytes(hold, data, <const char *>cnp.PyArray_DATA(<cnp.ndarray>value), self.size)
 
     cdef bint fits(self, object value):
@@ -276,32 +272,93 @@ cdef class StructCodec(Codec):
     """A nested sample: a view of the part."""
 
     cdef object view_class
-    cdef tuple members      # its FieldDescriptors, in order
+    cdef object sample_type     # of the models that are made of its views
+    cdef tuple members          # its FieldDescriptors, in order
+    cdef dict absent            # fields of the sample type that the memory lacks: name -> what makes its value
 
-    def __cinit__(self, view_class not None, size_t size, tuple members not None):
+    def __cinit__(self, view_class not None, size_t size, tuple members not None, dict absent=None):
         self.view_class, self.size, self.members = view_class, size, members
+        self.sample_type = getattr(view_class, "__zs_sample__", None)
+        self.absent = absent
 
     cdef object get(self, Hold hold, char *data):
         return make_view(self.view_class, hold, data, self.size)
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
+        """Write a view, a model or a dict of the same fields. A model is copied field by field as it is: kinds, ranges
+        and bounds are checked, its validators do not run again.
+        """
         cdef FieldDescriptor member
+        cdef dict values
         cdef View view
         if type(value) is self.view_class:
             view = value
             if view.size == self.size:
                 return copy_bytes(hold, data, view.data, self.size)
-        if isinstance(value, dict):
+        if isinstance(value, View):
             for member in self.members:
-                if member.name not in value:
+                if not hasattr(value, member.name):
                     raise ValueError(f"a value for {member.name} is missing")
-                member.put(hold, data + member.offset, value[member.name])
-            if len(value) > len(self.members):
-                raise ValueError(f"unknown fields: {', '.join(sorted(set(value) - {m.name for m in self.members}))}")
+                member.put(hold, data + member.offset, getattr(value, member.name))
             return 0
+        if isinstance(value, dict):
+            values = value
+            if len(values) > len(self.members):
+                raise ValueError(f"unknown fields: {', '.join(sorted(set(values) - {m.name for m in self.members}))}")
+        elif type(value) is self.sample_type or isinstance(type(value), type(self.sample_type)):
+            values = value.__dict__
+        else:
+            raise TypeError(f"a {self.view_class.__name__}, not {type(value).__name__}")
         for member in self.members:
-            member.put(hold, data + member.offset, getattr(value, member.name))
+            if member.name not in values:
+                raise ValueError(f"a value for {member.name} is missing")
+            member.put(hold, data + member.offset, values[member.name])
         return 0
+
+    cdef dict values(self, View view, bint as_models):
+        """Copies of all fields: nested samples as models, or as dicts."""
+        cdef FieldDescriptor member
+        cdef dict found = {}
+        for member in self.members:
+            found[member.name] = copied(member.__get__(view, None), as_models)
+        if self.absent:
+            found |= {name: default() for name, default in self.absent.items()}
+            found = {name: found[name] for name in self.sample_type.__pydantic_fields__}
+        return found
+
+    cdef object model(self, View view):
+        """A model with these values under the names of its fields: without aliases, and not validated again."""
+        if self.sample_type is None:
+            raise TypeError("this view has no sample type")
+        cdef dict values = self.values(view, True)
+        sample_type = self.sample_type
+        made = sample_type.__new__(sample_type)
+        set_attribute(made, "__dict__", dict(values) if sample_type.__pydantic_post_init__ else values)
+        set_attribute(made, "__pydantic_extra__", {} if sample_type.model_config.get("extra") == "allow" else None)
+        set_attribute(made, "__pydantic_fields_set__", set())
+        if sample_type.__pydantic_post_init__:
+            # It fills the private attributes. The fields stay what was published.
+            made.model_post_init(None)
+            made.__dict__.update(values)
+        else:
+            set_attribute(made, "__pydantic_private__", None)
+        set_attribute(made, "__pydantic_fields_set__", {member.name for member in self.members})
+        return made
+
+
+cdef object set_attribute = object.__setattr__  # of frozen models, too
+
+
+cdef object copied(object value, bint as_models):
+    cdef StructCodec codec
+    if isinstance(value, View):
+        codec = (<object>type(value)).__zs_codec__
+        return codec.model(<View>value) if as_models else codec.values(<View>value, False)
+    if isinstance(value, ListView):
+        return [copied(item, as_models) for item in value]
+    if isinstance(value, cnp.ndarray):
+        return cnp.PyArray_NewCopy(<cnp.ndarray>value, cnp.NPY_CORDER)
+    return value
 
 
 @cython.final
@@ -520,6 +577,16 @@ cdef class View:
 
     def __reduce__(self):
         raise unpicklable(self)
+
+    def __zs_values__(self):
+        """Copies of all fields, nested samples as dicts."""
+        cdef StructCodec codec = (<object>type(self)).__zs_codec__
+        return codec.values(self, False)
+
+    def __zs_model__(self):
+        """An instance of the sample's class with copies of all fields. It is not validated again."""
+        cdef StructCodec codec = (<object>type(self)).__zs_codec__
+        return codec.model(self)
 
     @property
     def __zs_writable__(self):
