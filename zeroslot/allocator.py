@@ -283,7 +283,7 @@ class SlotAllocator(AllocatorEnd):
         """Read this segment in this process."""
         self._check()
         attached = segment.attach_unnamed(self._owned)
-        if not attached.map_pools(self._owned.fds or None):
+        if not attached.map_pools():
             raise OwnerGoneError(f"{self._topic} has lost its pools: something has removed them from /dev/shm")
         return SlotReader.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 

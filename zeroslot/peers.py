@@ -113,7 +113,7 @@ def identity(name: str | None) -> Identity:
     if name is None:
         name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     pid = os.getpid()
-    return Identity(pid, _own_start_time(pid), name)
+    return Identity(pid, _own_start_time(pid), name, time_namespace(pid))
 
 
 @lru_cache(maxsize=1)
@@ -121,6 +121,17 @@ def _own_start_time(pid: int) -> int:
     # Asked once: on a busy machine the answer of /proc takes longer than all the rest of an attach. By pid, because a
     # forked child has its own.
     return start_time_of(pid)
+
+
+@lru_cache(maxsize=1)
+def time_namespace(pid: int) -> int:
+    """The clock domain of this process, whose pid is `pid`: CLOCK_MONOTONIC is the same clock for all processes of the
+    same time namespace. The inode of the namespace; 0 where the kernel has none (before 5.6) or /proc is not there.
+    """
+    try:
+        return os.stat(f"/proc/{pid}/ns/time").st_ino
+    except OSError:
+        return 0
 
 
 def start_time_of(pid: int) -> int:

@@ -97,6 +97,8 @@ class SlotReader(ReaderEnd):
             name=who.name,
             history=history,
             from_first=from_first,
+            time_namespace=who.time_namespace,
+            map_pools=attached.map_pools,
         )
         return cls(reader, attached)
 

@@ -34,7 +34,7 @@ log = logging.getLogger("zeroslot")
 
 STEP_BYTES = 16 * 1024 * 1024  # between two looks at signals
 PREFAULT_BYTES = 64 * 1024 * 1024
-SLOT_ALIGN = 64
+SLOT_ALIGN = 128
 HEADER_SIZE = 384
 BYTES, TYPED = 0, 1
 OPEN, SEALED, DEAD = 1, 2, 3
@@ -76,11 +76,16 @@ def is_owned(probe: Descriptor) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a process says of itself in headers and in the peer table. `start_time` is in clock ticks since boot."""
+    """What a process says of itself in headers and in the peer table.
+
+    `start_time` is in clock ticks since boot; `time_namespace` tells which processes have the same monotonic clock, 0
+    where the system does not say.
+    """
 
     pid: int
     start_time: int
     name: str
+    time_namespace: int = 0
 
 
 def pool_name(control_name: str, k: int) -> str:
@@ -133,7 +138,7 @@ def unlink(name: str) -> None:
 
 
 def pool_size(slot_count: int, slot_capacity: int) -> int:
-    """Bytes of a pool; `slot_capacity` is rounded up to 64."""
+    """Bytes of a pool; `slot_capacity` is rounded up to 128."""
     return slot_count * round_up(max(slot_capacity, 1), SLOT_ALIGN)
 
 
@@ -254,6 +259,7 @@ def _fill(
         max_subscribers=qos.max_subscribers,
         spare_slots=qos.spare_slots,
         max_loans=qos.max_loans,
+        reserve_slots=qos.reserve_slots,
         first_sequence=contents.first_sequence,
         schema=contents.schema,
         owner_pid=who.pid,
@@ -263,8 +269,11 @@ def _fill(
         payload_kind=contents.kind,
         owner_name=who.name,
         max_period_ns=contents.max_period_ns,
+        time_namespace=who.time_namespace,
     )
-    segment.add_pool(pool, slot_capacity=capacity, slot_count=qos.slot_count, inode=os.fstat(pool_fd).st_ino)
+    segment.add_pool(
+        pool, first_slot=0, slot_capacity=capacity, slot_count=qos.slot_count, inode=os.fstat(pool_fd).st_ino
+    )
     segment.open()
     return segment
 
@@ -311,7 +320,7 @@ def populate(region: Region, limit: int) -> None:
 
 @dataclass(slots=True)
 class AttachedControl:
-    """The control object of somebody's segment, mapped and checked. Its pools come with `map_pools`.
+    """The control object of a segment, mapped and checked. Its pools come with `map_pools`.
 
     `descriptor` is the description that locks, `probe` the one that asks for locks, see zeroslot.peers.
     """
@@ -321,6 +330,7 @@ class AttachedControl:
     probe: Descriptor
     where: str
     control_name: str | None
+    pool_fds: list[Descriptor] | None = None  # of a segment without names
 
     def owner_alive(self) -> bool:
         """Whether its owner's process lives."""
@@ -332,43 +342,41 @@ class AttachedControl:
         """
         _map_now(self.segment.control, self.probe.fileno(), self.segment.control.size, self.where)
 
-    def map_pools(self, fds: list[Descriptor] | None = None) -> bool:
-        """Map every pool read-only. False: the segment has gone meanwhile. `fds` are the pools of a segment without
-        names.
+    def map_pools(self) -> bool:
+        """Map read-only, of the pools that the pool table names now, those that are not mapped yet. False: one has gone
+        meanwhile.
 
-        Raises CorruptSegmentError when the pool table and the pools contradict each other.
+        Another thread, or a signal handler, may do the same at the same time. Raises CorruptSegmentError when the pool
+        table and the pools contradict each other.
         """
         self.look_again()
-        facts = self.segment.facts()
-        left = facts["slot_limit"]
-        table = [self.segment.pool_facts(k) for k in range(facts["pool_limit"])]
-        for k, (capacity, first_slot, count, state, inode) in enumerate(table):
+        for k in range(self.segment.pool_count, self.segment.facts()["pool_limit"]):
+            capacity, first_slot, count, state, inode = self.segment.pool_facts(k)
             if state == 0:
                 break
             pool = (
-                reopened(fds[k].fileno(), os.O_RDONLY)
-                if fds is not None
+                reopened(self.pool_fds[k].fileno(), os.O_RDONLY)
+                if self.pool_fds is not None
                 else _open_object(pool_name(str(self.control_name), k), read_only=True)
             )
             if pool is None:
                 return False
             try:
-                self._map_pool(pool, capacity, first_slot, count, inode)
+                self._map_pool(pool, k, capacity, first_slot, count, inode)
             finally:
                 pool.close()
-            left -= count
-        if left != 0:
-            raise CorruptSegmentError(f"{self.where}: the pools have other slots than the slot table")
+        if self.segment.pool_count == 0:
+            raise CorruptSegmentError(f"{self.where} has no pool in its pool table")
         self.look_again()
         return True
 
-    def _map_pool(self, pool: Descriptor, capacity: int, first_slot: int, count: int, inode: int) -> None:
+    def _map_pool(self, pool: Descriptor, k: int, capacity: int, first_slot: int, count: int, inode: int) -> None:
         info = os.fstat(pool.fileno())
         size = info.st_size
         if inode not in (0, info.st_ino):
             raise CorruptSegmentError(f"{self.where}: another object has taken the name of its pool. Remove it")
         fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count == size
-        if not fits or first_slot != self.segment.slot_count:
+        if not fits or (self.segment.pool_count == k and first_slot != self.segment.slot_count):
             raise CorruptSegmentError(
                 f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
                 f"{size} bytes"
@@ -377,7 +385,7 @@ class AttachedControl:
         region = Region(pool, size, False)
         _map_now(region, pool.fileno(), PREFAULT_BYTES, self.where)
         try:
-            self.segment.add_pool(region, slot_capacity=capacity, slot_count=count)
+            self.segment.add_pool(region, first_slot=first_slot, slot_capacity=capacity, slot_count=count)
         except ValueError as error:
             raise CorruptSegmentError(f"{self.where}: {error}") from None
 
@@ -396,6 +404,8 @@ def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
     attached = _attached(reopened(owned.probe.fileno(), os.O_RDWR), "this segment", owned.control_name, False)
     if attached is None:
         raise CorruptSegmentError("this segment is no longer open")
+    if owned.control_name is None:
+        attached.pool_fds = owned.fds
     return attached
 
 

@@ -28,8 +28,8 @@ int main(int argc, char **argv)
 {
     static const char name[] = "Golden", idl[] = "struct Golden { octet data[40]; };", json[] = "{\"title\": \"Golden\"}";
     const uint32_t lengths[3] = {sizeof name - 1, sizeof idl - 1, sizeof json - 1};
-    const zs_identity who = {4711, 99, "reader"};
-    enum { SLOTS = 4, CAPACITY = 64 };
+    const zs_identity who = {4711, 99, "reader", 4026531834};
+    enum { SLOTS = 4, CAPACITY = 128 };
     zs_header h;
     zs_segment s;
     zs_owner o;
@@ -58,6 +58,8 @@ int main(int argc, char **argv)
     h.created_realtime_ns = UINT64_C(1700000000000000000);
     h.created_monotonic_ns = UINT64_C(1000000000);
     h.policy = ZS_BLOCK;
+    h.time_namespace = 4026531834;
+    h.max_period_ns = 20000000;
     memcpy(h.owner_name, "golden", 6);
     zs_layout_compute(&h);
     control = (uint8_t *)map(argv[1], h.control_size);
@@ -77,6 +79,7 @@ int main(int argc, char **argv)
     r.index = 69;
     r.max_leases = 3;
     r.reliable = 1;
+    r.slot_count = SLOTS;
     r.held = (uint32_t *)calloc(SLOTS, sizeof *r.held);
     zs_reader_join(&r, &who, 0, 0);
     r.peer->attached_ns = UINT64_C(2000000000);

@@ -15,19 +15,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAGIC = bytes.fromhex("89 5A 53 4C 4F 54 0D 0A")
-HEADER = struct.Struct("<8s2I2Q16s8I15Q2I2I3Q2I32s104x")
+HEADER = struct.Struct("<8s2I2Q16s8I2Q4I2Q2I5Q32s15Q2I48x")
 SECTIONS = (
-    *("published", "generation", "parked", "space", "waiting", "active", "evicted"),
-    *("counters", "peers", "ring", "slots", "pools", "schema"),
+    *("published", "generation", "parked", "space", "waiting", "active", "reliable", "evicted"),
+    *("counters", "peers", "ring", "slots", "pool_generation", "pools", "schema"),
 )
 BEFORE_SECTIONS = (
     *("magic", "format", "header_size", "control_size", "segment_id", "type_hash", "depth", "ring_capacity"),
     *("slot_limit", "pool_limit", "max_subscribers", "reader_words", "spare_slots", "max_loans", "first_sequence"),
+    *(
+        "schema_size",
+        "peer_size",
+        "slot_size",
+        "readers_at",
+        "payload_kind",
+        "incompat",
+        "compat",
+        "owner_pid",
+        "policy",
+    ),
+    *(
+        "owner_start_time",
+        "created_realtime_ns",
+        "created_monotonic_ns",
+        "time_namespace",
+        "max_period_ns",
+        "owner_name",
+    ),
 )
-BEHIND_SECTIONS = (
-    *("schema_size", "peer_size", "slot_size", "owner_pid", "payload_kind", "owner_start_time"),
-    *("created_realtime_ns", "created_monotonic_ns", "policy", "state", "owner_name"),
-)
+STATE_AT = 332
 CREATING, OPEN, SEALED, DEAD = range(4)
 
 
@@ -55,9 +71,9 @@ def check(raw: bytes, object_size: int) -> dict:
     if len(raw) < 384:
         raise NotASegmentError("too short")
     fields = HEADER.unpack(raw[:384])
-    h = dict(zip(BEFORE_SECTIONS, fields[:15], strict=True))
-    h["section_at"] = dict(zip(SECTIONS, fields[15:28], strict=True))
-    h |= dict(zip(BEHIND_SECTIONS, fields[28:], strict=True))
+    h = dict(zip(BEFORE_SECTIONS, fields[:30], strict=True))
+    h["section_at"] = dict(zip(SECTIONS, fields[30:45], strict=True))
+    h["reserve_slots"], h["state"] = fields[45:]
 
     words = (h["max_subscribers"] + 63) // 64
     sizes = {
@@ -67,17 +83,20 @@ def check(raw: bytes, object_size: int) -> dict:
         "space": 4,
         "waiting": 4,
         "active": 8 * words,
+        "reliable": 8 * words,
         "evicted": 4 * h["max_subscribers"],
         "counters": 128,
-        "peers": 640 * h["max_subscribers"],
+        "peers": h["peer_size"] * h["max_subscribers"],
         "ring": 8 * h["ring_capacity"],
         "slots": h["slot_size"] * h["slot_limit"],
+        "pool_generation": 4,
         "pools": 64 * h["pool_limit"],
         "schema": h["schema_size"],
     }
     sound = (
         h["magic"] == MAGIC
         and h["format"] == 1
+        and h["incompat"] == 0
         and h["header_size"] >= 384
         and h["header_size"] % 128 == 0
         and h["header_size"] <= h["control_size"] <= min(object_size, 2**32)
@@ -87,11 +106,16 @@ def check(raw: bytes, object_size: int) -> dict:
         and 1 <= h["pool_limit"] <= 16
         and 1 <= h["max_subscribers"] <= 1024
         and h["reader_words"] == words
-        and h["peer_size"] == 640
-        and h["slot_size"] == (40 + 8 * (words - 1) + 63) // 64 * 64
+        and h["peer_size"] >= 768
+        and h["peer_size"] % 64 == 0
+        and h["slot_size"] % 64 == 0
+        and h["readers_at"] >= 56
+        and h["readers_at"] % 8 == 0
+        and h["readers_at"] + 8 * words <= h["slot_size"]
         and 1 <= h["first_sequence"] < 2**62
         and h["spare_slots"] <= 65535
         and h["max_loans"] <= 65535
+        and h["reserve_slots"] <= 65535
         and h["policy"] <= 2
         and h["schema_size"] < 2**32
     )
@@ -110,30 +134,35 @@ class Stranger:
     def __init__(self, control: Path, pools: list[Path]) -> None:
         self._fd = os.open(control, os.O_RDWR)
         self._map = mmap.mmap(self._fd, os.fstat(self._fd).st_size)
-        (state,) = struct.unpack_from("<I", self._map, 244)
+        (state,) = struct.unpack_from("<I", self._map, STATE_AT)
         if state == CREATING:
             raise NotASegmentError("not yet")
         self.header = check(self._map[:384], len(self._map))
         self._at = self.header["section_at"]
-        self._pools = []
-        slots = 0
-        for k in range(self.header["pool_limit"]):
+        self._files = pools
+        self._pools: list[tuple[int, int, int, mmap.mmap]] = []
+        self._slots = 0
+        self._map_pools()
+        if self._slots == 0:
+            raise NotASegmentError("no pool")
+        self.lost = 0
+        self.index = -1
+
+    def _map_pools(self) -> None:
+        """Section 5: those that the table has more than before."""
+        for k in range(len(self._pools), self.header["pool_limit"]):
             capacity, first, count, pool_state = struct.unpack_from("<Q3I", self._map, self._at["pools"] + 64 * k)
             if pool_state == 0:
                 break
             (inode,) = struct.unpack_from("<Q", self._map, self._at["pools"] + 64 * k + 24)
-            info = pools[k].stat()
-            if capacity == 0 or capacity % 64 or capacity * count != info.st_size or first != slots:
+            info = self._files[k].stat()
+            if capacity == 0 or capacity % 128 or capacity * count != info.st_size or first != self._slots:
                 raise NotASegmentError(f"pool {k}")
-            if inode not in (0, info.st_ino):
+            if inode not in (0, info.st_ino) or first + count > self.header["slot_limit"]:
                 raise NotASegmentError(f"pool {k}")
-            slots += count
-            with pools[k].open("rb") as file:
+            self._slots += count
+            with self._files[k].open("rb") as file:
                 self._pools.append((first, count, capacity, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)))
-        if slots != self.header["slot_limit"]:
-            raise NotASegmentError("the pools have other slots than the slot table")
-        self.lost = 0
-        self.index = -1
 
     def _load(self, section: str, index: int = 0, kind: str = "Q") -> int:
         at = self._at[section] + index * struct.calcsize(kind)
@@ -146,7 +175,7 @@ class Stranger:
 
     @property
     def state(self) -> int:
-        return int(struct.unpack_from("<I", self._map, 244)[0])
+        return int(struct.unpack_from("<I", self._map, STATE_AT)[0])
 
     @property
     def published(self) -> int:
@@ -178,13 +207,15 @@ class Stranger:
             except (BlockingIOError, PermissionError):
                 continue
         self._bit(self._at["active"], False)
+        self._bit(self._at["reliable"], False)
         self._bit(self._at["parked"], False)
         for slot in range(self.header["slot_limit"]):
-            self._bit(self._slot_at(slot) + 32, False)
-        peer = self._at["peers"] + 640 * self.index
+            self._bit(self._readers_at(slot), False)
+        peer = self._at["peers"] + self.header["peer_size"] * self.index
         (epoch,) = struct.unpack_from("<I", self._map, peer)
         struct.pack_into("<2IQ32s", self._map, peer, epoch + 1 or 1, os.getpid(), 0, b"stranger")
         struct.pack_into("<2I", self._map, peer + 56, 0, 1)
+        struct.pack_into("<Q2IQ", self._map, peer + 64, 0, 0, 0, 0)
         struct.pack_into("<5Q", self._map, peer + 128, self._start(history), 0, 0, 0, 0)
         self._bit(self._at["active"], True)
         self.cursor = self._start(history)
@@ -196,6 +227,9 @@ class Stranger:
 
     def _slot_at(self, slot: int) -> int:
         return int(self._at["slots"] + self.header["slot_size"] * slot)
+
+    def _readers_at(self, slot: int) -> int:
+        return self._slot_at(slot) + int(self.header["readers_at"])
 
     def take(self) -> Sample | None:
         """Section 7, take: a copy of the next sample, None where there is none."""
@@ -209,15 +243,17 @@ class Stranger:
                 slot = entry & 0xFFFF
                 if slot >= self.header["slot_limit"]:
                     raise NotASegmentError("ring")
+                if slot >= self._slots:
+                    self._map_pools()
                 at = self._slot_at(slot)
-                self._bit(at + 32, True)
+                self._bit(self._readers_at(slot), True)
                 try:
                     sequence, published_ns, size = struct.unpack_from("<3Q", self._map, at)
                     if sequence == c:
                         self.cursor = c
                         return Sample(c, published_ns, self._payload(slot, size))
                 finally:
-                    self._bit(at + 32, False)
+                    self._bit(self._readers_at(slot), False)
             oldest = max(self.published - self.header["depth"] + 1, self.header["first_sequence"])
             if oldest <= c:
                 raise NotASegmentError("a lap without progress")

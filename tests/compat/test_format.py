@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "zeroslot" / "_core"
 GOLDEN = Path(__file__).with_name("golden.hex")
 STRUCTURES = ["Header", "Counters", "Peer", "Slot", "Pool"]
-SIZES = {"Header": 384, "Counters": 128, "Peer": 640, "Slot": 40, "Pool": 64}
+SIZES = {"Header": 384, "Counters": 128, "Peer": 768, "Slot": 64, "Pool": 64}
 FIRST = 2**48 - 1
 LINES = [b"one", b"two", b"", b"the fourth sample"]
 
@@ -40,7 +40,7 @@ def in_header(structure: str) -> list[Member]:
     """The members of an X-macro table of zs_layout.h."""
     text = header_text()
     body = re.search(rf"#define ZS_{structure.upper()}_FIELDS\(X\)(.*?)\n#define", text, re.DOTALL)[1]
-    body = body.replace("ZS_SECTION_COUNT", "13").replace("ZS_HISTOGRAM_BUCKETS", "48")
+    body = body.replace("ZS_SECTION_COUNT", "15").replace("ZS_LATENCY_BUCKETS", "128")
     return [
         Member(name, {"uint8_t": "u8", "uint32_t": "u32", "uint64_t": "u64"}[kind], int(count or 1), int(at), int(size))
         for kind, name, count, at, size in re.findall(r"X\((\w+), (\w+), (?:\[(\d+)\])?, (\d+), (\d+)\)", body)
@@ -64,7 +64,7 @@ def idl_text() -> str:
 
 def in_idl(structure: str) -> list[Member]:
     """The members of a struct of segment.idl."""
-    text = idl_text().replace("SECTION_COUNT]", "13]").replace("HISTOGRAM_BUCKETS]", "48]")
+    text = idl_text().replace("SECTION_COUNT]", "15]").replace("LATENCY_BUCKETS]", "128]")
     body = re.search(rf"struct {structure} \{{(.*?)\}};", text, re.DOTALL)[1]
     kinds = {"octet": "u8", "unsigned long": "u32", "unsigned long long": "u64"}
     return [
@@ -136,7 +136,7 @@ def test_enumerations_are_the_same(enum):
     document = (ROOT / "idl" / "FORMAT.md").read_text("utf-8")
     if enum == "Section":
         table = re.search(r"^## 3\. .*?(?=^## 4)", document, re.DOTALL | re.MULTILINE)[0]
-        assert [(int(i), name) for i, name in re.findall(r"^\| (\d+) \| ([A-Z]+) \|", table, re.MULTILINE)] == idl
+        assert [(int(i), name) for i, name in re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", table, re.MULTILINE)] == idl
     else:
         field = {"State": "state", "Policy": "policy", "Payload": "payload_kind"}[enum]
         row = re.search(rf"\| {field} \| ([^|]*) \|", section_of("Header"))[1]
@@ -273,7 +273,12 @@ def test_the_document_rejects_what_the_core_rejects(golden, tmp_path):
         ("first_sequence", 0),
         ("section_at", 0),
         ("schema_size", 2**32),
-        ("slot_size", 128),
+        ("slot_size", 64),
+        ("slot_size", 144),
+        ("peer_size", 640),
+        ("readers_at", 48),
+        ("readers_at", 120),
+        ("incompat", 1),
         ("policy", 3),
     ]:
         with pytest.raises(stranger.NotASegmentError):

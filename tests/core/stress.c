@@ -286,7 +286,7 @@ int main(int argc, char **argv)
     w = world_make(&(const world_options){.depth = options.depth,
                                           .spare_slots = options.readers * options.leases,
                                           .max_subscribers = 64,
-                                          .slot_capacity = zs_round_up(options.payload, 64),
+                                          .slot_capacity = zs_round_up(options.payload, ZS_SLOT_ALIGN),
                                           .policy = options.block ? ZS_BLOCK : ZS_EVICT});
     reports = (report *)world_map(sizeof *reports * READERS_MAX);
     signal(SIGALRM, on_alarm);
@@ -316,7 +316,7 @@ int main(int argc, char **argv)
         got += reports[i].got, lost += reports[i].lost;
     }
     for (uint32_t i = 0; i < w->slot_count; i++)
-        CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, i)), 0);
+        CHECK_EQUAL(*zs_slot_readers(&w->segment, i), 0);
     printf("stress %s%s%s: %" PRIu64 " samples, depth %u, %u readers: got %" PRIu64 ", lost %" PRIu64 ", wakes %" PRIu64 ", %.1f s\n",
            check_test, options.park ? " parked" : "", options.block ? " blocking" : "", options.samples, options.depth, options.readers,
            got, lost, w->segment.counters->wakes, (double)(zs_now_ns() - began) / 1e9);

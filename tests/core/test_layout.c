@@ -23,17 +23,18 @@ static zs_header header_of(uint32_t depth, uint32_t slot_limit, uint32_t max_sub
 /* The numbers of FORMAT.md's worked example: depth 8, 42 slots, 64 subscribers, a schema of 1000 bytes. */
 static void layout_is_the_one_of_the_format(void)
 {
-    static const uint64_t expected[ZS_SECTION_COUNT] = {384,  512,  640,  768,   896,   1024, 1152,
-                                                        1408, 1536, 42496, 42624, 45312, 45440};
+    static const uint64_t expected[ZS_SECTION_COUNT] = {384,  512,  640,  768,   896,   1024,  1152, 1280,
+                                                        1536, 1664, 50816, 50944, 56320, 56448, 56576};
     zs_header h = header_of(8, 42, 64, 1000);
     CHECK_EQUAL(h.header_size, 384);
     CHECK_EQUAL(h.ring_capacity, 16);
     CHECK_EQUAL(h.reader_words, 1);
-    CHECK_EQUAL(h.peer_size, 640);
-    CHECK_EQUAL(h.slot_size, 64);
+    CHECK_EQUAL(h.peer_size, 768);
+    CHECK_EQUAL(h.slot_size, 128);
+    CHECK_EQUAL(h.readers_at, 56);
     for (int i = 0; i < ZS_SECTION_COUNT; i++)
         CHECK_EQUAL(h.section_at[i], expected[i]);
-    CHECK_EQUAL(h.control_size, 46464);
+    CHECK_EQUAL(h.control_size, 57600);
     CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
 }
 
@@ -46,10 +47,10 @@ static void ring_holds_twice_the_depth(void)
 
 static void slots_grow_with_the_readers(void)
 {
-    CHECK_EQUAL(zs_slot_size_for(1), 64);
-    CHECK_EQUAL(zs_slot_size_for(4), 64);
-    CHECK_EQUAL(zs_slot_size_for(5), 128);
-    CHECK_EQUAL(zs_slot_size_for(16), 192);
+    CHECK_EQUAL(zs_slot_size_for(1), 128);
+    CHECK_EQUAL(zs_slot_size_for(9), 128);
+    CHECK_EQUAL(zs_slot_size_for(10), 256);
+    CHECK_EQUAL(zs_slot_size_for(16), 256);
     CHECK_EQUAL(ZS_READER_WORDS(1), 1);
     CHECK_EQUAL(ZS_READER_WORDS(64), 1);
     CHECK_EQUAL(ZS_READER_WORDS(65), 2);
@@ -92,6 +93,33 @@ static void a_foreign_object_is_told_from_a_corrupt_one(void)
     }
 }
 
+/* A bit that this code does not know may mean anything: it says so before it says that other things cannot be. */
+static void an_unknown_incompatible_bit_is_refused(void)
+{
+    for (int i = 0; i < 64; i++) {
+        zs_header h = header_of(8, 42, 64, 1000);
+        h.compat = UINT64_C(1) << i;
+        CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
+        h.incompat = UINT64_C(1) << i;
+        CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_INCOMPATIBLE);
+        h.depth = 0;
+        CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_INCOMPATIBLE);
+    }
+}
+
+/* Four buckets an octave: each begins where the formula of FORMAT.md says, and none is wider than a quarter of its octave. */
+static void latency_buckets_begin_where_the_format_says(void)
+{
+    CHECK_EQUAL(zs_latency_bucket(0), 0);
+    CHECK_EQUAL(zs_latency_bucket(15), 0);
+    for (uint32_t i = 1; i < ZS_LATENCY_BUCKETS; i++) {
+        uint64_t begins = (uint64_t)(4 + (i - 1) % 4) << ((i - 1) / 4 + 2);
+        CHECK_EQUAL(zs_latency_bucket(begins), i);
+        CHECK_EQUAL(zs_latency_bucket(begins - 1), i - 1);
+    }
+    CHECK_EQUAL(zs_latency_bucket(UINT64_MAX), ZS_LATENCY_BUCKETS - 1);
+}
+
 static void a_longer_header_and_wider_sections_are_read(void)
 {
     zs_header h = header_of(8, 42, 64, 1000);
@@ -102,6 +130,22 @@ static void a_longer_header_and_wider_sections_are_read(void)
     CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
     CHECK_EQUAL(zs_header_check(&h, h.control_size + 1), ZS_CHECK_OK);
     CHECK_EQUAL(zs_header_check(&h, h.control_size - 1), ZS_CHECK_CORRUPT);
+}
+
+/* Entries with more in them than this version knows, and readers further behind. */
+static void longer_entries_are_read(void)
+{
+    zs_header h = header_of(8, 42, 64, 1000);
+    uint64_t shift = 0;
+    h.slot_size += 192, h.peer_size += 64, h.readers_at = 312;
+    for (int i = ZS_AT_PEERS + 1; i < ZS_SECTION_COUNT; i++) {
+        shift = i <= ZS_AT_SLOTS ? 64u * 64u : 64u * 64u + 42u * 192u;
+        h.section_at[i] += zs_round_up(shift, ZS_ALIGN);
+    }
+    h.control_size += zs_round_up(shift, ZS_ALIGN);
+    CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
+    h.readers_at = 320;
+    CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_CORRUPT);
 }
 
 #define CORRUPT(member, value)                                                                                                      \
@@ -162,11 +206,22 @@ static void every_impossible_field_is_found(void)
     CORRUPT(schema_size, 1025); /* past the end by one */
     CORRUPT(schema_size, UINT64_MAX);
     CORRUPT(peer_size, 0);
-    CORRUPT(peer_size, 639);
-    CORRUPT(peer_size, 768);
+    CORRUPT(peer_size, 640);
+    CORRUPT(peer_size, 767);
+    CORRUPT(peer_size, 800);
+    CORRUPT(peer_size, 832); /* would run into the ring */
+    CORRUPT(peer_size, UINT32_MAX - 63);
     CORRUPT(slot_size, 0);
-    CORRUPT(slot_size, 128);
+    CORRUPT(slot_size, 32);
+    CORRUPT(slot_size, 96);
+    CORRUPT(slot_size, 192); /* would run into the pools */
     CORRUPT(slot_size, UINT32_MAX);
+    CORRUPT(readers_at, 0);
+    CORRUPT(readers_at, 48);
+    CORRUPT(readers_at, 60);
+    CORRUPT(readers_at, 128); /* the last word would belong to the next slot */
+    CORRUPT(readers_at, UINT32_MAX - 7); /* with 8 more it would wrap to 0 */
+    CORRUPT(reserve_slots, 65536);
     CORRUPT(policy, ZS_RAISE + 1);
     for (int i = 0; i < ZS_SECTION_COUNT; i++) {
         CORRUPT(section_at[i], 0);
@@ -201,6 +256,7 @@ static void random_headers_pass_only_when_they_fit(void)
             CHECK(wrong.section_at[i] >= ZS_HEADER_SIZE && wrong.section_at[i] % ZS_ALIGN == 0 &&
                   wrong.section_at[i] + zs_section_size(&wrong, i) <= h.control_size);
         CHECK((uint64_t)wrong.slot_limit * wrong.slot_size <= h.control_size);
+        CHECK((uint64_t)wrong.readers_at + 8 * wrong.reader_words <= wrong.slot_size);
         CHECK(wrong.reader_words * 64 >= wrong.max_subscribers && 2 * wrong.depth <= wrong.ring_capacity);
     }
     CHECK(passed > 1000); /* the ids and names may be anything */
@@ -217,11 +273,12 @@ static void a_new_segment_has_these_bytes(void)
         CHECK_EQUAL(s->ring[i], UINT64_C(0xffffffff0000));
     for (uint32_t i = 0; i < w->slot_count; i++) {
         CHECK_EQUAL(zs_slot_at(s, i)->sequence, 0);
-        CHECK_EQUAL(zs_slot_at(s, i)->pool, 0);
-        CHECK_EQUAL(zs_slot_at(s, i)->index, i);
+        CHECK_EQUAL(zs_slot_at(s, i)->reference, 0);
+        CHECK_EQUAL(*zs_slot_readers(s, i), 0);
     }
     CHECK_EQUAL(s->pools[0].slot_count, 4);
-    CHECK_EQUAL(s->pools[0].slot_capacity, 64);
+    CHECK_EQUAL(s->pools[0].slot_capacity, 128);
+    CHECK_EQUAL(*s->pool_generation, 1);
     CHECK_EQUAL(s->pools[0].state, 1);
     CHECK_EQUAL(zs_segment_state(s), ZS_OPEN);
     world_end(w);
@@ -236,7 +293,7 @@ static void a_segment_is_not_open_before_it_is_complete(void)
     h.state = ZS_OPEN;
     zs_segment_create(&s, control, &h);
     CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
-    zs_segment_add_pool(&s, 0, 0, 4, 64, 0);
+    zs_segment_add_pool(&s, 0, 0, 4, 128, 0);
     CHECK_EQUAL(zs_segment_state(&s), ZS_CREATING);
     zs_segment_open(&s);
     CHECK_EQUAL(zs_segment_state(&s), ZS_OPEN);
@@ -253,7 +310,10 @@ int main(void)
     RUN(slots_grow_with_the_readers);
     RUN(sections_never_overlap);
     RUN(a_foreign_object_is_told_from_a_corrupt_one);
+    RUN(an_unknown_incompatible_bit_is_refused);
+    RUN(latency_buckets_begin_where_the_format_says);
     RUN(a_longer_header_and_wider_sections_are_read);
+    RUN(longer_entries_are_read);
     RUN(every_impossible_field_is_found);
     RUN(random_headers_pass_only_when_they_fit);
     RUN(a_new_segment_has_these_bytes);

@@ -11,9 +11,12 @@ static void join_fills_the_entry(void)
     zs_reader *r = world_reader(w, 129, 5, 1);
     zs_peer *peer = zs_peer_at(s, 129);
     uint64_t before = zs_now_ns();
+    zs_identity someone = world_someone;
+    someone.time_namespace = 77;
     peer->epoch = 8;
-    peer->taken = peer->lost = peer->skipped = peer->leases = peer->latency[47] = 99;
-    zs_reader_join(r, &world_someone, 0, 0);
+    peer->taken = peer->lost = peer->skipped = peer->leases = peer->latency_max_ns = peer->latency[127] = 99;
+    peer->announcement = peer->wake_kind = 99;
+    zs_reader_join(r, &someone, 0, 0);
     CHECK_EQUAL(peer->epoch, 9);
     CHECK_EQUAL(peer->pid, 4711);
     CHECK_EQUAL(peer->start_time, 42);
@@ -21,10 +24,14 @@ static void join_fills_the_entry(void)
     CHECK(peer->attached_ns >= before && peer->attached_ns <= zs_now_ns());
     CHECK_EQUAL(peer->flags, ZS_PEER_RELIABLE);
     CHECK_EQUAL(peer->max_leases, 5);
-    CHECK_EQUAL(peer->taken | peer->lost | peer->skipped | peer->leases | peer->latency[47], 0);
+    CHECK_EQUAL(peer->taken | peer->lost | peer->skipped | peer->leases | peer->latency_max_ns | peer->latency[127], 0);
+    CHECK_EQUAL(peer->announcement | peer->wake_kind, 0);
+    CHECK_EQUAL(peer->time_namespace, 77);
     CHECK_EQUAL(s->active[0], 0);
     CHECK_EQUAL(s->active[1], 0);
     CHECK_EQUAL(s->active[2], 2);
+    CHECK_EQUAL(s->reliable[0] | s->reliable[1], 0);
+    CHECK_EQUAL(s->reliable[2], 2);
     CHECK_EQUAL(*s->space, 1); /* a blocked owner looks again */
     zs_reader_leave(r);
     CHECK_EQUAL(s->active[2], 0);
@@ -111,13 +118,14 @@ static void clear_takes_what_the_dead_left_and_nothing_else(void)
     CHECK_EQUAL(zs_peer_clear(s, 65), 3);
     CHECK_EQUAL(s->active[0], 2);
     CHECK_EQUAL(s->active[1], 4);
+    CHECK_EQUAL(s->reliable[0], 2);
+    CHECK_EQUAL(s->reliable[1], 4);
     CHECK_EQUAL(s->parked[1], 4);
     CHECK_EQUAL(zs_peer_at(s, 65)->leases, 0);
     for (uint32_t i = 0; i < w->slot_count; i++) {
-        zs_slot *entry = zs_slot_at(s, i);
-        uint64_t expected = entry->sequence != 0;
-        CHECK_EQUAL(zs_slot_readers(entry)[0], expected << 1);
-        CHECK_EQUAL(zs_slot_readers(entry)[1], expected << 2);
+        uint64_t expected = zs_slot_at(s, i)->sequence != 0;
+        CHECK_EQUAL(zs_slot_readers(s, i)[0], expected << 1);
+        CHECK_EQUAL(zs_slot_readers(s, i)[1], expected << 2);
     }
     CHECK_EQUAL(zs_peer_clear(s, 65), 0);
     world_forget(dead), world_forget(alive), world_forget(other);
@@ -146,7 +154,7 @@ static void the_floor_is_the_slowest_reliable_reader(void)
     CHECK_EQUAL(index, 5);
     zs_reader_leave(fast);
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
-    s->active[1] |= UINT64_C(1) << 63; /* a bit beyond max_subscribers is no reader's */
+    s->active[1] |= UINT64_C(1) << 63, s->reliable[1] |= UINT64_C(1) << 63; /* a bit beyond max_subscribers is no reader's */
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
     world_forget(careless), world_forget(slow), world_forget(fast);
     world_end(w);

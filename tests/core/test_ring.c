@@ -26,10 +26,10 @@ static void expect(zs_reader *r, uint64_t sequence, uint64_t lost)
     CHECK_EQUAL(r->peer->lost, lost);
     CHECK_EQUAL(r->peer->cursor, sequence);
     CHECK_EQUAL(r->held[slot], 1);
-    CHECK_EQUAL(*zs_slot_readers(zs_slot_at(r->segment, slot)) >> r->index & 1, 1);
+    CHECK_EQUAL(*zs_slot_readers(r->segment, slot) >> r->index & 1, 1);
     zs_reader_release(r, slot);
     CHECK_EQUAL(r->held[slot], 0);
-    CHECK_EQUAL(*zs_slot_readers(zs_slot_at(r->segment, slot)) >> r->index & 1, 0);
+    CHECK_EQUAL(*zs_slot_readers(r->segment, slot) >> r->index & 1, 0);
 }
 
 static void expect_nothing(zs_reader *r)
@@ -294,7 +294,7 @@ static void a_ring_that_names_a_held_slot_is_corrupt(void)
     zs_slot_at(&w->segment, slot)->sequence = 2;
     w->segment.ring[2] = zs_tag(2, slot);
     CHECK_EQUAL(zs_reader_take(r, &again), ZS_TAKE_CORRUPT);
-    CHECK_EQUAL(*zs_slot_readers(zs_slot_at(&w->segment, slot)), 4); /* the older lease stands */
+    CHECK_EQUAL(*zs_slot_readers(&w->segment, slot), 4); /* the older lease stands */
     CHECK_EQUAL(r->held[slot], 1);
     CHECK_EQUAL(zs_reader_leases(r), 1);
     zs_reader_release(r, slot);
@@ -316,7 +316,7 @@ static void a_lap_without_progress_is_corrupt(void)
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_CORRUPT);
     s->ring[1] = zs_tag(1, 0); /* the right tag, on a slot that holds another sample */
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_CORRUPT);
-    CHECK_EQUAL(*zs_slot_readers(zs_slot_at(s, 0)), 0);
+    CHECK_EQUAL(*zs_slot_readers(s, 0), 0);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_CORRUPT); /* published names an entry that is older */
     CHECK_EQUAL(r->cursor, 0);
     CHECK_EQUAL(r->lost, 0);
@@ -340,7 +340,7 @@ static void any_bytes_end_in_an_answer(void)
             world_publish(w);
         for (int k = 0; k < 1 + round % 3; k++) {
             uint64_t *words[] = {s->published, &s->ring[round / 8 % s->ring_capacity], &zs_slot_at(s, (uint32_t)round / 4 % w->slot_count)->sequence,
-                                 zs_slot_readers(zs_slot_at(s, 0))};
+                                 zs_slot_readers(s, 0)};
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
             *words[random % 4] ^= round % 2 ? UINT64_C(1) << (random >> 58) : random;
         }

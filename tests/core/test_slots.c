@@ -5,7 +5,7 @@
 
 static uint64_t *readers_of(const world *w, uint32_t slot)
 {
-    return zs_slot_readers(zs_slot_at(&w->segment, slot));
+    return zs_slot_readers(&w->segment, slot);
 }
 
 static void reserve_gives_every_slot_once(void)
@@ -56,6 +56,7 @@ static void commit_writes_these_bytes(void)
     CHECK_EQUAL(entry->sequence, 7);
     CHECK_EQUAL(entry->published_ns, 123456);
     CHECK_EQUAL(entry->size, 48);
+    CHECK_EQUAL(entry->reference | entry->flags | entry->crc | entry->source_time_ns | entry->user_id, 0);
     CHECK_EQUAL(entry->readers[0], 0);
     CHECK_EQUAL(s->ring[7 & 3], UINT64_C(7) << 16 | slot);
     CHECK_EQUAL(s->ring[6 & 3], UINT64_C(6) << 16);
@@ -264,7 +265,7 @@ static void the_owner_does_not_trust_shared_memory(void)
         s->header->ring_capacity = 0;
         for (uint32_t i = 0; i < w->slot_count; i++) {
             zs_slot_at(s, i)->sequence = UINT64_MAX;
-            zs_slot_at(s, i)->pool = zs_slot_at(s, i)->index = UINT32_MAX;
+            zs_slot_at(s, i)->reference = zs_slot_at(s, i)->size = UINT64_MAX;
         }
     }
     CHECK_EQUAL(world_publish(w), 51);

@@ -342,8 +342,8 @@ static const char *weak_name(const void *address, char *name, size_t room)
 {
     const uint8_t *at = (const uint8_t *)address, *base = (const uint8_t *)weak.world->control;
     const zs_segment *s = &weak.world->segment;
-    static const char *const sections[] = {"published", "generation", "parked", "space", "waiting", "active", "evicted",
-                                           "counters", "peer", "ring", "slot", "pools", "schema"};
+    static const char *const sections[] = {"published", "generation", "parked", "space", "waiting", "active", "reliable", "evicted",
+                                           "counters", "peer", "ring", "slot", "pool_generation", "pools", "schema"};
     size_t offset = (size_t)(at - base);
     snprintf(name, room, "private %p", address);
     if (at < base || offset >= weak.world->header.control_size)
@@ -356,9 +356,9 @@ static const char *weak_name(const void *address, char *name, size_t room)
                 snprintf(name, room, "ring[%zu]", inside / 8);
             else if (i == ZS_AT_SLOTS)
                 snprintf(name, room, "slot[%zu].%s", inside / s->slot_size,
-                         inside % s->slot_size == 0 ? "sequence" : inside % s->slot_size == offsetof(zs_slot, readers) ? "readers" : "other");
+                         inside % s->slot_size == 0 ? "sequence" : inside % s->slot_size == s->readers_at ? "readers" : "other");
             else if (i == ZS_AT_PEERS)
-                snprintf(name, room, "peer[%zu].%s", inside / ZS_PEER_SIZE, inside % ZS_PEER_SIZE == offsetof(zs_peer, cursor) ? "cursor" : "other");
+                snprintf(name, room, "peer[%zu].%s", inside / s->peer_size, inside % s->peer_size == offsetof(zs_peer, cursor) ? "cursor" : "other");
             else
                 snprintf(name, room, "%s", sections[i]);
         }

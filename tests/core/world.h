@@ -19,7 +19,9 @@ typedef struct world_options {
     uint32_t spare_slots;      /* as it is */
     uint32_t max_subscribers;  /* 0: 4 */
     uint64_t first_sequence;   /* 0: 1 */
-    uint64_t slot_capacity;    /* 0: 64 */
+    uint64_t slot_capacity;    /* 0: 128 */
+    uint32_t reserve_slots;    /* as it is */
+    uint32_t pool_limit;       /* 0: 1 */
     uint32_t policy;
 } world_options;
 
@@ -53,15 +55,16 @@ static inline void world_fill(world *w, const world_options *options)
     h->depth = options->depth ? options->depth : 2;
     h->max_loans = options->max_loans ? options->max_loans : 1;
     h->spare_slots = options->spare_slots;
-    h->slot_limit = h->depth + h->max_loans + h->spare_slots;
-    h->pool_limit = 1;
+    h->reserve_slots = options->reserve_slots;
+    h->slot_limit = h->depth + h->max_loans + h->spare_slots + h->reserve_slots;
+    h->pool_limit = options->pool_limit ? options->pool_limit : 1;
     h->max_subscribers = options->max_subscribers ? options->max_subscribers : 4;
     h->first_sequence = options->first_sequence ? options->first_sequence : 1;
     h->policy = options->policy;
     zs_layout_compute(h);
     CHECK_EQUAL(zs_header_check(h, h->control_size), ZS_CHECK_OK);
     w->slot_count = h->slot_limit;
-    w->slot_capacity = options->slot_capacity ? options->slot_capacity : 64;
+    w->slot_capacity = options->slot_capacity ? options->slot_capacity : ZS_SLOT_ALIGN;
     if (w->control == NULL) {
         w->control = world_map(h->control_size);
         w->payload = (uint8_t *)world_map(w->slot_capacity * w->slot_count);
@@ -105,12 +108,13 @@ static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_lea
     r->index = index;
     r->max_leases = max_leases;
     r->reliable = (uint32_t)reliable;
+    r->slot_count = w->slot_count;
     r->held = (uint32_t *)calloc(w->slot_count, sizeof *r->held);
     CHECK(r->held != NULL);
     return r;
 }
 
-static const zs_identity world_someone = {4711, 42, "someone"};
+static const zs_identity world_someone = {4711, 42, "someone", 0};
 
 static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_leases, int reliable, uint32_t history)
 {

@@ -13,19 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.unit.control_bytes import PEER_SIZE, SECTIONS, SLOT_SIZE
+from tests.unit.control_bytes import PEER_SIZE, READERS_AT, SECTION_AT, SECTIONS, SLOT_SIZE
 
 HEADER_SIZE = 384
 POOL_SIZE = 64
-SECTION_AT = 88
 
 # (offset, width) of every number; the offsets are those of idl/FORMAT.md.
 HEADER = [
-    *((at, 4) for at in (8, 12, *range(48, 80, 4), 200, 204, 208, 212, 240, 244)),
-    *((at, 8) for at in (16, 24, 80, *range(SECTION_AT, SECTION_AT + 8 * len(SECTIONS), 8), 192, 216, 224, 232, 280)),
+    *((at, 4) for at in (8, 12, *range(48, 80, 4), *range(96, 112, 4), 128, 132, 328, 332)),
+    *((at, 8) for at in (16, 24, 80, 88, 112, 120, *range(136, 176, 8))),
+    *((at, 8) for at in range(SECTION_AT, SECTION_AT + 8 * len(SECTIONS), 8)),
 ]
-PEER = [(0, 4), (4, 4), (8, 8), (48, 8), (56, 4), (60, 4), *((at, 8) for at in range(128, 168, 8)), (256, 8)]
-SLOT = [(0, 8), (8, 8), (16, 8), (24, 4), (28, 4), (32, 8)]
+PEER = [(0, 4), (4, 4), (8, 8), (48, 8), (56, 4), (60, 4), (64, 8), (72, 4), (80, 8)]
+PEER += [*((at, 8) for at in range(128, 176, 8)), (256, 4)]
+SLOT = [(0, 8), (8, 8), (16, 8), (24, 8), (32, 4), (36, 4), (40, 8), (48, 8), (READERS_AT, 8)]
 POOL = [(0, 8), (8, 4), (12, 4), (16, 4)]
 
 # At the limits of the format and of the types it is read into.
@@ -67,8 +68,8 @@ class Anatomy:
         self.ring = struct.unpack_from("<I", good, 52)[0]
         self.fields = [
             *HEADER,
-            *((self.at[name], 8) for name in ("published", "parked", "active")),
-            *((self.at[name], 4) for name in ("generation", "space", "waiting")),
+            *((self.at[name], 8) for name in ("published", "parked", "active", "reliable")),
+            *((self.at[name], 4) for name in ("generation", "space", "waiting", "pool_generation")),
             *((self.at["evicted"] + 4 * i, 4) for i in range(self.peers)),
             *((self.at["peers"] + PEER_SIZE * i + at, width) for i in range(self.peers) for at, width in PEER),
             *((self.at["ring"] + 8 * i, 8) for i in range(self.ring)),

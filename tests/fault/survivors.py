@@ -253,7 +253,7 @@ def publish(pub: zs.Publisher[Parcel], count: int) -> None:
 def parked(pub_id: str) -> int:
     """The first word of parked bits of a segment."""
     with open(f"/dev/shm/zs-{pub_id}", "rb") as control:
-        control.seek(88 + 8 * 2)
+        control.seek(208 + 8 * 2)
         control.seek(struct.unpack("<Q", control.read(8))[0])
         return int(struct.unpack("<Q", control.read(8))[0])
 

@@ -13,7 +13,7 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast
 from tests.process.samples import Tick
-from tests.unit.control_bytes import PEER_SIZE, SLOT_SIZE, ControlBytes
+from tests.unit.control_bytes import PEER_SIZE, READERS_AT, SLOT_SIZE, ControlBytes
 from zeroslot._core.binding import Descriptor
 
 
@@ -35,7 +35,7 @@ class Outside:
     def held(self, index: int) -> int:
         """How many slots have the bit of this subscriber."""
         first, count = self._bytes.at("slots"), self._bytes.read(56, "I")
-        words = (self._bytes.read(first + SLOT_SIZE * slot + 32, "Q") for slot in range(count))
+        words = (self._bytes.read(first + SLOT_SIZE * slot + READERS_AT, "Q") for slot in range(count))
         return sum(word >> index & 1 for word in words)
 
     def epoch(self, index: int) -> int:

@@ -101,7 +101,7 @@ class ModelSegment:
 
 
 def payload(value: int) -> bytes:
-    return struct.pack("<8Q", *[value] * 8)
+    return struct.pack("<16Q", *[value] * 16)
 
 
 class SlotsAgainstTheModel(RuleBasedStateMachine):
@@ -114,7 +114,7 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
     @initialize(depth=st.integers(1, 4), max_loans=st.integers(1, 3), spare=st.integers(0, 3))
     def create(self, depth: int, max_loans: int, spare: int) -> None:
         count = max(2, depth + max_loans + spare)
-        self.real = SlotAllocator.in_memory(count, 64, depth=depth, max_loans=max_loans, max_subscribers=70)
+        self.real = SlotAllocator.in_memory(count, 128, depth=depth, max_loans=max_loans, max_subscribers=70)
         self.model = ModelSegment(count, depth, max_loans)
         self.value = 0
         self.everyone: list[tuple[Any, ModelReader]] = []
@@ -128,7 +128,7 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
             return multiple()
         self.model.loans += 1
         slot = self.real.reserve()
-        slot.write(b"\xee" * 64)  # whoever still reads this memory would see it
+        slot.write(b"\xee" * 128)  # whoever still reads this memory would see it
         return slot
 
     @rule(slot=consumes(loans), in_place=st.booleans())

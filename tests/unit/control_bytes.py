@@ -16,16 +16,20 @@ SECTIONS = [
     "space",
     "waiting",
     "active",
+    "reliable",
     "evicted",
     "counters",
     "peers",
     "ring",
     "slots",
+    "pool_generation",
     "pools",
     "schema",
 ]
-SLOT_SIZE = 64
-PEER_SIZE = 640
+SECTION_AT = 208  # in the header
+SLOT_SIZE = 128  # with up to 576 subscribers
+READERS_AT = 56  # in a slot entry
+PEER_SIZE = 768
 
 
 class ControlBytes:
@@ -59,7 +63,7 @@ class ControlBytes:
 
     def at(self, section: str) -> int:
         """Where a section begins."""
-        offset: int = self.read(88 + 8 * SECTIONS.index(section), "Q")
+        offset: int = self.read(SECTION_AT + 8 * SECTIONS.index(section), "Q")
         return offset
 
     def ring_at(self, sequence: int) -> int:
@@ -67,7 +71,7 @@ class ControlBytes:
         return self.at("ring") + 8 * (sequence % self.read(52, "I"))
 
     def slot_of(self, sequence: int) -> int:
-        """Where the slot table entry of a sequence lies; only with up to 64 subscribers."""
+        """Where the slot table entry of a sequence lies; only with up to 576 subscribers."""
         return self.at("slots") + SLOT_SIZE * (self.read(self.ring_at(sequence), "Q") & 0xFFFF)
 
     def wait_until_parked(self) -> None:

@@ -62,7 +62,7 @@ def publish(slots: SlotAllocator, data: bytes) -> int:
 
 @pytest.mark.row("SEG-1", "SEG-8", "SLOT-6", "SLOT-7")
 def test_a_segment_has_the_sizes_that_were_asked_for(path: Path) -> None:
-    """Slots are rounded up to 64 bytes, the objects are exactly as large as the header says, and attachers take the
+    """Slots are rounded up to 128 bytes, the objects are exactly as large as the header says, and attachers take the
     same.
     """
     with SlotAllocator.create(path, 5, 100, depth=2, max_subscribers=3) as slots, SlotReader.attach(path) as reader:
@@ -210,11 +210,11 @@ def test_create_or_attach_creates_once_and_then_attaches(path: Path) -> None:
 
 
 @pytest.mark.row("SEG-3")
-@pytest.mark.parametrize(("slot_count", "capacity"), [(5, 100), (4, 129), (4, 64)])
+@pytest.mark.parametrize(("slot_count", "capacity"), [(5, 200), (4, 257), (4, 64)])
 def test_create_or_attach_compares_the_counts(path: Path, slot_count: int, capacity: int) -> None:
     """Other slots than there are: an error that names both, and no subscriber is left behind."""
-    with SlotAllocator.create(path, 4, 100) as slots:
-        with pytest.raises(MismatchError, match="4 slots of 128"):
+    with SlotAllocator.create(path, 4, 200) as slots:
+        with pytest.raises(MismatchError, match="4 slots of 256"):
             SlotAllocator.create_or_attach(path, slot_count, capacity)
         assert slots.subscriber_indexes() == []
 
@@ -331,8 +331,8 @@ def test_the_size_is_checked_before_anything_is_copied() -> None:
         slot = slots.reserve()
         slot.write(b"kept")
         with pytest.raises(SampleTooLargeError) as caught:
-            slots.commit(slot, b"x" * 65)
-        assert (caught.value.size, caught.value.capacity) == (65, 64)
+            slots.commit(slot, b"x" * 129)
+        assert (caught.value.size, caught.value.capacity) == (129, 128)
         assert slots.commit(slot, 4) == 1
         assert bytes(reader.take()) == b"kept"
 
@@ -365,7 +365,7 @@ def test_negative_sizes_are_refused(size: int) -> None:
 
 
 @pytest.mark.row("SLOT-1", "SEC-4")
-@pytest.mark.parametrize("size", [65, 2**63, 10**30, Liar(65), Liar(10**9), np.int64(65)])
+@pytest.mark.parametrize("size", [129, 2**63, 10**30, Liar(129), Liar(10**9), np.int64(129)])
 def test_sizes_beyond_the_slot_are_refused_whatever_they_claim(size: int) -> None:
     """A number that lies about how it compares would else be a write over the end of the pool."""
     with memory() as slots:
@@ -765,8 +765,8 @@ def test_an_allocator_without_its_parts_raises(kind: type) -> None:
         ("V", 5, TypeError),
         ([("a", "O")], 1, TypeError),
         ("nonsense", None, TypeError),
-        ("u1", 65, ValueError),
-        ("f8", 9, ValueError),
+        ("u1", 129, ValueError),
+        ("f8", 17, ValueError),
         ("u1", -1, ValueError),
         ("u1", (2, -1), ValueError),
         ("u1", (1,) * 9, ValueError),
@@ -776,7 +776,7 @@ def test_an_allocator_without_its_parts_raises(kind: type) -> None:
         ("u1", (None,), TypeError),
         ("u1", 2.0, TypeError),
         ("u1", (Liar(10**9),), ValueError),
-        ("u1", Liar(65), ValueError),
+        ("u1", Liar(129), ValueError),
     ],
 )
 def test_arrays_do_not_leave_their_slot(dtype: Any, shape: Any, error: type) -> None:
@@ -805,7 +805,7 @@ def test_arrays_have_the_dtype_and_shape_that_were_asked_for() -> None:
     """Also big-endian, structured and empty ones."""
     with memory() as slots:
         slot = slots.reserve()
-        assert slot.array().shape == (64,)
+        assert slot.array().shape == (128,)
         assert slot.array(">u2", (4, 8)).shape == (4, 8)
         assert slot.array([("a", "u1"), ("b", "f8")], 2).dtype.names == ("a", "b")
         assert slot.array("f8", (0, 2**40)).size == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.control_bytes import ControlBytes
+from tests.unit.control_bytes import READERS_AT, ControlBytes
 from zeroslot import SlotAllocator, SlotReader, peers, segment
 from zeroslot._core.binding import Descriptor
 from zeroslot.testing import abandon
@@ -126,11 +126,11 @@ def test_whoever_gets_the_lock_first_clears_the_predecessor(slots: SlotAllocator
     control = ControlBytes(path)
     slot = control.slot_of(1)
     control.write(control.at("parked"), "Q", 1)
-    assert control.read(slot + 32, "Q") == 1
+    assert control.read(slot + READERS_AT, "Q") == 1
     die(dead)
     with SlotReader.attach(path) as heir:
         assert heir.reader.index == 0
-        assert (control.read(slot + 32, "Q"), control.read(control.at("parked"), "Q")) == (0, 0)
+        assert (control.read(slot + READERS_AT, "Q"), control.read(control.at("parked"), "Q")) == (0, 0)
         assert slots.owner.segment.peer(0)["epoch"] == 2
     del lease
 
@@ -160,7 +160,7 @@ def test_reaping_finds_nothing_among_the_living(slots: SlotAllocator, path: Path
     for thread in threads:
         thread.join()
     assert counts == [0] * 8
-    assert ControlBytes(path).read(ControlBytes(path).slot_of(1) + 32, "Q") == 0b1111
+    assert ControlBytes(path).read(ControlBytes(path).slot_of(1) + READERS_AT, "Q") == 0b1111
     assert all(bytes(lease) == b"x" for lease in leases)
     for reader in readers:
         reader.close()

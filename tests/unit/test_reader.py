@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.control_bytes import PEER_SIZE, SECTIONS, ControlBytes
+from tests.unit.control_bytes import PEER_SIZE, READERS_AT, SECTIONS, SLOT_SIZE, ControlBytes
 from zeroslot import (
     ClosedError,
     CorruptSegmentError,
@@ -205,7 +205,7 @@ def test_an_attacher_takes_the_owners_configuration(slots: SlotAllocator, path: 
     with SlotReader.attach(path) as reader:
         facts = reader.reader.segment.facts()
         assert (facts["depth"], facts["max_loans"], facts["spare_slots"], facts["max_subscribers"]) == (3, 2, 3, 4)
-        assert (reader.slot_count, reader.slot_capacity) == (8, 64)
+        assert (reader.slot_count, reader.slot_capacity) == (8, 128)
         name = ControlBytes(path, pool=0).path.name
         maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(name)]
         assert sorted(line[1] for line in maps) == ["r--s", "rw-s"]  # the reader's and the owner's
@@ -429,7 +429,7 @@ def test_a_ring_entry_that_names_a_held_slot_is_corrupt(slots: SlotAllocator, pa
 
 
 @pytest.mark.row("SEC-4")
-@pytest.mark.parametrize("size", [65, 2**32, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("size", [129, 2**32, 2**63, 2**64 - 1])
 def test_a_size_beyond_the_slot_is_corrupt(slots: SlotAllocator, path: Path, size: int) -> None:
     """Nothing is read, and the slot goes back."""
     with SlotReader.attach(path) as reader:
@@ -480,7 +480,7 @@ def test_reader_bits_that_nobody_holds_are_reaped(slots: SlotAllocator, path: Pa
     """As a dead reader's: the owner clears them when it needs a slot."""
     control = ControlBytes(path)
     for slot in range(8):
-        control.write(control.at("slots") + 64 * slot + 32, "Q", 0b1110)
+        control.write(control.at("slots") + SLOT_SIZE * slot + READERS_AT, "Q", 0b1110)
     publish(slots, *range(20))
     assert slots.stats["reaped"] == 3
 
@@ -490,7 +490,7 @@ def test_bits_of_readers_that_cannot_be_cost_nothing(slots: SlotAllocator, path:
     """Those beyond max_subscribers are nobody's; those of indexes that nobody has locked are cleared under pressure."""
     control = ControlBytes(path)
     for slot in range(8):
-        control.write(control.at("slots") + 64 * slot + 32, "Q", 2**64 - 1)
+        control.write(control.at("slots") + SLOT_SIZE * slot + READERS_AT, "Q", 2**64 - 1)
     publish(slots, *range(20))
     assert slots.sequence == 20
 

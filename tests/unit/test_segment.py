@@ -13,7 +13,7 @@ from typing import Any
 import posix_ipc
 import pytest
 
-from tests.unit.control_bytes import SECTIONS, ControlBytes
+from tests.unit.control_bytes import SECTION_AT, SECTIONS, ControlBytes
 from zeroslot import (
     CorruptSegmentError,
     FormatError,
@@ -48,11 +48,14 @@ HEADER = {
     "spare_slots": (72, "I"),
     "max_loans": (76, "I"),
     "first_sequence": (80, "Q"),
-    "schema_size": (192, "Q"),
-    "peer_size": (200, "I"),
-    "slot_size": (204, "I"),
-    "policy": (240, "I"),
-    "state": (244, "I"),
+    "schema_size": (88, "Q"),
+    "peer_size": (96, "I"),
+    "slot_size": (100, "I"),
+    "readers_at": (104, "I"),
+    "incompat": (112, "Q"),
+    "policy": (132, "I"),
+    "reserve_slots": (328, "I"),
+    "state": (332, "I"),
 }
 
 
@@ -101,7 +104,8 @@ def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None
         struct.pack_into("<I", header, 12, 384 + shift)
         struct.pack_into("<Q", header, 16, len(content) + shift)
         for i in range(len(SECTIONS)):
-            struct.pack_into("<Q", header, 88 + 8 * i, struct.unpack_from("<Q", header, 88 + 8 * i)[0] + shift)
+            at = SECTION_AT + 8 * i
+            struct.pack_into("<Q", header, at, struct.unpack_from("<Q", header, at)[0] + shift)
         os.truncate(control.path, len(content) + shift)
         control.write_bytes(0, bytes(header) + b"\xaa" * shift + content[384:])
         with SlotReader.attach(path, history=1) as reader:
@@ -139,7 +143,7 @@ def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, secti
     """Each offset by itself."""
     with SlotAllocator.create(path, 4, 64):
         control = ControlBytes(path)
-        control.write(88 + 8 * SECTIONS.index(section), "Q", value)
+        control.write(SECTION_AT + 8 * SECTIONS.index(section), "Q", value)
         with pytest.raises(CorruptSegmentError):
             SlotReader.attach(path)
 
@@ -149,8 +153,9 @@ def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, secti
     ("offset", "form", "value"),
     [
         (0, "Q", 0),
-        (0, "Q", 63),
-        (0, "Q", 128),
+        (0, "Q", 64),
+        (0, "Q", 127),
+        (0, "Q", 256),
         (0, "Q", 2**63),
         (8, "I", 1),
         (12, "I", 0),
@@ -169,7 +174,7 @@ def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: i
 
 
 @pytest.mark.row("SEC-4")
-@pytest.mark.parametrize("capacity", [64, 128, 320])
+@pytest.mark.parametrize("capacity", [64, 128, 384])
 def test_a_pool_is_exactly_as_large_as_its_slots(path: Path, capacity: int) -> None:
     """Slots that lie closer together than the table's would be halves of two samples each."""
     with SlotAllocator.create(path, 6, 256):
@@ -380,7 +385,7 @@ def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(segment, "Segment", Watched)
     qos = Qos(2, 1, 1, 4, "evict")
     made = segment.create_in_memory(qos, 64, segment.Contents(segment.Identity(1, 1, "x")))
-    assert seen == [(0, (64, 0, 4, 1, os.fstat(made.fds[0].fileno()).st_ino))]
+    assert seen == [(0, (128, 0, 4, 1, os.fstat(made.fds[0].fileno()).st_ino))]
     assert made.segment.state == segment.OPEN
 
 

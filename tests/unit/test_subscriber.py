@@ -347,7 +347,7 @@ def test_a_subscriber_without_class_waits_for_its_first_publisher() -> None:
 def test_a_schema_of_garbage_is_corrupt(pub: Publisher[Reading], content: bytes) -> None:
     """For one who needs it; one who has the class reads on."""
     control = ControlBytes(pub.flink)
-    control.write_bytes(control.at("schema"), content or bytes(control.read(192, "Q")))
+    control.write_bytes(control.at("schema"), content or bytes(control.read(88, "Q")))
     for options in ({"sample_type": None}, {"sample_type": Other}, {"sample_type": Other, "match": "by_name"}):
         with pytest.raises((CorruptSegmentError, zs.FormatError)):
             Subscriber("reading", **options)  # type: ignore[arg-type]  # a table of them
@@ -382,9 +382,9 @@ def test_a_schema_that_is_not_believed_leaves_no_trace() -> None:
 
 
 @pytest.mark.row("TYP-5", "SEC-4")
-@pytest.mark.parametrize("size", [0, 1, 39, 64])
-def test_a_sample_of_another_size_is_corrupt(pub: Publisher[Reading], size: int) -> None:
-    """Exactly the type's size, or it is not read; the slot goes back."""
+@pytest.mark.parametrize("size", [0, 1, 39, 129])
+def test_a_sample_smaller_than_its_type_or_larger_than_its_slot_is_corrupt(pub: Publisher[Reading], size: int) -> None:
+    """Such a sample is not read, and its slot goes back."""
     with make() as sub:
         send(pub, 1)
         control = ControlBytes(pub.flink)
@@ -394,6 +394,20 @@ def test_a_sample_of_another_size_is_corrupt(pub: Publisher[Reading], size: int)
         assert sub.stats.leases == 0
         send(pub, 2)
         assert numbers(sub) == [2]
+
+
+@pytest.mark.row("TYP-5")
+def test_a_sample_larger_than_its_type_is_read_by_the_type(pub: Publisher[Reading]) -> None:
+    """A later publisher may put more behind the fields; the view has the type's bytes and the lease all of them."""
+    with make() as sub:
+        send(pub, 1)
+        control = ControlBytes(pub.flink)
+        control.write(control.slot_of(1) + 16, "Q", 128)
+        lease = sub.take()
+        assert lease is not None
+        assert lease.size == 128
+        assert lease.copy() == Reading(n=1)
+        assert memoryview(lease.sample).nbytes == layout_of(Reading).size  # type: ignore[arg-type]  # a view
 
 
 @pytest.mark.row("SUB-7", "SEC-4")

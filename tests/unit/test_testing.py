@@ -26,7 +26,7 @@ def test_an_abandoned_publisher_leaves_what_a_killed_one_leaves() -> None:
         abandon(pub)
         assert pub.closed
         assert pub.flink.exists()
-        assert control.read(244, "I") == 1
+        assert control.read(332, "I") == 1
         assert topics() == ()
         lease = sub.take()
         assert lease is not None

@@ -2,8 +2,8 @@
 
 cdef extern from "zeroslot.h" nogil:
     uint32_t ZS_FORMAT, ZS_MAX_SLOTS, ZS_MAX_SUBSCRIBERS, ZS_MAX_POOLS, ZS_SLOT_ALIGN, ZS_NO_SLOT, ZS_HEADER_SIZE
-    uint32_t ZS_WAITV_MAX, ZS_HISTOGRAM_BUCKETS
-    uint64_t ZS_MAX_POOL
+    uint32_t ZS_WAITV_MAX, ZS_LATENCY_BUCKETS
+    uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN
     uint32_t ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE, ZS_RAISE
     int ZS_RELAXED, ZS_ACQUIRE
     int ZS_READY_LOAD, ZS_GENERATION_LOAD, ZS_ACTIVE_LOAD, ZS_WAITING_LOAD, ZS_SPACE_LOAD
@@ -11,9 +11,9 @@ cdef extern from "zeroslot.h" nogil:
     ctypedef struct zs_header:
         uint8_t magic[8]
         uint32_t format, header_size, depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words
-        uint32_t spare_slots, max_loans, peer_size, slot_size, owner_pid, payload_kind, policy, state
-        uint64_t control_size, segment_id, first_sequence, schema_size, owner_start_time
-        uint64_t created_realtime_ns, created_monotonic_ns, max_period_ns
+        uint32_t spare_slots, max_loans, reserve_slots, peer_size, slot_size, owner_pid, payload_kind, policy, state
+        uint64_t control_size, segment_id, first_sequence, schema_size, incompat, owner_start_time
+        uint64_t created_realtime_ns, created_monotonic_ns, time_namespace, max_period_ns
         uint8_t type_hash[16]
         uint8_t owner_name[32]
 
@@ -22,13 +22,13 @@ cdef extern from "zeroslot.h" nogil:
 
     ctypedef struct zs_peer:
         uint32_t epoch, pid, flags, max_leases
-        uint64_t start_time, attached_ns, cursor, taken, lost, skipped, leases
+        uint64_t start_time, attached_ns, announcement, time_namespace
+        uint64_t cursor, taken, lost, skipped, leases, latency_max_ns
         uint8_t name[32]
-        uint64_t latency[48]
+        uint32_t latency[128]
 
     ctypedef struct zs_slot:
         uint64_t sequence, published_ns, size
-        uint32_t pool, index
 
     ctypedef struct zs_pool:
         uint64_t slot_capacity, inode
@@ -42,12 +42,13 @@ cdef extern from "zeroslot.h" nogil:
         uint32_t *space
         uint32_t *waiting
         uint64_t *active
+        uint64_t *reliable
         uint32_t *evicted
         zs_counters *counters
         uint64_t *ring
         zs_pool *pools
         uint8_t *schema
-        uint64_t first_sequence, schema_size
+        uint64_t first_sequence, schema_size, time_namespace
         uint32_t depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words, max_loans, policy
 
     ctypedef struct zs_owner:
@@ -60,21 +61,21 @@ cdef extern from "zeroslot.h" nogil:
         zs_segment *segment
         zs_peer *peer
         uint64_t cursor, taken, lost, skipped
-        uint32_t index, epoch, max_leases, reliable
+        uint32_t index, epoch, max_leases, reliable, slot_count
         uint32_t *held
         const uint8_t *payload
         uint64_t payload_stride
 
     ctypedef struct zs_identity:
         uint32_t pid
-        uint64_t start_time
+        uint64_t start_time, time_namespace
         uint8_t name[32]
 
     enum zs_check:
-        ZS_CHECK_OK, ZS_CHECK_NOT_A_SEGMENT, ZS_CHECK_OTHER_FORMAT, ZS_CHECK_CORRUPT
+        ZS_CHECK_OK, ZS_CHECK_NOT_A_SEGMENT, ZS_CHECK_OTHER_FORMAT, ZS_CHECK_INCOMPATIBLE, ZS_CHECK_CORRUPT
 
     enum zs_take:
-        ZS_TAKE_NONE, ZS_TAKE_LEASED, ZS_TAKE_TOO_MANY, ZS_TAKE_EVICTED, ZS_TAKE_CORRUPT
+        ZS_TAKE_NONE, ZS_TAKE_LEASED, ZS_TAKE_TOO_MANY, ZS_TAKE_EVICTED, ZS_TAKE_UNMAPPED, ZS_TAKE_CORRUPT
 
     const uint8_t zs_magic[8]
 
@@ -87,7 +88,7 @@ cdef extern from "zeroslot.h" nogil:
     void zs_pause()
 
     zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
-    uint64_t *zs_slot_readers(zs_slot *slot)
+    uint64_t *zs_slot_readers(const zs_segment *s, uint32_t slot)
     uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
     zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
     int zs_counts_valid(const zs_header *h)
@@ -126,6 +127,8 @@ cdef extern from "zeroslot.h" nogil:
     zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
     uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns)
     void zs_reader_skip(zs_reader *r, uint64_t sequence)
+    void zs_reader_lose(zs_reader *r, uint64_t n)
+    void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
     int zs_reader_ready(const zs_reader *r)
     void zs_reader_release(zs_reader *r, uint32_t slot)
     uint32_t zs_reader_park(zs_reader *r)

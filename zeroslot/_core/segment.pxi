@@ -46,7 +46,7 @@ cdef class Segment:
                uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
                uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
                uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
-               uint64_t max_period_ns=0,
+               uint64_t max_period_ns=0, uint64_t time_namespace=0, uint32_t reserve_slots=0,
                uint32_t pool_limit=1):
         """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
         cdef Segment self = Segment.__new__(Segment, OURS)
@@ -58,11 +58,13 @@ cdef class Segment:
             raise ValueError("a type hash is 16 bytes")
         memcpy(h.type_hash, <const char *>type_hash, 16)
         h.depth, h.slot_limit, h.pool_limit, h.max_subscribers = depth, slot_limit, pool_limit, max_subscribers
-        h.spare_slots, h.max_loans, h.first_sequence = spare_slots, max_loans, first_sequence
+        h.spare_slots, h.max_loans, h.reserve_slots = spare_slots, max_loans, reserve_slots
+        h.first_sequence = first_sequence
         h.schema_size = len(schema)
         h.owner_pid, h.owner_start_time = owner_pid, owner_start_time
         h.created_realtime_ns, h.created_monotonic_ns = created_realtime_ns, zs_now_ns()
-        h.policy, h.payload_kind, h.max_period_ns = policy, payload_kind, max_period_ns
+        h.policy, h.payload_kind = policy, payload_kind
+        h.max_period_ns, h.time_namespace = max_period_ns, time_namespace
         put_text(h.owner_name, sizeof(h.owner_name), owner_name)
         zs_layout_compute(h)
         if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
@@ -76,7 +78,8 @@ cdef class Segment:
     def attach(Region control not None, str where not None):
         """Map an existing segment. None while its creator has not finished.
 
-        Raises FormatError for another magic or format, CorruptSegmentError for counts, offsets or sizes that cannot be.
+        Raises FormatError for another magic or format, or a feature that this version cannot read; CorruptSegmentError
+        for counts, offsets or sizes that cannot be.
         """
         cdef Segment self = Segment.__new__(Segment, OURS)
         cdef zs_check check
@@ -94,6 +97,13 @@ cdef class Segment:
                 "Install the same version on both sides",
                 expected=ZS_FORMAT, got=self.header.format,
             )
+        if check == ZS_CHECK_INCOMPATIBLE:
+            unknown = self.header.incompat & ~ZS_INCOMPAT_KNOWN
+            raise errors.FormatError(
+                f"{where} uses features of format {ZS_FORMAT} that this zeroslot does not read: incompatible bits "
+                f"{', '.join(str(bit) for bit in range(64) if unknown >> bit & 1)}. "
+                "Install the same version on both sides"
+            )
         if check == ZS_CHECK_CORRUPT:
             raise errors.CorruptSegmentError(
                 f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again"
@@ -102,9 +112,17 @@ cdef class Segment:
         zs_segment_bind(&self.c, control.data, &self.header)
         return self
 
-    def add_pool(self, Region region not None, *, uint64_t slot_capacity, uint32_t slot_count, uint64_t inode=0):
-        """Add the next pool. A writable region is the owner's: its slots are entered into the table."""
+    def add_pool(self, Region region not None, *, uint32_t first_slot, uint64_t slot_capacity, uint32_t slot_count,
+                 uint64_t inode=0):
+        """Add the pool whose slots begin at `first_slot`. A writable region is the owner's: the pool table gets it.
+
+        A pool that is there already is left as it is: another thread, or a signal handler, was faster.
+        """
         cdef uint32_t k = self.pool_count
+        if first_slot < self.slot_count:
+            return
+        if first_slot > self.slot_count:
+            raise ValueError("pools follow each other without gaps")
         if k >= self.c.pool_limit or slot_count < 1 or slot_count > self.c.slot_limit - self.slot_count:
             raise ValueError("no room for another pool of this many slots")
         if (slot_capacity < 1 or slot_capacity % ZS_SLOT_ALIGN != 0 or slot_capacity > ZS_MAX_POOL // slot_count
@@ -132,8 +150,9 @@ cdef class Segment:
         if k >= self.c.pool_limit:
             raise IndexError(k)
         cdef zs_pool pool
+        cdef uint32_t state = zs_load32(&self.c.pools[k].state, ZS_ACQUIRE)     # what it says is complete before it
         memcpy(&pool, self.c.pools + k, sizeof(pool))
-        return pool.slot_capacity, pool.first_slot, pool.slot_count, pool.state, pool.inode
+        return pool.slot_capacity, pool.first_slot, pool.slot_count, state, pool.inode
 
     def open(self):
         """The segment is complete: let others attach."""
@@ -190,6 +209,7 @@ cdef class Segment:
             "type_hash": (<const char *>h.type_hash)[:16],
             "depth": h.depth, "ring_capacity": h.ring_capacity, "slot_limit": h.slot_limit, "pool_limit": h.pool_limit,
             "max_subscribers": h.max_subscribers, "spare_slots": h.spare_slots, "max_loans": h.max_loans,
+            "reserve_slots": h.reserve_slots, "time_namespace": h.time_namespace,
             "first_sequence": h.first_sequence, "owner_pid": h.owner_pid, "owner_start_time": h.owner_start_time,
             "created_realtime_ns": h.created_realtime_ns, "created_monotonic_ns": h.created_monotonic_ns,
             "policy": h.policy, "payload_kind": h.payload_kind, "max_period_ns": h.max_period_ns,
@@ -231,7 +251,8 @@ cdef class Segment:
             "name": text_of(p.name, sizeof(p.name)), "attached_ns": p.attached_ns,
             "reliable": bool(p.flags & ZS_PEER_RELIABLE), "max_leases": p.max_leases, "cursor": p.cursor,
             "taken": p.taken, "lost": p.lost, "skipped": p.skipped, "leases": p.leases,
-            "latency": [p.latency[i] for i in range(ZS_HISTOGRAM_BUCKETS)],
+            "time_namespace": p.time_namespace, "announcement": p.announcement,
+            "latency": [p.latency[i] for i in range(ZS_LATENCY_BUCKETS)], "latency_max_ns": p.latency_max_ns,
         }
 
     def indexes_in_use(self):
@@ -241,7 +262,7 @@ cdef class Segment:
         cdef uint64_t word
         for slot in range(self.c.slot_limit):
             for w in range(self.c.reader_words):
-                word = zs_load64(zs_slot_readers(zs_slot_at(&self.c, slot)) + w, ZS_RELAXED)
+                word = zs_load64(zs_slot_readers(&self.c, slot) + w, ZS_RELAXED)
                 if word != 0:
                     found.update([
                         w * 64 + b for b in range(64) if word >> b & 1 and w * 64 + b < self.c.max_subscribers
@@ -257,7 +278,7 @@ cdef class Segment:
             raise IndexError(index)
         for slot in range(self.c.slot_limit):
             entry = zs_slot_at(&self.c, slot)
-            if zs_load64(zs_slot_readers(entry) + index // 64, ZS_RELAXED) >> (index % 64) & 1:
+            if zs_load64(zs_slot_readers(&self.c, slot) + index // 64, ZS_RELAXED) >> (index % 64) & 1:
                 found.append((slot, zs_load64(&entry.published_ns, ZS_RELAXED)))
         return found
 
@@ -550,7 +571,7 @@ cdef class Owner:
         return count
 
     cdef bint is_read(self, uint32_t slot) noexcept nogil:
-        cdef uint64_t *readers = zs_slot_readers(zs_slot_at(&self.segment.c, slot))
+        cdef uint64_t *readers = zs_slot_readers(&self.segment.c, slot)
         cdef uint32_t w
         for w in range(self.segment.c.reader_words):
             if zs_load64(readers + w, ZS_ACQUIRE) & zs_reader_bits(&self.segment.c, w) != 0:
@@ -594,7 +615,7 @@ cdef class Owner:
         cdef uint32_t slot
         cdef uint32_t count = 0
         for slot in range(self.c.slot_count):
-            word = zs_load64(zs_slot_readers(zs_slot_at(&self.segment.c, slot)) + index // 64, ZS_RELAXED)
+            word = zs_load64(zs_slot_readers(&self.segment.c, slot) + index // 64, ZS_RELAXED)
             count += word >> (index % 64) & 1
         return count
 
@@ -757,29 +778,36 @@ cdef class Reader:
     cdef uint32_t sleepers
     cdef uint64_t fork
     cdef readonly bint closed
+    cdef object map_pools       # maps what the pool table says; False where a pool is gone
+    cdef bint one_clock         # the owner's times are of this process's clock domain
     cdef readonly bint broken   # evicted, or the segment is corrupt
     cdef readonly bint evicted
 
     def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
                   bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history,
-                  bint from_first):
-        """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared."""
+                  bint from_first, uint64_t time_namespace=0, map_pools=None):
+        """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared.
+
+        `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
+        the pool is gone.
+        """
         cdef zs_identity who
         if index >= segment.c.max_subscribers:
             raise IndexError(index)
-        if segment.slot_count != segment.c.slot_limit:
-            raise ValueError("every pool has to be mapped")
+        if segment.slot_count == 0:
+            raise ValueError("no pool is mapped")
         self.c.held = <uint32_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint32_t))
         if self.c.held == NULL:
             raise MemoryError
         self.c.segment = &segment.c
-        if segment.pool_count == 1:
-            self.c.payload, self.c.payload_stride = <const uint8_t *>segment.pool_data[0], segment.pool_capacity[0]
         self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
         self.segment = segment
+        self.use_pools()
+        self.map_pools = map_pools
+        self.one_clock = time_namespace == segment.c.time_namespace
         self.lock = lock
         self.fork = zs_fork_generation
-        who.pid, who.start_time = pid, start_time
+        who.pid, who.start_time, who.time_namespace = pid, start_time, time_namespace
         put_text(who.name, sizeof(who.name), name)
         segment.check_whole()
         if not zs_reader_join(&self.c, &who, history, from_first):
@@ -867,6 +895,35 @@ cdef class Reader:
         if closed:
             self.free_index()
 
+    cdef void use_pools(self) noexcept:
+        """Take samples from the pools that are mapped now. Under the mutex once others know the reader."""
+        cdef Segment segment = self.segment
+        self.c.slot_count = segment.slot_count
+        self.c.payload, self.c.payload_stride = <const uint8_t *>segment.pool_data[0], segment.pool_capacity[0]
+        if segment.pool_count > 1:
+            self.c.payload = NULL
+
+    cdef int map_more(self, bint newest) except -1:
+        """Map the pools that the owner has added. A sample whose pool is gone counts as lost.
+
+        What mapping raises, no free descriptor for example, leaves everything as it was: the next call tries again.
+        """
+        cdef uint32_t known = self.c.slot_count
+        cdef bint there = self.map_pools is not None and self.map_pools()
+        cdef uint64_t sequence
+        zs_lock(&self.mutex)
+        try:
+            if self.closed or self.segment.slot_count > known or self.c.slot_count > known:
+                self.use_pools()
+            elif self.map_pools is None or there:
+                raise self.refused(ZS_TAKE_CORRUPT)
+            else:
+                sequence = zs_load64(self.segment.c.published, ZS_ACQUIRE) if newest else self.c.cursor + 1
+                zs_reader_lose(&self.c, sequence)
+        finally:
+            zs_unlock(&self.mutex)
+        return 0
+
     cdef Hold take(self, bint newest):
         """A leased slot, or None: nothing new."""
         cdef uint32_t slot = 0
@@ -874,18 +931,22 @@ cdef class Reader:
         cdef zs_slot *entry
         cdef Hold hold
         cdef uint64_t capacity = 0
-        cdef uint64_t sequence, waited
-        zs_lock(&self.mutex)
-        if self.closed:
-            result = ZS_TAKE_NONE   # its index may be another's already
-        else:
-            result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
-        sequence = self.c.cursor
-        zs_unlock(&self.mutex)
-        if result == ZS_TAKE_NONE:
-            return None
-        if result != ZS_TAKE_LEASED:
-            raise self.refused(result)
+        cdef uint64_t sequence, now
+        while True:
+            zs_lock(&self.mutex)
+            if self.closed:
+                result = ZS_TAKE_NONE   # its index may be another's already
+            else:
+                result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
+            sequence = self.c.cursor
+            zs_unlock(&self.mutex)
+            if result == ZS_TAKE_NONE:
+                return None
+            if result == ZS_TAKE_LEASED:
+                break
+            if result != ZS_TAKE_UNMAPPED:
+                raise self.refused(result)
+            self.map_more(newest)
         hold = Hold.__new__(Hold)
         hold.reader = self
         hold.slot = slot
@@ -897,9 +958,9 @@ cdef class Reader:
         hold.sequence = sequence
         if hold.size > capacity:
             raise errors.CorruptSegmentError(f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}")
-        if self.c.taken % SAMPLED == 0:
-            waited = zs_now_ns() - hold.published_ns
-            zs_count(&self.c.peer.latency[min(63 - clz(waited | 1), <int>ZS_HISTOGRAM_BUCKETS - 1)], 1)
+        if self.c.taken % SAMPLED == 0 and self.one_clock:
+            now = zs_now_ns()
+            zs_reader_count_latency(&self.c, now - hold.published_ns if now > hold.published_ns else 0)
         return hold
 
     cdef object refused(self, zs_take result):
@@ -921,7 +982,3 @@ cdef class Reader:
         return errors.CorruptSegmentError(
             "the control object holds what no publisher writes. Start the publisher again"
         )
-
-
-cdef extern from *:
-    int clz "__builtin_clzll"(uint64_t) nogil

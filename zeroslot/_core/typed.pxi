@@ -279,7 +279,7 @@ cdef class SubscriberEnd:
     @cython.final
     cdef Lease leased(self, Source source, Hold hold):
         cdef Lease lease
-        if hold.size != source.plan.size:
+        if hold.size < source.plan.size:
             raise errors.CorruptSegmentError(
                 f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}"
             )
@@ -287,7 +287,7 @@ cdef class SubscriberEnd:
         lease.hold = hold
         lease.source = source
         lease.number = hold.sequence
-        lease.view = make_view(source.plan.view_class, hold, hold.data, hold.size)
+        lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
         return lease
 
     @cython.final

@@ -16,7 +16,7 @@
 #include "zs_slots.h"
 
 /* Fill a new control object. `h` is complete but for what zs_layout_compute sets, `state` is stored last, by zs_segment_open. The
- * memory is zeroed and control_size bytes long. Slots are filled by zs_segment_add_pool. */
+ * memory is zeroed and control_size bytes long. */
 static inline void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
 {
     zs_header written = *h;
@@ -29,7 +29,8 @@ static inline void zs_segment_create(zs_segment *s, void *control, const zs_head
 }
 
 /* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes that start with slot `first_slot`, in the object of this inode
- * number; 0 leaves it unsaid. */
+ * number; 0 leaves it unsaid. Pools are added in order, also after the segment is open: a reader that finds a slot beyond those
+ * that it knows looks at the table again. */
 static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
                                        uint64_t slot_capacity, uint64_t inode)
 {
@@ -38,12 +39,8 @@ static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first
     pool->first_slot = first_slot;
     pool->slot_count = slot_count;
     pool->inode = inode;
-    for (uint32_t i = 0; i < slot_count; i++) {
-        zs_slot *slot = zs_slot_at(s, first_slot + i);
-        slot->pool = k;
-        slot->index = i;
-    }
     zs_store(&pool->state, 1, ZS_RELEASE);
+    zs_fetch_add(s->pool_generation, 1, ZS_RELEASE);
 }
 
 /* The segment is complete: attachers may enter. SYNC ready. */

@@ -32,7 +32,7 @@
 
 #define ZS_FORMAT 1u
 #define ZS_ALIGN 128u
-#define ZS_SLOT_ALIGN 64u
+#define ZS_SLOT_ALIGN 128u
 #define ZS_MAX_SLOTS 65535u
 #define ZS_MAX_SUBSCRIBERS 1024u
 #define ZS_MAX_POOLS 16u
@@ -44,6 +44,10 @@ enum zs_state { ZS_CREATING = 0, ZS_OPEN = 1, ZS_SEALED = 2, ZS_DEAD = 3 };
 enum zs_policy { ZS_EVICT = 0, ZS_BLOCK = 1, ZS_RAISE = 2 };
 enum zs_payload { ZS_BYTES = 0, ZS_TYPED = 1 };
 enum zs_peer_flags { ZS_PEER_RELIABLE = 1 };
+enum zs_slot_flags { ZS_SLOT_CRC = 1 }; /* `crc` is the CRC-32C of the payload; no owner of this version sets it */
+
+/* Bits of `incompat` that this code knows. A segment with any other bit is refused. */
+#define ZS_INCOMPAT_KNOWN UINT64_C(0)
 
 /* The sections, in the order in which they lie: the index into header.section_at. */
 enum zs_section {
@@ -53,15 +57,17 @@ enum zs_section {
     ZS_AT_SPACE,
     ZS_AT_WAITING,
     ZS_AT_ACTIVE,
+    ZS_AT_RELIABLE,
     ZS_AT_EVICTED,
     ZS_AT_COUNTERS,
     ZS_AT_PEERS,
     ZS_AT_RING,
     ZS_AT_SLOTS,
+    ZS_AT_POOL_GENERATION,
     ZS_AT_POOLS,
     ZS_AT_SCHEMA
 };
-#define ZS_SECTION_COUNT 13
+#define ZS_SECTION_COUNT 15
 
 #define ZS_HEADER_FIELDS(X)                                                                                                         \
     X(uint8_t, magic, [8], 0, 8)                                                                                                    \
@@ -79,20 +85,25 @@ enum zs_section {
     X(uint32_t, spare_slots, , 72, 4)                                                                                               \
     X(uint32_t, max_loans, , 76, 4)                                                                                                 \
     X(uint64_t, first_sequence, , 80, 8)                                                                                            \
-    X(uint64_t, section_at, [ZS_SECTION_COUNT], 88, 104)                                                                            \
-    X(uint64_t, schema_size, , 192, 8)                                                                                              \
-    X(uint32_t, peer_size, , 200, 4)                                                                                                \
-    X(uint32_t, slot_size, , 204, 4)                                                                                                \
-    X(uint32_t, owner_pid, , 208, 4)                                                                                                \
-    X(uint32_t, payload_kind, , 212, 4)                                                                                             \
-    X(uint64_t, owner_start_time, , 216, 8)                                                                                         \
-    X(uint64_t, created_realtime_ns, , 224, 8)                                                                                      \
-    X(uint64_t, created_monotonic_ns, , 232, 8)                                                                                     \
-    X(uint32_t, policy, , 240, 4)                                                                                                   \
-    X(uint32_t, state, , 244, 4)                                                                                                    \
-    X(uint8_t, owner_name, [32], 248, 32)                                                                                           \
-    X(uint64_t, max_period_ns, , 280, 8)                                                                                            \
-    X(uint8_t, reserved, [96], 288, 96)
+    X(uint64_t, schema_size, , 88, 8)                                                                                               \
+    X(uint32_t, peer_size, , 96, 4)                                                                                                 \
+    X(uint32_t, slot_size, , 100, 4)                                                                                                \
+    X(uint32_t, readers_at, , 104, 4)                                                                                               \
+    X(uint32_t, payload_kind, , 108, 4)                                                                                             \
+    X(uint64_t, incompat, , 112, 8)                                                                                                 \
+    X(uint64_t, compat, , 120, 8)                                                                                                   \
+    X(uint32_t, owner_pid, , 128, 4)                                                                                                \
+    X(uint32_t, policy, , 132, 4)                                                                                                   \
+    X(uint64_t, owner_start_time, , 136, 8)                                                                                         \
+    X(uint64_t, created_realtime_ns, , 144, 8)                                                                                      \
+    X(uint64_t, created_monotonic_ns, , 152, 8)                                                                                     \
+    X(uint64_t, time_namespace, , 160, 8)                                                                                           \
+    X(uint64_t, max_period_ns, , 168, 8)                                                                                            \
+    X(uint8_t, owner_name, [32], 176, 32)                                                                                           \
+    X(uint64_t, section_at, [ZS_SECTION_COUNT], 208, 120)                                                                           \
+    X(uint32_t, reserve_slots, , 328, 4)                                                                                            \
+    X(uint32_t, state, , 332, 4)                                                                                                    \
+    X(uint8_t, reserved, [48], 336, 48)
 #define ZS_HEADER_SIZE 384u
 
 #define ZS_COUNTERS_FIELDS(X)                                                                                                       \
@@ -108,7 +119,8 @@ enum zs_section {
     X(uint8_t, reserved, [56], 72, 56)
 #define ZS_COUNTERS_SIZE 128u
 
-#define ZS_HISTOGRAM_BUCKETS 48
+/* Latency buckets: four an octave from 16 ns. Bucket 0 is what is below, the last one has no upper bound. */
+#define ZS_LATENCY_BUCKETS 128
 #define ZS_PEER_FIELDS(X)                                                                                                           \
     X(uint32_t, epoch, , 0, 4)                                                                                                      \
     X(uint32_t, pid, , 4, 4)                                                                                                        \
@@ -117,25 +129,35 @@ enum zs_section {
     X(uint64_t, attached_ns, , 48, 8)                                                                                               \
     X(uint32_t, flags, , 56, 4)                                                                                                     \
     X(uint32_t, max_leases, , 60, 4)                                                                                                \
-    X(uint8_t, reserved, [64], 64, 64)                                                                                              \
+    X(uint64_t, announcement, , 64, 8)                                                                                              \
+    X(uint32_t, wake_kind, , 72, 4)                                                                                                 \
+    X(uint32_t, reserved_word, , 76, 4)                                                                                             \
+    X(uint64_t, time_namespace, , 80, 8)                                                                                            \
+    X(uint8_t, reserved, [40], 88, 40)                                                                                              \
     X(uint64_t, cursor, , 128, 8)                                                                                                   \
     X(uint64_t, taken, , 136, 8)                                                                                                    \
     X(uint64_t, lost, , 144, 8)                                                                                                     \
     X(uint64_t, skipped, , 152, 8)                                                                                                  \
     X(uint64_t, leases, , 160, 8)                                                                                                   \
-    X(uint8_t, reserved_counts, [88], 168, 88)                                                                                      \
-    X(uint64_t, latency, [ZS_HISTOGRAM_BUCKETS], 256, 384)
-#define ZS_PEER_SIZE 640u
+    X(uint64_t, latency_max_ns, , 168, 8)                                                                                           \
+    X(uint8_t, reserved_counts, [80], 176, 80)                                                                                      \
+    X(uint32_t, latency, [ZS_LATENCY_BUCKETS], 256, 512)
+#define ZS_PEER_SIZE 768u
 
-/* `readers` is followed by reader_words - 1 more of the same; slot_size in the header is the distance to the next slot. */
+/* `readers` is followed by reader_words - 1 more of the same; slot_size in the header is the distance to the next slot. A later
+ * version may put more members before `readers`: its place is header.readers_at. */
 #define ZS_SLOT_FIELDS(X)                                                                                                           \
     X(uint64_t, sequence, , 0, 8)                                                                                                   \
     X(uint64_t, published_ns, , 8, 8)                                                                                               \
     X(uint64_t, size, , 16, 8)                                                                                                      \
-    X(uint32_t, pool, , 24, 4)                                                                                                      \
-    X(uint32_t, index, , 28, 4)                                                                                                     \
-    X(uint64_t, readers, [1], 32, 8)
-#define ZS_SLOT_SIZE 40u
+    X(uint64_t, reference, , 24, 8)                                                                                                 \
+    X(uint32_t, flags, , 32, 4)                                                                                                     \
+    X(uint32_t, crc, , 36, 4)                                                                                                       \
+    X(uint64_t, source_time_ns, , 40, 8)                                                                                            \
+    X(uint64_t, user_id, , 48, 8)                                                                                                   \
+    X(uint64_t, readers, [1], 56, 8)
+#define ZS_SLOT_SIZE 64u
+#define ZS_READERS_AT 56u
 
 #define ZS_POOL_FIELDS(X)                                                                                                           \
     X(uint64_t, slot_capacity, , 0, 8)                                                                                              \
@@ -194,15 +216,18 @@ typedef struct zs_segment {
     uint32_t *space;
     uint32_t *waiting;
     uint64_t *active;
+    uint64_t *reliable;
     uint32_t *evicted;
     zs_counters *counters;
     uint8_t *peers;
     uint64_t *ring;
     uint8_t *slots;
+    uint32_t *pool_generation;
     zs_pool *pools;
     uint8_t *schema;
     uint64_t first_sequence;
     uint64_t schema_size;
+    uint64_t time_namespace;
     uint32_t depth;
     uint32_t ring_capacity;
     uint32_t slot_limit;
@@ -212,6 +237,8 @@ typedef struct zs_segment {
     uint32_t spare_slots;
     uint32_t max_loans;
     uint32_t slot_size;
+    uint32_t peer_size;
+    uint32_t readers_at;
     uint32_t policy;
 } zs_segment;
 
@@ -236,12 +263,24 @@ static inline uint32_t zs_slot_size_for(uint32_t reader_words)
     return (uint32_t)zs_round_up(ZS_SLOT_SIZE + 8u * (reader_words - 1u), ZS_SLOT_ALIGN);
 }
 
+/* The latency bucket of a sample that was `ns` old when it was taken. Bucket i > 0 begins at (4 + (i - 1) % 4) << ((i - 1) / 4 + 2). */
+static inline uint32_t zs_latency_bucket(uint64_t ns)
+{
+    uint32_t octave, bucket;
+    if (ns < 16)
+        return 0;
+    octave = 63u - (uint32_t)__builtin_clzll(ns);
+    bucket = 4 * (octave - 4) + (uint32_t)(ns >> (octave - 2) & 3) + 1;
+    return bucket < ZS_LATENCY_BUCKETS ? bucket : ZS_LATENCY_BUCKETS - 1;
+}
+
 /* Bytes that a section takes, without the padding behind it. */
 static inline uint64_t zs_section_size(const zs_header *h, int section)
 {
     switch (section) {
     case ZS_AT_PARKED:
-    case ZS_AT_ACTIVE: return 8u * (uint64_t)h->reader_words;
+    case ZS_AT_ACTIVE:
+    case ZS_AT_RELIABLE: return 8u * (uint64_t)h->reader_words;
     case ZS_AT_EVICTED: return 4u * (uint64_t)h->max_subscribers;
     case ZS_AT_COUNTERS: return ZS_COUNTERS_SIZE;
     case ZS_AT_PEERS: return (uint64_t)h->peer_size * h->max_subscribers;
@@ -253,21 +292,24 @@ static inline uint64_t zs_section_size(const zs_header *h, int section)
     }
 }
 
-/* Whether the counts of a header stay within what the format allows. Every product and sum of them fits 64 bits then. */
+/* Whether the counts of a header stay within what the format allows. Every product and sum of them fits 64 bits then.
+ *
+ * Entries of the slot and the peer table may be longer than this version's: a later one may add members. */
 static inline int zs_counts_valid(const zs_header *h)
 {
     return h->depth >= 1 && h->slot_limit >= 1 && h->slot_limit <= ZS_MAX_SLOTS && h->depth <= h->slot_limit &&
            h->ring_capacity >= 2 && (h->ring_capacity & (h->ring_capacity - 1)) == 0 && h->ring_capacity >= 2 * h->depth &&
            h->ring_capacity <= 4 * ZS_MAX_SLOTS && h->pool_limit >= 1 && h->pool_limit <= ZS_MAX_POOLS &&
            h->max_subscribers >= 1 && h->max_subscribers <= ZS_MAX_SUBSCRIBERS &&
-           h->reader_words == ZS_READER_WORDS(h->max_subscribers) && h->peer_size == ZS_PEER_SIZE &&
-           h->slot_size == zs_slot_size_for(h->reader_words) && h->first_sequence >= 1 &&
+           h->reader_words == ZS_READER_WORDS(h->max_subscribers) && h->peer_size >= ZS_PEER_SIZE && h->peer_size % 64 == 0 &&
+           h->slot_size % 64 == 0 && h->readers_at >= ZS_READERS_AT && h->readers_at % 8 == 0 &&
+           (uint64_t)h->readers_at + 8 * (uint64_t)h->reader_words <= h->slot_size && h->first_sequence >= 1 &&
            h->first_sequence < (UINT64_C(1) << 62) && h->max_loans <= ZS_MAX_SLOTS && h->spare_slots <= ZS_MAX_SLOTS &&
-           h->schema_size < ZS_MAX_CONTROL && h->policy <= ZS_RAISE;
+           h->reserve_slots <= ZS_MAX_SLOTS && h->schema_size < ZS_MAX_CONTROL && h->policy <= ZS_RAISE;
 }
 
 /* Give every section its place and set control_size. The counts must be valid, except those that follow from others, which this
- * sets: ring_capacity, reader_words, peer_size, slot_size. */
+ * sets: ring_capacity, reader_words, peer_size, slot_size, readers_at. */
 static inline void zs_layout_compute(zs_header *h)
 {
     uint64_t next = ZS_HEADER_SIZE;
@@ -275,6 +317,7 @@ static inline void zs_layout_compute(zs_header *h)
     h->reader_words = ZS_READER_WORDS(h->max_subscribers);
     h->peer_size = ZS_PEER_SIZE;
     h->slot_size = zs_slot_size_for(h->reader_words);
+    h->readers_at = ZS_READERS_AT;
     for (int i = 0; i < ZS_SECTION_COUNT; i++) {
         h->section_at[i] = next;
         next = zs_round_up(next + zs_section_size(h, i), ZS_ALIGN);
@@ -287,6 +330,7 @@ enum zs_check {
     ZS_CHECK_OK = 0,
     ZS_CHECK_NOT_A_SEGMENT,  /* another magic: somebody else's object, or not written yet */
     ZS_CHECK_OTHER_FORMAT,   /* a zeroslot segment of a format that this code does not read */
+    ZS_CHECK_INCOMPATIBLE,   /* this format, with something added that this code would read wrongly: bits of `incompat` */
     ZS_CHECK_CORRUPT         /* counts, offsets or sizes that cannot be */
 };
 
@@ -302,6 +346,8 @@ static inline enum zs_check zs_header_check(const zs_header *h, uint64_t object_
         return ZS_CHECK_NOT_A_SEGMENT;
     if (h->format != ZS_FORMAT)
         return ZS_CHECK_OTHER_FORMAT;
+    if ((h->incompat & ~ZS_INCOMPAT_KNOWN) != 0)
+        return ZS_CHECK_INCOMPATIBLE;
     if (h->header_size < ZS_HEADER_SIZE || h->header_size % ZS_ALIGN != 0 || h->control_size > ZS_MAX_CONTROL ||
         h->control_size > object_size || h->header_size > h->control_size || !zs_counts_valid(h))
         return ZS_CHECK_CORRUPT;
@@ -327,15 +373,18 @@ static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header
     s->space = (uint32_t *)(void *)(base + h->section_at[ZS_AT_SPACE]);
     s->waiting = (uint32_t *)(void *)(base + h->section_at[ZS_AT_WAITING]);
     s->active = (uint64_t *)(void *)(base + h->section_at[ZS_AT_ACTIVE]);
+    s->reliable = (uint64_t *)(void *)(base + h->section_at[ZS_AT_RELIABLE]);
     s->evicted = (uint32_t *)(void *)(base + h->section_at[ZS_AT_EVICTED]);
     s->counters = (zs_counters *)(void *)(base + h->section_at[ZS_AT_COUNTERS]);
     s->peers = base + h->section_at[ZS_AT_PEERS];
     s->ring = (uint64_t *)(void *)(base + h->section_at[ZS_AT_RING]);
     s->slots = base + h->section_at[ZS_AT_SLOTS];
+    s->pool_generation = (uint32_t *)(void *)(base + h->section_at[ZS_AT_POOL_GENERATION]);
     s->pools = (zs_pool *)(void *)(base + h->section_at[ZS_AT_POOLS]);
     s->schema = base + h->section_at[ZS_AT_SCHEMA];
     s->first_sequence = h->first_sequence;
     s->schema_size = h->schema_size;
+    s->time_namespace = h->time_namespace;
     s->depth = h->depth;
     s->ring_capacity = h->ring_capacity;
     s->slot_limit = h->slot_limit;
@@ -345,6 +394,8 @@ static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header
     s->spare_slots = h->spare_slots;
     s->max_loans = h->max_loans;
     s->slot_size = h->slot_size;
+    s->peer_size = h->peer_size;
+    s->readers_at = h->readers_at;
     s->policy = h->policy;
 }
 
@@ -354,14 +405,14 @@ static inline zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
 }
 
 /* The reader masks of a slot, reader_words of them. */
-static inline uint64_t *zs_slot_readers(zs_slot *slot)
+static inline uint64_t *zs_slot_readers(const zs_segment *s, uint32_t slot)
 {
-    return (uint64_t *)(void *)((uint8_t *)slot + offsetof(zs_slot, readers));
+    return (uint64_t *)(void *)(s->slots + (size_t)slot * s->slot_size + s->readers_at);
 }
 
 static inline zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
 {
-    return (zs_peer *)(void *)(s->peers + (size_t)index * ZS_PEER_SIZE);
+    return (zs_peer *)(void *)(s->peers + (size_t)index * s->peer_size);
 }
 
 #endif

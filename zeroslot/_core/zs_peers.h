@@ -20,16 +20,18 @@ static inline void zs_bump_space(zs_segment *s)
     zs_futex_wake_all(s->space);
 }
 
-/* Clear what a predecessor at this index left: its bit in every slot, parked, active. Returns the number of slots it held. */
+/* Clear what a predecessor at this index left: its bit in active, reliable, parked and every slot. Returns the number of slots it
+ * held. */
 static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
 {
     uint64_t bit = UINT64_C(1) << (index % 64);
     uint32_t word = index / 64;
     uint32_t held = 0;
     zs_fetch_and(&s->active[word], ~bit, ZS_ACTIVE_RMW); /* SYNC join: first, so that a blocked owner stops waiting for its cursor */
+    zs_fetch_and(&s->reliable[word], ~bit, ZS_RELAXED);
     zs_fetch_and(&s->parked[word], ~bit, ZS_PARKED_RMW);
     for (uint32_t slot = 0; slot < s->slot_limit; slot++) {
-        uint64_t *readers = zs_slot_readers(zs_slot_at(s, slot)) + word;
+        uint64_t *readers = zs_slot_readers(s, slot) + word;
         if ((zs_load(readers, ZS_RELAXED) & bit) != 0) {
             zs_fetch_and(readers, ~bit, ZS_RELEASE_RMW);
             held++;
@@ -39,11 +41,12 @@ static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
     return held;
 }
 
-/* What a joiner says of itself. `name` is NUL-padded. */
+/* What a joiner says of itself. `name` is NUL-padded; `time_namespace` is the clock domain of its times, 0 where it is not known. */
 typedef struct zs_identity {
     uint32_t pid;
     uint64_t start_time;
     uint8_t name[32];
+    uint64_t time_namespace;
 } zs_identity;
 
 /* The cursor of a joiner who finds `published`. */
@@ -67,6 +70,7 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
 {
     zs_segment *s = r->segment;
     zs_peer *peer = zs_peer_at(s, r->index);
+    uint64_t bit = UINT64_C(1) << (r->index % 64);
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     r->peer = peer;
     r->taken = r->lost = r->skipped = r->released = 0;
@@ -81,14 +85,20 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
     zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
     zs_store(&peer->flags, r->reliable ? (uint32_t)ZS_PEER_RELIABLE : 0u, ZS_RELAXED);
     zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
+    zs_store(&peer->announcement, 0, ZS_RELAXED);
+    zs_store(&peer->wake_kind, 0, ZS_RELAXED);
+    zs_store(&peer->time_namespace, who->time_namespace, ZS_RELAXED);
     zs_store(&peer->taken, 0, ZS_RELAXED);
     zs_store(&peer->lost, 0, ZS_RELAXED);
     zs_store(&peer->skipped, 0, ZS_RELAXED);
     zs_store(&peer->leases, 0, ZS_RELAXED);
-    for (int i = 0; i < ZS_HISTOGRAM_BUCKETS; i++)
+    zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
+    for (int i = 0; i < ZS_LATENCY_BUCKETS; i++)
         zs_store(&peer->latency[i], 0, ZS_RELAXED);
     zs_store(&peer->cursor, zs_cursor_at(s, published, history, from_first), ZS_RELAXED);
-    zs_fetch_or(&s->active[r->index / 64], UINT64_C(1) << (r->index % 64), ZS_ACTIVE_RMW); /* SYNC join */
+    if (r->reliable)
+        zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* comes with `active`, so before it */
+    zs_fetch_or(&s->active[r->index / 64], bit, ZS_ACTIVE_RMW); /* SYNC join */
     (void)zs_load(s->generation, ZS_GENERATION_LOAD);
     published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     zs_reader_move(r, zs_cursor_at(s, published, history, from_first));
@@ -117,17 +127,18 @@ static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *in
 {
     uint64_t floor = UINT64_MAX;
     for (uint32_t w = 0; w < s->reader_words; w++) {
-        uint64_t active = zs_load(&s->active[w], ZS_ACTIVE_LOAD); /* SYNC join */
-        for (; active != 0; active &= active - 1) {
-            uint32_t r = w * 64 + (uint32_t)__builtin_ctzll(active);
+        uint64_t waited_for = zs_load(&s->active[w], ZS_ACTIVE_LOAD); /* SYNC join */
+        if (waited_for != 0)
+            waited_for &= zs_load(&s->reliable[w], ZS_RELAXED);
+        for (; waited_for != 0; waited_for &= waited_for - 1) {
+            uint32_t r = w * 64 + (uint32_t)__builtin_ctzll(waited_for);
             zs_peer *peer;
             uint64_t cursor;
             if (r >= s->max_subscribers)
                 break; /* not a bit that any reader sets */
-            peer = zs_peer_at(s, r);
-            if ((zs_load(&peer->flags, ZS_RELAXED) & ZS_PEER_RELIABLE) == 0 ||
-                zs_peer_is_evicted(s, r))
+            if (zs_peer_is_evicted(s, r))
                 continue;
+            peer = zs_peer_at(s, r);
             cursor = zs_load(&peer->cursor, ZS_CURSOR_LOAD); /* SYNC space: pairs with zs_reader_move */
             if (cursor < floor) {
                 floor = cursor;

@@ -93,7 +93,8 @@ typedef struct zs_reader {
     uint32_t max_leases;
     uint32_t reliable;
     uint64_t released; /* shared between threads */
-    uint32_t *held;   /* [slot_limit] not 0 while this reader has a lease on the slot */
+    uint32_t slot_count; /* slots whose pools are mapped; fewer than slot_limit while the owner may still add some */
+    uint32_t *held;      /* [slot_limit] not 0 while this reader has a lease on the slot */
     /* Where slot 0 lies and how far it is to the next, or NULL: so that the payload's first line is on its way while the lease is
      * taken. Not for reading, so nothing depends on it. */
     const uint8_t *payload;
@@ -105,6 +106,7 @@ enum zs_take {
     ZS_TAKE_LEASED,       /* *slot is ours until zs_reader_release */
     ZS_TAKE_TOO_MANY,     /* max_leases are held already */
     ZS_TAKE_EVICTED,      /* the owner has ended this reader's claim */
+    ZS_TAKE_UNMAPPED,     /* the sample lies in a pool that is not mapped yet: map what the pool table says now, and take again */
     ZS_TAKE_CORRUPT       /* the control object holds what no owner writes */
 };
 
@@ -158,6 +160,8 @@ static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t 
      * the older lease. */
     if (named >= s->slot_limit || zs_load(&r->held[named], ZS_HELD_LOAD) != 0) /* SYNC held */
         return ZS_TAKE_CORRUPT;
+    if (named >= r->slot_count)
+        return ZS_TAKE_UNMAPPED;
     if (r->payload != NULL)
         __builtin_prefetch(r->payload + named * r->payload_stride);
     if (!zs_slot_lease(s, named, r->index, c))
@@ -280,6 +284,25 @@ static inline int zs_reader_ready(const zs_reader *r)
     const zs_segment *s = r->segment;
     uint64_t c = zs_load(&r->cursor, ZS_RELAXED) + 1;
     return zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD), c) >= 0; /* SYNC ring */
+}
+
+/* Enter a sample that was `waited_ns` old when it was taken into the latency histogram. By the thread that takes. */
+static inline void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
+{
+    uint32_t *bucket = &r->peer->latency[zs_latency_bucket(waited_ns)];
+    zs_store(bucket, zs_load(bucket, ZS_RELAXED) + 1, ZS_RELAXED);
+    if (waited_ns > zs_load(&r->peer->latency_max_ns, ZS_RELAXED))
+        zs_store(&r->peer->latency_max_ns, waited_ns, ZS_RELAXED);
+}
+
+/* Count sequence `n` as lost and go on behind it; what lies between counts as skipped. For a sample whose pool is gone. */
+static inline void zs_reader_lose(zs_reader *r, uint64_t n)
+{
+    r->skipped += n - 1 - r->cursor;
+    zs_store(&r->peer->skipped, r->skipped, ZS_RELAXED);
+    r->lost++;
+    zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
+    zs_reader_move(r, n);
 }
 
 /* End a lease. Any thread, no lock. */

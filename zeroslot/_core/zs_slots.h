@@ -76,7 +76,7 @@ static inline uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
 /* Whether any reader has its bit in the slot. */
 static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
 {
-    uint64_t *readers = zs_slot_readers(zs_slot_at(s, slot));
+    uint64_t *readers = zs_slot_readers(s, slot);
     for (uint32_t w = 0; w < s->reader_words; w++)
         if ((zs_load(&readers[w], ZS_RETIRE_LOAD) & zs_reader_bits(s, w)) != 0) /* SYNC lease: pairs with zs_slot_lease */
             return 1;
@@ -162,7 +162,7 @@ static inline void zs_slot_retire(const zs_segment *s, uint32_t slot)
 static inline int zs_slot_lease(const zs_segment *s, uint32_t slot, uint32_t index, uint64_t n)
 {
     zs_slot *entry = zs_slot_at(s, slot);
-    uint64_t *word = zs_slot_readers(entry) + index / 64;
+    uint64_t *word = zs_slot_readers(s, slot) + index / 64;
     uint64_t bit = UINT64_C(1) << (index % 64);
     zs_fetch_or(word, bit, ZS_LEASE_RMW);                       /* SYNC lease: pairs with zs_slot_retire */
     if (zs_load(&entry->sequence, ZS_LEASE_LOAD) == n)          /* SYNC sequence */
@@ -174,7 +174,7 @@ static inline int zs_slot_lease(const zs_segment *s, uint32_t slot, uint32_t ind
 /* End the lease of reader `index`. The payload may change from here on. Any thread. */
 static inline void zs_slot_release(const zs_segment *s, uint32_t slot, uint32_t index)
 {
-    uint64_t *word = zs_slot_readers(zs_slot_at(s, slot)) + index / 64;
+    uint64_t *word = zs_slot_readers(s, slot) + index / 64;
     zs_fetch_and(word, ~(UINT64_C(1) << (index % 64)), ZS_RELEASE_RMW); /* SYNC space: pairs with zs_owner_block_begin */
 }
 
