@@ -101,10 +101,10 @@ class SlotAllocator(AllocatorEnd):
     def __init__(self, owned: OwnedSegment, qos: Qos, max_loans: int, flink_path: Path | None, topic: str) -> None:
         """Use `create` or `in_memory`."""
         super().__init__(Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots))
-        self._owned = owned
         self._qos = qos
         self.flink = flink_path
         self._topic = topic
+        self._owned = owned  # last: what has it can be closed
         self.evict_after: float | None = None
         self.on_subscriber_death: Callable[[StalledPeer], None] | None = None
         close_at_exit(self)
@@ -162,7 +162,6 @@ class SlotAllocator(AllocatorEnd):
         for _ in range(_TRIES):
             control_name = segment.new_name()
             path = flink_of(control_name)
-            made = None
             try:
                 flink.announce(path, control_name, mode & 0o640)
                 made = segment.create(control_name, qos, slot_capacity, contents, mode=mode)
@@ -170,9 +169,9 @@ class SlotAllocator(AllocatorEnd):
                     flink.write_flink(path, control_name, mode & 0o640, replace=force)
                     return cls(made, qos, max_loans, path, topic)
             except BaseException:
-                if made is not None:
-                    flink.withdraw(path, control_name)
-                    made.unlink()
+                # By name: what was interrupted may be there without having been returned.
+                flink.withdraw(path, control_name)
+                segment.unlink_all(control_name)
                 raise
             finally:
                 flink.forget(path, control_name)
@@ -274,7 +273,7 @@ class SlotAllocator(AllocatorEnd):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Whether `close` was called. One that was interrupted may not be finished yet."""
         return self.owner.closed
 
     def reader(
@@ -354,10 +353,12 @@ class SlotAllocator(AllocatorEnd):
         """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays
         readable.
 
-        A second call does nothing, and nor does a call in a forked child.
+        One that was interrupted is finished by the next call, or when the handle or the interpreter ends. After that a
+        call does nothing, and nor does one in a forked child.
         """
-        if self.owner.inherited or self.owner.closed:
+        if self.owner.inherited or self.owner.unlocked:
             return
+        self.owner.refuse()
         self._remove_names(sealed=True)
         self.owner.close()
 
@@ -448,10 +449,6 @@ class SlotAllocator(AllocatorEnd):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_owned"):
-            self.close()
 
     def __repr__(self) -> str:
         return f"<SlotAllocator {self._topic}: {self.slot_count} slots of {self.slot_capacity} bytes>"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from zeroslot._core import binding
 from zeroslot.errors import ZeroslotError
+from zeroslot.flink import leave_bells
 
 log = logging.getLogger("zeroslot")
 
@@ -38,11 +39,21 @@ def close_at_exit(handle: _Closable) -> None:
 
 def _close_all() -> None:
     binding.begin_exit()
+    interrupted: BaseException | None = None
     for handle in list(_handles):
-        try:
-            handle.close()
-        except (ZeroslotError, OSError):
-            log.debug("closing %r at exit", handle, exc_info=True)
+        for _ in range(2):  # again where Ctrl-C has interrupted it: all is closed, and then the interruption is raised
+            try:
+                handle.close()
+                break
+            except (ZeroslotError, OSError):
+                log.debug("closing %r at exit", handle, exc_info=True)
+                break
+            except BaseException as error:  # noqa: BLE001 (raised below)
+                interrupted = error
+    leave_bells()
+    if interrupted is not None:
+        raise interrupted
 
 
-atexit.register(_close_all)
+for _ in range(2):  # the second call finds nothing to do, unless the first was interrupted between two handles
+    atexit.register(_close_all)

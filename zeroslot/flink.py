@@ -18,12 +18,13 @@ import re
 import stat
 import threading
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.errors import TopicNameError
-from zeroslot.segment import reopened, segment_id_of
+from zeroslot.segment import NO_REGULAR_FILE, reopened, segment_id_of
 
 log = logging.getLogger("zeroslot")
 
@@ -184,17 +185,23 @@ def write_flink(path: Path, control_name: str, mode: int = 0o600, *, replace: bo
 
 
 def withdraw(path: Path, control_name: str) -> None:
-    """Nobody shall find this segment any more: put its flink aside, if it is still its, until `forget`."""
-    if read_flink(path) != control_name:
-        return
+    """Nobody shall find this segment any more: put its flink aside, if it is still its, until `forget`.
+
+    A second call finishes one that was interrupted.
+    """
     aside = _aside(path, control_name)
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if read_flink(aside) != control_name:  # somebody has taken the name since we looked
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        elif aside.samefile(path):  # its creator was killed before it forgot, and rename leaves two names of one file
-            path.unlink()
+    if read_flink(path) == control_name:
+        with suppress(FileNotFoundError):
+            os.rename(path, aside)
+    named = None
+    with suppress(ValueError):  # announced, and not written yet
+        named = read_flink(aside)
+    with suppress(FileNotFoundError, FileExistsError):
+        if named == control_name:
+            if aside.samefile(path):  # its creator was killed before it forgot, and rename leaves two names of one file
+                path.unlink()
+        elif named is not None:  # another segment has taken the name since the look
+            os.link(aside, path)
 
 
 def forget(path: Path, control_name: str) -> None:
@@ -221,6 +228,8 @@ def read_flink(path: Path) -> str | None:
                 f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
                 f"this process is uid {os.geteuid()} and may not read it"
             ) from error
+        if error.errno not in NO_REGULAR_FILE:
+            raise  # EMFILE and the like say nothing about the file
         raise ValueError(f"{path} is no flink: {error.strerror}") from error
     try:
         info = os.fstat(fd)
@@ -278,96 +287,161 @@ def remove_empty(directory: Path) -> None:
         directory = directory.parent
 
 
-class Bell:
-    """The bell of one domain, as this process shares it. `word` moves whenever a publisher of it comes or goes."""
+class _OpenBell:
+    """A bell's file that this process has opened, mapped and locked, once for all its users."""
 
-    _open: dict[Path, Bell] = {}  # noqa: RUF012 (all bells of the process)
+    def __init__(self, descriptor: Descriptor, region: Region) -> None:
+        self.descriptor = descriptor
+        self.word = Word(region, 0)
+        self.users: weakref.WeakSet[Bell] = weakref.WeakSet()
+
+    def is_current(self, path: Path) -> bool:
+        """Whether the file at the path is still this one: a test or a user may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor.fileno()), path.stat())
+        except OSError:
+            return False
+
+
+class Bell:
+    """One handle's use of the bell of its domain. `word` moves whenever a publisher of the domain comes or goes.
+
+    Why one object for each handle: what is interrupted between the joining and the storing is left by its `__del__`,
+    and a second `leave` changes nothing.
+    """
+
+    _open: dict[Path, _OpenBell] = {}  # noqa: RUF012 (all bells of the process)
     # Reentrant: a signal handler, or the collector, may close a handle in the middle of `join` and `leave`.
     _guard = threading.RLock()
 
-    def __init__(self, path: Path, descriptor: Descriptor, region: Region) -> None:
+    def __init__(self, path: Path) -> None:
+        """Use `join`."""
         self.path = path
-        self.word = Word(region, 0)
-        self._descriptor = descriptor
         self._pid = os.getpid()
-        self._users = 0
+        self._opened: _OpenBell | None = None
+        self._left = False
 
     @classmethod
     def join(cls, domain: str) -> Bell:
         """Use the bell of a checked domain; `leave` when done. Creates the domain's directory and the bell's file."""
-        path = domain_directory(domain) / ".bell"
-        with cls._guard:
-            bell = cls._open.get(path)
-            if bell is not None:
-                bell._users += 1  # first, since whatever runs meanwhile may leave it
-                if bell._pid == os.getpid() and bell._is_current():
-                    return bell
-                bell._users -= 1
-            bell = cls._open[path] = cls._opened(path)
-            bell._users += 1
-            return bell
-
-    @classmethod
-    def _opened(cls, path: Path) -> Bell:
-        for left in reversed(range(_TRIES)):
-            with suppress(FileNotFoundError):  # one who leaves may remove it at once, and then there is nothing to open
-                make_directory(path.parent)
-            try:
-                descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                if not left:
-                    raise
-                continue
-            except PermissionError:
-                info = path.lstat()
-                raise PermissionError(
-                    f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
-                    f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with "
-                    "ZEROSLOT_DIR"
-                ) from None
-            info = os.fstat(descriptor.fileno())
-            _check_ours(path, info)
-            # Locked before looked at: who leaves last unlinks the file under the exclusive lock.
-            if not descriptor.try_lock(0, shared=True):
-                descriptor.close()
-                time.sleep(0.001)  # somebody is between lock and unlink, and may not be running now
-                continue
-            if not os.fstat(descriptor.fileno()).st_nlink:
-                descriptor.close()
-                continue
-            if info.st_size < _BELL_SIZE:
-                os.posix_fallocate(descriptor.fileno(), 0, _BELL_SIZE)
-            return cls(path, descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _BELL_SIZE, True))
-        raise OSError(f"{path} vanishes as often as it is created")
-
-    def _is_current(self) -> bool:
-        """Whether the file at our path is still ours: a test or a user may have removed it."""
+        bell = cls(domain_directory(domain) / ".bell")
         try:
-            return os.path.samestat(os.fstat(self._descriptor.fileno()), self.path.stat())
-        except OSError:
-            return False
+            with cls._guard:
+                bell._join()
+        except PermissionError:
+            bell._left = True  # what is there belongs to another user
+            raise
+        except BaseException:
+            bell.leave()
+            raise
+        return bell
+
+    def _join(self) -> None:
+        opened = self._opened = self._open.get(self.path)
+        if opened is not None:
+            opened.users.add(self)  # first, since whatever runs meanwhile may leave it
+            if opened.is_current(self.path):
+                self.word = opened.word
+                return
+            self._drop()
+        opened = self._opened = self._open[self.path] = _open_bell(self.path)
+        opened.users.add(self)
+        self.word = opened.word
 
     def ring(self) -> None:
         """A publisher has come or gone: everybody in the domain looks."""
         self.word.bump()
 
     def leave(self) -> None:
-        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty."""
+        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty.
+
+        One that was interrupted is finished by the next call. After that a call does nothing, and nor does one in a
+        forked child.
+        """
+        if self._left or self._pid != os.getpid():
+            return
         with self._guard:
-            if self._pid != os.getpid():
-                return
-            self._users -= 1
-            if self._users > 0:
-                return
-            if self._open.get(self.path) is self:
-                del self._open[self.path]
-            # First ours is dropped, then all is asked for: of two who leave at once, the later one gets it.
-            self._descriptor.unlock(0)
-            if self._descriptor.try_lock(0) and self._is_current():
-                with suppress(FileNotFoundError):
-                    self.path.unlink()
-            self._descriptor.close()
+            self._drop()
+            if self.path not in self._open:
+                _remove_unused_bell(self.path)
         remove_empty(self.path.parent)
+        self._left = True
+
+    def _drop(self) -> None:
+        """End this use; the last of the process unlocks the file."""
+        opened = self._opened
+        if opened is not None:
+            opened.users.discard(self)
+            if not opened.users:
+                if self._open.get(self.path) is opened:
+                    del self._open[self.path]
+                opened.descriptor.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_left"):
+            self.leave()
+
+
+def _open_bell(path: Path) -> _OpenBell:
+    for left in reversed(range(_TRIES)):
+        with suppress(FileNotFoundError):  # one who leaves may remove it at once, and then there is nothing to open
+            make_directory(path.parent)
+        try:
+            descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if not left:
+                raise
+            continue
+        except PermissionError:
+            info = path.lstat()
+            raise PermissionError(
+                f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
+                f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with "
+                "ZEROSLOT_DIR"
+            ) from None
+        try:
+            info = os.fstat(descriptor.fileno())
+            _check_ours(path, info)
+            # Locked before looked at: the last user unlinks the file under the exclusive lock.
+            if not descriptor.try_lock(0, shared=True):
+                descriptor.close()
+                time.sleep(0.001)  # a process is between lock and unlink, and may not be running now
+                continue
+            if not os.fstat(descriptor.fileno()).st_nlink:
+                descriptor.close()
+                continue
+            if info.st_size < _BELL_SIZE:
+                os.posix_fallocate(descriptor.fileno(), 0, _BELL_SIZE)
+            return _OpenBell(descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _BELL_SIZE, True))
+        except BaseException:
+            descriptor.close()
+            raise
+    raise OSError(f"{path} vanishes as often as it is created")
+
+
+def _remove_unused_bell(path: Path) -> None:
+    """Remove a bell's file unless a process uses it, which the exclusive lock tells. Of two processes that leave at
+    once, the later one gets that lock.
+    """
+    with suppress(OSError):
+        descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            info = os.fstat(descriptor.fileno())
+            if stat.S_ISREG(info.st_mode) and descriptor.try_lock(0) and os.path.samestat(info, path.stat()):
+                path.unlink()
+        finally:
+            descriptor.close()
+
+
+def leave_bells() -> None:
+    """Leave every bell of this process, whatever uses it: the interpreter ends."""
+    for path, opened in list(Bell._open.items()):
+        for user in list(opened.users):
+            user.leave()
+        if Bell._open.pop(path, None) is not None:
+            opened.descriptor.close()
+            _remove_unused_bell(path)
+            remove_empty(path.parent)
 
 
 def bell_is_idle(domain: str) -> bool:

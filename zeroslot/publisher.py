@@ -101,8 +101,8 @@ class Publisher(PublisherEnd[S]):
         period = checked_seconds("max_period", max_period) or 0.0
         reserve = max(RESERVE_SLOTS, max_loans) if stall is not None else 0
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
+        self._ended = False
         self._bell = flink.Bell.join(self.domain)
-        allocator = None
         try:
             directory = flink.topic_directory(self.domain, self.topic)
             self._remove_stale_segments(directory)
@@ -123,19 +123,16 @@ class Publisher(PublisherEnd[S]):
                 mode=mode,
                 topic=self.topic,
             )
+            super().__init__(allocator, plan, None if on_full == "block" else 0)
             # Once more, now that others can find this one: of two that start at the same moment, the one that looks
             # later sees the other. Both may, and then both withdraw.
             self._refuse_other_types(directory, layout, own=allocator.flink)
+            allocator.evict_after = stall
+            close_at_exit(self)
+            self._bell.ring()
         except BaseException:
-            if allocator is not None:
-                allocator.close()
-            self._bell.leave()
+            self._end()
             raise
-        allocator.evict_after = stall
-        self._closed = False
-        super().__init__(allocator, plan, None if on_full == "block" else 0)
-        close_at_exit(self)
-        self._bell.ring()
 
     def _remove_stale_segments(self, directory: Path) -> None:
         """Remove what dead publishers of the topic left."""
@@ -217,8 +214,8 @@ class Publisher(PublisherEnd[S]):
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
+        """Whether `close` was called. One that was interrupted may not be finished yet."""
+        return bool(self.allocator.closed)
 
     def on_subscriber_death(self, callback: Callable[[StalledPeer], None] | None) -> None:
         """Call this for every subscriber that is found dead, in the thread that finds it: one that waits for room, or
@@ -248,20 +245,26 @@ class Publisher(PublisherEnd[S]):
     def close(self) -> None:
         """Seal the segment and remove its names: subscribers take what is there, and then follow the topic to others.
 
-        Loans that are out can no longer be committed; views stay readable. A second call does nothing, and nor does a
-        call in a forked child.
+        Loans that are out can no longer be committed; views stay readable. A call that was interrupted is finished by
+        the next one, or when the handle or the interpreter ends. After that a call does nothing, and nor does one in a
+        forked child.
         """
-        if self._closed or self.allocator.owner.inherited:
-            return
-        self._closed = True
-        self.allocator.close()
-        self._bell.ring()
+        if not self._ended and not self._inherited:
+            self._end()
+
+    def _end(self) -> None:
+        """Each step may be taken twice, since an interruption may come between any two."""
+        allocator: SlotAllocator | None = self.allocator  # None: the constructor has not come that far
+        if allocator is not None:
+            allocator.close()
+            self._bell.ring()
         self._bell.leave()
+        self._ended = True
 
     def _abandon(self) -> None:
-        self._closed = True
         self.allocator.abandon()
         self._bell.leave()
+        self._ended = True
 
     def __enter__(self) -> Self:
         return self
@@ -269,10 +272,6 @@ class Publisher(PublisherEnd[S]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_closed"):
-            self.close()
-
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"at {self.sequence}"
+        state = "closed" if self.closed else f"at {self.sequence}"
         return f"<Publisher {self.topic} of {self.sample_type.__name__}, {state}>"

@@ -41,7 +41,12 @@ OPEN, SEALED, DEAD = 1, 2, 3
 OWNER_BYTE = 0
 CLEANER_BYTES = 2  # from the owner's byte on
 _CONTROL_SIZE_AT = 16  # in the header
-_NO_OBJECT = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)  # what is no regular file says so at the opening
+NO_REGULAR_FILE = (
+    errno.ELOOP,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ENODEV,
+)  # what is no regular file says so at the opening
 _FIRST_PEER_BYTE = 64
 
 
@@ -477,7 +482,7 @@ def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
     except PermissionError:
         raise PermissionError(_denied(name)) from None
     except OSError as error:
-        if error.errno in _NO_OBJECT:
+        if error.errno in NO_REGULAR_FILE:
             raise _no_object(name) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor.fileno()).st_mode):

@@ -155,13 +155,13 @@ class Subscriber(SubscriberEnd[S_co]):
         self._missed_since: dict[str, int] = {}  # the cursors of claims that publishers have ended
         self._ended = [0, 0, 0]  # taken, lost, skipped of publishers that are gone
         self._began_ns = now_ns()
+        self._released = False
         self._bell = flink.Bell.join(self.domain)
         try:
             super().__init__(self._bell.word, DEFAULT_SPIN_US if spin_us is None else spin_us)
             self._follow(joining=True)
         except BaseException:
             self._release_all()
-            del self._bell  # it was left once; __del__ would leave it for somebody else
             raise
         close_at_exit(self)
 
@@ -344,12 +344,12 @@ class Subscriber(SubscriberEnd[S_co]):
     def close(self) -> None:
         """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.
 
-        A second call does nothing, and nor does a call in a forked child.
+        A call that was interrupted is finished by the next one, or when the handle or the interpreter ends. After that
+        a call does nothing, and nor does one in a forked child.
         """
-        if self._inherited or self.closed:
-            return
-        self._end()
-        self._release_all()
+        if not self._inherited and not self._released:
+            self._end()
+            self._release_all()
 
     def _release_all(self) -> None:
         with self._following:
@@ -360,16 +360,13 @@ class Subscriber(SubscriberEnd[S_co]):
             with suppress(AttributeError):
                 self._set_sources([])
         self._bell.leave()
+        self._released = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_bell"):
-            self.close()
 
     def __repr__(self) -> str:
         of = self.sample_type.__name__ if self.sample_type else "whatever it carries"

@@ -141,6 +141,17 @@ class _Patched(Place):
         return called
 
 
+def forget_handled_error() -> None:
+    """Let go of the frames of an error that was being handled where another was injected.
+
+    An injection inside the interpreter's own handling, as at the end of `with suppress(...)`, leaves that error the
+    thread's current one; no signal comes there.
+    """
+    error = sys.exc_info()[1]
+    if error is not None:
+        error.__traceback__ = None
+
+
 def interruptions(act: Callable[[], None] = interrupt, *, at: At = "line", first: int = 1) -> Iterator[Place]:
     """A place for each line (or instruction) of the package that the body of `with place:` runs.
 

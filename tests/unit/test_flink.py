@@ -452,7 +452,7 @@ def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
     sub = Subscriber("a", Tick)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     pub = Publisher("b", Tick)
-    assert sub._bell is pub._bell
+    assert sub._bell._opened is pub._bell._opened
     sub.close()
     assert file.exists()
     pub.close()

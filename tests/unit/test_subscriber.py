@@ -692,7 +692,7 @@ def test_wrong_options_are_errors_and_leave_nothing(
         make(**options)
     gc.collect()
     assert pub.subscriber_count == 0
-    assert pub._bell._users == 1
+    assert len(pub._bell._opened.users) == 1
 
 
 def test_a_half_made_subscriber_is_no_burden() -> None:

@@ -107,6 +107,20 @@ def closed_error(str text not None):
     return errors.ClosedError(text)
 
 
+cdef int finalize(object handle) except -1:
+    """Close a handle whose last reference is gone.
+
+    A finalizer runs once and no exception leaves it, so an interruption must not end the closing. In here none comes
+    before `close` is called: signal handlers run in Python code only.
+    """
+    try:
+        handle.close()
+    except BaseException:
+        handle.close()
+        raise
+    return 0
+
+
 cdef object unpicklable(object self):
     return TypeError(
         f"{type(self).__name__} cannot be pickled: it stands for memory of this process. "

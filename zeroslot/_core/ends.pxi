@@ -312,6 +312,10 @@ cdef class AllocatorEnd:
     def __init__(self, Owner owner not None):
         self.owner = owner
 
+    def __del__(self):
+        if hasattr(self, "_owned"):     # or the constructor was interrupted before there was anything to close
+            finalize(self)
+
     def reserve(self, size=None, timeout=0):
         """Borrow a free slot to write `size` bytes into (default: its whole capacity).
 

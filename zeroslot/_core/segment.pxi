@@ -535,11 +535,20 @@ cdef class Owner:
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
 
+    def refuse(self):
+        """Refuse from now on. The lock stays, so that no cleaner meets an owner that removes its names."""
+        self.closed = True
+
     def close(self):
         """Refuse from now on, and free the lock."""
         self.closed = True
         if self.lock is not None:
             self.lock.close()
+
+    @property
+    def unlocked(self):
+        """Whether it was closed, and not only refuses."""
+        return self.closed and (self.lock is None or self.lock.c.fd < 0)
 
     @property
     def inherited(self):

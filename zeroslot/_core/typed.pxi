@@ -155,6 +155,14 @@ cdef class PublisherEnd:
             raise ValueError("the sample does not fit its slots")
         self.allocator, self.owner, self.plan, self.patience = allocator, allocator.owner, plan, patience
 
+    def __del__(self):
+        if hasattr(self, "_bell"):      # or the constructor came to nothing
+            finalize(self)
+
+    @property
+    def _inherited(self):
+        return self.owner is not None and self.owner.fork != zs_fork_generation
+
     @cython.final
     cdef Loan borrow(self, object timeout):
         cdef Hold hold = self.owner.reserve()
@@ -248,6 +256,10 @@ cdef class SubscriberEnd:
         self.fork = zs_fork_generation
         self.spin_ns = <uint64_t>(spin_us * 1e3)
         self.probed_ns = zs_now_ns()
+
+    def __del__(self):
+        if hasattr(self, "_bell"):      # or the constructor came to nothing
+            finalize(self)
 
     @cython.final
     cdef int check(self) except -1:

@@ -1,0 +1,240 @@
+"""Closing and creating that are interrupted, at every place: a second call, a finalizer or the exit ends them whole."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zeroslot as zs
+from tests import shared_memory
+from tests.fault.interruptions import At, Interrupted, failures, forget_handled_error, interruptions
+from tests.process.actors import Cast
+from tests.process.samples import Tick
+
+MAKERS: dict[str, Callable[[Path], Any]] = {
+    "Publisher": lambda root: zs.Publisher("t", Tick),
+    "Subscriber": lambda root: zs.Subscriber("t", Tick),
+    "SlotAllocator": lambda root: zs.SlotAllocator.create(root / "slots.flink", 4, 64),
+    "SlotReader": lambda root: zs.SlotReader.attach(root / "other.flink"),
+}
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What finalizers raised."""
+    found: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: found.append(what.exc_value))
+    return found
+
+
+@pytest.fixture
+def others(zeroslot_dir: Path) -> Iterator[tuple[zs.Publisher[Tick], zs.SlotAllocator]]:
+    """A publisher and an allocator to attach to."""
+    with zs.Publisher("t", Tick) as pub, zs.SlotAllocator.create(zeroslot_dir / "other.flink", 4, 64) as slots:
+        yield pub, slots
+
+
+def remains(root: Path, before: set[Any] | None = None) -> set[Any]:
+    """Objects and files that are there. Where there are others than before, what only cycles keep goes first."""
+    found: set[Any] = {*shared_memory.objects(), *shared_memory.files(root)}
+    if before is not None and found != before:
+        gc.collect()
+        return remains(root)
+    return found
+
+
+@pytest.mark.parametrize("at", ["line", "opcode"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_interrupted_close_is_finished_by_the_next(
+    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], make: str, at: At
+) -> None:
+    """Ctrl-C at each place of `close`: the second call leaves what there was before the handle, and no peer."""
+    before = remains(zeroslot_dir)
+    for place in interruptions(at=at):
+        handle = MAKERS[make](zeroslot_dir)
+        with place:
+            handle.close()
+        assert place.error is None or isinstance(place.error, Interrupted)
+        handle.close()
+        assert handle.closed
+        assert remains(zeroslot_dir, before) == before, place
+        assert others[0].subscriber_count == 0, place
+        assert others[1].subscriber_indexes() == [], place
+        assert [len(topic.publishers) for topic in zs.topics()] == [1], place
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_interrupted_close_is_finished_with_the_handle(
+    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
+) -> None:
+    """The same without a second call: the handle goes."""
+    before = remains(zeroslot_dir)
+    for place in interruptions():
+        handle = MAKERS[make](zeroslot_dir)
+        with place:
+            handle.close()
+        forget_handled_error()
+        del handle
+        assert remains(zeroslot_dir, before) == before, place
+        assert others[0].subscriber_count == 0, place
+        assert others[1].subscriber_indexes() == [], place
+    assert unraisable == []
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_finalizer_that_is_interrupted_closes_all_the_same(
+    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
+) -> None:
+    """Ctrl-C while a handle that was never closed goes: Python reports it, and nothing is left."""
+    before = remains(zeroslot_dir)
+    for place in interruptions():
+        handle = MAKERS[make](zeroslot_dir)
+        with place:
+            del handle
+        zs.Publisher("u", Tick).close()  # the next to leave the domain
+        assert remains(zeroslot_dir, before) == before, place
+        assert others[0].subscriber_count == 0, place
+    assert {type(error) for error in unraisable} <= {Interrupted}
+
+
+@pytest.mark.parametrize("at", ["line", "opcode"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_interrupted_constructor_leaves_nothing_and_says_nothing(
+    zeroslot_dir: Path,
+    others: tuple[zs.Publisher[Tick], zs.SlotAllocator],
+    unraisable: list[Any],
+    make: str,
+    at: At,
+) -> None:
+    """Ctrl-C at each place of it: no object, no file, no peer, and no traceback of a finalizer."""
+    before = remains(zeroslot_dir)
+    for place in interruptions(at=at):
+        handle = None
+        with place:
+            handle = MAKERS[make](zeroslot_dir)
+        assert place.error is None or isinstance(place.error, Interrupted)
+        if handle is not None:
+            handle.close()
+        handle = None
+        assert remains(zeroslot_dir, before) == before, place
+        assert others[0].subscriber_count == 0, place
+        assert others[1].subscriber_indexes() == [], place
+    assert unraisable == []
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_first_handle_that_is_interrupted_leaves_no_bell(
+    zeroslot_dir: Path, unraisable: list[Any], make: str
+) -> None:
+    """Where no other handle of the process uses the domain, its directory and bell are made, and go again."""
+    if make == "SlotReader":
+        pytest.skip("it uses no domain, and attaches to what is there")
+    for place in interruptions():
+        handle = None
+        with place:
+            handle = MAKERS[make](zeroslot_dir)
+        if handle is not None:
+            handle.close()
+        handle = None
+        assert list(zeroslot_dir.iterdir()) == [], place
+    for place in interruptions():
+        handle = MAKERS[make](zeroslot_dir)
+        with place:
+            handle.close()
+        handle.close()
+        assert list(zeroslot_dir.iterdir()) == [], place
+    assert unraisable == []
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_constructor_that_runs_out_of_descriptors_leaves_nothing(
+    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
+) -> None:
+    """EMFILE at each opening: an OSError, and nothing left."""
+    before = remains(zeroslot_dir)
+    names = ["os.open", "zeroslot.segment.Region", "zeroslot.segment.Descriptor", "zeroslot.flink.Descriptor"]
+    for place in failures(*names):
+        handle = None
+        with place:
+            handle = MAKERS[make](zeroslot_dir)
+        assert place.error is None or isinstance(place.error, OSError), place
+        if handle is not None:
+            handle.close()
+        handle = None
+        assert remains(zeroslot_dir, before) == before, place
+    assert unraisable == []
+
+
+def test_a_closing_publisher_publishes_no_more(zeroslot_dir: Path) -> None:
+    """Wherever its close was interrupted, it is closed, refuses, and no subscriber waits for it."""
+    for place in interruptions():
+        with zs.Publisher("t", Tick) as pub, zs.Subscriber("t", Tick, reliable=False) as sub:
+            with place:
+                pub.close()
+            if pub.closed:
+                with pytest.raises(zs.ClosedError):
+                    pub.publish(Tick(number=1))
+                assert sub.take() is None
+            else:
+                pub.publish(Tick(number=1))
+                assert sub.take() is not None
+
+
+def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir: Path) -> None:
+    """Ctrl-C at each place of the closing at exit: what is left is closed by its second call."""
+    child = cast(
+        """
+        import os
+        import zeroslot as zs
+        from zeroslot import closing
+        from tests.fault.interruptions import interruptions
+        from tests.process.samples import Tick
+
+        root = os.environ["ZEROSLOT_DIR"]
+        left = []
+        for place in interruptions():
+            kept = [zs.Publisher("t", Tick), zs.Subscriber("t", Tick)]
+            kept.append(zs.SlotAllocator.create(f"{root}/s.flink", 4, 64))
+            with place:
+                closing._close_all()
+            closing._close_all()
+            if os.listdir(root) or any(name.startswith("zs-") for name in os.listdir("/dev/shm")):
+                left.append(repr(place))
+        say([place.k > 100, left])
+        """
+    )
+    assert child.hear() == [True, []]
+    child.finish()
+    assert os.listdir(zeroslot_dir) == []
+
+
+def test_the_exit_closes_a_handle_whose_close_was_interrupted(cast: Cast, zeroslot_dir: Path) -> None:
+    """One closing at exit ends what an interruption inside it leaves half closed, and raises it then."""
+    child = cast(
+        """
+        import zeroslot as zs
+        from zeroslot import closing, publisher
+        from tests.process.samples import Tick
+
+        pub = zs.Publisher("t", Tick)
+        original, calls = publisher.Publisher._end, []
+        def interrupted(self):
+            calls.append(self)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            original(self)
+        publisher.Publisher._end = interrupted
+        try:
+            closing._close_all()
+        except KeyboardInterrupt:
+            say([len(calls), zs.topics() == ()])
+        """
+    )
+    assert child.hear() == [2, True]
+    child.finish()
