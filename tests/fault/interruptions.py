@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import errno
 import importlib
+import itertools
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +143,23 @@ class _Patched(Place):
         return called
 
 
+class _FewDescriptors(Place):
+    def _begin(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = {int(name) for name in os.listdir("/proc/self/fd")}  # and the one that reads this, which is free again
+        free = (number for number in itertools.count() if number not in used or number == max(used))
+        limit = next(itertools.islice(free, self.k - 1, None))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, self._before[1]))
+
+    def _end(self) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> bool:
+        self.injected = error is not None
+        self.where = f"{self.k - 1} descriptors"
+        return super().__exit__(kind, error, traceback)
+
+
 def forget_handled_error() -> None:
     """Let go of the frames of an error that was being handled where another was injected.
 
@@ -166,6 +185,14 @@ def failures(*functions: str, act: Callable[[], None] = out_of_descriptors, firs
     `act` raises in the place of the call.
     """
     return _until_none_is_injected(lambda k: _Patched(k, act, functions), first)
+
+
+def descriptors_run_out() -> Iterator[Place]:
+    """A place for each number of descriptors that is too small for the body, from none on: opening is EMFILE then.
+
+    A real limit of the process, so that native code meets it as well. The last round is the one without an error.
+    """
+    return _until_none_is_injected(lambda k: _FewDescriptors(k, out_of_descriptors), 1)
 
 
 def _until_none_is_injected(make: Callable[[int], Place], k: int) -> Iterator[Place]:

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 import zeroslot as zs
-from tests.fault.interruptions import Interrupted, failures, interruptions
+from tests.fault.interruptions import Interrupted, descriptors_run_out, failures, interruptions
 from tests.process.samples import Tick
 
 
@@ -42,23 +42,29 @@ def test_a_handler_may_use_what_it_interrupts():
 
 def test_each_call_of_a_function_fails_once():
     """The k-th call raises instead of running; functions that the operation does not call give one round."""
-    with zs.Publisher("t", Tick) as pub:
-        places = list(_tried(pub, failures("os.open")))
-        assert [place.error.errno for place in places if place.error is not None] == [errno.EMFILE] * (len(places) - 1)
-        assert len(places) > 1
-        assert len(list(_tried(pub, failures("os.mkdir")))) == 1
+    places = list(_tried(failures("os.listdir")))
+    assert [place.error.errno for place in places if place.error is not None] == [errno.EMFILE] * (len(places) - 1)
+    assert len(places) > 1
+    assert len(list(_tried(failures("os.symlink")))) == 1
 
 
-def _tried(pub, rounds):
+def test_descriptors_run_out_until_there_are_enough():
+    """From none on, one more in each round: EMFILE until the operation has what it needs."""
+    places = list(_tried(descriptors_run_out()))
+    assert [place.error.errno for place in places[:-1]] == [errno.EMFILE] * (len(places) - 1)
+    assert len(places) > 1
+
+
+def _tried(rounds):
     for place in rounds:
         with place:
-            pub.subscriber_count  # noqa: B018 (what it runs is looked at)
+            zs.Publisher("t", Tick).close()
         yield place
 
 
 def test_an_error_of_a_round_without_an_injection_is_raised():
     """What the operation raises by itself is no result of an injection."""
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 (the loop is the operation)
-        for place in failures("os.mkdir"):
+        for place in failures("os.symlink"):
             with place:
                 raise ZeroDivisionError
