@@ -72,12 +72,12 @@ class ChildError(AssertionError):
 class Child:
     """One process, started by the constructor. Made by the `run_child` fixture, which also reaps it."""
 
-    def __init__(self, script: Path, stderr: Path, env: dict[str, str], flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, script: Path, command: list[str], stderr: Path, env: dict[str, str]) -> None:
         self.script = script
         self._stderr_path = stderr
         with stderr.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, *flags, str(script)],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=err,
@@ -222,15 +222,21 @@ class Children:
         body = textwrap.dedent(text)
         if not isinstance(source, str):
             body += f"\n{source.__name__}(*args)\n"
-        number = next(self._numbers)
-        script = self._directory / f"{name}_{number}.py"
+        script = self._directory / f"{name}_{next(self._numbers)}.py"
         script.write_text(f"{prelude}\n{body}", "utf-8")
+        return self._start(script, [sys.executable, *flags, str(script)], env)
+
+    def program(self, program: Path, *args: str, env: dict[str, str | None] | None = None) -> Child:
+        """Starts a program that speaks in the same way, and sees to it itself that it dies with this thread."""
+        return self._start(program, [str(program), *args], env)
+
+    def _start(self, script: Path, command: list[str], env: dict[str, str | None] | None) -> Child:
         changed = os.environ | (env or {})
         child = Child(
             script,
-            script.with_suffix(".stderr"),
+            command,
+            self._directory / f"{script.stem}_{len(self._children)}.stderr",
             {key: value for key, value in changed.items() if value is not None},
-            flags,
         )
         self._children.append(child)
         return child

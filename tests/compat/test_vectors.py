@@ -5,20 +5,30 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.compat import make_vectors
-from tests.compat.make_vectors import VECTORS
-from zeroslot.errors import FormatError
+import zeroslot as zs
+from tests.compat import document, make_vectors
+from tests.compat.make_vectors import SEGMENT_ID, VECTORS, Control, Vector, patched
+from zeroslot import segment
+from zeroslot._core.binding import Descriptor
+from zeroslot.errors import CorruptSegmentError, FormatError
 from zeroslot.sample import Layout
 from zeroslot.schema import from_json_schema
 
-DOCUMENT = (Path(__file__).parents[2] / "idl" / "FORMAT.md").read_text("utf-8")
+DOCUMENT = document.TEXT
+NAME = f"zs-{SEGMENT_ID:016x}"
+CONTROL = (VECTORS / NAME).read_bytes()
+POOL = (VECTORS / f"{NAME}-p0").read_bytes()
+OBJECTS = json.loads((VECTORS / "objects.json").read_text("utf-8"))
 TYPES = json.loads((VECTORS / "types.json").read_text("utf-8"))
 
 
@@ -184,3 +194,113 @@ def canonical_of(schema: dict[str, Any]) -> tuple[str, int, int]:
             size *= dim
         return f"array({','.join(map(str, facts['shape']))})[{kind}]", size, WIDTHS[kind]
     return kind, WIDTHS[kind], WIDTHS[kind]
+
+
+# --- the segment ---
+
+
+@pytest.fixture
+def placed() -> Iterator[Callable[..., str]]:
+    """Put the segment of the vectors into shared memory, changed as a case says; the control object's name.
+
+    It gets another id, so that two runs of this test on one machine do not meet; a case that changes the id keeps that.
+    """
+    name = f"zs-{secrets.token_hex(8)}"
+    paths = [Path("/dev/shm", name), Path("/dev/shm", f"{name}-p0")]
+
+    def place(vector: dict[str, Any]) -> str:
+        control = Control(CONTROL)
+        control.put(document.members("Header")["segment_id"].offset, 8, int(name[3:], 16))
+        paths[0].write_bytes(patched(bytes(control.content), vector))
+        paths[1].write_bytes(POOL.ljust(vector.get("pool_bytes", 0), b"\0")[: vector.get("pool_bytes", len(POOL))])
+        return f"/{name}"
+
+    yield place
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def verdict_of(name: str) -> str:
+    """What the library says of a segment, in the words of the vectors."""
+    try:
+        attached = segment.attach_control(name, "the vector")
+        if attached is None:
+            return "unfinished"
+        attached.map_pools()
+    except CorruptSegmentError:
+        return "corrupt"
+    except FormatError as error:
+        text = str(error)
+        return next(verdict for words, verdict in REASONS.items() if words in text)
+    return "ok"
+
+
+REASONS = {
+    "another magic number": "not a segment",
+    "has format": "other format",
+    "incompat": "unknown incompat bits",
+    "another segment": "other id",
+}
+
+
+@pytest.mark.row("SEG-4", "SEG-5", "SEG-6", "SEG-7", "SEC-4")
+@pytest.mark.parametrize("vector", OBJECTS, ids=by_name)
+def test_the_library_gives_the_verdict_of_the_vectors(vector, placed):
+    """Sound and damaged control objects and pools, one by one."""
+    assert verdict_of(placed(vector)) == vector["verdict"]
+
+
+@pytest.mark.parametrize("vector", OBJECTS, ids=by_name)
+def test_the_stranger_gives_the_verdict_of_the_vectors(vector, placed, programs):
+    """FORMAT.md section 5 says which objects are sound."""
+    done = subprocess.run([programs / "reader", "check", placed(vector)], capture_output=True, check=True)
+    assert json.loads(done.stdout) == vector["verdict"]
+
+
+@pytest.fixture
+def owned(placed: Callable[..., str], tmp_path: Path) -> Iterator[Path]:
+    """The flink of the vectors' segment as it is, with its owner's lock held."""
+    name = placed({"patches": []})
+    lock = Descriptor.open(f"/dev/shm{name}", os.O_RDWR)
+    assert lock.try_lock(0)
+    flink = tmp_path / "vector.flink"
+    flink.write_text(name)
+    yield flink
+    lock.close()
+
+
+def test_the_library_reads_the_segment(owned):
+    """A reader that joins it with a history of one takes the newest sample, and puts the dead reader out."""
+    with zs.SlotReader.attach(owned, history=1) as reader:
+        assert (reader.reader.index, reader.reader.segment.peer(0)["epoch"]) == (0, 2)
+        lease = reader.take()
+        assert (lease.sequence, lease.published_ns) == (2, 3_000_000_001)
+        assert bytes(lease) == image_of_vector(8, b"no")
+        assert reader.take() is None
+
+
+def test_the_stranger_reads_the_segment(owned, run_child, programs):
+    """The same for a reader that knows FORMAT.md and nothing else."""
+    child = run_child.program(programs / "reader", str(owned), "history", "1")
+    child.expect("ready")
+    assert child.ask("join") == {"index": 0, "epoch": 2, "cursor": 1}
+    assert child.ask("schema") == Vector.__name__
+    assert child.ask("take") == {"sequence": 2, "payload": image_of_vector(8, b"no").hex()}
+    assert child.ask("take") is None
+    child.finish()
+
+
+def image_of_vector(number: int, text: bytes) -> bytes:
+    return number.to_bytes(4, "little") + len(text).to_bytes(4, "little") + text.ljust(4, b"\0")
+
+
+def test_the_explained_bytes_are_those_of_the_segment():
+    """segment.txt has every byte of both objects that is not zero, at its place."""
+    text = (VECTORS / "segment.txt").read_text("ascii")
+    control, pool = text.split("# The pool.")
+    for content, part in ((CONTROL, control), (POOL, pool)):
+        found = bytearray(len(content))
+        for at, row in re.findall(r"^([0-9a-f]{6})  ((?:[0-9a-f]{2} )*[0-9a-f]{2})", part, re.MULTILINE):
+            row_bytes = bytes.fromhex(row)
+            found[int(at, 16) : int(at, 16) + len(row_bytes)] = row_bytes
+        assert bytes(found) == content

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * writer WHERE CAPACITY [depth N] [loans N] [spare N] [subscribers N] [policy N] [type HASH FILE]: a publisher that was written from
+ * idl/FORMAT.md and from nothing else.
+ *
+ * WHERE is a topic, or the path of a flink where it begins with `/`. CAPACITY is the bytes of a slot. HASH is the type hash in
+ * hexadecimal, FILE holds the schema section; without them the segment carries bytes. Orders come on stdin, one a line; each is answered
+ * with one line of JSON:
+ *
+ *     publish HEX          commit this payload: its sequence, or {"error": ...} where there is no room
+ *     block HEX            the same, and waits for room
+ *     batch HEX HEX ...    commit these with one wake-up: the last sequence
+ *     evict R              end the claim of reader R
+ *     reap                 clear what dead readers left: how many there were
+ *     counts               [published, readers that are attached]
+ *     seal                 the end: seal, remove the names, leave */
+#include "stranger.h"
+
+static segment s = {.lock = -1, .probe = -1};
+static bell topic_bell;
+static char flink[PATH_MAX], temporary[PATH_MAX], directory[PATH_MAX];
+static uint8_t header[HEADER_SIZE], *payload;
+static uint64_t published, capacity;
+static uint32_t slots;
+
+/* The owner's own: readers can write every byte of the control object, so nothing there decides. */
+enum { FREE, LOANED, COMMITTED, RETIRED };
+static uint8_t *states;
+static uint32_t *ring_slots;
+
+static void put32(int at, uint32_t value)
+{
+    memcpy(header + at, &value, 4);
+}
+
+static void put64(int at, uint64_t value)
+{
+    memcpy(header + at, &value, 8);
+}
+
+static uint64_t round_up(uint64_t size, uint64_t alignment)
+{
+    return (size + alignment - 1) / alignment * alignment;
+}
+
+/* --- create --- */
+
+/* Section 3: the sections one behind the other. */
+static void lay_out(void)
+{
+    uint32_t ring = 2, depth = field32(header, H_DEPTH), words = (field32(header, H_MAX_SUBSCRIBERS) + 63) / 64;
+    uint64_t next = HEADER_SIZE;
+    while (ring < 2 * depth)
+        ring *= 2;
+    memcpy(header, MAGIC, 8);
+    put32(H_FORMAT, 1);
+    put32(H_HEADER_SIZE, HEADER_SIZE);
+    put32(H_RING_CAPACITY, ring);
+    put32(H_READER_WORDS, words);
+    put32(H_PEER_SIZE, PEER_SIZE);
+    put32(H_SLOT_SIZE, (uint32_t)round_up(SLOT_SIZE + 8 * (words - 1), ALIGN));
+    put32(H_READERS_AT, S_READERS);
+    for (int i = 0; i < SECTION_COUNT; i++) {
+        put64(H_SECTION_AT + 8 * i, next);
+        next = round_up(next + section_bytes(header, i), ALIGN);
+    }
+    put64(H_CONTROL_SIZE, next);
+}
+
+static uint8_t *new_object(const char *path, uint64_t size, int *fd)
+{
+    uint8_t *memory;
+    *fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (*fd < 0)
+        fail(path);
+    if (strstr(path, "-p") == NULL && !lock_bytes(*fd, F_WRLCK, OWNER_BYTE, 1))
+        fail("lock");
+    if (posix_fallocate(*fd, 0, (off_t)size) != 0)
+        fail("memory");
+    memory = map_apart(*fd, size, 1);
+    if (memory == NULL)
+        fail("map");
+    memset(memory, 0, size); /* populated: no first sample pays for page faults */
+    return memory;
+}
+
+static void write_temporary(void)
+{
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, s.name, 20) != 20)
+        fail(temporary);
+    close(fd);
+}
+
+static void create(const uint8_t *schema)
+{
+    char path[64];
+    struct stat info;
+    uint64_t id;
+    uint8_t *entry;
+    int fd;
+    if (getentropy(&id, sizeof id) != 0)
+        fail("id");
+    snprintf(s.name, sizeof s.name, "/zs-%016llx", (unsigned long long)id);
+    if (*directory != 0) {
+        make_directories(directory);
+        snprintf(flink, sizeof flink, "%.4000s/%016llx.flink", directory, (unsigned long long)id);
+    }
+    snprintf(temporary, sizeof temporary, "%.*s.%.300s.%016llx.tmp", (int)(strrchr(flink, '/') + 1 - flink), flink,
+             strrchr(flink, '/') + 1, (unsigned long long)id);
+    write_temporary();
+
+    put64(H_SEGMENT_ID, id);
+    put32(H_OWNER_PID, (uint32_t)getpid());
+    put64(H_CREATED_MONOTONIC, now_ns());
+    memcpy(header + H_OWNER_NAME, "stranger", 8);
+    lay_out();
+    memcpy(s.header, header, HEADER_SIZE);
+    object_path(path, sizeof path, s.name, -1);
+    s.mapped = field64(header, H_CONTROL_SIZE);
+    s.control = new_object(path, s.mapped, &s.lock);
+    s.probe = open_regular(path, O_RDONLY);
+    if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
+        fail("a cleaner was faster"); /* begin again with another name */
+    bind_header(&s);
+
+    object_path(path, sizeof path, s.name, 0);
+    payload = new_object(path, capacity * slots, &fd);
+    if (fstat(fd, &info) != 0)
+        fail(path);
+    close(fd);
+    memcpy(s.control, header, HEADER_SIZE); /* with state CREATING */
+    published = s.first_sequence - 1;
+    *u64_at(section(&s, PUBLISHED), 0) = published;
+    for (uint32_t i = 0; i < s.ring_capacity; i++)
+        *u64_at(section(&s, RING), 8 * i) = published << 16;
+    entry = section(&s, POOLS);
+    *u64_at(entry, K_CAPACITY) = capacity;
+    *u32_at(entry, K_SLOT_COUNT) = slots;
+    *u64_at(entry, K_INODE) = (uint64_t)info.st_ino;
+    *u32_at(entry, K_STATE) = 1;
+    memcpy(section(&s, SCHEMA), schema, field64(header, H_SCHEMA_SIZE));
+    store(u32_at(s.control, H_STATE), OPEN, release);
+    if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
+        fail("a cleaner was faster");
+    if (link(temporary, flink) != 0)
+        fail(flink);
+    unlink(temporary);
+    states = calloc(slots, 1);
+    ring_slots = calloc(s.ring_capacity, sizeof *ring_slots);
+}
+
+/* --- samples --- */
+
+/* Whether a sample more would push out what a reliable reader has not taken. */
+static int window_is_full(uint64_t next)
+{
+    if (s.policy == EVICT || next < s.first_sequence + s.depth)
+        return 0;
+    for (uint32_t r = 0; r < s.max_subscribers; r++) {
+        uint64_t active = load(u64_at(section(&s, ACTIVE), 8 * (r / 64)), seq_cst);
+        uint64_t reliable = load(u64_at(section(&s, RELIABLE), 8 * (r / 64)), relaxed);
+        uint32_t ended = load(u32_at(section(&s, EVICTED), 4 * (int)r), relaxed);
+        if ((active & reliable & UINT64_C(1) << r % 64) == 0 || (ended != 0 && ended == load(u32_at(peer_entry(&s, r), P_EPOCH), relaxed)))
+            continue;
+        if (load(u64_at(peer_entry(&s, r), P_CURSOR), seq_cst) < next - s.depth)
+            return 1;
+    }
+    return 0;
+}
+
+static int is_read(uint32_t slot)
+{
+    for (uint32_t w = 0; w < s.reader_words; w++) {
+        uint32_t left = s.max_subscribers - 64 * w;
+        uint64_t real = left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+        if ((load(readers_word(&s, slot, 64 * w), seq_cst) & real) != 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int reserve(uint32_t *slot)
+{
+    if (window_is_full(published + 1))
+        return 0;
+    for (*slot = 0; *slot < slots; (*slot)++)
+        if (states[*slot] == FREE || (states[*slot] == RETIRED && !is_read(*slot))) {
+            store(u64_at(slot_entry(&s, *slot), S_REFERENCE), 0, seq_cst);
+            if (states[*slot] == RETIRED && is_read(*slot))
+                continue;
+            states[*slot] = LOANED;
+            return 1;
+        }
+    return 0;
+}
+
+static void count(int offset, uint64_t more)
+{
+    uint64_t *word = u64_at(section(&s, COUNTERS), offset);
+    store(word, load(word, relaxed) + more, relaxed);
+}
+
+/* Steps of each sample; `announce` follows once, at the latest after 64 samples and before this process waits for anything. */
+static void place(uint32_t slot, uint64_t size)
+{
+    uint8_t *entry = slot_entry(&s, slot);
+    uint64_t n = published + 1;
+    store(u64_at(entry, S_PUBLISHED_NS), now_ns(), relaxed);
+    store(u64_at(entry, S_SIZE), size, relaxed);
+    store(u32_at(entry, S_FLAGS), 0, relaxed);
+    store(u64_at(entry, S_SEQUENCE), n, release);
+    store(ring_word(&s, n), n << 16 | slot, release);
+    store(u64_at(section(&s, PUBLISHED), 0), n, release);
+    published = n;
+    states[slot] = COMMITTED;
+    ring_slots[n & (s.ring_capacity - 1)] = slot;
+    if (n - s.first_sequence >= s.depth) {
+        uint32_t oldest = ring_slots[(n - s.depth) & (s.ring_capacity - 1)];
+        store(u64_at(slot_entry(&s, oldest), S_SEQUENCE), 0, seq_cst);
+        states[oldest] = RETIRED;
+    }
+    count(C_PUBLISHED, 1);
+    count(C_BYTES, size);
+}
+
+static uint64_t fill(uint32_t slot, const char *hex)
+{
+    uint64_t size = strcspn(hex, " ") / 2;
+    for (uint64_t i = 0; i < size; i++) {
+        unsigned byte;
+        sscanf(hex + 2 * i, "%2x", &byte);
+        payload[slot * capacity + i] = (uint8_t)byte;
+    }
+    return size;
+}
+
+static uint32_t reap(void)
+{
+    char path[64];
+    uint32_t reaped = 0;
+    int own;
+    object_path(path, sizeof path, s.name, -1);
+    own = open_regular(path, O_RDWR); /* one that holds no lock: one's own locks are invisible */
+    for (uint32_t r = 0; r < s.max_subscribers; r++) {
+        uint64_t bit = UINT64_C(1) << r % 64;
+        int left = (load(u64_at(section(&s, ACTIVE), 8 * (r / 64)), seq_cst) & bit) != 0;
+        for (uint32_t slot = 0; slot < slots && !left; slot++)
+            left = (load(readers_word(&s, slot, r), relaxed) & bit) != 0;
+        if (left && !reader_lives(&s, r) && lock_bytes(own, F_WRLCK, READER_BYTE + (int)r, 1)) {
+            clear_reader(&s, r);
+            lock_bytes(own, F_UNLCK, READER_BYTE + (int)r, 1);
+            reaped++;
+        }
+    }
+    close(own);
+    bump_space(&s);
+    return reaped;
+}
+
+/* Wait for room. At most 20 ms at a time: a reader that dies makes room only for the one that looks. */
+static uint32_t reserve_blocking(void)
+{
+    uint32_t *space = u32_at(section(&s, SPACE), 0), *waiting = u32_at(section(&s, WAITING), 0);
+    uint32_t slot, seen;
+    fetch_add(waiting, 1, seq_cst);
+    for (;;) {
+        seen = load(space, acquire);
+        if (reserve(&slot))
+            break;
+        sleep_on(space, seen, 20);
+        if (load(space, acquire) == seen)
+            reap();
+    }
+    fetch_add(waiting, (uint32_t)-1, seq_cst);
+    return slot;
+}
+
+static void publish(const char *hex, int wait)
+{
+    uint32_t slot;
+    if (wait)
+        slot = reserve_blocking();
+    else if (!reserve(&slot)) {
+        say("{\"error\": \"no room\"}");
+        return;
+    }
+    place(slot, fill(slot, hex));
+    bump_generation(&s);
+    say("%llu", (unsigned long long)published);
+}
+
+static void batch(const char *hex)
+{
+    uint32_t slot, unannounced = 0;
+    for (; hex != NULL; hex = strchr(hex, ' ')) {
+        hex += *hex == ' ';
+        if (unannounced == 64 || (unannounced > 0 && s.policy != EVICT)) { /* before reserve looks at ACTIVE */
+            bump_generation(&s);
+            unannounced = 0;
+        }
+        if (!reserve(&slot))
+            break;
+        place(slot, fill(slot, hex));
+        unannounced++;
+    }
+    if (unannounced > 0)
+        bump_generation(&s);
+    say("%llu", (unsigned long long)published);
+}
+
+static unsigned attached(void)
+{
+    unsigned found = 0;
+    for (uint32_t r = 0; r < s.max_subscribers; r++)
+        if ((load(u64_at(section(&s, ACTIVE), 8 * (r / 64)), seq_cst) & UINT64_C(1) << r % 64) != 0 &&
+            reader_lives(&s, r))
+            found++;
+    return found;
+}
+
+static void seal(void)
+{
+    char path[64];
+    rename(flink, temporary);
+    store(u32_at(s.control, H_STATE), SEALED, release);
+    bump_generation(&s);
+    object_path(path, sizeof path, s.name, 0);
+    unlink(path);
+    object_path(path, sizeof path, s.name, -1);
+    unlink(path);
+    unlink(temporary);
+    if (*directory != 0)
+        remove_empty(directory);
+    close(s.lock);
+    if (topic_bell.word != NULL) {
+        bell_ring(&topic_bell);
+        bell_leave(&topic_bell);
+    }
+}
+
+static uint8_t *read_schema(const char *path, uint64_t *size)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *bytes;
+    if (fd < 0 || fstat(fd, &info) != 0)
+        fail(path);
+    bytes = malloc((size_t)info.st_size);
+    if (bytes == NULL || read(fd, bytes, (size_t)info.st_size) != info.st_size)
+        fail(path);
+    close(fd);
+    *size = (uint64_t)info.st_size;
+    return bytes;
+}
+
+static void obey(const char *order)
+{
+    if (strncmp(order, "publish ", 8) == 0)
+        publish(order + 8, 0);
+    else if (strncmp(order, "block ", 6) == 0)
+        publish(order + 6, 1);
+    else if (strncmp(order, "batch ", 6) == 0)
+        batch(order + 6);
+    else if (strncmp(order, "evict ", 6) == 0) {
+        int r = atoi(order + 6);
+        store(u32_at(section(&s, EVICTED), 4 * r), load(u32_at(peer_entry(&s, (uint32_t)r), P_EPOCH), relaxed), relaxed);
+        say("true");
+    } else if (strcmp(order, "reap") == 0)
+        say("%u", (unsigned)reap());
+    else if (strcmp(order, "counts") == 0)
+        say("[%llu, %u]", (unsigned long long)published, attached());
+    else
+        say("{\"error\": \"no such order\"}");
+}
+
+int main(int argc, char **argv)
+{
+    uint8_t *schema = NULL;
+    uint64_t schema_size = 0;
+    char *order;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (argc < 3)
+        return 2;
+    capacity = round_up(strtoull(argv[2], NULL, 10), SLOT_ALIGN);
+    put32(H_DEPTH, 2);
+    put32(H_MAX_LOANS, 1);
+    put32(H_SPARE_SLOTS, 4);
+    put32(H_MAX_SUBSCRIBERS, 8);
+    put32(H_POOL_LIMIT, 1);
+    put64(H_FIRST_SEQUENCE, 1);
+    for (int i = 3; i + 1 < argc; i += 2) {
+        const char *what = argv[i];
+        uint32_t value = (uint32_t)strtoul(argv[i + 1], NULL, 10);
+        if (strcmp(what, "type") == 0 && i + 2 < argc) {
+            for (int k = 0; k < 16; k++) {
+                unsigned byte;
+                sscanf(argv[i + 1] + 2 * k, "%2x", &byte);
+                header[H_TYPE_HASH + k] = (uint8_t)byte;
+            }
+            schema = read_schema(argv[i + 2], &schema_size);
+            put64(H_SCHEMA_SIZE, schema_size);
+            put32(H_PAYLOAD_KIND, 1);
+            i++;
+        } else
+            put32(strcmp(what, "depth") == 0         ? H_DEPTH
+                  : strcmp(what, "loans") == 0       ? H_MAX_LOANS
+                  : strcmp(what, "spare") == 0       ? H_SPARE_SLOTS
+                  : strcmp(what, "subscribers") == 0 ? H_MAX_SUBSCRIBERS
+                                                     : H_POLICY,
+                  value);
+    }
+    slots = field32(header, H_DEPTH) + field32(header, H_MAX_LOANS) + field32(header, H_SPARE_SLOTS);
+    put32(H_SLOT_LIMIT, slots);
+    if (*argv[1] == '/')
+        snprintf(flink, sizeof flink, "%s", argv[1]);
+    else {
+        topic_directory(directory, sizeof directory, argv[1]);
+        bell_use(&topic_bell);
+    }
+    create(schema);
+    free(schema);
+    if (topic_bell.word != NULL)
+        bell_ring(&topic_bell);
+    say("\"%s\"", s.name);
+    while ((order = next_order()) != NULL && strcmp(order, "seal") != 0)
+        obey(order);
+    seal();
+    if (order != NULL)
+        say("true");
+    return 0;
+}
