@@ -194,7 +194,8 @@ class SlotAllocator(AllocatorEnd):
             reader.close()
             raise MismatchError(
                 f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of "
-                f"{slot_capacity}. Ask for the same, or use another path"
+                f"{slot_capacity}. Ask for the same, or use another path",
+                topic=str(flink),
             )
         return reader
 
@@ -283,7 +284,11 @@ class SlotAllocator(AllocatorEnd):
         self._check()
         attached = segment.attach_unnamed(self._owned)
         if not attached.map_pools():
-            raise OwnerGoneError(f"{self._topic} has lost its pools: something has removed them from /dev/shm")
+            raise OwnerGoneError(
+                f"{self._topic} has lost its pools: something has removed them from /dev/shm",
+                topic=self._topic,
+                owner_pid=os.getpid(),
+            )
         return SlotReader.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 
     def subscriber_indexes(self) -> list[int]:
@@ -344,10 +349,11 @@ class SlotAllocator(AllocatorEnd):
     def _check(self) -> None:
         if self.owner.inherited:
             raise errors.ForkedHandleError(
-                f"this owner of {self._topic} belongs to the parent process. Create a new one in the child"
+                f"this owner of {self._topic} belongs to the parent process. Create a new one in the child",
+                topic=self._topic,
             )
         if self.owner.closed:
-            raise binding.closed_error(f"{self._topic} is closed")
+            raise binding.closed_error(f"{self._topic} is closed", self._topic)
 
     def close(self) -> None:
         """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays

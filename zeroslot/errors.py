@@ -1,7 +1,8 @@
 """Every exception that zeroslot raises.
 
 Why facts are attributes: a program that reacts to an error must not parse its text. Every class declares the facts it
-may carry; one that the raiser did not know is None (or empty). Why one constructor for all: `SomeError("what, where,
+may carry; one that is not known where the error is raised is None (or empty), and one that is not declared is a
+TypeError. Why one constructor for all: `SomeError("what, where,
 what to do", size=9, capacity=8)` is pickled, copied and sent between processes by the same few lines, also where a
 builtin base such as OSError has a constructor of its own.
 
@@ -20,11 +21,20 @@ class ZeroslotError(Exception):
 
     def __init__(self, message: str = "", /, **facts: Any) -> None:
         super().__init__(message)
+        declared = declared_facts(type(self))
         for name, value in facts.items():
+            if name not in declared:
+                raise TypeError(f"{type(self).__name__} declares no fact {name!r}, only {sorted(declared)}")
             setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self),), dict(self.__dict__)
+
+
+def declared_facts(error_type: type[ZeroslotError]) -> set[str]:
+    """The names of the facts that an error of this class may carry."""
+    kinds = [kind for kind in error_type.__mro__ if issubclass(kind, ZeroslotError)]
+    return {name for kind in kinds for name in vars(kind) if not name.startswith("_")}
 
 
 class DeclarationError(ZeroslotError, TypeError):
@@ -45,6 +55,7 @@ class TopicNotFoundError(ZeroslotError, LookupError):
 
     topic: str | None = None
     domain: str | None = None
+    flink: str | None = None
 
 
 class MismatchError(ZeroslotError, ValueError):
@@ -72,8 +83,9 @@ class QosMismatchError(MismatchError):
 
 
 class FormatError(MismatchError):
-    """Bytes or a schema of a format that this version does not read."""
+    """Bytes or a schema of a format that this version does not read. `where`: a topic, a flink, or an object's name."""
 
+    where: str | None = None
     found: Any = None
     expected: Any = None
 
@@ -117,6 +129,7 @@ class TooManyLeasesError(ZeroslotError, RuntimeError):
     """This subscriber already holds `max_leases` samples."""
 
     topic: str | None = None
+    held: int | None = None
     max_leases: int | None = None
 
 
@@ -164,10 +177,14 @@ class ForkedHandleError(ZeroslotError, RuntimeError):
 
 
 class CorruptSegmentError(ZeroslotError, RuntimeError):
-    """Shared memory holds a value that no correct peer writes. Nothing was read through it."""
+    """Shared memory holds a value that no correct peer writes. Nothing was read through it. `where`: a topic, a flink,
+    or an object's name.
+    """
 
+    where: str | None = None
     topic: str | None = None
     flink: str | None = None
+    field: str | None = None
     offset: int | None = None
     found: Any = None
     expected: Any = None

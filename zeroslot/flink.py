@@ -76,7 +76,7 @@ def checked_domain(domain: str | None) -> str:
 
 def _checked(what: str, name: object) -> str:
     if not isinstance(name, str):
-        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}")
+        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}", topic=repr(name))
     joined = ", parts joined by /" if what == "topic" else ""
     rule = f"letters, digits, _ . - (not . or - first), at most 64 a part{joined}"
     if len(name) > _TOPIC_LIMIT:

@@ -95,7 +95,7 @@ def schema_of(topic: str, domain: str | None = None) -> Layout:
     for path in flink.list_flinks(flink.topic_directory(place, checked)):
         attached = _attach(path)
         if attached is not None and attached.segment.facts()["payload_kind"] == segment.TYPED:
-            return unpack_schema(attached.segment.schema(), Layout)[0]
+            return unpack_schema(attached.segment.schema(), Layout, topic)[0]
     raise TopicNotFoundError(f"nobody publishes typed samples on {topic} in domain {place}", topic=topic, domain=place)
 
 

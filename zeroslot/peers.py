@@ -60,6 +60,7 @@ def register(segment: Segment, description: Descriptor, where: str) -> int:
     raise TooManyPeersError(
         f"{where} has room for {count} subscribers, and all are there: {'; '.join(names)}. "
         "Close one, or create the publisher with a larger max_subscribers",
+        topic=where,
         max_subscribers=count,
         peers=tuple(names),
     )
@@ -112,6 +113,7 @@ def identity(name: str | None) -> Identity:
     """This process; `name` is what others shall call it (default: its program)."""
     if name is None:
         name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+        name = name.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be UTF-8
     pid = os.getpid()
     return Identity(pid, _own_start_time(pid), name, time_namespace(pid))
 

@@ -17,10 +17,10 @@ from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
 from zeroslot.allocator import SlotAllocator, StalledPeer
 from zeroslot.cleaning import named_by, sweep
 from zeroslot.closing import close_at_exit
-from zeroslot.errors import DeclarationError, TypeMismatchError
+from zeroslot.errors import TypeMismatchError
 from zeroslot.peers import identity
 from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare
-from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.schema import mismatch, pack_schema, unpack_schema
 from zeroslot.view import plan_of, prepared, write
 from zeroslot.waiting import wait_until
@@ -92,7 +92,7 @@ class Publisher(PublisherEnd[S]):
         self.topic = flink.checked_topic(topic)
         self.domain = flink.checked_domain(domain)
         if not isinstance(sample_type, type):
-            raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
+            raise not_a_sample_type(sample_type)
         self.sample_type = sample_type
         layout = layout_of(sample_type)
         plan = plan_of(sample_type)
@@ -153,10 +153,13 @@ class Publisher(PublisherEnd[S]):
             facts = attached.segment.facts()
             if facts["payload_kind"] != segment.TYPED:
                 raise TypeMismatchError(
-                    f"{self.topic} carries bytes, not {layout.name}. Publish under another topic", topic=self.topic
+                    f"{self.topic} carries bytes, not {layout.name}. Publish under another topic",
+                    topic=self.topic,
+                    here_type=layout.name,
+                    here_hash=layout.type_hash,
                 )
             if facts["type_hash"] != layout.type_hash:
-                theirs, _ = unpack_schema(attached.segment.schema(), Layout)
+                theirs, _ = unpack_schema(attached.segment.schema(), Layout, self.topic)
                 raise mismatch(self.topic, theirs, layout)
 
     def publish(

@@ -56,7 +56,7 @@ class SlotReader(ReaderEnd):
             time.sleep(_LOOK_AGAIN_S)  # a flink is a file anywhere: there is no word to wait on
             attached = cls._find(path)
         if attached is None:
-            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first")
+            raise TopicNotFoundError(f"{path} names no live segment. Start its owner first", flink=str(path))
         return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 
     @staticmethod
@@ -64,7 +64,7 @@ class SlotReader(ReaderEnd):
         try:
             control_name = flink.read_flink(path)
         except ValueError as error:
-            raise errors.FormatError(str(error)) from None
+            raise errors.FormatError(str(error), where=str(path)) from None
         attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
         live = attached is not None and attached.segment.state == segment.OPEN and attached.map_pools()
         return attached if live else None
@@ -166,7 +166,7 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
         raise QosMismatchError(
             f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a "
             'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
-            setting="reliable", requested=True, offered=False,
+            topic=where, setting="reliable", requested=True, offered=False,
         )  # fmt: skip  # the facts on one line
     whole_number("history", history, 0, SLOT_LIMIT)
     if history > offered:
@@ -174,5 +174,5 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
             f"{where} keeps {facts['depth']} samples, and offers a history of {offered}"
             f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
             "the publisher with a larger depth",
-            setting="history", requested=history, offered=offered,
+            topic=where, setting="history", requested=history, offered=offered,
         )  # fmt: skip  # the facts on one line

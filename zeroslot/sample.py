@@ -224,8 +224,16 @@ def layout_of(sample_type: type[Sample]) -> Layout:
     filled in.
     """
     if not isinstance(sample_type, SampleType):
-        raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
+        raise not_a_sample_type(sample_type)
     return _build(sample_type)
+
+
+def not_a_sample_type(found: object) -> DeclarationError:
+    """The error for anything else where a sample type is asked for; the caller raises it."""
+    return DeclarationError(
+        f"{found!r} is not a sample type. Derive a class from zeroslot.Sample.",
+        type_name=getattr(found, "__name__", None),
+    )
 
 
 def default_values(sample_type: type[Sample]) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:

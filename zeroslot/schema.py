@@ -122,7 +122,7 @@ def from_json_schema(schema: dict[str, Any] | str | bytes, cls: type[L]) -> L:
     try:
         return _layout_of(schema, "the whole", 0, cls)
     except DeclarationError as error:
-        raise FormatError(str(error)) from error
+        raise FormatError(str(error), where="the schema") from error
 
 
 def _parsed(text: str | bytes) -> Any:
@@ -133,7 +133,9 @@ def _parsed(text: str | bytes) -> Any:
     except FormatError:
         raise
     except (ValueError, RecursionError, MemoryError) as error:  # a UnicodeDecodeError is a ValueError
-        raise FormatError(f"The schema is not JSON ({error}). The segment is damaged or of another version.") from error
+        raise FormatError(
+            f"The schema is not JSON ({error}). The segment is damaged or of another version.", where="the schema"
+        ) from error
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -148,7 +150,10 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _odd(where: str, problem: str) -> NoReturn:
-    raise FormatError(f"In the schema, {where} {problem}. The segment is damaged or was written by another version.")
+    raise FormatError(
+        f"In the schema, {where} {problem}. The segment is damaged or was written by another version.",
+        where=f"the schema: {where}",
+    )
 
 
 def _shown(value: Any) -> str:
@@ -294,11 +299,20 @@ def pack_schema(layout: StructLayout, idl_text: str) -> bytes:
     return _LENGTHS.pack(*map(len, texts)) + b"".join(texts)
 
 
-def unpack_schema(data: bytes, cls: type[L]) -> tuple[L, str]:
+def unpack_schema(data: bytes, cls: type[L], topic: str | None = None) -> tuple[L, str]:
     """The layout and the IDL text that `pack_schema` wrote. What follows them in `data` must be zeros.
 
-    Raises `CorruptSegmentError` where lengths or texts are damaged, `FormatError` where the schema is not one of ours.
+    Raises `CorruptSegmentError` where lengths or texts are damaged, `FormatError` where the schema is none of this
+    format; both carry `topic`.
     """
+    try:
+        return _unpacked(data, cls)
+    except (CorruptSegmentError, FormatError) as error:
+        error.topic = topic
+        raise
+
+
+def _unpacked(data: bytes, cls: type[L]) -> tuple[L, str]:
     if len(data) < _LENGTHS.size:
         raise _corrupt(f"has {len(data)} bytes, fewer than its lengths take")
     lengths = _LENGTHS.unpack_from(data)
@@ -325,7 +339,9 @@ def _parts(data: bytes, lengths: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def _corrupt(problem: str) -> CorruptSegmentError:
-    return CorruptSegmentError(f"The schema section {problem}. Close the segment; its publisher must create it anew.")
+    return CorruptSegmentError(
+        f"The schema section {problem}. Close the segment; its publisher must create it anew.", where="the schema"
+    )
 
 
 # --- two layouts side by side ---

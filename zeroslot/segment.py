@@ -371,7 +371,7 @@ class AttachedControl:
             finally:
                 pool.close()
         if self.segment.pool_count == 0:
-            raise CorruptSegmentError(f"{self.where} has no pool in its pool table")
+            raise CorruptSegmentError(f"{self.where} has no pool in its pool table", where=self.where)
         self.look_again()
         return True
 
@@ -379,12 +379,18 @@ class AttachedControl:
         info = os.fstat(pool.fileno())
         size = info.st_size
         if inode not in (0, info.st_ino):
-            raise CorruptSegmentError(f"{self.where}: another object has taken the name of its pool. Remove it")
+            raise CorruptSegmentError(
+                f"{self.where}: another object has taken the name of its pool. Remove it",
+                where=self.where,
+                found=info.st_ino,
+                expected=inode,
+            )
         fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count == size
         if not fits or (self.segment.pool_count == k and first_slot != self.segment.slot_count):
             raise CorruptSegmentError(
                 f"{self.where}: {count} slots of {capacity} bytes from slot {first_slot} on make no pool of "
-                f"{size} bytes"
+                f"{size} bytes",
+                where=self.where,
             )
         _check_memory(info, size, self.where)
         region = Region(pool, size, False)
@@ -392,7 +398,7 @@ class AttachedControl:
         try:
             self.segment.add_pool(region, first_slot=first_slot, slot_capacity=capacity, slot_count=count)
         except ValueError as error:
-            raise CorruptSegmentError(f"{self.where}: {error}") from None
+            raise CorruptSegmentError(f"{self.where}: {error}", where=self.where) from None
 
 
 def attach_control(control_name: str, where: str, *, read_only: bool = False) -> AttachedControl | None:
@@ -408,7 +414,7 @@ def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
     """Map the control object of a segment of this process through a description of its own."""
     attached = _attached(reopened(owned.probe.fileno(), os.O_RDWR), "this segment", owned.control_name, False)
     if attached is None:
-        raise CorruptSegmentError("this segment is no longer open")
+        raise CorruptSegmentError("this segment is no longer open", where="this segment")
     if owned.control_name is None:
         attached.pool_fds = owned.fds
     return attached
@@ -431,7 +437,12 @@ def _attached(descriptor: Descriptor, where: str, control_name: str | None, read
     if segment is None:
         return None
     if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
-        raise FormatError(f"{where} names {control_name}, which says that it is another segment. Remove the flink")
+        raise FormatError(
+            f"{where} names {control_name}, which says that it is another segment. Remove the flink",
+            where=where,
+            found=segment.facts()["segment_id"],
+            expected=int(segment_id_of(control_name), 16),
+        )
     return AttachedControl(segment, descriptor, probe, where, control_name)
 
 
@@ -442,7 +453,10 @@ def _check_memory(info: os.stat_result, size: int, where: str) -> None:
     if info.st_blocks * 512 < size:
         raise CorruptSegmentError(
             f"{where}: an object in /dev/shm claims {size} bytes and has {info.st_blocks * 512} in memory. Remove it "
-            "and start its publisher again"
+            "and start its publisher again",
+            where=where,
+            found=info.st_blocks * 512,
+            expected=size,
         )
 
 
@@ -465,7 +479,8 @@ def _map_now(region: Region, fd: int, limit: int, where: str) -> None:
 def _cut_short(where: str) -> CorruptSegmentError:
     return CorruptSegmentError(
         f"{where} was cut short while it was attached: one of its objects in /dev/shm is smaller than it was. "
-        "Start its publisher again"
+        "Start its publisher again",
+        where=where,
     )
 
 
@@ -492,7 +507,9 @@ def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
 
 
 def _no_object(name: str) -> CorruptSegmentError:
-    return CorruptSegmentError(f"{name} is no shared-memory object: something else has its name in /dev/shm. Remove it")
+    return CorruptSegmentError(
+        f"{name} is no shared-memory object: something else has its name in /dev/shm. Remove it", where=name
+    )
 
 
 def _denied(name: str) -> str:

@@ -18,7 +18,6 @@ from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, closed_
 from zeroslot.closing import close_at_exit
 from zeroslot.errors import (
     CorruptSegmentError,
-    DeclarationError,
     ForkedHandleError,
     MismatchError,
     TooManyPeersError,
@@ -27,7 +26,7 @@ from zeroslot.errors import (
 )
 from zeroslot.qos import SLOT_LIMIT, whole_number
 from zeroslot.reader import SlotReader, check_qos
-from zeroslot.sample import Layout, Sample, layout_of
+from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.schema import mismatch, shared_members, unpack_schema
 from zeroslot.view import reading_plan, sample_type_of, view_class_by_name, view_class_of
 from zeroslot.waiting import wait_until
@@ -137,7 +136,7 @@ class Subscriber(SubscriberEnd[S_co]):
         if match not in ("exact", "by_name"):
             raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
         if sample_type is not None and not isinstance(sample_type, type):
-            raise DeclarationError(f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.")
+            raise not_a_sample_type(sample_type)
         if spin_us is not None and not spin_us >= 0:
             raise ValueError(f"spin_us is {spin_us}, and has to be 0 or more")
         self.sample_type = sample_type
@@ -200,7 +199,7 @@ class Subscriber(SubscriberEnd[S_co]):
         try:
             control_name = flink.read_flink(path)
         except ValueError as error:
-            raise CorruptSegmentError(str(error)) from None
+            raise CorruptSegmentError(str(error), where=self.topic, topic=self.topic, flink=str(path)) from None
         attached = segment.attach_control(control_name, self.topic) if control_name is not None else None
         if attached is None:
             return
@@ -213,6 +212,7 @@ class Subscriber(SubscriberEnd[S_co]):
             raise TypeMismatchError(
                 f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
                 topic=self.topic,
+                here_type=None if self.sample_type is None else self.sample_type.__name__,
             )
         plan = self._plan_for(attached.segment, facts)
         check_qos(self.topic, facts, self._history, self._reliable)
@@ -233,7 +233,7 @@ class Subscriber(SubscriberEnd[S_co]):
             source = Source(reader.reader, plan, publisher_id)
         except ValueError as error:
             reader.close()
-            raise CorruptSegmentError(f"{self.topic}: {error}") from None
+            raise CorruptSegmentError(f"{self.topic}: {error}", where=self.topic, topic=self.topic) from None
         missed_since = self._missed_since.pop(publisher_id, None)
         if missed_since is not None:
             self._ended[1] += reader.reader.cursor - missed_since
@@ -244,19 +244,28 @@ class Subscriber(SubscriberEnd[S_co]):
     def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
         """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
         if self.sample_type is None:
-            layout, _ = unpack_schema(mapped.schema(), Layout)
+            layout, _ = unpack_schema(mapped.schema(), Layout, self.topic)
             if layout.type_hash != facts["type_hash"]:
-                raise CorruptSegmentError(f"{self.topic}: the schema and the type hash contradict each other")
+                raise self._contradiction(layout, facts)
             self.sample_type = cast("type[S_co]", sample_type_of(layout))  # whoever names no type has Subscriber[Any]
         here = layout_of(self.sample_type)
         if facts["type_hash"] == here.type_hash:
             return reading_plan(view_class_of(self.sample_type), here.size)
-        theirs, _ = unpack_schema(mapped.schema(), Layout)
+        theirs, _ = unpack_schema(mapped.schema(), Layout, self.topic)
         if theirs.type_hash != facts["type_hash"]:
-            raise CorruptSegmentError(f"{self.topic}: the schema and the type hash contradict each other")
+            raise self._contradiction(theirs, facts)
         if self._match == "exact" or not shared_members(theirs, here):
             raise mismatch(self.topic, theirs, here)
         return reading_plan(view_class_by_name(self.sample_type, theirs), theirs.size)
+
+    def _contradiction(self, layout: Layout, facts: dict[str, Any]) -> CorruptSegmentError:
+        return CorruptSegmentError(
+            f"{self.topic}: the schema and the type hash contradict each other",
+            where=self.topic,
+            topic=self.topic,
+            found=facts["type_hash"],
+            expected=layout.type_hash,
+        )
 
     def _warn_of_leases(self, mapped: Segment, facts: dict[str, Any]) -> None:
         others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
@@ -334,10 +343,11 @@ class Subscriber(SubscriberEnd[S_co]):
     def _check(self) -> None:
         if self._inherited:
             raise ForkedHandleError(
-                f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child"
+                f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child",
+                topic=self.topic,
             )
         if self.closed:
-            raise closed_error(f"this subscriber of {self.topic} is closed")
+            raise closed_error(f"this subscriber of {self.topic} is closed", self.topic)
 
     # --- the end ---
 

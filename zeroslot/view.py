@@ -290,9 +290,13 @@ def sample_type_of(layout: Any) -> type[Sample]:
             warnings.simplefilter("ignore")  # a field may be called `json`; here nobody can rename it
             made: type[Sample] = create_model(layout.name, __base__=Sample, __module__=__name__, **members)
     except Exception as error:
-        raise CorruptSegmentError(f"the schema of {layout.name} makes no class: {error}") from error
+        raise CorruptSegmentError(
+            f"the schema of {layout.name} makes no class: {error}", where=f"the schema of {layout.name}"
+        ) from error
     if layout_of(made).type_hash != layout.type_hash:
-        raise CorruptSegmentError(f"the schema of {layout.name} contradicts itself")
+        raise CorruptSegmentError(
+            f"the schema of {layout.name} contradicts itself", where=f"the schema of {layout.name}"
+        )
     object.__setattr__(layout, "sample_type", made)  # the dataclass is frozen
     return made
 

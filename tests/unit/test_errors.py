@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import errno
 import inspect
 import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +35,26 @@ BUILTIN_BASES = {
     "OwnerGoneError": ConnectionError,
     "ForkedHandleError": RuntimeError,
     "CorruptSegmentError": RuntimeError,
+}
+PACKAGE = Path(errors.__file__).parent
+# What every raise of these has to tell. The native handles know no topic.
+REQUIRED = {
+    "TopicNameError": {"topic"},
+    "MismatchError": {"topic"},
+    "TypeMismatchError": {"topic", "here_type"},
+    "QosMismatchError": {"topic", "setting", "requested", "offered"},
+    "FormatError": {"where"},
+    "NoFreeSlotError": {"topic", "slot_count", "loaned"},
+    "SampleTooLargeError": {"size", "capacity"},
+    "BackpressureError": {"topic", "holders"},
+    "TooManyPeersError": {"topic", "max_subscribers", "peers"},
+    "TooManyLeasesError": {"held", "max_leases"},
+    "OutOfSharedMemoryError": {"needed_bytes", "free_bytes"},
+    "OwnerGoneError": {"topic"},
+}
+EITHER = {
+    "TopicNotFoundError": {"topic", "flink"},
+    "CorruptSegmentError": {"where", "field", "found"},
 }
 EVERY_ERROR = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ZeroslotError)]
 
@@ -77,3 +101,54 @@ def test_facts_are_attributes():
     with pytest.raises(ValueError, match="too large") as caught:
         raise SampleTooLargeError("too large", size=9, capacity=8)
     assert (caught.value.size, caught.value.capacity) == (9, 8)
+
+
+def test_an_undeclared_fact_is_a_type_error():
+    """A fact with a wrong name would be found by nobody."""
+    with pytest.raises(TypeError, match="'got'"):
+        errors.FormatError("text", got=3, expected=4)
+    with pytest.raises(TypeError, match="'args'"):
+        ZeroslotError("text", args=())
+
+
+def made_in_python() -> Iterator[tuple[str, str, set[str]]]:
+    """Where an error is made, of which class, with which facts."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = node.func
+                name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
+                if name in BUILTIN_BASES:
+                    yield f"{path.name}:{node.lineno}", name, {str(each.arg) for each in node.keywords}
+
+
+def made_in_cython() -> Iterator[tuple[str, str, set[str]]]:
+    """The same of the binding: the names before `=` outside of brackets and strings."""
+    for path in sorted([*(PACKAGE / "_core").glob("*.pyx"), *(PACKAGE / "_core").glob("*.pxi")]):
+        source = path.read_text("utf-8")
+        for match in re.finditer(r"errors\.(\w+Error)\(", source):
+            text = re.sub(r'f?"(?:[^"\\\n]|\\.)*"', "", source[match.end() :])
+            depth, end = 1, 0
+            while depth:
+                depth += {"(": 1, ")": -1}.get(text[end], 0)
+                end += 1
+            line = source[: match.start()].count("\n") + 1
+            yield f"{path.name}:{line}", match[1], set(re.findall(r"(?:^|[\s,(])(\w+)\s?=(?!=)", text[: end - 1]))
+
+
+MADE = [*made_in_python(), *made_in_cython()]
+
+
+@pytest.mark.parametrize(("where", "name", "facts"), MADE, ids=[f"{where}-{name}" for where, name, _ in MADE])
+def test_every_raise_gives_declared_facts(where, name, facts):
+    """None but the declared, and those that each of its class has to tell."""
+    assert facts <= errors.declared_facts(getattr(errors, name))
+    assert REQUIRED.get(name, set()) <= facts
+    assert not EITHER.get(name) or EITHER[name] & facts
+
+
+def test_the_raises_are_found():
+    """The test above does not look at nothing."""
+    assert len(MADE) > 60
+    assert {name for _, name, _ in MADE} == BUILTIN_BASES.keys()
+    assert ("FormatError", {"where", "found", "expected"}) in [each[1:] for each in made_in_cython()]

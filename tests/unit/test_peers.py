@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.process.samples import Tick
 from tests.unit.control_bytes import READERS_AT, ControlBytes
-from zeroslot import SlotAllocator, SlotReader, peers, segment
+from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber, peers, segment
 from zeroslot._core.binding import Descriptor
 from zeroslot.testing import abandon
 
@@ -337,3 +339,11 @@ def test_descriptors_without_one_do_nothing() -> None:
     with pytest.raises(ValueError, match="null"):
         Descriptor.open("/dev/null\0", os.O_RDONLY)
     assert os.path.samestat(before, os.fstat(0))
+
+
+def test_a_program_whose_name_is_not_utf8_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps the bytes of argv[0] that are no UTF-8 as lone surrogates."""
+    monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/bin/n\xe9e.py")])
+    with Publisher("named", Tick) as pub, Subscriber("named", Tick) as sub:
+        assert sub.publishers[0].name == "n\\udce9e.py"
+        assert pub.subscriber_count == 1

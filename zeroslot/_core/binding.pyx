@@ -93,7 +93,7 @@ def begin_exit():
     ending = True
 
 
-def closed_error(str text not None):
+def closed_error(str text not None, str topic=None):
     """ClosedError. A daemon thread whose handle the interpreter's exit has closed gets nothing, and sleeps until the
     process is gone.
 
@@ -104,7 +104,7 @@ def closed_error(str text not None):
         with nogil:
             while True:
                 pause()
-    return errors.ClosedError(text)
+    return errors.ClosedError(text, topic=topic)
 
 
 cdef int finalize(object handle) except -1:

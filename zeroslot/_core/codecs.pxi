@@ -164,7 +164,7 @@ cdef class EnumCodec(Codec):
         number = self.number.get(hold, data)
         value = self.values.get(number)
         if value is None:
-            raise errors.CorruptSegmentError(f"{number} is no value of {self.name}")
+            raise errors.CorruptSegmentError(f"{number} is no value of {self.name}", found=number)
         return value
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
@@ -189,13 +189,15 @@ cdef class BytesCodec(Codec):
     cdef object get(self, Hold hold, char *data):
         cdef uint32_t length = (<uint32_t *>data)[0]
         if length > self.max_bytes:
-            raise errors.CorruptSegmentError(f"a length of {length} bytes in a field of {self.max_bytes}")
+            raise errors.CorruptSegmentError(
+                f"a length of {length} bytes in a field of {self.max_bytes}", found=length, expected=self.max_bytes
+            )
         if not self.text:
             return (data + 4)[:length]
         try:
             return PyUnicode_DecodeUTF8(data + 4, length, NULL)
         except UnicodeDecodeError as error:
-            raise errors.CorruptSegmentError(f"a text that is not UTF-8: {error}") from None
+            raise errors.CorruptSegmentError(f"a text that is not UTF-8: {error}", found=error.object) from None
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef Py_ssize_t length = 0
@@ -410,7 +412,9 @@ cdef class ListCodec(Codec):
             return self.capacity
         count = (<uint32_t *>data)[0]
         if count > self.capacity:
-            raise errors.CorruptSegmentError(f"a count of {count} items in a field of {self.capacity}")
+            raise errors.CorruptSegmentError(
+                f"a count of {count} items in a field of {self.capacity}", found=count, expected=self.capacity
+            )
         return count
 
     cdef object get(self, Hold hold, char *data):
@@ -749,7 +753,7 @@ cdef class FieldDescriptor:
             raise TypeError(f"{self.name} is a field of {self.owner.__name__ if self.owner else 'no class'}")
         (<View>instance).alive()
         if self.offset + self.codec.size > (<View>instance).size:
-            raise errors.CorruptSegmentError(f"{self.name} lies outside its sample")
+            raise errors.CorruptSegmentError(f"{self.name} lies outside its sample", field=self.name)
         return 0
 
     def __get__(self, instance, owner):

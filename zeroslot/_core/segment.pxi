@@ -90,23 +90,28 @@ cdef class Segment:
         memcpy(&self.header, control.data, sizeof(self.header))
         check = zs_header_check(&self.header, control.size)
         if check == ZS_CHECK_NOT_A_SEGMENT:
-            raise errors.FormatError(f"{where} is not a zeroslot segment: its first bytes are another magic number")
+            raise errors.FormatError(
+                f"{where} is not a zeroslot segment: its first bytes are another magic number",
+                where=where, found=control.data[:8], expected=bytes(zs_magic[:8]),
+            )
         if check == ZS_CHECK_OTHER_FORMAT:
             raise errors.FormatError(
                 f"{where} has format {self.header.format}, this zeroslot reads format {ZS_FORMAT}. "
                 "Install the same version on both sides",
-                expected=ZS_FORMAT, got=self.header.format,
+                where=where, found=self.header.format, expected=ZS_FORMAT,
             )
         if check == ZS_CHECK_INCOMPATIBLE:
             unknown = self.header.incompat & ~ZS_INCOMPAT_KNOWN
             raise errors.FormatError(
                 f"{where} uses features of format {ZS_FORMAT} that this zeroslot does not read: incompatible bits "
                 f"{', '.join(str(bit) for bit in range(64) if unknown >> bit & 1)}. "
-                "Install the same version on both sides"
+                "Install the same version on both sides",
+                where=where, found=self.header.incompat, expected=ZS_INCOMPAT_KNOWN,
             )
         if check == ZS_CHECK_CORRUPT:
             raise errors.CorruptSegmentError(
-                f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again"
+                f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again",
+                where=where,
             )
         self.control = control
         zs_segment_bind(&self.c, control.data, &self.header)
@@ -316,7 +321,8 @@ cdef class Segment:
         """
         if self.control.is_cut():
             raise errors.CorruptSegmentError(
-                "the control object was cut short while it was attached. Start its publisher again"
+                "the control object was cut short while it was attached. Start its publisher again",
+                where="the control object",
             )
         return 0
 
@@ -966,7 +972,9 @@ cdef class Reader:
         hold.published_ns = zs_load64(&entry.published_ns, ZS_RELAXED)
         hold.sequence = sequence
         if hold.size > capacity:
-            raise errors.CorruptSegmentError(f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}")
+            raise errors.CorruptSegmentError(
+                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}", found=hold.size, expected=capacity
+            )
         if self.c.taken % SAMPLED == 0 and self.one_clock:
             now = zs_now_ns()
             zs_reader_count_latency(&self.c, now - hold.published_ns if now > hold.published_ns else 0)
@@ -989,5 +997,5 @@ cdef class Reader:
                 "evict_after. What it holds stays good; the next call joins again"
             )
         return errors.CorruptSegmentError(
-            "the control object holds what no publisher writes. Start the publisher again"
+            "the control object holds what no publisher writes. Start the publisher again", where="the control object"
         )

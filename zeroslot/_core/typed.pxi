@@ -293,7 +293,8 @@ cdef class SubscriberEnd:
         cdef Lease lease
         if hold.size < source.plan.size:
             raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}"
+                f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
+                found=hold.size, expected=source.plan.size,
             )
         lease = Lease.__new__(Lease)
         lease.hold = hold

@@ -1,9 +1,9 @@
 # Part of binding.pyx: what pydantic calls while it validates a sample.
 #
-# Why compiled: pydantic-core calls these from native frames. Python ends a daemon thread at the interpreter's exit where
-# it next runs bytecode, and a thread that ends with a native frame of Rust on its stack takes the process along
-# (SIGABRT). So nothing here runs bytecode for the values that samples are made of; for objects with methods of their own,
-# such as `__array__`, those run.
+# Why compiled: pydantic-core calls these from native frames. Python ends a daemon thread at the interpreter's exit
+# where it next runs bytecode, and a thread that ends with a native frame of Rust on its stack takes the process along
+# (SIGABRT). So nothing here runs bytecode for the values that samples are made of; for objects with methods of their
+# own, such as `__array__`, those run.
 
 from numpy import absolute, greater, greater_equal, isfinite, logical_and, logical_or, maximum, minimum
 from numpy import integer as NumpyInteger
