@@ -294,7 +294,11 @@ class SlotAllocator(AllocatorEnd):
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
         self._check()
-        return segment.alive_among(self._owned.probe, self.owner.segment.active_indexes())
+        try:
+            return segment.alive_among(self._owned.probe, self.owner.segment.active_indexes())
+        except OSError:
+            self._check()  # another thread has closed it meanwhile
+            raise
 
     def reap(self) -> int:
         """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure.
@@ -360,12 +364,19 @@ class SlotAllocator(AllocatorEnd):
         readable.
 
         One that was interrupted is finished by the next call, or when the handle or the interpreter ends. After that a
-        call does nothing, and nor does one in a forked child.
+        call does nothing, and nor does one in a forked child. Raises PermissionError where this process may no longer
+        remove the names: they are then left as a killed process leaves them.
         """
         if self.owner.inherited or self.owner.unlocked:
             return
         self.owner.refuse()
-        self._remove_names(sealed=True)
+        self._owned.probe.close()  # to have a descriptor for what follows, also where there are no more
+        try:
+            self._remove_names(sealed=True)
+        except PermissionError:
+            self.owner.segment.end(segment.SEALED)
+            self.owner.close()
+            raise
         self.owner.close()
 
     def unlink(self) -> None:

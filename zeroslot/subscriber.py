@@ -175,7 +175,7 @@ class Subscriber(SubscriberEnd[S_co]):
             read_from = {source.publisher_id for source in self._sources()}
             for publisher_id in self._readers.keys() - read_from:
                 self._readers.pop(publisher_id).close()  # a signal came between two lines of `_attach` or `_drop`
-            paths = {path.stem: path for path in flink.list_flinks(self._directory)}
+            paths = self._flinks(joining=joining)
             for publisher_id, reader in list(self._readers.items()):
                 if reader.reader.broken or (reader.owner_gone and not reader.reader.ready):
                     self._drop(publisher_id, reader)
@@ -194,6 +194,16 @@ class Subscriber(SubscriberEnd[S_co]):
                 raise refused[0]
             for reason in refused:
                 log.warning("%s: this publisher is left out: %s", self.topic, reason)
+
+    def _flinks(self, *, joining: bool) -> dict[str, Path]:
+        """The topic's flinks, by publisher. None of them for a process that has dropped its rights since it joined."""
+        try:
+            return {path.stem: path for path in flink.list_flinks(self._directory)}
+        except PermissionError as error:
+            if joining:
+                raise
+            log.warning("%s: publishers that are new cannot be found any more: %s", self.topic, error)
+            return {}
 
     def _attach(self, publisher_id: str, path: Path, *, joining: bool) -> None:
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 import zeroslot as zs
-from tests.process.actors import Cast
+from tests.process.actors import Cast, need_strace
 from tests.process.samples import Tick
 from zeroslot._core.binding import Descriptor
 
@@ -402,7 +403,7 @@ if pid == 0:
             pass
     array[:] = 9.0
     raw[:] = 9
-    memory[:] = bytes([9]) * 64
+    memory[:] = bytes([9]) * len(memory)
     ctypes.memset(array.ctypes.data, 9, 8)
     if slot.array().flags.writeable or view.accel.flags.writeable or not memoryview(slot).readonly:
         wrong.append("new exports")
@@ -503,6 +504,50 @@ def test_no_lock_survives_in_a_child_that_was_forked_while_another_thread_attach
         finally:
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_a_fork_between_opening_and_listing_a_descriptor_keeps_no_lock_alive(cast: Cast, zeroslot_dir: Path):
+    """The kernel opens a control object and takes its time to say so; children that were forked meanwhile have none."""
+    need_strace()
+    with zs.SlotAllocator.create(zeroslot_dir / "slots", 8, 64) as slots:
+        control = f"/dev/shm{(zeroslot_dir / 'slots').read_text()}"
+        parent = cast(
+            """
+            import os, signal, sys, threading
+            if len(sys.argv) == 1:
+                slowly = ["strace", "-f", "-qq", "-o", os.devnull, "-P", args[1], "-e", "inject=openat:delay_exit=200000"]
+                os.dup2(_out.fileno(), 1)
+                os.execvp("strace", [*slowly, sys.executable, sys.argv[0], "again"])
+            import zeroslot as zs
+
+            zs.SlotReader
+            os.waitpid(os.fork() or os._exit(0), 0)  # the first fork imports the rest, which takes long
+            thread = threading.Thread(target=lambda: setattr(thread, "reader", zs.SlotReader.attach(args[0])))
+            thread.start()
+            children = []
+            while thread.is_alive():
+                pid = os.fork()
+                if pid == 0:
+                    while True:
+                        signal.pause()
+                children.append(pid)
+            say([os.getpid(), children])
+            hear()
+            os._exit(0)
+            """,
+            str(slots.flink),
+            control,
+        )
+        pid, children = parent.hear()
+        try:
+            assert slots.subscriber_indexes() == [0]
+            parent.tell("end")
+            while Path(f"/proc/{pid}").exists():
+                time.sleep(0.001)
+            assert slots.subscriber_indexes() == []
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
 
 
 def test_closing_frees_a_lock_of_which_another_process_has_a_copy(zeroslot_dir: Path):
