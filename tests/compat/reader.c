@@ -53,7 +53,7 @@ static void move_to(uint64_t sequence)
     cursor = sequence;
     store(u64_at(peer_entry(&s, r), P_CURSOR), cursor, reliable ? seq_cst : relaxed);
     if (reliable && load(u32_at(section(&s, WAITING), 0), seq_cst) != 0)
-        bump_space(&s);
+        move_space(&s);
 }
 
 static int join(void)
@@ -83,7 +83,7 @@ static int join(void)
     (void)load(u32_at(section(&s, GENERATION), 0), seq_cst);
     move_to(start(load(u64_at(section(&s, PUBLISHED), 0), acquire)));
     store(u64_at(peer, P_LOST), lost, relaxed);
-    bump_space(&s);
+    move_space(&s);
     holds = calloc(s.slot_limit, 1);
     held_count = 0;
     return 1;
@@ -93,7 +93,7 @@ static void leave(int for_good)
 {
     fetch_and(u64_at(section(&s, ACTIVE), 8 * (r / 64)), ~bit(), seq_cst);
     fetch_and(u64_at(section(&s, RELIABLE), 8 * (r / 64)), ~bit(), relaxed);
-    bump_space(&s);
+    move_space(&s);
     if (for_good)
         snprintf(ended[ended_count++ % 64], sizeof ended[0], "%s", s.name);
     free(holds);
@@ -122,21 +122,7 @@ static int join_flink(const char *path)
 
 static int join_any(void)
 {
-    char directory[PATH_MAX], path[PATH_MAX];
-    struct dirent *entry;
-    DIR *listing;
-    int joined = 0;
-    if (*where == '/')
-        return join_flink(where);
-    topic_directory(directory, sizeof directory, where);
-    listing = opendir(directory);
-    while (!joined && listing != NULL && (entry = readdir(listing)) != NULL)
-        if (strlen(entry->d_name) == 22 && is_hex(entry->d_name, 16) && strcmp(entry->d_name + 16, ".flink") == 0 &&
-            snprintf(path, sizeof path, "%s/%s", directory, entry->d_name) < (int)sizeof path)
-            joined = join_flink(path);
-    if (listing != NULL)
-        closedir(listing);
-    return joined;
+    return *where == '/' ? join_flink(where) : any_flink(where, join_flink);
 }
 
 static void wait_for_publisher(void)
@@ -170,7 +156,7 @@ static void release_slot(uint32_t slot)
     fetch_and(readers_word(&s, slot, r), ~bit(), seq_cst);
     store(u64_at(peer_entry(&s, r), P_LEASES), held_count, relaxed);
     if (load(u32_at(section(&s, WAITING), 0), seq_cst) != 0)
-        bump_space(&s);
+        move_space(&s);
 }
 
 enum { NOTHING, LEASED, GONE, LOST, EVICTED_NOW, CORRUPT, TOO_MANY };
@@ -208,7 +194,7 @@ static int lease(uint64_t tag, uint64_t c, uint32_t *slot)
     }
     fetch_and(word, ~bit(), seq_cst);
     if (load(u32_at(section(&s, WAITING), 0), seq_cst) != 0)
-        bump_space(&s);
+        move_space(&s);
     return GONE;
 }
 
@@ -293,7 +279,7 @@ static void mark_dead(void)
         return;
     if ((lock_bytes(own, F_WRLCK, OWNER_BYTE, CLEANER_BYTES) || !owner_lives(&s)) && state_of(&s) == OPEN) {
         store(u32_at(s.control, H_STATE), DEAD, release);
-        bump_generation(&s);
+        announce(&s);
     }
     close(own);
 }

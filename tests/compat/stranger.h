@@ -76,7 +76,8 @@ typedef struct {
     char name[32];               /* of the control object, with its slash */
     pool pools[MAX_POOLS];
     uint32_t pool_count, slot_count;
-    uint32_t depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words, slot_size, peer_size, readers_at, max_loans, policy;
+    uint32_t depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words;
+    uint32_t slot_size, peer_size, readers_at, max_loans, policy;
     uint64_t first_sequence;
 } segment;
 
@@ -162,15 +163,15 @@ static inline void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* Section 7, the two bumps. */
-static inline void bump_space(const segment *s)
+/* --- section 7: the words with a wake-up --- */
+
+static inline void move_space(const segment *s)
 {
     fetch_add(u32_at(section(s, SPACE), 0), 1, release);
     wake_all(u32_at(section(s, SPACE), 0));
 }
 
-/* Returns whether a bit was taken. */
-static inline int wake_parked(const segment *s)
+static inline void wake(const segment *s)
 {
     uint64_t taken = 0;
     for (uint32_t w = 0; w < s->reader_words; w++) {
@@ -182,13 +183,12 @@ static inline int wake_parked(const segment *s)
         fetch_add(u32_at(section(s, GENERATION), 0), 1, seq_cst);
         wake_all(u32_at(section(s, GENERATION), 0));
     }
-    return taken != 0;
 }
 
-static inline void bump_generation(const segment *s)
+static inline void announce(const segment *s)
 {
     fetch_add(u32_at(section(s, GENERATION), 0), 1, seq_cst);
-    wake_parked(s);
+    wake(s);
 }
 
 /* --- section 6: locks --- */
@@ -518,6 +518,24 @@ static inline int read_flink(const char *path, char name[32])
         return 0;
     name[20] = 0;
     return 1;
+}
+
+/* Whether something is true of one of the topic's flinks. */
+static inline int any_flink(const char *topic, int (*is_so)(const char *path))
+{
+    char directory[PATH_MAX], path[PATH_MAX];
+    struct dirent *entry;
+    DIR *listing;
+    int found = 0;
+    topic_directory(directory, sizeof directory, topic);
+    listing = opendir(directory);
+    while (!found && listing != NULL && (entry = readdir(listing)) != NULL)
+        if (strlen(entry->d_name) == 22 && is_hex(entry->d_name, 16) && strcmp(entry->d_name + 16, ".flink") == 0 &&
+            snprintf(path, sizeof path, "%s/%s", directory, entry->d_name) < (int)sizeof path)
+            found = is_so(path);
+    if (listing != NULL)
+        closedir(listing);
+    return found;
 }
 
 typedef struct {

@@ -74,7 +74,9 @@ def reader(programs: Path, run_child: Children) -> Callable[..., Child]:
 def writer(programs: Path, run_child: Children, tmp_path: Path) -> Callable[..., Child]:
     """Start the C writer; its segment is open. With `of` it publishes that type."""
 
-    def start(where: str | Path, capacity: int, *args: str | int, of: type[zs.Sample] | None = None) -> Child:
+    def start(
+        where: str | Path, capacity: int, *args: str | int, of: type[zs.Sample] | None = None, refused: bool = False
+    ) -> Child:
         typed: list[str] = []
         if of is not None:
             layout = zs.layout_of(of)
@@ -82,7 +84,8 @@ def writer(programs: Path, run_child: Children, tmp_path: Path) -> Callable[...,
             section.write_bytes(pack_schema(layout, layout.to_idl()))
             typed = ["type", layout.type_hash.hex(), str(section)]
         child = run_child.program(programs / "writer", str(where), str(capacity), *map(str, args), *typed)
-        assert child.hear().startswith("/zs-")
+        answer = child.hear()
+        assert answer == {"error": "other type"} if refused else answer.startswith("/zs-")
         return child
 
     return start
@@ -419,6 +422,23 @@ def test_the_claim_of_a_subscriber_can_be_ended_by_the_stranger(writer):
         assert sub.take() is None
         child.ask(f"publish {image(1)}")
         assert sub.take().sample.number == 1
+    child.finish()
+
+
+class Other(zs.Sample):
+    number: zs.U64
+
+
+def test_the_types_of_a_topic_do_not_mix(writer):
+    """Of a library publisher and the stranger the later one gives up when the types differ, and not otherwise."""
+    with zs.Publisher("t", Other):
+        writer("t", 12, of=Pair, refused=True).finish()
+        writer("t", 12, refused=True).finish()
+        writer("t", 8, of=Other).finish()
+    child = writer("t", 12, of=Pair)
+    with pytest.raises(zs.TypeMismatchError):
+        zs.Publisher("t", Other)
+    zs.Publisher("t", Pair).close()
     child.finish()
 
 

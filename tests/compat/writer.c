@@ -201,7 +201,6 @@ static void count(int offset, uint64_t more)
     store(word, load(word, relaxed) + more, relaxed);
 }
 
-/* Steps of each sample; `announce` follows once, at the latest after 64 samples and before this process waits for anything. */
 static void place(uint32_t slot, uint64_t size)
 {
     uint8_t *entry = slot_entry(&s, slot);
@@ -215,13 +214,17 @@ static void place(uint32_t slot, uint64_t size)
     published = n;
     states[slot] = COMMITTED;
     ring_slots[n & (s.ring_capacity - 1)] = slot;
-    if (n - s.first_sequence >= s.depth) {
-        uint32_t oldest = ring_slots[(n - s.depth) & (s.ring_capacity - 1)];
+    count(C_PUBLISHED, 1);
+    count(C_BYTES, size);
+}
+
+static void retire(void)
+{
+    if (published - s.first_sequence >= s.depth) {
+        uint32_t oldest = ring_slots[(published - s.depth) & (s.ring_capacity - 1)];
         store(u64_at(slot_entry(&s, oldest), S_SEQUENCE), 0, seq_cst);
         states[oldest] = RETIRED;
     }
-    count(C_PUBLISHED, 1);
-    count(C_BYTES, size);
 }
 
 static uint64_t fill(uint32_t slot, const char *hex)
@@ -254,7 +257,7 @@ static uint32_t reap(void)
         }
     }
     close(own);
-    bump_space(&s);
+    move_space(&s);
     return reaped;
 }
 
@@ -286,7 +289,8 @@ static void publish(const char *hex, int wait)
         return;
     }
     place(slot, fill(slot, hex));
-    bump_generation(&s);
+    announce(&s);
+    retire();
     say("%llu", (unsigned long long)published);
 }
 
@@ -296,16 +300,17 @@ static void batch(const char *hex)
     for (; hex != NULL; hex = strchr(hex, ' ')) {
         hex += *hex == ' ';
         if (unannounced == 64 || (unannounced > 0 && s.policy != EVICT)) { /* before reserve looks at ACTIVE */
-            bump_generation(&s);
+            announce(&s);
             unannounced = 0;
         }
         if (!reserve(&slot))
             break;
         place(slot, fill(slot, hex));
+        retire();
         unannounced++;
     }
     if (unannounced > 0)
-        bump_generation(&s);
+        announce(&s);
     say("%llu", (unsigned long long)published);
 }
 
@@ -324,7 +329,7 @@ static void seal(void)
     char path[64];
     rename(flink, temporary);
     store(u32_at(s.control, H_STATE), SEALED, release);
-    bump_generation(&s);
+    announce(&s);
     object_path(path, sizeof path, s.name, 0);
     unlink(path);
     object_path(path, sizeof path, s.name, -1);
@@ -337,6 +342,21 @@ static void seal(void)
         bell_ring(&topic_bell);
         bell_leave(&topic_bell);
     }
+}
+
+/* Whether this is the flink of a live publisher with another type. */
+static int has_other_type(const char *path)
+{
+    char name[32];
+    segment other;
+    int differs;
+    if (strcmp(path, flink) == 0 || !read_flink(path, name) || strcmp(attach(&other, name), "ok") != 0)
+        return 0;
+    differs = state_of(&other) == OPEN && owner_lives(&other) &&
+              (field32(other.header, H_PAYLOAD_KIND) != field32(header, H_PAYLOAD_KIND) ||
+               memcmp(other.header + H_TYPE_HASH, header + H_TYPE_HASH, 16) != 0);
+    detach(&other);
+    return differs;
 }
 
 static uint8_t *read_schema(const char *path, uint64_t *size)
@@ -417,11 +437,22 @@ int main(int argc, char **argv)
     else {
         topic_directory(directory, sizeof directory, argv[1]);
         bell_use(&topic_bell);
+        if (any_flink(argv[1], has_other_type)) {
+            bell_leave(&topic_bell);
+            say("{\"error\": \"other type\"}");
+            return 0;
+        }
     }
     create(schema);
     free(schema);
-    if (topic_bell.word != NULL)
+    if (topic_bell.word != NULL) {
+        if (any_flink(argv[1], has_other_type)) { /* one that was made at the same moment */
+            seal();
+            say("{\"error\": \"other type\"}");
+            return 0;
+        }
         bell_ring(&topic_bell);
+    }
     say("\"%s\"", s.name);
     while ((order = next_order()) != NULL && strcmp(order, "seal") != 0)
         obey(order);
