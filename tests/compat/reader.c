@@ -143,11 +143,9 @@ static void wait_for_publisher(void)
 
 static const uint8_t *payload_of(uint32_t slot, uint64_t *size)
 {
+    const pool *p = pool_of(&s, slot);
     *size = load(u64_at(slot_entry(&s, slot), S_SIZE), relaxed);
-    for (uint32_t k = 0; k < s.pool_count; k++)
-        if (slot >= s.pools[k].first_slot && slot - s.pools[k].first_slot < s.pools[k].slot_count && *size <= s.pools[k].capacity)
-            return s.pools[k].memory + (uint64_t)(slot - s.pools[k].first_slot) * s.pools[k].capacity;
-    return NULL;
+    return p == NULL || *size > p->capacity ? NULL : p->memory + (uint64_t)(slot - p->first_slot) * p->capacity;
 }
 
 static void release_slot(uint32_t slot)

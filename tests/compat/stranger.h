@@ -131,6 +131,15 @@ static inline uint64_t *readers_word(const segment *s, uint32_t slot, uint32_t r
     return u64_at(slot_entry(s, slot), s->readers_at + 8 * (r / 64));
 }
 
+/* The pool of a slot, or NULL. */
+static inline pool *pool_of(segment *s, uint32_t slot)
+{
+    for (uint32_t k = 0; k < s->pool_count; k++)
+        if (slot - s->pools[k].first_slot < s->pools[k].slot_count)
+            return &s->pools[k];
+    return NULL;
+}
+
 static inline uint32_t state_of(const segment *s)
 {
     return load(u32_at(s->control, H_STATE), acquire);

@@ -350,6 +350,26 @@ def test_the_stranger_wakes_a_subscriber(writer, run_child, tmp_path):
     child.finish()
 
 
+def test_readers_follow_a_pool_that_is_added_while_they_read(writer, reader, tmp_path):
+    """The library's reader and the C one map it when a sample lies in it."""
+    flink = tmp_path / "link.flink"
+    child = writer(flink, 128, "depth", 2, "loans", 1, "spare", 9, "later", 6)
+    other = reader(flink)
+    other.ask("join")
+    with zs.SlotReader.attach(flink) as raw:
+        assert child.ask(f"publish {'aa' * 128}") == 1
+        assert bytes(raw.take()) == b"\xaa" * 128
+        assert child.ask(f"publish {'bb' * 129}") == {"error": "no room"}
+        assert child.ask("grow 1000") is True
+        assert child.ask(f"publish {'bb' * 1000}") == 2
+        assert child.ask("publish cc") == 3
+        assert [bytes(raw.take()) for _ in range(2)] == [b"\xbb" * 1000, b"\xcc"]
+        assert [other.ask("take")["payload"] for _ in range(2)] == ["bb" * 1000, "cc"]
+        assert other.ask("counts") == [2, 1, 0, 3]
+    other.finish()
+    child.finish()
+
+
 @pytest.mark.row("PUB-2", "PUB-6")
 def test_the_stranger_waits_for_a_reliable_subscriber(writer):
     """It publishes as far as the depth, sleeps, and goes on when a sample is taken."""

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * writer WHERE CAPACITY [depth N] [loans N] [spare N] [subscribers N] [policy N] [type HASH FILE]: a publisher that was written from
- * idl/FORMAT.md and from nothing else.
+ * writer WHERE CAPACITY [depth N] [loans N] [spare N] [later N] [subscribers N] [policy N] [type HASH FILE]: a publisher that was
+ * written from idl/FORMAT.md and from nothing else.
  *
  * WHERE is a topic, or the path of a flink where it begins with `/`. CAPACITY is the bytes of a slot. HASH is the type hash in
  * hexadecimal, FILE holds the schema section; without them the segment carries bytes. Orders come on stdin, one a line; each is answered
@@ -10,6 +10,7 @@
  *     publish HEX          commit this payload: its sequence, or {"error": ...} where there is no room
  *     block HEX            the same, and waits for room
  *     batch HEX HEX ...    commit these with one wake-up: the last sequence
+ *     grow CAPACITY        add a pool of the slots that `later` has kept back
  *     evict R              end the claim of reader R
  *     reap                 clear what dead readers left: how many there were
  *     counts               [published, readers that are attached]
@@ -19,9 +20,9 @@
 static segment s = {.lock = -1, .probe = -1};
 static bell topic_bell;
 static char flink[PATH_MAX], temporary[PATH_MAX], directory[PATH_MAX];
-static uint8_t header[HEADER_SIZE], *payload;
+static uint8_t header[HEADER_SIZE];
 static uint64_t published, capacity;
-static uint32_t slots;
+static uint32_t slots, later; /* `later`: those of a pool that is added by `grow` */
 
 /* The owner's own: readers can write every byte of the control object, so nothing there decides. */
 enum { FREE, LOANED, COMMITTED, RETIRED };
@@ -67,6 +68,7 @@ static void lay_out(void)
     put64(H_CONTROL_SIZE, next);
 }
 
+/* A new object with its memory; the control object with the owner's lock. */
 static uint8_t *new_object(const char *path, uint64_t size, int *fd)
 {
     uint8_t *memory;
@@ -84,6 +86,30 @@ static uint8_t *new_object(const char *path, uint64_t size, int *fd)
     return memory;
 }
 
+/* Section 7, pools: the entry is complete before its state, and its state before any slot of it is in the ring. */
+static void add_pool(uint32_t count, uint64_t bytes)
+{
+    char path[64];
+    struct stat info;
+    uint8_t *entry = section(&s, POOLS) + POOL_SIZE * s.pool_count;
+    pool *p = &s.pools[s.pool_count];
+    int fd;
+    object_path(path, sizeof path, s.name, (int)s.pool_count);
+    p->bytes = bytes * count;
+    p->memory = new_object(path, p->bytes, &fd);
+    if (fstat(fd, &info) != 0)
+        fail(path);
+    close(fd);
+    p->capacity = *u64_at(entry, K_CAPACITY) = bytes;
+    p->first_slot = *u32_at(entry, K_FIRST_SLOT) = s.slot_count;
+    p->slot_count = *u32_at(entry, K_SLOT_COUNT) = count;
+    *u64_at(entry, K_INODE) = (uint64_t)info.st_ino;
+    store(u32_at(entry, K_STATE), 1, release);
+    fetch_add(u32_at(section(&s, POOL_GENERATION), 0), 1, release);
+    s.slot_count += count;
+    s.pool_count++;
+}
+
 static void write_temporary(void)
 {
     int fd = open(temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -97,8 +123,6 @@ static void create(const uint8_t *schema)
     char path[64];
     struct stat info;
     uint64_t id;
-    uint8_t *entry;
-    int fd;
     if (getentropy(&id, sizeof id) != 0)
         fail("id");
     snprintf(s.name, sizeof s.name, "/zs-%016llx", (unsigned long long)id);
@@ -124,21 +148,12 @@ static void create(const uint8_t *schema)
         fail("a cleaner was faster"); /* begin again with another name */
     bind_header(&s);
 
-    object_path(path, sizeof path, s.name, 0);
-    payload = new_object(path, capacity * slots, &fd);
-    if (fstat(fd, &info) != 0)
-        fail(path);
-    close(fd);
     memcpy(s.control, header, HEADER_SIZE); /* with state CREATING */
     published = s.first_sequence - 1;
     *u64_at(section(&s, PUBLISHED), 0) = published;
     for (uint32_t i = 0; i < s.ring_capacity; i++)
         *u64_at(section(&s, RING), 8 * i) = published << 16;
-    entry = section(&s, POOLS);
-    *u64_at(entry, K_CAPACITY) = capacity;
-    *u32_at(entry, K_SLOT_COUNT) = slots;
-    *u64_at(entry, K_INODE) = (uint64_t)info.st_ino;
-    *u32_at(entry, K_STATE) = 1;
+    add_pool(slots - later, capacity);
     memcpy(section(&s, SCHEMA), schema, field64(header, H_SCHEMA_SIZE));
     store(u32_at(s.control, H_STATE), OPEN, release);
     if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
@@ -180,12 +195,12 @@ static int is_read(uint32_t slot)
     return 0;
 }
 
-static int reserve(uint32_t *slot)
+static int reserve(uint32_t *slot, uint64_t size)
 {
     if (window_is_full(published + 1))
         return 0;
-    for (*slot = 0; *slot < slots; (*slot)++)
-        if (states[*slot] == FREE || (states[*slot] == RETIRED && !is_read(*slot))) {
+    for (*slot = 0; *slot < s.slot_count; (*slot)++)
+        if (size <= pool_of(&s, *slot)->capacity && (states[*slot] == FREE || (states[*slot] == RETIRED && !is_read(*slot)))) {
             store(u64_at(slot_entry(&s, *slot), S_REFERENCE), 0, seq_cst);
             if (states[*slot] == RETIRED && is_read(*slot))
                 continue;
@@ -227,15 +242,20 @@ static void retire(void)
     }
 }
 
+static uint64_t size_of(const char *hex)
+{
+    return strcspn(hex, " ") / 2;
+}
+
 static uint64_t fill(uint32_t slot, const char *hex)
 {
-    uint64_t size = strcspn(hex, " ") / 2;
-    for (uint64_t i = 0; i < size; i++) {
+    pool *p = pool_of(&s, slot);
+    for (uint64_t i = 0; i < size_of(hex); i++) {
         unsigned byte;
         sscanf(hex + 2 * i, "%2x", &byte);
-        payload[slot * capacity + i] = (uint8_t)byte;
+        p->memory[(slot - p->first_slot) * p->capacity + i] = (uint8_t)byte;
     }
-    return size;
+    return size_of(hex);
 }
 
 static uint32_t reap(void)
@@ -248,7 +268,7 @@ static uint32_t reap(void)
     for (uint32_t r = 0; r < s.max_subscribers; r++) {
         uint64_t bit = UINT64_C(1) << r % 64;
         int left = (load(u64_at(section(&s, ACTIVE), 8 * (r / 64)), seq_cst) & bit) != 0;
-        for (uint32_t slot = 0; slot < slots && !left; slot++)
+        for (uint32_t slot = 0; slot < s.slot_limit && !left; slot++)
             left = (load(readers_word(&s, slot, r), relaxed) & bit) != 0;
         if (left && !reader_lives(&s, r) && lock_bytes(own, F_WRLCK, READER_BYTE + (int)r, 1)) {
             clear_reader(&s, r);
@@ -262,14 +282,14 @@ static uint32_t reap(void)
 }
 
 /* Wait for room. At most 20 ms at a time: a reader that dies makes room only for the one that looks. */
-static uint32_t reserve_blocking(void)
+static uint32_t reserve_blocking(uint64_t size)
 {
     uint32_t *space = u32_at(section(&s, SPACE), 0), *waiting = u32_at(section(&s, WAITING), 0);
     uint32_t slot, seen;
     fetch_add(waiting, 1, seq_cst);
     for (;;) {
         seen = load(space, acquire);
-        if (reserve(&slot))
+        if (reserve(&slot, size))
             break;
         sleep_on(space, seen, 20);
         if (load(space, acquire) == seen)
@@ -283,8 +303,8 @@ static void publish(const char *hex, int wait)
 {
     uint32_t slot;
     if (wait)
-        slot = reserve_blocking();
-    else if (!reserve(&slot)) {
+        slot = reserve_blocking(size_of(hex));
+    else if (!reserve(&slot, size_of(hex))) {
         say("{\"error\": \"no room\"}");
         return;
     }
@@ -303,7 +323,7 @@ static void batch(const char *hex)
             announce(&s);
             unannounced = 0;
         }
-        if (!reserve(&slot))
+        if (!reserve(&slot, size_of(hex)))
             break;
         place(slot, fill(slot, hex));
         retire();
@@ -330,10 +350,10 @@ static void seal(void)
     rename(flink, temporary);
     store(u32_at(s.control, H_STATE), SEALED, release);
     announce(&s);
-    object_path(path, sizeof path, s.name, 0);
-    unlink(path);
-    object_path(path, sizeof path, s.name, -1);
-    unlink(path);
+    for (int k = (int)s.pool_count - 1; k >= -1; k--) { /* the control object last */
+        object_path(path, sizeof path, s.name, k);
+        unlink(path);
+    }
     unlink(temporary);
     if (*directory != 0)
         remove_empty(directory);
@@ -386,6 +406,9 @@ static void obey(const char *order)
         int r = atoi(order + 6);
         store(u32_at(section(&s, EVICTED), 4 * r), load(u32_at(peer_entry(&s, (uint32_t)r), P_EPOCH), relaxed), relaxed);
         say("true");
+    } else if (strncmp(order, "grow ", 5) == 0) {
+        add_pool(later, round_up(strtoull(order + 5, NULL, 10), SLOT_ALIGN));
+        say("true");
     } else if (strcmp(order, "reap") == 0)
         say("%u", (unsigned)reap());
     else if (strcmp(order, "counts") == 0)
@@ -422,6 +445,9 @@ int main(int argc, char **argv)
             put64(H_SCHEMA_SIZE, schema_size);
             put32(H_PAYLOAD_KIND, 1);
             i++;
+        } else if (strcmp(what, "later") == 0) {
+            later = value;
+            put32(H_POOL_LIMIT, 2);
         } else
             put32(strcmp(what, "depth") == 0         ? H_DEPTH
                   : strcmp(what, "loans") == 0       ? H_MAX_LOANS
