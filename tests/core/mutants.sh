@@ -70,6 +70,14 @@ lease-count-falls-before-the-bit@zs_ring.h@/^    zs_slot_release\(s, slot, r->in
 # --- laps
 no-64-lap-rule@zs_ring.h@s/laps >= ZS_MAX_LAPS/0/@ring
 lap-without-progress@zs_ring.h@s/published < c \|\| oldest <= c/0/@ring
+unmapped-slot-is-leased@zs_ring.h@/named >= r->slot_count/,+1d@ring
+unmapped-moves-the-cursor@zs_ring.h@s/return ZS_TAKE_UNMAPPED;/{ zs_reader_move(r, c); return ZS_TAKE_UNMAPPED; }/@ring
+gone-pool-loses-nothing@zs_ring.h@s/^    r->lost\+\+;//@ring
+latency-buckets-are-octaves@zs_layout.h@s/ \+ \(uint32_t\)\(ns >> \(octave - 2\) & 3\)//@layout
+unknown-incompatible-bit@zs_layout.h@/h->incompat & ~ZS_INCOMPAT_KNOWN/,+1d@layout
+readers-leave-the-slot@zs_layout.h@s/\(uint64_t\)h->readers_at \+ 8 \* \(uint64_t\)h->reader_words <= h->slot_size/1/@layout
+entries-have-this-versions-size@zs_layout.h@s/h->peer_size >= ZS_PEER_SIZE/h->peer_size == ZS_PEER_SIZE/@layout
+readers-have-this-versions-place@zs_layout.h@s/slot \* s->slot_size \+ s->readers_at/slot * s->slot_size + ZS_READERS_AT/@ring
 slot-beyond-the-table@zs_ring.h@s/named >= s->slot_limit \|\| //@ring
 loss-is-off-by-one@zs_ring.h@s/r->lost \+= oldest - c;/r->lost += oldest - c - 1;/@ring
 latest-bears-no-trailing-published@zs_ring.h@s/ \|\| published \+ 1 == start//@ring
@@ -85,6 +93,9 @@ join-is-not-clamped@zs_peers.h@s/return cursor > floor \? cursor : floor;/return
 window-forgets-loans@zs_peers.h@s/o->published \+ o->loans_out \+ 1/o->published + 1/@peers
 release-tells-nobody@zs_ring.h@/SYNC space: pairs with zs_owner_reliable_floor/!s/if \(zs_load\(s->waiting, ZS_WAITING_LOAD\) != 0\)/if (0)/@peers
 cursor-tells-nobody@zs_ring.h@s/if \(zs_load\(r->segment->waiting, ZS_WAITING_LOAD\) != 0\)/if (0)/@peers
+reliable-comes-after-the-look@zs_peers.h@/^    if \(r->reliable\)$/,/comes with/d; s/^    zs_reader_move\(r, zs_cursor_at.*/&\n    if (r->reliable) zs_fetch_or(\&s->reliable[r->index \/ 64], bit, ZS_RELAXED);/@steps
+clear-leaves-reliable@zs_peers.h@/zs_fetch_and\(&s->reliable\[word\], ~bit, ZS_RELAXED\);/d@peers
+everyone-is-waited-for@zs_peers.h@/waited_for &= zs_load\(&s->reliable/d; s/^        if \(waited_for != 0\)$//@peers
 leave-tells-nobody@zs_peers.h@/^static inline void zs_reader_leave/,/^}/s/zs_bump_space\(s\);//@steps
 clear-takes-the-whole-word@zs_peers.h@s/zs_fetch_and\(readers, ~bit, ZS_RELEASE_RMW\)/zs_fetch_and(readers, 0, ZS_RELEASE_RMW)/@peers
 # --- orders that ThreadSanitizer can see; the others need the weak-memory explorer

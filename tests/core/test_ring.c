@@ -26,10 +26,10 @@ static void expect(zs_reader *r, uint64_t sequence, uint64_t lost)
     CHECK_EQUAL(r->peer->lost, lost);
     CHECK_EQUAL(r->peer->cursor, sequence);
     CHECK_EQUAL(r->held[slot], 1);
-    CHECK_EQUAL(*zs_slot_readers(r->segment, slot) >> r->index & 1, 1);
+    CHECK_EQUAL(zs_slot_readers(r->segment, slot)[r->index / 64] >> r->index % 64 & 1, 1);
     zs_reader_release(r, slot);
     CHECK_EQUAL(r->held[slot], 0);
-    CHECK_EQUAL(*zs_slot_readers(r->segment, slot) >> r->index & 1, 0);
+    CHECK_EQUAL(zs_slot_readers(r->segment, slot)[r->index / 64] >> r->index % 64 & 1, 0);
 }
 
 static void expect_nothing(zs_reader *r)
@@ -281,6 +281,105 @@ static void a_ring_that_names_a_slot_beyond_the_table_is_corrupt(void)
     world_end(w);
 }
 
+/* A pool that the owner has added since: nothing has happened to the sample, and it is taken once the pool is mapped. */
+static void a_sample_in_an_unmapped_pool_waits(void)
+{
+    const world_options options = {.depth = 4, .spare_slots = 2, .policy = ZS_BLOCK, .pool_limit = 2};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *r = world_join(w, 1, 4, 1, 0);
+    uint32_t slot, generation = *s->pool_generation;
+    s->pools[0].slot_count = r->slot_count = 3;
+    for (int i = 0; i < 3; i++) {
+        world_publish(w);
+        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+        CHECK(slot < 3);
+    }
+    world_publish(w);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_UNMAPPED);
+        CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_UNMAPPED);
+        CHECK(zs_reader_ready(r));
+        CHECK_EQUAL(*zs_slot_readers(s, 3), 0);
+        CHECK_EQUAL(r->peer->cursor, 3);
+        CHECK_EQUAL(zs_reader_leases(r), 3);
+    }
+    zs_segment_add_pool(s, 1, 3, w->slot_count - 3, 256, 0);
+    CHECK_EQUAL(*s->pool_generation, generation + 1);
+    CHECK_EQUAL(s->pools[1].first_slot, 3);
+    CHECK_EQUAL(s->pools[1].state, 1);
+    r->slot_count = w->slot_count;
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+    CHECK_EQUAL(slot, 3);
+    CHECK_EQUAL(r->cursor, 4);
+    CHECK_EQUAL(r->lost + r->skipped, 0);
+    world_forget(r);
+    world_end(w);
+}
+
+/* The owner has removed the pool before this reader could map it. */
+static void a_sample_whose_pool_is_gone_is_lost(void)
+{
+    const world_options options = {.depth = 4};
+    world *w = world_make(&options);
+    zs_reader *r = world_join(w, 0, 4, 0, 0);
+    uint32_t slot;
+    for (int i = 0; i < 3; i++)
+        world_publish(w);
+    zs_reader_lose(r, 1);
+    CHECK_EQUAL(r->cursor, 1);
+    CHECK_EQUAL(r->peer->lost, 1);
+    zs_reader_lose(r, 3);
+    CHECK_EQUAL(r->peer->cursor, 3);
+    CHECK_EQUAL(r->peer->lost, 2);
+    CHECK_EQUAL(r->peer->skipped, 1);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
+    world_forget(r);
+    world_end(w);
+}
+
+/* Entries of a later version: members before `readers` that this one does not know, and more behind. */
+static void longer_slot_and_peer_entries_are_read(void)
+{
+    const world_options options = {.depth = 2, .spare_slots = 2, .max_subscribers = 70, .longer_by = 192};
+    world *w = world_make(&options);
+    zs_segment *s = &w->segment;
+    zs_reader *r = world_join(w, 69, 4, 0, 0);
+    CHECK_EQUAL(s->slot_size, 128 + 192);
+    CHECK_EQUAL(s->readers_at, 56 + 192);
+    CHECK_EQUAL(s->peer_size, 768 + 192);
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        memset((uint8_t *)zs_slot_at(s, i) + 56, 0xff, 192);
+    CHECK_EQUAL(zs_peer_at(s, 69)->max_leases, 4);
+    for (uint64_t n = 1; n < 20; n++) {
+        CHECK_EQUAL(world_publish(w), n);
+        expect(r, n, 0);
+    }
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        for (int at = 56; at < 56 + 192; at++)
+            CHECK_EQUAL(((uint8_t *)zs_slot_at(s, i))[at], 0xff);
+    world_forget(r);
+    world_end(w);
+}
+
+/* Counted by the bucket and by the largest. */
+static void latencies_are_counted(void)
+{
+    const world_options options = {0};
+    world *w = world_make(&options);
+    zs_reader *r = world_join(w, 0, 1, 0, 0);
+    static const uint64_t ages[] = {3, 100, 100, 5000, 90};
+    for (size_t i = 0; i < sizeof ages / sizeof *ages; i++)
+        zs_reader_count_latency(r, ages[i]);
+    CHECK_EQUAL(r->peer->latency[0], 1);
+    CHECK_EQUAL(r->peer->latency[zs_latency_bucket(100)], 2);
+    CHECK_EQUAL(r->peer->latency[zs_latency_bucket(90)], 1);
+    CHECK_EQUAL(r->peer->latency[zs_latency_bucket(5000)], 1);
+    CHECK_EQUAL(r->peer->latency_max_ns, 5000);
+    world_forget(r);
+    world_end(w);
+}
+
 /* The bit of a slot belongs to one lease: a second one would be ended by the release of the first. */
 static void a_ring_that_names_a_held_slot_is_corrupt(void)
 {
@@ -371,6 +470,10 @@ int main(void)
     RUN(latest_bears_a_published_that_trails_the_ring);
     RUN(after_64_laps_the_newest_is_aimed_at);
     RUN(a_ring_that_names_a_slot_beyond_the_table_is_corrupt);
+    RUN(a_sample_in_an_unmapped_pool_waits);
+    RUN(a_sample_whose_pool_is_gone_is_lost);
+    RUN(longer_slot_and_peer_entries_are_read);
+    RUN(latencies_are_counted);
     RUN(a_ring_that_names_a_held_slot_is_corrupt);
     RUN(a_lap_without_progress_is_corrupt);
     RUN(any_bytes_end_in_an_answer);

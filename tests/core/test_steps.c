@@ -47,18 +47,38 @@ static uint64_t to_publish, first_taken[3];
 static int history_wanted;
 
 /* A sample that is written in two halves, so that a reader sees both when it should see none. */
-static void publish_one(void)
+static uint32_t write_one(uint64_t n)
 {
     uint32_t slot = zs_owner_reserve(&w->owner);
-    uint64_t *words, n = w->owner.published + 1;
+    uint64_t *words;
     CHECK(slot != ZS_NO_SLOT); /* spare_slots is the readers' max_leases together */
     words = world_words(w, slot);
     ZS_STEP();
     words[0] = n;
     ZS_STEP();
     words[1] = ~n;
+    return slot;
+}
+
+static void publish_one(void)
+{
+    uint64_t n = w->owner.published + 1;
+    uint32_t slot = write_one(n);
     CHECK_EQUAL(zs_owner_commit(&w->owner, slot, 16, n), n);
     zs_owner_let_go(&w->owner, slot);
+}
+
+/* All samples as one batch: announced together, the rest of a commit for each. */
+static void batching_publisher(void)
+{
+    for (uint64_t i = 0; i < to_publish; i++) {
+        uint64_t n = w->owner.published + 1;
+        uint32_t slot = write_one(n);
+        CHECK_EQUAL(zs_owner_place(&w->owner, slot, 16, n), n);
+        zs_owner_retire_oldest(&w->owner);
+        zs_owner_let_go(&w->owner, slot);
+    }
+    zs_owner_announce(&w->owner);
 }
 
 static void publisher(void)
@@ -384,6 +404,27 @@ static void no_change_is_missed(void)
     end("change", explore_all(3, before_one, after_one, actors, 2));
 }
 
+/* --- batches: what holds for single commits holds when generation trails `published` ------------------------------------------- */
+
+static void batches_are_whole_and_counted(void)
+{
+    void (*const actors[])(void) = {batching_publisher, taker_of_newest};
+    begin(&tiny);
+    to_publish = 3;
+    end("batch", explore_all(3, before_one, after_one, actors, 2));
+}
+
+static void a_batch_wakes_its_sleepers(void)
+{
+    void (*const takes[])(void) = {batching_publisher, parking_taker};
+    void (*const waits[])(void) = {batching_publisher, waiter_for_change};
+    begin(&tiny);
+    to_publish = 2;
+    end("batch, park", explore_all(4, before_one, after_one, takes, 2));
+    begin(&tiny);
+    end("batch, change", explore_all(3, before_one, after_one, waits, 2));
+}
+
 /* --- block and space ---------------------------------------------------------------------------------------------------------- */
 
 static const world_options blocking = {.depth = 1, .max_subscribers = 64, .policy = ZS_BLOCK};
@@ -513,6 +554,8 @@ int main(void)
     RUN(no_wake_up_is_lost);
     RUN(no_change_is_missed);
     RUN(two_sleepers_of_one_subscriber_are_both_woken);
+    RUN(batches_are_whole_and_counted);
+    RUN(a_batch_wakes_its_sleepers);
     RUN(no_space_is_lost);
     RUN(leaving_unblocks);
     RUN(a_reliable_joiner_misses_nothing);

@@ -400,6 +400,7 @@ static void no_view_is_missed(void)
 static const world_options joinable = {.depth = 2, .spare_slots = 1, .max_subscribers = 1, .policy = ZS_BLOCK};
 static uint64_t published_before, first_cursor;
 static uint32_t history;
+static int announces = 1;
 
 static void patient_publisher(void)
 {
@@ -443,6 +444,47 @@ static void a_reliable_joiner_misses_nothing(void)
         to_publish = 3;
         end("join", weak_all(3, before_join, after_join, actors, 2));
     }
+}
+
+/* A batch of as many samples as may be loaned at once, and one more sample: a window that was looked at before the batch was announced
+ * would let the last one retire what the joiner still needs. */
+static const world_options batchable = {.depth = 2, .max_loans = 2, .spare_slots = 1, .max_subscribers = 1, .policy = ZS_BLOCK};
+
+static void batching_publisher(void)
+{
+    uint32_t slots[2], index = 0;
+    for (int i = 0; i < 2; i++) {
+        if (zs_owner_window_full(&w->owner, &index))
+            return;
+        slots[i] = zs_owner_reserve(&w->owner);
+    }
+    for (int i = 0; i < 2; i++) {
+        uint64_t n = w->owner.published + 1;
+        weak_write_plain(world_words(w, slots[i]), n);
+        CHECK_EQUAL(zs_owner_place(&w->owner, slots[i], n, n), n);
+        zs_owner_retire_oldest(&w->owner);
+        zs_owner_let_go(&w->owner, slots[i]);
+    }
+    if (announces)
+        zs_owner_announce(&w->owner);
+    for (uint64_t i = 0; i < to_publish; i++)
+        if (!zs_owner_window_full(&w->owner, &index))
+            publish_in(zs_owner_reserve(&w->owner));
+}
+static void before_batch(void)
+{
+    fresh(&batchable, 1, 1, 1);
+    for (uint64_t i = 0; i < published_before; i++)
+        publish_in(zs_owner_reserve(&w->owner));
+}
+static void a_reliable_joiner_misses_nothing_of_a_batch(void)
+{
+    void (*const actors[])(void) = {batching_publisher, joiner};
+    history = 0;
+    begin(&batchable);
+    published_before = 2;
+    to_publish = 1;
+    end("batch", weak_all(3, before_batch, after_join, actors, 2));
 }
 
 /* --- ready ------------------------------------------------------------------------------------------------------------------- */
@@ -585,6 +627,7 @@ static void all_promises(void)
     RUN(no_change_is_missed);
     RUN(no_wake_up_is_lost);
     RUN(a_reliable_joiner_misses_nothing);
+    RUN(a_reliable_joiner_misses_nothing_of_a_batch);
     RUN(a_released_slot_comes_back);
     RUN(a_loan_never_fails_because_of_readers);
 }
@@ -685,6 +728,11 @@ static void let_go(void)
     RUN(no_view_is_missed);
 }
 
+static void unannounced(void)
+{
+    RUN(a_reliable_joiner_misses_nothing_of_a_batch);
+}
+
 int main(int argc, char **argv)
 {
     int unnoticed = 0, late;
@@ -705,6 +753,9 @@ int main(int argc, char **argv)
     CHECK(!goes_wrong(let_go, says, sizeof says));
     order_named("ZS_HELD_STORE")->now = order_named("ZS_HELD_STORE")->shipped;
     order_named("ZS_HELD_LOAD")->now = order_named("ZS_HELD_LOAD")->shipped;
+    announces = 0;
+    CHECK(goes_wrong(unannounced, says, sizeof says)); /* or the rule would not be needed */
+    announces = 1;
     if (late)
         printf("weak: a blocked owner may miss that its own process lets a slot go, until its next slice (weak.md)\n");
     for (int i = 0; i < WEAK_ORDERS; i++)

@@ -22,6 +22,7 @@ typedef struct world_options {
     uint64_t slot_capacity;    /* 0: 128 */
     uint32_t reserve_slots;    /* as it is */
     uint32_t pool_limit;       /* 0: 1 */
+    uint32_t longer_by;        /* bytes, a multiple of 64, by which slot and peer entries are longer than this version's */
     uint32_t policy;
 } world_options;
 
@@ -62,6 +63,15 @@ static inline void world_fill(world *w, const world_options *options)
     h->first_sequence = options->first_sequence ? options->first_sequence : 1;
     h->policy = options->policy;
     zs_layout_compute(h);
+    if (options->longer_by) {
+        uint64_t next = h->header_size;
+        h->slot_size += options->longer_by, h->readers_at += options->longer_by, h->peer_size += options->longer_by;
+        for (int i = 0; i < ZS_SECTION_COUNT; i++) {
+            h->section_at[i] = next;
+            next = zs_round_up(next + zs_section_size(h, i), ZS_ALIGN);
+        }
+        h->control_size = next;
+    }
     CHECK_EQUAL(zs_header_check(h, h->control_size), ZS_CHECK_OK);
     w->slot_count = h->slot_limit;
     w->slot_capacity = options->slot_capacity ? options->slot_capacity : ZS_SLOT_ALIGN;

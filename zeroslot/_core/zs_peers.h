@@ -93,8 +93,7 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
     zs_store(&peer->skipped, 0, ZS_RELAXED);
     zs_store(&peer->leases, 0, ZS_RELAXED);
     zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
-    for (int i = 0; i < ZS_LATENCY_BUCKETS; i++)
-        zs_store(&peer->latency[i], 0, ZS_RELAXED);
+    memset(peer->latency, 0, sizeof peer->latency); /* no step of the protocol reads them */
     zs_store(&peer->cursor, zs_cursor_at(s, published, history, from_first), ZS_RELAXED);
     if (r->reliable)
         zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* comes with `active`, so before it */

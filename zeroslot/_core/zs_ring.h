@@ -24,6 +24,12 @@ static inline int64_t zs_tag_distance(uint64_t tag, uint64_t sequence)
     return (int64_t)(((tag >> 16) - sequence) << 16) / 65536;
 }
 
+/* Where in the ring a sequence stands. */
+static inline uint32_t zs_ring_index(const zs_segment *s, uint64_t sequence)
+{
+    return (uint32_t)(sequence & (s->ring_capacity - 1));
+}
+
 /* Wake every reader that says that it may be asleep. Returns the number of system calls, 0 or 1.
  *
  * The waker takes the bits, so a sleeper that died costs one call and not one for ever. Whoever set the bit that is taken and does
@@ -49,10 +55,9 @@ static inline void zs_bump_generation(zs_segment *s)
     zs_wake_parked(s);
 }
 
-/* Publish a loaned slot with `size` bytes of payload. Returns its sequence. The caller keeps no right to write to the payload.
- *
- * `published_ns` is CLOCK_MONOTONIC. Afterwards exactly the newest `depth` samples can be taken. */
-static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+/* Make a loaned slot with `size` bytes of payload the next sample. Returns its sequence. Readers can take it from here on; those that
+ * sleep are woken by zs_owner_announce. The caller keeps no right to write to the payload. */
+static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
 {
     zs_segment *s = o->segment;
     zs_slot *entry = zs_slot_at(s, slot);
@@ -63,20 +68,50 @@ static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size
     zs_store(&entry->sequence, n, ZS_SEQUENCE_STORE);                 /* SYNC sequence */
     zs_store(&s->ring[n & mask], zs_tag(n, slot), ZS_RING_STORE);     /* SYNC ring */
     zs_store(s->published, n, ZS_PUBLISHED_STORE);                    /* SYNC published, SYNC join */
-    zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW);                /* SYNC park */
-    if (zs_wake_parked(s))
-        zs_count(&s->counters->wakes, 1);
     o->ring_slots[n & mask] = (uint16_t)slot;
     o->state[slot] = ZS_COMMITTED;
     o->published = n;
     o->loans_out--;
+    zs_count(&s->counters->published, 1);
+    zs_count(&s->counters->bytes, size);
+    return n;
+}
+
+/* Wake the readers that sleep, for everything that was placed. */
+static inline void zs_owner_announce(zs_owner *o)
+{
+    zs_segment *s = o->segment;
+    zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW);                /* SYNC park, SYNC join */
+    if (zs_wake_parked(s))
+        zs_count(&s->counters->wakes, 1);
+}
+
+/* Withdraw the sample that the newest one has pushed out of the depth. */
+static inline void zs_owner_retire_oldest(zs_owner *o)
+{
+    zs_segment *s = o->segment;
+    uint64_t n = o->published;
     if (n - s->first_sequence >= s->depth) {
-        uint32_t oldest = o->ring_slots[(n - s->depth) & mask];
+        uint32_t oldest = o->ring_slots[zs_ring_index(s, n - s->depth)];
         zs_slot_retire(s, oldest);
         zs_owner_retire(o, oldest);
     }
-    zs_count(&s->counters->published, 1);
-    zs_count(&s->counters->bytes, size);
+}
+
+/* Publish a loaned slot with `size` bytes of payload. Returns its sequence. The caller keeps no right to write to the payload.
+ *
+ * `published_ns` is CLOCK_MONOTONIC. Afterwards exactly the newest `depth` samples can be taken.
+ *
+ * Several samples may be published as one batch: each is placed and retires the oldest, and they are announced together. An owner
+ * announces after at most 64 samples, before it waits for anything, and, where it serves reliable readers, before it looks at
+ * zs_owner_window_full again: a joiner finds the newest `published` by way of generation (SYNC join). Then `published` trails the
+ * ring by at most one sample, and generation trails `published` by at most 64. Taking and parking need no more: a reader takes by
+ * the ring, and looks at it between its parked bit and its sleep. */
+static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+{
+    uint64_t n = zs_owner_place(o, slot, size, published_ns);
+    zs_owner_announce(o);
+    zs_owner_retire_oldest(o);
     return n;
 }
 
@@ -111,11 +146,6 @@ enum zs_take {
 };
 
 #define ZS_MAX_LAPS 64
-
-static inline uint32_t zs_ring_index(const zs_segment *s, uint64_t sequence)
-{
-    return (uint32_t)(sequence & (s->ring_capacity - 1));
-}
 
 /* The oldest sequence that can still be taken when `published` is the newest. */
 static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
