@@ -239,11 +239,7 @@ class Subscriber(SubscriberEnd[S_co]):
             name=self._name,
             from_first=newer,
         )
-        try:
-            source = Source(reader.reader, plan, publisher_id)
-        except ValueError as error:
-            reader.close()
-            raise CorruptSegmentError(f"{self.topic}: {error}", where=self.topic, topic=self.topic) from None
+        source = Source(reader.reader, plan, publisher_id)
         missed_since = self._missed_since.pop(publisher_id, None)
         if missed_since is not None:
             self._ended[1] += reader.reader.cursor - missed_since

@@ -52,6 +52,31 @@ def taken(reader: SlotReader) -> list[int]:
     return found
 
 
+# --- latency ---
+
+
+@pytest.mark.parametrize("same_clock", [True, False])
+def test_ages_are_counted_where_owner_and_reader_have_one_clock(
+    slots: SlotAllocator, path: Path, same_clock: bool
+) -> None:
+    """Every 64th take enters a bucket, and the largest age is kept; times of another time namespace say nothing."""
+    control = ControlBytes(path)
+    if not same_clock:
+        control.write(160, "Q", control.read(160, "Q") ^ 1)
+    with SlotReader.attach(path) as reader:
+        for number in range(200):
+            publish(slots, number)
+            assert taken(reader) == [number]
+        peer = reader.reader.segment.peer(reader.reader.index)
+        assert peer["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino
+        assert len(peer["latency"]) == 128
+        assert sum(peer["latency"]) == (3 if same_clock else 0)
+        last = max((bucket for bucket, count in enumerate(peer["latency"]) if count), default=0)
+        begins = (4 + (last - 1) % 4) << ((last - 1) // 4 + 2) if last else 0
+        assert peer["latency_max_ns"] >= begins
+        assert bool(peer["latency_max_ns"]) is same_clock
+
+
 # --- order, loss, history ---
 
 

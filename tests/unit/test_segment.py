@@ -15,9 +15,12 @@ import pytest
 
 from tests.unit.control_bytes import SECTION_AT, SECTIONS, ControlBytes
 from zeroslot import (
+    U32,
     CorruptSegmentError,
     FormatError,
     OutOfSharedMemoryError,
+    Publisher,
+    Sample,
     SlotAllocator,
     SlotReader,
     TopicNotFoundError,
@@ -27,6 +30,10 @@ from zeroslot import (
 from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import ZeroslotError
 from zeroslot.qos import Qos
+
+
+class Tick(Sample):
+    n: U32
 
 
 @pytest.fixture
@@ -90,6 +97,35 @@ def test_another_format_is_a_format_error_with_both_numbers(path: Path, version:
     assert isinstance(error, FormatError)
     assert f"format {version}" in str(error)
     assert "format 1" in str(error)
+
+
+@pytest.mark.row("SEG-5", "DEF-2")
+@pytest.mark.parametrize("bits", [(0,), (63,), (3, 17, 40)])
+def test_an_incompatible_feature_is_a_format_error_that_names_its_bits(path: Path, bits: tuple[int, ...]) -> None:
+    """A later version says with a bit of the header what an older reader would read wrongly."""
+    error = attach_after(path, "incompat", sum(1 << bit for bit in bits))
+    assert isinstance(error, FormatError)
+    assert f"incompatible bits {', '.join(map(str, bits))}. " in str(error)
+
+
+@pytest.mark.row("SEG-6")
+def test_a_compatible_feature_is_ignored(path: Path) -> None:
+    """Its bits tell those who know them of something that others need not know."""
+    with SlotAllocator.create(path, 6, 64, depth=2) as slots:
+        slots.commit(slots.reserve(), b"there")
+        ControlBytes(path).write(120, "Q", 2**64 - 1)
+        with SlotReader.attach(path, history=1) as reader:
+            assert bytes(reader.take()) == b"there"
+
+
+@pytest.mark.row("SEG-8")
+def test_the_header_tells_the_reserve_and_the_clock_of_its_owner() -> None:
+    """The slots add up, and monotonic times can be compared where the time namespace is the same."""
+    with Publisher("tick", Tick, depth=3, max_loans=2, spare_slots=4, on_full="block", evict_after=60) as pub:
+        facts = pub.allocator.owner.segment.facts()
+        assert facts["reserve_slots"] > 0
+        assert facts["slot_limit"] == sum(facts[n] for n in ("depth", "max_loans", "spare_slots", "reserve_slots"))
+        assert facts["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino
 
 
 @pytest.mark.row("SEG-6", "DEF-2")

@@ -224,8 +224,6 @@ cdef class Source:
 
     def __cinit__(self, Reader reader not None, Plan plan not None, publisher_id):
         self.reader, self.plan, self.publisher_id = reader, plan, publisher_id
-        if plan.size > reader.segment.pool_capacity[0]:
-            raise ValueError("the sample does not fit its slots")
 
 
 cdef enum Slept:
