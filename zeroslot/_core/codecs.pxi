@@ -593,6 +593,15 @@ cdef class View:
         return codec.model(self)
 
     @property
+    def __class__(self):
+        """The sample's class, as for a model: `super()` in methods of that class works on views, too."""
+        return getattr(type(self), "__zs_sample__", None) or type(self)
+
+    @__class__.setter
+    def __class__(self, value):
+        raise TypeError("a view keeps its class")
+
+    @property
     def __zs_writable__(self):
         """Whether fields can be set."""
         return self.data != NULL and self.hold.is_writable()

@@ -973,7 +973,8 @@ cdef class Reader:
         hold.sequence = sequence
         if hold.size > capacity:
             raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}", found=hold.size, expected=capacity
+                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}",
+                found=hold.size, expected=capacity,
             )
         if self.c.taken % SAMPLED == 0 and self.one_clock:
             now = zs_now_ns()
