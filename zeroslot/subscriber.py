@@ -24,7 +24,7 @@ from zeroslot.errors import (
     TypeMismatchError,
     ZeroslotError,
 )
-from zeroslot.qos import SLOT_LIMIT, whole_number
+from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
 from zeroslot.reader import SlotReader, check_qos
 from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.schema import mismatch, shared_members, unpack_schema
@@ -138,8 +138,7 @@ class Subscriber(SubscriberEnd[S_co]):
             raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
         if sample_type is not None and not isinstance(sample_type, type):
             raise not_a_sample_type(sample_type)
-        if spin_us is not None and not spin_us >= 0:
-            raise ValueError(f"spin_us is {spin_us}, and has to be 0 or more")
+        spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
             layout_of(sample_type)
@@ -158,7 +157,7 @@ class Subscriber(SubscriberEnd[S_co]):
         self._released = False
         self._bell = flink.Bell.join(self.domain)
         try:
-            super().__init__(self._bell.word, DEFAULT_SPIN_US if spin_us is None else spin_us)
+            super().__init__(self._bell.word, spin)
             self._follow(joining=True)
         except BaseException:
             self._release_all()

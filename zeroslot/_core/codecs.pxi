@@ -29,6 +29,7 @@ cdef extern from "Python.h":
     object PyFloat_FromDouble(double value)
     double PyFloat_AsDouble(object value) except? -1
     object PyNumber_Index(object value)
+    Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
 
 # Below this, what a field held before is wiped when it becomes shorter or absent.
 cdef size_t SMALL = 4096
@@ -472,7 +473,7 @@ cdef class ListView:
 
     cdef char *item_at(self, object index) except NULL:
         cdef Py_ssize_t count
-        cdef Py_ssize_t i = PyNumber_Index(index)
+        cdef Py_ssize_t i = PyNumber_AsSsize_t(index, IndexError)
         self.alive()
         count = self.codec.count(self.data)
         if i < 0:
