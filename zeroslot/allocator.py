@@ -159,14 +159,15 @@ class SlotAllocator(AllocatorEnd):
             raise ValueError(
                 f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
             )
+        group = flink.group_to_share_with(flink_of(segment.new_name()).parent, mode)
         for _ in range(_TRIES):
             control_name = segment.new_name()
             path = flink_of(control_name)
             try:
-                flink.announce(path, control_name, mode & 0o640)
-                made = segment.create(control_name, qos, slot_capacity, contents, mode=mode)
+                flink.announce(path, control_name, mode & 0o640, group)
+                made = segment.create(control_name, qos, slot_capacity, contents, mode=mode, group=group)
                 if made is not None:
-                    flink.write_flink(path, control_name, mode & 0o640, replace=force)
+                    flink.write_flink(path, control_name, mode & 0o640, group, replace=force)
                     return cls(made, qos, max_loans, path, topic)
             except BaseException:
                 # By name: what was interrupted may be there without having been returned.

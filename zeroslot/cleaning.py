@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot import flink, peers, segment
+from zeroslot import access, flink, peers, segment
+from zeroslot.access import Owner
+from zeroslot.bell import remove_unused_bells, unused_bells
 from zeroslot.errors import CorruptSegmentError, MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zeroslot.segment import AttachedControl
+    from zeroslot._core.binding import Descriptor
 
 log = logging.getLogger("zeroslot")
 
@@ -39,11 +41,17 @@ _POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """One thing that a dead process left. `removed` is False after a dry run, and where it could not be removed."""
+    """One thing that a dead process left. `removed` is False after a dry run, and where it could not be removed.
+
+    `owner_uid` and `size_bytes` tell whose objects stay and what memory they take, where only their owner (or root) can
+    remove them; None and 0 for everything else.
+    """
 
     what: str
     where: str
     removed: bool
+    owner_uid: int | None = None
+    size_bytes: int = 0
 
 
 def named_by(path: Path) -> str | None:
@@ -70,7 +78,9 @@ def sweep_flink(path: Path) -> bool:
 def sweep(control_name: str, path: Path | None) -> bool:
     """Remove what a dead owner left of one segment. True: the owner lives, and nothing was touched.
 
-    `path` is where its flink is, was announced for, or was put aside from; None: there is no trace of one.
+    `path` is where its flink is, was announced for, or was put aside from; None: there is no trace of one. The objects
+    of another user of the group stay, marked as dead and without a flink: /dev/shm lets only that user and root
+    remove them. Raises PermissionError when the flink cannot be removed; nothing is put aside then.
     """
     # Read before the object is looked for: a flink appears after its object, and never names one that is still to come.
     appeared = path is not None and named_by(path) == control_name
@@ -86,15 +96,15 @@ def sweep(control_name: str, path: Path | None) -> bool:
         if not locked and segment.is_owned(own):
             return True
         if os.fstat(own.fileno()).st_nlink:  # or another cleaner has done it all, and the flink may be a new owner's
-            _mark_dead(control_name)
+            _mark_dead(control_name, own)
             if path is not None:
                 flink.withdraw(path, control_name)
             if not locked:
                 return False
-            segment.unlink_all(control_name)
+            if segment.unlink_all(control_name):
+                log.info("removed what a dead owner left: %s (%s)", path or "no flink", control_name)
             if path is not None:
                 flink.forget(path, control_name)
-            log.info("removed what a dead owner left: %s (%s)", path or "no flink", control_name)
         return False
     finally:
         own.close()
@@ -111,10 +121,11 @@ def is_live(control_name: str) -> bool:
         own.close()
 
 
-def _mark_dead(control_name: str) -> None:
-    """Tell who still reads that no more comes. The owner is dead."""
-    with suppress(MismatchError, CorruptSegmentError):
-        attached = segment.attach_control(control_name, control_name)
+def _mark_dead(control_name: str, own: Descriptor) -> None:
+    """Tell those that still read that no more comes. The owner is dead; `own` is the control object."""
+    info = os.fstat(own.fileno())
+    with suppress(MismatchError, CorruptSegmentError, PermissionError):
+        attached = segment.attach_control(control_name, control_name, Owner(info.st_uid, info.st_gid))
         if attached is not None and attached.segment.state == segment.OPEN:
             attached.segment.end(segment.DEAD)
 
@@ -154,22 +165,44 @@ def _flinks(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
                 continue
             if control_name is not None:
                 yield from _swept(control_name, path, f"a dead publisher of {topic}", dry_run, seen)
-                yield from _dead_peers(control_name, path, dry_run)
+                yield from _dead_peers(path, dry_run)
 
 
 def _swept(control_name: str, path: Path, what: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
     try:
         if not is_live(control_name):
             seen.add(control_name)
-            removed = not dry_run and not sweep(control_name, path) and not segment.exists(control_name)
-            yield Remains(what, str(path), removed)
+            yield _removed(control_name, path, what, dry_run)
     except OSError as error:  # somebody else's object under a flink of ours, or somebody else's file beside it
         yield Remains(f"left alone: {error}", str(path), removed=False)
 
 
-def _dead_peers(control_name: str, path: Path, dry_run: bool) -> Iterator[Remains]:
+def _removed(control_name: str, path: Path | None, what: str, dry_run: bool) -> Remains:
+    """What became of a dead segment."""
+    where = control_name if path is None else str(path)
+    removed = not dry_run and not sweep(control_name, path) and not segment.exists(control_name)
+    uid, size = _foreign(control_name)
+    if uid is None:
+        return Remains(what, where, removed)
+    stays = f"{what}, whose objects ({size} bytes) only uid {uid} and root can remove, with zeroslot gc"
+    return Remains(stays, where, removed, uid, size)
+
+
+def _foreign(control_name: str) -> tuple[int | None, int]:
+    """Whose the objects of a segment are, and their memory in bytes, where this process cannot remove them."""
+    size, uid = 0, None
+    for name in segment.objects_of(control_name):
+        with suppress(FileNotFoundError):
+            info = os.lstat(f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
+            if os.geteuid() not in (0, info.st_uid):
+                uid = info.st_uid
+            size += info.st_blocks * 512
+    return uid, size if uid is not None else 0
+
+
+def _dead_peers(path: Path, dry_run: bool) -> Iterator[Remains]:
     try:
-        attached: AttachedControl | None = segment.attach_control(control_name, str(path))
+        attached = flink.attach(path, str(path))
     except PermissionError:
         return  # told of already
     except (MismatchError, CorruptSegmentError) as error:
@@ -201,25 +234,27 @@ def _orphans(dry_run: bool, seen: set[str]) -> Iterator[Remains]:
             finally:
                 own.close()
             if left:
-                removed = not dry_run and not sweep(f"/{name}", None) and not segment.exists(f"/{name}")
-                yield Remains("a segment that nobody owns", f"/{name}", removed)
+                yield _removed(f"/{name}", None, "a segment that nobody owns", dry_run)
     for name in names:
         match = _POOL.fullmatch(name)
         # Looked at again: the control object comes first and goes last.
         if match and match[1] not in controls and not (flink.SHM / match[1]).exists():
-            if not dry_run:
-                segment.unlink(f"/{name}")
-            yield Remains("a pool without a segment", f"/{name}", removed=not dry_run)
+            with suppress(PermissionError):  # another user's, which may be that of a living segment
+                if not dry_run:
+                    segment.unlink(f"/{name}")
+                yield Remains("a pool without a segment", f"/{name}", removed=not dry_run)
 
 
 def _objects() -> list[str]:
-    """Our shared-memory objects, ours by uid."""
+    """The shared-memory objects that this process may remove or tell of: those of its user and of its groups."""
     found = []
     with os.scandir(flink.SHM) as entries:
         for entry in entries:
             if _CONTROL.fullmatch(entry.name) or _POOL.fullmatch(entry.name):
                 with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    info = entry.stat(follow_symlinks=False)
+                    shared = info.st_mode & 0o070 and access.is_member(info.st_gid)
+                    if os.geteuid() in (0, info.st_uid) or shared:
                         found.append(entry.name)
     return sorted(found)
 
@@ -234,7 +269,7 @@ def _files(domain: str, dry_run: bool) -> Iterator[Remains]:
                 if not dry_run:
                     flink.remove_empty(here)
                 yield Remains("an empty directory", str(here), removed=not dry_run)
-    if flink.bell_is_idle(domain):
-        if not dry_run:
-            flink.Bell.join(domain).leave()  # the last to leave removes it
-        yield Remains("a bell that nobody uses", str(top / ".bell"), removed=not dry_run)
+    for path in sorted(unused_bells(top)) if dry_run else sorted(remove_unused_bells(top)):
+        yield Remains("a bell that nobody uses", str(path), removed=not dry_run)
+    if not dry_run:
+        flink.remove_empty(top)

@@ -1,30 +1,31 @@
-"""Where segments are found: flink files in a tree of domains and topics, and the bell that rings as they come and go.
+"""Where segments are found: flink files in a tree of domains and topics.
 
     <root>/<domain>/<topic>/<16 hex>.flink     the control object's name, nothing else
     <root>/<domain>/<topic>/.<flink>.<16 hex>.tmp   the same, while that segment is being made or removed
-    <root>/<domain>/.bell                      one futex word, mapped by everyone in the domain
 
 Why a tree of files and no registry process: a name that is there by one system call is never half there, and needs
 nobody to stay alive. Why a flink is announced before its segment is made, and kept aside until its segment is removed:
-whoever comes after a process that was killed in between finds by it all that there is to clear. Why a bell: a
-subscriber notices a new publisher with one load, also while it sleeps, and nobody polls a directory.
+whoever comes after a process that was killed in between finds by it all that there is to clear.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import stat
-import threading
-import time
-import weakref
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Descriptor, Region, Word
-from zeroslot.errors import TopicNameError
-from zeroslot.segment import NO_REGULAR_FILE, reopened, segment_id_of
+from zeroslot import access
+from zeroslot.access import Owner
+from zeroslot.errors import FormatError, TopicNameError
+from zeroslot.segment import NO_REGULAR_FILE, attach_control, segment_id_of
+
+if TYPE_CHECKING:
+    from zeroslot.segment import AttachedControl
 
 log = logging.getLogger("zeroslot")
 
@@ -33,7 +34,6 @@ _TOPIC_LIMIT = 200
 _FLINK_NAME = re.compile(r"[0-9a-f]{16}\.flink", re.ASCII)
 _CONTROL_NAME = re.compile(rb"/zs-[0-9a-f]{16}")
 _ASIDE = re.compile(r"\.(.+)\.([0-9a-f]{16})\.tmp", re.ASCII)
-_BELL_SIZE = 64
 _TRIES = 100
 SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 
@@ -101,50 +101,162 @@ def topic_directory(domain: str, topic: str) -> Path:
     return domain_directory(domain).joinpath(*topic.split("/"))
 
 
-def _check_ours(path: Path, info: os.stat_result) -> None:
-    mode = stat.S_IMODE(info.st_mode)
-    if info.st_uid != os.geteuid() and not mode & 0o020:
-        raise PermissionError(
-            f"{path} belongs to uid {info.st_uid} with mode {mode:04o}, and this process is uid {os.geteuid()}. "
-            "Remove it, or choose another place with ZEROSLOT_DIR"
-        )
-    if mode & 0o002:
-        raise PermissionError(f"{path} can be written by everybody (mode {mode:04o}). Remove that right: chmod o-w")
+def open_directory(path: Path) -> tuple[int, int | None]:
+    """A descriptor of a directory of the tree, and the group that the tree is shared with, or None.
 
-
-def make_directory(path: Path) -> None:
-    """Create a directory of our tree, 0700, with its parents up to the root; check those that are there.
-
-    Raises PermissionError for one that is somebody else's, writable by everybody, or a symbolic link.
+    It is made, with its parents up to the root. Each of them is checked through the descriptor by which the next one is
+    opened. Raises FileNotFoundError when a process that leaves removes one meanwhile, PermissionError for one that
+    another user controls.
     """
-    top = _root_of(path)
-    if path == top:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif top is not None:
-        make_directory(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    info = path.lstat()
-    if stat.S_ISLNK(info.st_mode) and path != top:
-        raise PermissionError(f"{path} is a symbolic link, which zeroslot does not follow. Remove it")
+    top = _root_of(path) or path
+    fd, group = _open_root(top)
+    try:
+        here = top
+        for part in path.relative_to(top).parts:
+            here /= part
+            inner = _open_below(fd, part, here, group)
+            os.close(fd)
+            fd = inner
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, group
+
+
+def sharing_group(directory: Path) -> int | None:
+    """The group that a directory, which has to be there, is shared with: that of its tree, or its own. None: with none.
+
+    Raises PermissionError when it is neither private nor shared.
+    """
+    top = _root_of(directory)
+    if top is None:
+        fd = _open_place(directory, None)
+        try:
+            return access.check_root(fd, directory, shareable=True)
+        finally:
+            os.close(fd)
+    fd, group = open_directory(directory)
+    os.close(fd)
+    return group
+
+
+def group_to_share_with(directory: Path, mode: int) -> int | None:
+    """The group that flinks and objects of this mode get in a directory; None where the mode gives a group no right.
+
+    Raises PermissionError where the directory is not shared.
+    """
+    if not mode & 0o070:
+        return None
+    top = _root_of(directory) or directory
+    group = sharing_group(top)
+    if group is None:
+        raise access.refusal(
+            top,
+            top.stat(),
+            f"mode {mode:04o} shares with the group of this directory, which is private. Make it the group's (chgrp, "
+            "chmod 2770), or set ZEROSLOT_DIR to a directory that is",
+        )
+    return group
+
+
+def _open_root(top: Path) -> tuple[int, int | None]:
+    if not top.exists():
+        top.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            top.mkdir(mode=access.PRIVATE_DIRECTORY)
+    ours = top == _default_root()
+    fd = _open_place(top, None, repair=ours)
+    try:
+        return fd, access.check_root(fd, top, shareable=not ours)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open_below(parent: int, name: str, path: Path, group: int | None) -> int:
+    try:
+        fd = _open_place(path, parent, repair=group is None)
+    except FileNotFoundError:
+        _make_below(parent, name, group)
+        fd = _open_place(path, parent, repair=group is None)
+    try:
+        access.check_below(fd, path, group)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_place(path: Path, parent: int | None, *, repair: bool = False) -> int:
+    """Open a directory, itself and not through a link. `repair`: give its owner the rights that a umask took away."""
+    name, flags = (path.name if parent is not None else path), os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if stat.S_ISLNK(info.st_mode):
-        raise PermissionError(f"{path} is a symbolic link. Set ZEROSLOT_DIR to the directory itself")
+        raise PermissionError(
+            f"{path} is a symbolic link, which zeroslot does not follow. Remove it, or set ZEROSLOT_DIR to the "
+            "directory itself"
+        )
     if not stat.S_ISDIR(info.st_mode):
         raise NotADirectoryError(f"{path} is not a directory. Remove it, or choose another place with ZEROSLOT_DIR")
-    _check_ours(path, info)
+    if repair and info.st_uid == os.geteuid() and info.st_mode & 0o700 != 0o700:
+        _set_rights(name, parent, access.PRIVATE_DIRECTORY, None)
+    try:
+        return os.open(name, flags | os.O_RDONLY, dir_fd=parent)
+    except PermissionError:
+        raise access.refusal(
+            path, info, "this process may not use it. Choose another place with ZEROSLOT_DIR"
+        ) from None
+
+
+def _make_below(parent: int, name: str, group: int | None) -> None:
+    if group is None:
+        with suppress(FileExistsError):
+            os.mkdir(name, access.PRIVATE_DIRECTORY, dir_fd=parent)
+        return
+    # It appears with all its rights: another user cannot repair what a process that is stopped in between has made.
+    fresh = f".new-{os.urandom(8).hex()}"
+    os.mkdir(fresh, access.PRIVATE_DIRECTORY, dir_fd=parent)
+    try:
+        _set_rights(fresh, parent, access.SHARED_DIRECTORY, group)
+        os.rename(fresh, name, src_dir_fd=parent, dst_dir_fd=parent)  # takes the place of an empty directory, if any
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.rmdir(fresh, dir_fd=parent)
+        if not isinstance(error, OSError) or error.errno not in (
+            errno.ENOTEMPTY,
+            errno.EEXIST,
+            errno.EPERM,
+            errno.EACCES,
+        ):
+            raise
+
+
+def _set_rights(name: str | Path, parent: int | None, mode: int, group: int | None) -> None:
+    """Set mode and group of a directory, itself and not through a link."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=parent)
+    try:
+        path = f"/proc/self/fd/{fd}"
+        if group is not None and os.fstat(fd).st_gid != group:
+            os.chown(path, -1, group)
+        os.chmod(path, mode)
+    finally:
+        os.close(fd)
 
 
 def _aside(path: Path, control_name: str) -> Path:
     return path.with_name(f".{path.name}.{segment_id_of(control_name)}.tmp")
 
 
-def announce(path: Path, control_name: str, mode: int = 0o600) -> None:
+def announce(path: Path, control_name: str, mode: int = 0o600, group: int | None = None) -> None:
     """Write what shall be the flink at `path`, beside it. Nobody follows it; `forget` removes it.
 
-    Its directory is made, and made again if one who leaves removes it meanwhile.
+    Its directory is made, and made again if a process that leaves removes it meanwhile.
     """
     fd = _open_aside(path, control_name)
     try:
+        if group is not None:
+            os.fchown(fd, -1, group)
         os.fchmod(fd, mode)
         os.write(fd, control_name.encode())
     finally:
@@ -152,19 +264,26 @@ def announce(path: Path, control_name: str, mode: int = 0o600) -> None:
 
 
 def _open_aside(path: Path, control_name: str) -> int:
-    ours = _root_of(path) is not None
-    for _ in range(_TRIES):
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    aside = _aside(path, control_name)
+    if _root_of(path) is None:
+        return os.open(aside, flags, 0o600)
+    for left in reversed(range(_TRIES)):
         try:
-            if ours:
-                make_directory(path.parent)
-            return os.open(_aside(path, control_name), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            directory, _ = open_directory(path.parent)
+            try:
+                return os.open(aside.name, flags, 0o600, dir_fd=directory)
+            finally:
+                os.close(directory)
         except FileNotFoundError:
-            if not ours:
+            if not left:
                 raise
-    raise OSError(f"{path.parent} vanishes as often as it is created")
+    raise AssertionError
 
 
-def write_flink(path: Path, control_name: str, mode: int = 0o600, *, replace: bool = False) -> None:
+def write_flink(
+    path: Path, control_name: str, mode: int = 0o600, group: int | None = None, *, replace: bool = False
+) -> None:
     """Let a flink appear, whole, at `path`.
 
     It need not be announced any more: a cleaner may have taken the announcement for a dead creator's.
@@ -181,18 +300,24 @@ def write_flink(path: Path, control_name: str, mode: int = 0o600, *, replace: bo
         except FileNotFoundError:
             if not left:
                 raise
-            announce(path, control_name, mode)
+            announce(path, control_name, mode, group)
 
 
 def withdraw(path: Path, control_name: str) -> None:
     """Nobody shall find this segment any more: put its flink aside, if it is still its, until `forget`.
 
-    A second call finishes one that was interrupted.
+    A second call finishes one that was interrupted. Raises PermissionError when the directory does not allow it.
     """
     aside = _aside(path, control_name)
+    if path.stem == segment_id_of(control_name):
+        # The name of a topic's flink is the segment's own: nothing has to be read, also where descriptors have run out.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            _rename(path, aside)
+            path.unlink()  # its creator was killed before it forgot, and rename leaves two names of one file
+        return
     if read_flink(path) == control_name:
         with suppress(FileNotFoundError):
-            os.rename(path, aside)
+            _rename(path, aside)
     named = None
     with suppress(ValueError):  # announced, and not written yet
         named = read_flink(aside)
@@ -202,6 +327,15 @@ def withdraw(path: Path, control_name: str) -> None:
                 path.unlink()
         elif named is not None:  # another segment has taken the name since the look
             os.link(aside, path)
+
+
+def _rename(path: Path, aside: Path) -> None:
+    try:
+        os.rename(path, aside)
+    except PermissionError:
+        raise access.refusal(
+            path, path.lstat(), "its publisher is dead, and only its owner can remove it. Run zeroslot gc as that user"
+        ) from None
 
 
 def forget(path: Path, control_name: str) -> None:
@@ -214,20 +348,38 @@ def forget(path: Path, control_name: str) -> None:
 def read_flink(path: Path) -> str | None:
     """The control object's name, or None: the flink is gone.
 
-    Raises PermissionError for somebody else's flink, ValueError for one that does not hold the name of a control
-    object.
+    Raises PermissionError for a flink of another user that no group shares, ValueError for one that does not hold the
+    name of a control object.
     """
+    found = _read(path)
+    return found[0] if found is not None else None
+
+
+def attach(path: Path, where: str, *, read_only: bool = False) -> AttachedControl | None:
+    """Map the control object that a flink names and check it. None: flink or object are gone, or never were finished.
+
+    The objects have to belong to the flink's owner. Raises FormatError for a file that is no flink, and what
+    `read_flink` and `segment.attach_control` raise.
+    """
+    try:
+        found = _read(path)
+    except ValueError as error:
+        raise FormatError(str(error), where=where) from None
+    if found is None:
+        return None
+    control_name, owner = found
+    return attach_control(control_name, where, owner, read_only=read_only)
+
+
+def _read(path: Path) -> tuple[str, Owner] | None:
+    """What a flink says, and whom it belongs to."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         if isinstance(error, PermissionError):
-            info = path.lstat()
-            raise PermissionError(
-                f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
-                f"this process is uid {os.geteuid()} and may not read it"
-            ) from error
+            raise _unreadable(path) from error
         if error.errno not in NO_REGULAR_FILE:
             raise  # EMFILE and the like say nothing about the file
         raise ValueError(f"{path} is no flink: {error.strerror}") from error
@@ -235,27 +387,37 @@ def read_flink(path: Path) -> str | None:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise ValueError(f"{path} is no flink: not a regular file")
-        _check_ours(path, info)
+        foreign = info.st_uid != os.geteuid()
+        access.check_file(path, info, sharing_group(path.parent) if foreign or info.st_mode & stat.S_IWGRP else None)
         content = os.read(fd, 64)
     finally:
         os.close(fd)
     if not _CONTROL_NAME.fullmatch(content):
         raise ValueError(f"{path} is no flink: it does not hold the name of a control object")
-    return content.decode()
+    return content.decode(), Owner(info.st_uid, info.st_gid)
+
+
+def _unreadable(path: Path) -> PermissionError:
+    try:
+        info = path.lstat()
+    except OSError:
+        return PermissionError(f"{path} may not be read by uid {os.geteuid()}: its directory is another user's")
+    return access.refusal(path, info, "this process may not read it. Its owner shares it with mode=0o660")
 
 
 def list_flinks(directory: Path) -> list[Path]:
     """The flinks of a topic, sorted."""
-    return sorted(directory / name for name in _names(directory) if _FLINK_NAME.fullmatch(name))
+    return sorted(directory / name for name in names_in(directory) if _FLINK_NAME.fullmatch(name))
 
 
 def list_announced(directory: Path) -> list[tuple[Path, str]]:
     """The flinks of a topic that are still to come, or put aside, and the control objects that they name."""
-    found = filter(None, map(_ASIDE.fullmatch, sorted(_names(directory))))
+    found = filter(None, map(_ASIDE.fullmatch, sorted(names_in(directory))))
     return [(directory / match[1], f"/zs-{match[2]}") for match in found]
 
 
-def _names(directory: Path) -> list[str]:
+def names_in(directory: Path) -> list[str]:
+    """What is in a directory; nothing where there is none."""
     try:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -280,186 +442,10 @@ def remove_empty(directory: Path) -> None:
     while directory != top or top == _default_root():
         try:
             directory.rmdir()
+        except FileNotFoundError:
+            pass  # another process has removed it, or it was not made
         except OSError:
             return
         if directory == top:
             return
         directory = directory.parent
-
-
-class _OpenBell:
-    """A bell's file that this process has opened, mapped and locked, once for all its users."""
-
-    def __init__(self, descriptor: Descriptor, region: Region) -> None:
-        self.descriptor = descriptor
-        self.word = Word(region, 0)
-        self.users: weakref.WeakSet[Bell] = weakref.WeakSet()
-
-    def is_current(self, path: Path) -> bool:
-        """Whether the file at the path is still this one: a test or a user may have removed it."""
-        try:
-            return os.path.samestat(os.fstat(self.descriptor.fileno()), path.stat())
-        except OSError:
-            return False
-
-
-class Bell:
-    """One handle's use of the bell of its domain. `word` moves whenever a publisher of the domain comes or goes.
-
-    Why one object for each handle: what is interrupted between the joining and the storing is left by its `__del__`,
-    and a second `leave` changes nothing.
-    """
-
-    _open: dict[Path, _OpenBell] = {}  # noqa: RUF012 (all bells of the process)
-    # Reentrant: a signal handler, or the collector, may close a handle in the middle of `join` and `leave`.
-    _guard = threading.RLock()
-
-    def __init__(self, path: Path) -> None:
-        """Use `join`."""
-        self.path = path
-        self._pid = os.getpid()
-        self._opened: _OpenBell | None = None
-        self._left = False
-
-    @classmethod
-    def join(cls, domain: str) -> Bell:
-        """Use the bell of a checked domain; `leave` when done. Creates the domain's directory and the bell's file."""
-        bell = cls(domain_directory(domain) / ".bell")
-        try:
-            with cls._guard:
-                bell._join()
-        except PermissionError:
-            bell._left = True  # what is there belongs to another user
-            raise
-        except BaseException:
-            bell.leave()
-            raise
-        return bell
-
-    def _join(self) -> None:
-        opened = self._opened = self._open.get(self.path)
-        if opened is not None:
-            opened.users.add(self)  # first, since whatever runs meanwhile may leave it
-            if opened.is_current(self.path):
-                self.word = opened.word
-                return
-            self._drop()
-        opened = self._opened = self._open[self.path] = _open_bell(self.path)
-        opened.users.add(self)
-        self.word = opened.word
-
-    def ring(self) -> None:
-        """A publisher has come or gone: everybody in the domain looks."""
-        self.word.bump()
-
-    def leave(self) -> None:
-        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty.
-
-        One that was interrupted is finished by the next call. After that a call does nothing, and nor does one in a
-        forked child.
-        """
-        if self._left or self._pid != os.getpid():
-            return
-        with self._guard:
-            self._drop()
-            if self.path not in self._open:
-                _remove_unused_bell(self.path)
-        remove_empty(self.path.parent)
-        self._left = True
-
-    def _drop(self) -> None:
-        """End this use; the last of the process unlocks the file."""
-        opened = self._opened
-        if opened is not None:
-            opened.users.discard(self)
-            if not opened.users:
-                if self._open.get(self.path) is opened:
-                    del self._open[self.path]
-                opened.descriptor.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_left"):
-            self.leave()
-
-
-def _open_bell(path: Path) -> _OpenBell:
-    for left in reversed(range(_TRIES)):
-        with suppress(FileNotFoundError):  # one who leaves may remove it at once, and then there is nothing to open
-            make_directory(path.parent)
-        try:
-            descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            if not left:
-                raise
-            continue
-        except PermissionError:
-            info = path.lstat()
-            raise PermissionError(
-                f"{path} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}; "
-                f"this process is uid {os.geteuid()} and may not use it. Remove it, or choose another place with "
-                "ZEROSLOT_DIR"
-            ) from None
-        try:
-            info = os.fstat(descriptor.fileno())
-            _check_ours(path, info)
-            # Locked before looked at: the last user unlinks the file under the exclusive lock.
-            if not descriptor.try_lock(0, shared=True):
-                descriptor.close()
-                time.sleep(0.001)  # a process is between lock and unlink, and may not be running now
-                continue
-            if not os.fstat(descriptor.fileno()).st_nlink:
-                descriptor.close()
-                continue
-            if info.st_size < _BELL_SIZE:
-                os.posix_fallocate(descriptor.fileno(), 0, _BELL_SIZE)
-            return _OpenBell(descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _BELL_SIZE, True))
-        except BaseException:
-            descriptor.close()
-            raise
-    raise OSError(f"{path} vanishes as often as it is created")
-
-
-def _remove_unused_bell(path: Path) -> None:
-    """Remove a bell's file unless a process uses it, which the exclusive lock tells. Of two processes that leave at
-    once, the later one gets that lock.
-    """
-    with suppress(OSError):
-        descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
-        try:
-            info = os.fstat(descriptor.fileno())
-            if stat.S_ISREG(info.st_mode) and descriptor.try_lock(0) and os.path.samestat(info, path.stat()):
-                path.unlink()
-        finally:
-            descriptor.close()
-
-
-def leave_bells() -> None:
-    """Leave every bell of this process, whatever uses it: the interpreter ends."""
-    for path, opened in list(Bell._open.items()):
-        for user in list(opened.users):
-            user.leave()
-        if Bell._open.pop(path, None) is not None:
-            opened.descriptor.close()
-            _remove_unused_bell(path)
-            remove_empty(path.parent)
-
-
-def bell_is_idle(domain: str) -> bool:
-    """Whether a checked domain has a bell that nobody uses: its users were killed."""
-    try:
-        probe = Descriptor.open(str(domain_directory(domain) / ".bell"), os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return not probe.is_locked(0)
-    finally:
-        probe.close()
-
-
-def _forget_bells() -> None:
-    # A forked child shares no bell with its parent; its lock descriptors are closed already.
-    Bell._open = {}
-    Bell._guard = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_forget_bells)

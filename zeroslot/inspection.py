@@ -107,8 +107,7 @@ def _facts_of(topic: str, domain: str) -> TopicFacts:
 def _attach(path: Path) -> segment.AttachedControl | None:
     """The control object under a flink, or None when it is gone, dead, or not to be read."""
     try:
-        control_name = flink.read_flink(path)
-        attached = segment.attach_control(control_name, str(path), read_only=True) if control_name is not None else None
+        attached = flink.attach(path, str(path), read_only=True)
         if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
             return None
         attached.look_again()

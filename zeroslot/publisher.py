@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
 from zeroslot.allocator import SlotAllocator, StalledPeer
+from zeroslot.bell import Bell
 from zeroslot.cleaning import named_by, sweep
 from zeroslot.closing import close_at_exit
 from zeroslot.errors import TypeMismatchError
@@ -102,7 +103,7 @@ class Publisher(PublisherEnd[S]):
         reserve = max(RESERVE_SLOTS, max_loans) if stall is not None else 0
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
         self._ended = False
-        self._bell = flink.Bell.join(self.domain)
+        self._bell = Bell.join(self.domain)
         try:
             directory = flink.topic_directory(self.domain, self.topic)
             self._remove_stale_segments(directory)
@@ -146,8 +147,7 @@ class Publisher(PublisherEnd[S]):
     def _refuse_other_types(self, directory: Path, layout: Layout, own: Path | None = None) -> None:
         """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink of this one."""
         for path in flink.list_flinks(directory):
-            named = named_by(path) if path != own else None
-            attached = segment.attach_control(named, str(path)) if named is not None else None
+            attached = flink.attach(path, str(path)) if path != own else None
             if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
                 continue
             facts = attached.segment.facts()

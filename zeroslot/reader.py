@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zeroslot import errors, flink, peers, segment
+from zeroslot import flink, peers, segment
 from zeroslot._core import binding
 from zeroslot._core.binding import Reader, ReaderEnd
 from zeroslot.closing import close_at_exit
@@ -53,7 +53,6 @@ class SlotReader(ReaderEnd):
         attached = cls._find(path)
         deadline = binding.deadline_after(timeout)
         while attached is None and binding.now_ns() < deadline:
-            binding.notice()
             time.sleep(_LOOK_AGAIN_S)  # a flink is a file anywhere: there is no word to wait on
             attached = cls._find(path)
         if attached is None:
@@ -62,11 +61,7 @@ class SlotReader(ReaderEnd):
 
     @staticmethod
     def _find(path: Path) -> AttachedControl | None:
-        try:
-            control_name = flink.read_flink(path)
-        except ValueError as error:
-            raise errors.FormatError(str(error), where=str(path)) from None
-        attached = segment.attach_control(control_name, str(path)) if control_name is not None else None
+        attached = flink.attach(path, str(path))
         live = attached is not None and attached.segment.state == segment.OPEN and attached.map_pools()
         return attached if live else None
 

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 
 import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 
+from zeroslot import access
 from zeroslot._core.binding import Descriptor, Region, Segment, now_ns
+from zeroslot.access import Owner
 from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError
 from zeroslot.fields import round_up
 
@@ -36,6 +38,7 @@ STEP_BYTES = 16 * 1024 * 1024  # between two looks at signals
 PREFAULT_BYTES = 64 * 1024 * 1024
 SLOT_ALIGN = 128
 HEADER_SIZE = 384
+MAX_POOLS = 16
 BYTES, TYPED = 0, 1
 OPEN, SEALED, DEAD = 1, 2, 3
 OWNER_BYTE = 0
@@ -137,9 +140,9 @@ class OwnedSegment:
 
 
 def unlink(name: str) -> None:
-    """Remove a shared-memory object's name, if it is there."""
-    with suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_shared_memory(name)
+    """Remove a shared-memory object's name, if it is there. Raises PermissionError for another user's."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
 
 
 def pool_size(slot_count: int, slot_capacity: int) -> int:
@@ -160,7 +163,7 @@ def new_name() -> str:
 
 
 def create(
-    control_name: str, qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o600, group: int = -1
+    control_name: str, qos: Qos, slot_capacity: int, contents: Contents, *, mode: int = 0o600, group: int | None = None
 ) -> OwnedSegment | None:
     """Make a segment. It is open, and nobody knows it yet. None: somebody has removed the name; try another.
 
@@ -195,7 +198,7 @@ def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedS
     lock, pool = _opened_once(os.memfd_create("zeroslot")), _opened_once(os.memfd_create("zeroslot-p0"))
     probe = reopened(lock.fileno(), os.O_RDWR)
     lock.try_lock(OWNER_BYTE)
-    segment = _fill(probe, pool, qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, -1)
+    segment = _fill(probe, pool, qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, None)
     return OwnedSegment(segment, lock, probe, None, [pool])
 
 
@@ -239,7 +242,7 @@ def _fill(
     contents: Contents,
     segment_id: int,
     mode: int,
-    group: int,
+    group: int | None,
 ) -> Segment:
     capacity = round_up(max(slot_capacity, 1), SLOT_ALIGN)
     control_fd, pool_fd = control_through.fileno(), pool_through.fileno()
@@ -247,7 +250,7 @@ def _fill(
     _check_room(control_fd, sum(sizes.values()))
     for fd, size in sizes.items():
         _reserve(fd, size, sum(sizes.values()))
-        if group >= 0:
+        if group is not None:
             os.fchown(fd, -1, group)
         os.fchmod(fd, mode if fd == control_fd else mode & ~0o022)  # the umask has no say in this
     control = Region(control_through, sizes[control_fd], True)
@@ -378,6 +381,9 @@ class AttachedControl:
     def _map_pool(self, pool: Descriptor, k: int, capacity: int, first_slot: int, count: int, inode: int) -> None:
         info = os.fstat(pool.fileno())
         size = info.st_size
+        if self.control_name is not None:
+            control = os.fstat(self.descriptor.fileno())
+            access.check_object(pool_name(self.control_name, k), info, Owner(control.st_uid, control.st_gid))
         if inode not in (0, info.st_ino):
             raise CorruptSegmentError(
                 f"{self.where}: another object has taken the name of its pool. Remove it",
@@ -401,13 +407,20 @@ class AttachedControl:
             raise CorruptSegmentError(f"{self.where}: {error}", where=self.where) from None
 
 
-def attach_control(control_name: str, where: str, *, read_only: bool = False) -> AttachedControl | None:
+def attach_control(
+    control_name: str, where: str, owner: Owner | None = None, *, read_only: bool = False
+) -> AttachedControl | None:
     """Map a control object by name and check it. None: it is gone, or was never finished.
 
-    Raises FormatError, CorruptSegmentError, and PermissionError with the object, its owner and its mode.
+    `owner`: whom the objects have to belong to; None: this process's user. Raises FormatError, CorruptSegmentError, and
+    PermissionError with the object, its owner and its mode.
     """
     descriptor = _open_object(control_name, read_only=read_only)
-    return None if descriptor is None else _attached(descriptor, where, control_name, read_only)
+    if descriptor is None:
+        return None
+    info = os.fstat(descriptor.fileno())
+    access.check_object(control_name, info, owner or Owner(os.geteuid(), info.st_gid))
+    return _attached(descriptor, where, control_name, read_only)
 
 
 def attach_unnamed(owned: OwnedSegment) -> AttachedControl:
@@ -495,7 +508,7 @@ def _open_object(name: str, *, read_only: bool) -> Descriptor | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise PermissionError(_denied(name)) from None
+        raise _denied(name) from None
     except OSError as error:
         if error.errno in NO_REGULAR_FILE:
             raise _no_object(name) from None
@@ -512,15 +525,15 @@ def _no_object(name: str) -> CorruptSegmentError:
     )
 
 
-def _denied(name: str) -> str:
+def _denied(name: str) -> PermissionError:
     try:
         info = os.stat(f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
     except OSError:
-        return f"the shared-memory object {name} may not be opened by uid {os.geteuid()}"
-    return (
-        f"the shared-memory object {name} belongs to uid {info.st_uid} with mode {stat.S_IMODE(info.st_mode):04o}, and "
-        f"this process is uid {os.geteuid()}. Run both as one user, or share the topic with a group: "
-        "Publisher(..., mode=0o660)"
+        return PermissionError(f"the shared-memory object {name} may not be opened by uid {os.geteuid()}")
+    return access.refusal(
+        f"the shared-memory object {name}",
+        info,
+        "this process may not open it. Run both as one user, or share the topic with a group (mode=0o660)",
     )
 
 
@@ -550,11 +563,19 @@ def exists(control_name: str) -> bool:
     return os.path.lexists(f"/dev/shm{control_name}")  # noqa: S108 (where POSIX shared memory is)
 
 
-def unlink_all(control_name: str) -> None:
-    """Remove every object of a segment, the control object last. The caller has locked it as a cleaner does."""
-    prefix = pool_name(control_name, 0)[1:-1]
-    with suppress(FileNotFoundError):
-        for entry in os.listdir("/dev/shm"):  # noqa: S108 (where POSIX shared memory is)
-            if entry.startswith(prefix):
-                unlink(f"/{entry}")
-    unlink(control_name)
+def objects_of(control_name: str) -> list[str]:
+    """The names that objects of a segment may have, the control object's last."""
+    return [*(pool_name(control_name, k) for k in range(MAX_POOLS)), control_name]
+
+
+def unlink_all(control_name: str) -> bool:
+    """Remove every object of a segment, the control object last. The caller has locked it as a cleaner does.
+
+    False: they are another user's, and /dev/shm lets only that user and root remove them. They stay.
+    """
+    try:
+        for name in objects_of(control_name):
+            unlink(name)
+    except PermissionError:
+        return False
+    return True

@@ -38,7 +38,7 @@ import zeroslot as zs
 from tests.fault.mutations import Anatomy, Change, changes_of
 from tests.fault.parcels import Parcel, fill, whole
 from zeroslot import cleaning
-from zeroslot.flink import Bell
+from zeroslot.bell import Bell
 from zeroslot.qos import OnFull
 
 TOPIC = "t"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,15 @@ from tests.fault.parcels import Parcel, whole
 from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Victim, numbers_of
 from tests.fault.victims import NEVER
 from zeroslot import segment
+from zeroslot.bell import bells_of
 from zeroslot.sample import Layout
 from zeroslot.schema import unpack_schema
+
+
+class OtherParcel(zs.Sample):
+    """Of another type than what the topic had."""
+
+    number: int = 0
 
 
 @pytest.fixture(params=["accesses", "calls"])
@@ -111,6 +119,80 @@ def test_a_creator_that_stands_still_is_not_ready_or_complete(
     survivors.say(
         request.config, f"creation stopped before {len(seen) - 1} {how}, seen from step {seen.index(True)} on"
     )
+
+
+@dataclass
+class Leaving:
+    """A process that leaves the domain. `scenario`, its arguments, and what it has joined before."""
+
+    scenario: str
+    args: tuple[object, ...]
+
+
+LEAVING = {"subscriber": Leaving("leave", (TOPIC, 0)), "publisher": Leaving("close", (TOPIC, 0))}
+
+
+@pytest.mark.row("DIS-1", "DEF-11")
+@pytest.mark.parametrize("name", LEAVING)
+def test_one_that_stands_still_while_it_leaves_keeps_no_other_out(
+    tracing: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, name: str
+):
+    """The last user of the bell, before each of its system calls: others join, hear of publishers, and leave. When it
+    goes on it takes nothing of theirs along.
+    """
+    before = shared_memory.objects()
+    several = 0
+    for at in range(NEVER):
+        leaver = tracing.start(LEAVING[name].scenario, *LEAVING[name].args)
+        with standing_still(leaver, at) as stopped:
+            early = zs.Subscriber("heard", Parcel)
+            heard = early._capture_bell()
+            with zs.Publisher("heard", Parcel) as pub:
+                assert early._capture_bell() != heard
+                pub.publish({"number": 1})
+                assert early.publishers[0].publisher_id == pub.publisher_id
+            several += len(bells_of(zeroslot_dir / "default")) > 1
+            heard = early._capture_bell()
+        # It has left. Another that comes now and the one that is there hear each other.
+        with zs.Publisher("heard", Parcel) as pub:
+            assert early._capture_bell() != heard
+            late = zs.Subscriber("heard", Parcel)
+            assert late.publishers[0].publisher_id == pub.publisher_id
+            heard = late._capture_bell()
+        assert late._capture_bell() != heard
+        early.close()
+        late.close()
+        leaver.strike()
+        assert shared_memory.objects() == before
+        assert list(zeroslot_dir.iterdir()) == []
+        if not stopped:
+            break
+    assert several > 0  # it was also stopped while it had the bell to itself
+    survivors.say(
+        request.config, f"a {name} that leaves stopped before {at} system calls, {several} with the bell locked"
+    )
+
+
+@pytest.mark.row("SEG-14", "TYP-4", "DEF-11")
+def test_a_cleaner_that_stands_still_leaves_the_dead_publisher_dead(executioner: Executioner, zeroslot_dir: Path):
+    """At no step of its work is the publisher listed, read from, or in the way of another type."""
+    before = shared_memory.objects()
+    for at in range(NEVER):
+        executioner.start("loan", TOPIC, 1, depth=DEPTH).kill()
+        cleaner = executioner.start("clean")
+        with standing_still(cleaner, at) as stopped:
+            assert zs.topics() == ()
+            with zs.Subscriber(TOPIC, Parcel) as sub:
+                assert sub.publishers == ()
+            with zs.Publisher(TOPIC, OtherParcel) as pub:
+                pub.publish({"number": 1})
+                assert [facts.publishers[0].type_name for facts in zs.topics()] == ["OtherParcel"]
+        cleaner.strike()
+        zs.clean()
+        assert shared_memory.objects() == before
+        assert shared_memory.files(zeroslot_dir) == set()
+        if not stopped:
+            break
 
 
 @pytest.mark.row("PEER-10", "PEER-2", "DEF-6", "DEF-11")

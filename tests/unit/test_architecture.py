@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zeroslot"
 LAYERS = (
     ("errors", "qos"),
     ("fields", "layout", "schema", "idl", "sample", "view"),  # what memory means: pure, no I/O
-    ("segment", "flink", "peers", "cleaning"),  # where memory is, who holds it
+    ("access", "segment", "flink", "bell", "peers", "cleaning"),  # where memory is, who holds it
     ("closing", "reader", "allocator"),  # untyped slots
     ("waiting", "publisher", "subscriber", "inspection", "testing"),
 )

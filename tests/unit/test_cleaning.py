@@ -270,8 +270,8 @@ def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: 
         command = [sys.executable, "-m", "zeroslot", "gc", *arguments]
         texts = subprocess.run(command, capture_output=True, text=True)
         facts = json.loads(texts.stdout) if "--json" in arguments else []
-        assert all(list(one) == ["what", "where", "removed"] for one in facts)
-        return texts.returncode, sorted(list(one.values()) for one in facts), texts.stdout
+        assert all(list(one) == ["what", "where", "removed", "owner_uid", "size_bytes"] for one in facts)
+        return texts.returncode, sorted(list(one.values())[:3] for one in facts), texts.stdout
 
     with zs.Publisher("alive", ActorsTick) as pub:
         sub = run_child(actors.SUBSCRIBER, "alive", {"name": "gone"})
@@ -328,5 +328,6 @@ def test_the_command_says_what_it_found_and_did():
     found, _ = left_by_a_dead_publisher("a/b")
     assert f"found: a dead publisher of a/b: {found}" in gc("--dry-run")
     (remains,) = json.loads(gc("--json"))
-    assert remains == {"what": "a dead publisher of a/b", "where": str(found), "removed": True}
+    assert remains.pop("owner_uid") is None
+    assert remains == {"what": "a dead publisher of a/b", "where": str(found), "removed": True, "size_bytes": 0}
     assert "nothing is left" in gc()

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from zeroslot import Publisher, Sample, SlotAllocator, SlotReader, Subscriber, TopicNameError, flink
-from zeroslot.flink import Bell
 
 NAME = "/zs-0123456789abcdef"
 
@@ -323,13 +322,13 @@ def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, mon
     path = zeroslot_dir / "d" / "a" / "0123456789abcdef.flink"
     real, count = os.open, 0
 
-    def removed_before(file: Any, *rest: Any) -> int:
+    def removed_before(file: Any, *rest: Any, **named: Any) -> int:
         nonlocal count
         if str(file).endswith(".tmp"):
             count += 1
             if count <= 3:
                 path.parent.rmdir()
-        return real(file, *rest)
+        return real(file, *rest, **named)
 
     monkeypatch.setattr(os, "open", removed_before)
     flink.write_flink(path, NAME)
@@ -440,78 +439,3 @@ def test_topics_are_listed_by_their_flinks(zeroslot_dir: Path) -> None:
         assert flink.list_topics("default") == ["a", "b", "b/c"]
         assert flink.list_topics("elsewhere") == []
         (zeroslot_dir / "default" / "a" / "note.txt").unlink()
-
-
-# --- the bell ---
-
-
-@pytest.mark.row("DIS-1")
-def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
-    """Made by the first, removed by the last, one for all of a process."""
-    file = zeroslot_dir / "default" / ".bell"
-    sub = Subscriber("a", Tick)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    pub = Publisher("b", Tick)
-    assert sub._bell._opened is pub._bell._opened
-    sub.close()
-    assert file.exists()
-    pub.close()
-    assert not file.exists()
-    assert not file.parent.exists()
-
-
-@pytest.mark.row("DIS-1")
-def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
-    """What comes in one is not heard in the other."""
-    with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
-        before = (one._capture_bell(), two._capture_bell())
-        with Publisher("a", Tick, domain="one"):
-            assert one._capture_bell() != before[0]
-            assert two._capture_bell() == before[1]
-
-
-def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
-    """Whoever comes then does not ring one that nobody hears; the older user leaves quietly."""
-    file = zeroslot_dir / "default" / ".bell"
-    old = Bell.join("default")
-    file.unlink()
-    new = Bell.join("default")
-    assert new is not old
-    assert file.exists()
-    old.leave()
-    assert file.exists()
-    new.leave()
-    assert not file.exists()
-
-
-@pytest.mark.row("SEC-3")
-@pytest.mark.parametrize("wrong", ["symlink", "fifo", "directory", "short", "open"])
-def test_a_bell_that_is_none_is_an_error_or_made_whole(zeroslot_dir: Path, wrong: str) -> None:
-    """Nothing outside is written, nothing blocks, and a short file does not end in SIGBUS."""
-    place, outside = zeroslot_dir / "default", zeroslot_dir / "outside"
-    place.mkdir(mode=0o700)
-    outside.write_bytes(b"untouched")
-    file = place / ".bell"
-    match wrong:
-        case "symlink":
-            file.symlink_to(outside)
-        case "fifo":
-            os.mkfifo(file, 0o600)
-        case "directory":
-            file.mkdir()
-        case "short":
-            file.write_bytes(b"x")
-            file.chmod(0o600)
-        case _:
-            file.write_bytes(bytes(64))
-            file.chmod(0o666)
-    if wrong == "short":
-        with Publisher("a", Tick), Subscriber("a", Tick) as sub:
-            assert len(sub.publishers) == 1
-        place.mkdir(mode=0o700)
-    else:
-        with pytest.raises(OSError):
-            Publisher("a", Tick)
-        file.rmdir() if wrong == "directory" else file.unlink()
-    assert outside.read_bytes() == b"untouched"
-    outside.unlink()

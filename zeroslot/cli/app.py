@@ -120,7 +120,8 @@ def gc(
 
     What live processes use is not touched. One line for each thing: "removed", "found" (with --dry-run) or "not
     removed", what it was, and where. With --json a list of objects with the same: "what" (a text), "where" (a path, or
-    the name of a shared-memory object), "removed" (true or false).
+    the name of a shared-memory object), "removed" (true or false), "owner_uid" and "size_bytes" (of objects that only
+    another user or root can remove; else null and 0).
 
     Ends with status 0 when all that was found is removed, and after --dry-run; with 1 when something stays, such as
     another user's file.

@@ -1,0 +1,135 @@
+"""The bell: made by the first user of a domain, heard by all, gone with the last."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from zeroslot import Publisher, Sample, Subscriber
+from zeroslot._core.binding import Descriptor
+from zeroslot.bell import Bell, bells_of
+
+
+class Tick(Sample):
+    n: int = 0
+
+
+@pytest.mark.row("DIS-1")
+def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
+    """Made by the first, removed by the last, one for all of a process."""
+    file = zeroslot_dir / "default" / ".bell"
+    sub = Subscriber("a", Tick)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    pub = Publisher("b", Tick)
+    assert sub._bell._opened is pub._bell._opened
+    sub.close()
+    assert file.exists()
+    pub.close()
+    assert not file.exists()
+    assert not file.parent.exists()
+
+
+@pytest.mark.row("DIS-1")
+def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
+    """What comes in one is not heard in the other."""
+    with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
+        before = (one._capture_bell(), two._capture_bell())
+        with Publisher("a", Tick, domain="one"):
+            assert one._capture_bell() != before[0]
+            assert two._capture_bell() == before[1]
+
+
+def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
+    """Whoever comes then does not ring one that nobody hears; the older user leaves quietly."""
+    file = zeroslot_dir / "default" / ".bell"
+    old = Bell.join("default")
+    file.unlink()
+    new = Bell.join("default")
+    assert new is not old
+    assert file.exists()
+    old.leave()
+    assert file.exists()
+    new.leave()
+    assert not file.exists()
+
+
+@pytest.mark.row("SEC-3")
+@pytest.mark.parametrize("wrong", ["symlink", "fifo", "directory", "short", "open"])
+def test_a_bell_that_is_none_is_an_error_or_made_whole(zeroslot_dir: Path, wrong: str) -> None:
+    """Nothing outside is written, nothing blocks, and a short file does not end in SIGBUS."""
+    place, outside = zeroslot_dir / "default", zeroslot_dir / "outside"
+    place.mkdir(mode=0o700)
+    outside.write_bytes(b"untouched")
+    file = place / ".bell"
+    match wrong:
+        case "symlink":
+            file.symlink_to(outside)
+        case "fifo":
+            os.mkfifo(file, 0o600)
+        case "directory":
+            file.mkdir()
+        case "short":
+            file.write_bytes(b"x")
+            file.chmod(0o600)
+        case _:
+            file.write_bytes(bytes(64))
+            file.chmod(0o666)
+    if wrong == "short":
+        with Publisher("a", Tick), Subscriber("a", Tick) as sub:
+            assert len(sub.publishers) == 1
+        place.mkdir(mode=0o700)
+    else:
+        with pytest.raises(OSError):
+            Publisher("a", Tick)
+        file.rmdir() if wrong == "directory" else file.unlink()
+    assert outside.read_bytes() == b"untouched"
+    outside.unlink()
+
+
+@pytest.fixture
+def leaving(zeroslot_dir: Path) -> Descriptor:
+    """A process that is stopped while it leaves: it has the bell to itself, and its file is still there."""
+    place = zeroslot_dir / "default"
+    place.mkdir(mode=0o700)
+    (place / ".bell").write_bytes(bytes(64))
+    (place / ".bell").chmod(0o600)
+    descriptor = Descriptor.open(str(place / ".bell"), os.O_RDWR)
+    assert descriptor.try_lock(0)
+    return descriptor
+
+
+@pytest.mark.row("DIS-1")
+def test_a_bell_that_a_leaver_has_locked_is_passed_over(leaving: Descriptor, zeroslot_dir: Path) -> None:
+    """The next number is used, by all that come meanwhile; both files go with their last users."""
+    place = zeroslot_dir / "default"
+    with Subscriber("a", Tick) as sub, Publisher("a", Tick):
+        assert len(sub.publishers) == 1
+        assert sorted(path.name for path in bells_of(place)) == [".bell", ".bell.1"]
+        assert leaving.fileno() >= 0
+    assert bells_of(place) == [place / ".bell"]
+    leaving.close()
+    Subscriber("a", Tick).close()
+    assert list(zeroslot_dir.iterdir()) == []
+
+
+@pytest.mark.row("DIS-1", "NOT-1")
+def test_a_ring_reaches_the_users_of_every_bell(
+    leaving: Descriptor, zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the one that a leaver had locked when they came, and of the one that later comers use."""
+    early = Subscriber("a", Tick)
+    leaving.close()
+    monkeypatch.setattr(Bell, "_open", {})  # what comes now is another process
+    late = Subscriber("a", Tick)
+    assert {early._bell._opened.path.name, late._bell._opened.path.name} == {".bell.1", ".bell"}
+    for end in (early, late):
+        monkeypatch.setattr(Bell, "_open", {end._bell.directory: end._bell._opened})
+        heard = (early._capture_bell(), late._capture_bell())
+        with Publisher("b", Tick):
+            assert early._capture_bell() != heard[0]
+            assert late._capture_bell() != heard[1]
+    early.close()
+    late.close()

@@ -1,0 +1,283 @@
+"""The bell of a domain: a futex word in a file, which moves as publishers come and go.
+
+    <root>/<domain>/.bell        one word, mapped by every process in the domain
+    <root>/<domain>/.bell.<n>    the same, while a process that leaves has the one before locked
+
+Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and no directory is polled.
+
+A user of a bell holds a shared lock on byte 0 of its file. The last user removes the file: it drops its shared lock,
+tries for the exclusive one, and unlinks the file under that. A bell is unlinked under its exclusive lock only, so one
+that is in use is never lost. A process may be stopped between its lock and its unlink: what it unlinks later is the
+file that it locked, since the name stays with that file until then.
+
+Why several bells: the shared lock of a bell that is exclusively locked cannot be had, and the holder may be stopped.
+A joiner does not wait; it takes the next number. Why a ring goes to all of them: then it does not matter which of the
+bells a process uses. A process that joins a bell looks for publishers after that; a publisher rings after its flink has
+appeared. Either the ring finds the bell, or the look finds the flink.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from zeroslot import access
+from zeroslot._core.binding import Descriptor, Region, Word
+from zeroslot.flink import domain_directory, names_in, open_directory, remove_empty
+from zeroslot.segment import reopened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger("zeroslot")
+
+_NAME = re.compile(r"\.bell(\.[0-9]{1,2})?", re.ASCII)
+_NAMES = [".bell", *(f".bell.{n}" for n in range(1, 100))]
+_SIZE = 64
+_TRIES = 100
+
+
+class _OpenBell:
+    """A bell's file that this process has opened, mapped and locked, once for all its users."""
+
+    def __init__(self, path: Path, descriptor: Descriptor, region: Region) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.word = Word(region, 0)
+        self.users: weakref.WeakSet[Bell] = weakref.WeakSet()
+
+    def is_current(self) -> bool:
+        """Whether the file at the path is still this one: a test or a user may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor.fileno()), self.path.stat())
+        except OSError:
+            return False
+
+
+class Bell:
+    """One handle's use of the bell of its domain. `word` moves whenever a publisher of the domain comes or goes.
+
+    Why one object for each handle: what is interrupted between the joining and the storing is left by its `__del__`,
+    and a second `leave` changes nothing.
+    """
+
+    _open: dict[Path, _OpenBell] = {}  # noqa: RUF012 (all bells of the process, by their directories)
+    # Reentrant: a signal handler, or the collector, may close a handle in the middle of `join` and `leave`.
+    _guard = threading.RLock()
+
+    def __init__(self, directory: Path) -> None:
+        """Use `join`."""
+        self.directory = directory
+        self._pid = os.getpid()
+        self._opened: _OpenBell | None = None
+        self._left = False
+
+    @classmethod
+    def join(cls, domain: str) -> Bell:
+        """Use the bell of a checked domain; `leave` when done. Creates the domain's directory and the bell's file.
+
+        Raises PermissionError when another user controls the root, the domain's directory or the bell.
+        """
+        bell = cls(domain_directory(domain))
+        try:
+            with cls._guard:
+                bell._join()
+        except PermissionError:
+            bell._left = True  # what is there belongs to another user
+            raise
+        except BaseException:
+            bell.leave()
+            raise
+        return bell
+
+    def _join(self) -> None:
+        opened = self._opened = self._open.get(self.directory)
+        if opened is not None:
+            opened.users.add(self)  # first, since whatever runs meanwhile may leave it
+            if opened.is_current():
+                self.word = opened.word
+                return
+            self._drop()
+        opened = self._opened = self._open[self.directory] = _open_bell(self.directory)
+        opened.users.add(self)
+        self.word = opened.word
+
+    def ring(self) -> None:
+        """A publisher has come or gone: every subscriber in the domain looks."""
+        self.word.bump()
+        opened = self._opened
+        try:
+            for path in bells_of(self.directory):
+                if opened is None or path != opened.path:
+                    _ring_other(path)
+        except OSError:
+            log.warning(
+                "%s: subscribers on another bell of this domain may not hear of it", self.directory, exc_info=True
+            )
+
+    def leave(self) -> None:
+        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty.
+
+        One that was interrupted is finished by the next call. After that a call does nothing, and nor does one in a
+        forked child.
+        """
+        if self._left or self._pid != os.getpid():
+            return
+        with self._guard:
+            self._drop()
+            if self.directory not in self._open:
+                remove_unused_bells(self.directory)
+        remove_empty(self.directory)
+        self._left = True
+
+    def _drop(self) -> None:
+        """End this use; the last of the process unlocks the file."""
+        opened = self._opened
+        if opened is not None:
+            opened.users.discard(self)
+            if not opened.users:
+                if self._open.get(self.directory) is opened:
+                    del self._open[self.directory]
+                opened.descriptor.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_left"):
+            self.leave()
+
+
+def bells_of(directory: Path) -> list[Path]:
+    """The bells in a domain's directory; more than one where a process was stopped while it left."""
+    return [directory / name for name in names_in(directory) if _NAME.fullmatch(name)]
+
+
+def _open_bell(directory: Path) -> _OpenBell:
+    for left in reversed(range(_TRIES)):
+        try:
+            fd, group = open_directory(directory)
+            os.close(fd)
+            for name in _NAMES:
+                opened = _open_file(directory / name, group)
+                if opened is not None:
+                    return opened
+            raise OSError(
+                f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them"
+            )
+        except FileNotFoundError:  # a process that leaves has removed the directory
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _open_file(path: Path, group: int | None) -> _OpenBell | None:
+    """Lock and map a bell, which is made if it is missing. None: a process that leaves, or makes it, has it."""
+    while True:
+        try:
+            descriptor = _open(path)
+        except PermissionError:
+            info = path.lstat()
+            if group is not None and info.st_gid == group:
+                return None  # its creator has not shared it yet, and looks for publishers after that
+            reason = "this process may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
+            raise access.refusal(path, info, reason) from None
+        try:
+            info = os.fstat(descriptor.fileno())
+            access.check_file(path, info, group)
+            if info.st_uid == os.geteuid():
+                access.share(descriptor.fileno(), info, 0o600 if group is None else 0o660, group)
+            # Locked before looked at: the last user unlinks the file under the exclusive lock.
+            locked = descriptor.try_lock(0, shared=True)
+            if locked and os.fstat(descriptor.fileno()).st_nlink:
+                if info.st_size < _SIZE:
+                    os.posix_fallocate(descriptor.fileno(), 0, _SIZE)
+                return _OpenBell(path, descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _SIZE, True))
+        except BaseException:
+            descriptor.close()
+            raise
+        descriptor.close()
+        if not locked:
+            return None
+
+
+def _open(path: Path) -> Descriptor:
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    try:
+        return Descriptor.open(str(path), flags)  # without O_CREAT, which the kernel may refuse for another user's file
+    except FileNotFoundError:
+        return Descriptor.open(str(path), flags | os.O_CREAT, 0o600)
+    except PermissionError:
+        if path.lstat().st_uid != os.geteuid():
+            raise
+        path.chmod(0o600)  # a umask has taken its owner's rights, and its creator ended before it gave them back
+        return Descriptor.open(str(path), flags)
+
+
+def _ring_other(path: Path) -> None:
+    """Ring a bell that this process does not use."""
+    with suppress(FileNotFoundError, PermissionError):  # gone, or its creator has not shared it yet, and will look
+        descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            info = os.fstat(descriptor.fileno())
+            if stat.S_ISREG(info.st_mode) and info.st_size >= _SIZE and info.st_blocks:
+                Word(Region(descriptor, _SIZE, True), 0).bump()
+        finally:
+            descriptor.close()
+
+
+def remove_unused_bells(directory: Path) -> list[Path]:
+    """Remove the bells of a domain that no process uses, which the exclusive lock tells; those that were removed.
+
+    Of two processes that leave at once, the later one gets that lock.
+    """
+    removed = []
+    with suppress(OSError):
+        for path in bells_of(directory):
+            with suppress(OSError):
+                descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    info = os.fstat(descriptor.fileno())
+                    if stat.S_ISREG(info.st_mode) and descriptor.try_lock(0) and os.path.samestat(info, path.stat()):
+                        path.unlink()
+                        removed.append(path)
+                finally:
+                    descriptor.close()
+    return removed
+
+
+def unused_bells(directory: Path) -> list[Path]:
+    """The bells of a domain that no process uses: their users were killed. Nothing is touched."""
+    unused = []
+    for path in bells_of(directory):
+        with suppress(OSError):
+            probe = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if not probe.is_locked(0):
+                    unused.append(path)
+            finally:
+                probe.close()
+    return unused
+
+
+def leave_bells() -> None:
+    """Leave every bell of this process, whatever uses it: the interpreter ends."""
+    for directory, opened in list(Bell._open.items()):
+        for user in list(opened.users):
+            user.leave()
+        if Bell._open.pop(directory, None) is not None:
+            opened.descriptor.close()
+            remove_unused_bells(directory)
+            remove_empty(directory)
+
+
+def _forget_bells() -> None:
+    # A forked child shares no bell with its parent; its lock descriptors are closed already.
+    Bell._open = {}
+    Bell._guard = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_bells)
