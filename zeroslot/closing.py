@@ -1,6 +1,11 @@
 """The end of the interpreter: handles that are still open are closed, so that a program that just ends leaves nothing.
 
 Why also through multiprocessing: its children skip atexit.
+
+Why workers of executors stop waiting before that: the interpreter joins them, and a program that has ended would hang
+in `take(timeout=None)` of one. Their waits raise ClosedError, their iterations end, and the handles stay open. Threads
+that the program started itself go on for as long as they like, as everywhere in Python. The hooks that end executors
+run in reverse order of registration, so concurrent.futures.thread is imported first.
 """
 
 from __future__ import annotations
@@ -9,7 +14,10 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import weakref
+from concurrent.futures import thread as executors
+from contextlib import suppress
 from typing import Any, Protocol
 
 from zeroslot._core import binding
@@ -54,6 +62,20 @@ def _close_all() -> None:
     if interrupted is not None:
         raise interrupted
 
+
+def _end_waits_of_workers() -> None:
+    binding.end_waits_of_workers(_is_worker)
+    for handle in list(_handles):
+        if isinstance(handle, binding.SubscriberEnd):
+            handle._nudge()
+
+
+def _is_worker() -> bool:
+    return threading.current_thread() in executors._threads_queues
+
+
+with suppress(RuntimeError):  # the interpreter is ending already
+    threading._register_atexit(_end_waits_of_workers)  # type: ignore[attr-defined]  # as concurrent.futures does it
 
 for _ in range(2):  # the second call finds nothing to do, unless the first was interrupted between two handles
     atexit.register(_close_all)

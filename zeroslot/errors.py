@@ -65,13 +65,16 @@ class MismatchError(ZeroslotError, ValueError):
 
 
 class TypeMismatchError(MismatchError):
-    """The topic carries another sample type. The segment itself is healthy."""
+    """The topic carries another sample type. The segment itself is healthy. `unreadable`: the fields of this side that
+    cannot be read by name.
+    """
 
     publisher_type: str | None = None
     publisher_hash: bytes | None = None
     here_type: str | None = None
     here_hash: bytes | None = None
     difference: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 class QosMismatchError(MismatchError):

@@ -7,7 +7,9 @@ them (`max_loans` being written, `spare_slots` being read) are what that costs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from numbers import Real
+from typing import Any, Literal
 
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
@@ -29,15 +31,31 @@ def whole_number(name: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def checked_seconds(name: str, value: float | None) -> float | None:
+def checked_seconds(name: str, value: Any) -> float | None:
     """A length of time above 0, or None for none; ValueError or TypeError naming it."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds or None, not {value!r}")
-    if not 0 < value < 1e9:
+    seconds = _real(name, "seconds or None", value)
+    if not 0 < seconds < 1e9:
         raise ValueError(f"{name} is {value}, and has to be above 0")
-    return float(value)
+    return seconds
+
+
+def checked_spin_us(value: Any) -> float:
+    """A number of microseconds, 0 or more; infinity is one. ValueError or TypeError for anything else."""
+    microseconds = _real("spin_us", "microseconds", value)
+    if not microseconds >= 0:
+        raise ValueError(f"spin_us is {value}, and has to be 0 or more")
+    return microseconds
+
+
+def _real(name: str, unit: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is a number of {unit}, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:  # beyond all floats
+        return inf if str(value)[0] != "-" else -inf
 
 
 def default_spare(slot_capacity: int) -> int:

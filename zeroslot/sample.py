@@ -256,13 +256,24 @@ def default_values(sample_type: type[Sample]) -> tuple[dict[str, Any], dict[str,
                 )
             factories[name] = field.default_factory  # type: ignore[assignment]  # takes no argument, as just checked
         elif not field.is_required():
-            try:
-                adapter: TypeAdapter[Any] = TypeAdapter(_annotation_of(field), config=_adapter_config(field))
-                values[name] = adapter.validate_python(field.get_default())
-            except ValidationError as error:
-                problem = error.errors()[0]["msg"]
-                refuse(where, f"its default {field.default!r} is not a value of it ({problem})", "Change the default.")
+            values[name] = default_of(sample_type, name)
     return values, factories
+
+
+def default_of(sample_type: type[Sample], name: str) -> Any:
+    """The default of a field, validated; a factory is called.
+
+    Raises `DeclarationError` for one that the field refuses.
+    """
+    field = sample_type.__pydantic_fields__[name]
+    default = field.get_default(call_default_factory=True, validated_data={})
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(_annotation_of(field), config=_adapter_config(field))
+        return adapter.validate_python(default)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        where = f"{sample_type.__name__}.{name}"
+        refuse(where, f"its default {default!r} is not a value of it ({problem})", "Change the default.")
 
 
 def _adapter_config(field: FieldInfo) -> ConfigDict | None:

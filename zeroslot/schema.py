@@ -399,14 +399,23 @@ def _changed(
     yield name, f"publisher {their_text} at {their_at}", f"here {our_text} at {our_at}"
 
 
-def mismatch(topic: str, publisher: StructLayout, here: StructLayout) -> TypeMismatchError:
-    """The error of a subscriber of type `here` that meets a publisher of another type; the caller raises it."""
+def mismatch(
+    topic: str, publisher: StructLayout, here: StructLayout, *, by_name: bool = True, unreadable: tuple[str, ...] = ()
+) -> TypeMismatchError:
+    """The error of a subscriber of type `here` that meets a publisher of another type; the caller raises it.
+
+    `by_name`: whether a subscription by name would work; `unreadable`: the fields because of which it would not.
+    """
     lines = difference(publisher, here)
-    advice = (
-        'Subscribe with match="by_name" to read the fields that both share.'
-        if shared_members(publisher, here)
-        else "They share no field: subscribe with the publisher's type, or to another topic."
-    )
+    if not shared_members(publisher, here):
+        advice = "They share no field: subscribe with the publisher's type, or to another topic."
+    elif by_name:
+        advice = 'Subscribe with match="by_name" to read the fields that both share.'
+    else:
+        advice = (
+            f'match="by_name" cannot read {", ".join(unreadable)}: give fields that the publisher lacks a default, '
+            "declare the others as the publisher does, or leave them out."
+        )
     return TypeMismatchError(
         f"{topic} carries {_described(publisher)}, not {_described(here)}:\n{lines}\n{advice}",
         topic=topic,
@@ -415,6 +424,7 @@ def mismatch(topic: str, publisher: StructLayout, here: StructLayout) -> TypeMis
         here_type=here.name,
         here_hash=here.type_hash,
         difference=lines,
+        unreadable=unreadable,
     )
 
 

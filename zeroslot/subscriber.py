@@ -25,11 +25,11 @@ from zeroslot.errors import (
     TypeMismatchError,
     ZeroslotError,
 )
-from zeroslot.qos import SLOT_LIMIT, whole_number
+from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
 from zeroslot.reader import SlotReader, check_qos
 from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.schema import mismatch, shared_members, unpack_schema
-from zeroslot.view import reading_plan, sample_type_of, view_class_by_name, view_class_of
+from zeroslot.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
 from zeroslot.waiting import wait_until
 
 log = logging.getLogger("zeroslot")
@@ -73,8 +73,9 @@ class Subscriber(SubscriberEnd[S_co]):
     Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
     read from it are gone. `history`: how many older samples a publisher that is already there shall deliver first.
     `reliable`: publishers with on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before
-    sleeping. `match`: "exact", or "by_name" to read the fields that both sides share. Without a `sample_type` the
-    schema in the segment tells it.
+    sleeping. `match`: "exact", or "by_name" to read the fields that both sides share, wherever they lie: a declared
+    default stands in for a field that the publisher lacks, and a publisher that lacks a field without a default, or has
+    one of another kind, is a mismatch. Without a `sample_type` the schema in the segment tells it.
 
     Iteration waits for samples and ends when the subscriber is closed. Threads may share a subscriber. A context
     manager.
@@ -138,8 +139,7 @@ class Subscriber(SubscriberEnd[S_co]):
             raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
         if sample_type is not None and not isinstance(sample_type, type):
             raise not_a_sample_type(sample_type)
-        if spin_us is not None and not spin_us >= 0:
-            raise ValueError(f"spin_us is {spin_us}, and has to be 0 or more")
+        spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
             layout_of(sample_type)
@@ -158,7 +158,7 @@ class Subscriber(SubscriberEnd[S_co]):
         self._released = False
         self._bell = Bell.join(self.domain)
         try:
-            super().__init__(self._bell.word, DEFAULT_SPIN_US if spin_us is None else spin_us)
+            super().__init__(self._bell.word, spin)
             self._follow(joining=True)
         except BaseException:
             self._release_all()
@@ -257,8 +257,10 @@ class Subscriber(SubscriberEnd[S_co]):
         theirs, _ = unpack_schema(mapped.schema(), Layout, self.topic)
         if theirs.type_hash != facts["type_hash"]:
             raise self._contradiction(theirs, facts)
-        if self._match == "exact" or not shared_members(theirs, here):
-            raise mismatch(self.topic, theirs, here)
+        unreadable = not_by_name(self.sample_type, theirs)
+        by_name = bool(shared_members(theirs, here)) and not unreadable
+        if self._match == "exact" or not by_name:
+            raise mismatch(self.topic, theirs, here, by_name=by_name, unreadable=unreadable)
         return reading_plan(view_class_by_name(self.sample_type, theirs), theirs.size)
 
     def _contradiction(self, layout: Layout, facts: dict[str, Any]) -> CorruptSegmentError:

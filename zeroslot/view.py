@@ -9,16 +9,19 @@ costs less than looking up what was read before.
 
 from __future__ import annotations
 
+import copy
 import enum
+import inspect
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, create_model
 from pydantic import Field as PydanticField
-from pydantic import create_model
 
 from zeroslot import fields
 from zeroslot._core import binding
@@ -40,7 +43,7 @@ from zeroslot.fields import (
     Text,
 )
 from zeroslot.layout import Field, StructLayout
-from zeroslot.sample import Layout, Sample, default_values, layout_of
+from zeroslot.sample import Layout, Sample, default_of, default_values, layout_of
 from zeroslot.schema import shared_members
 
 SMALL = 4096  # bytes; a loan zeroes what is not larger
@@ -60,17 +63,15 @@ class _ViewMethods:
 
         def __zs_model__(self) -> Sample: ...
 
-    def model_dump(self, **options: Any) -> dict[str, Any]:
-        """As pydantic's, of a copy."""
-        return self.__zs_model__().model_dump(**options)
-
-    def model_dump_json(self, **options: Any) -> str:
-        """As pydantic's, of a copy."""
-        return self.__zs_model__().model_dump_json(**options)
-
-    def model_copy(self) -> Sample:
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Sample:  # noqa: ARG002  # always
         """The sample as an instance of its class, in memory of its own."""
-        return self.__zs_model__()
+        made = self.__zs_model__()
+        return made.model_copy(update=update) if update else made
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The fields that the publisher has given."""
+        return {name for name in self.__zs_names__ if not isinstance(vars(type(self)).get(name), AbsentField)}
 
     def __copy__(self) -> Sample:
         return self.__zs_model__()
@@ -88,9 +89,19 @@ class _ViewMethods:
             return bool(self.__zs_model__() == other.__zs_model__())
         return bool(other == self) if type(other) is self.__zs_sample__ else NotImplemented
 
+    def __zs_shown__(self) -> Iterator[str]:
+        sample_type = self.__zs_sample__ or Sample
+        infos: dict[str, Any] = {**sample_type.model_fields, **sample_type.model_computed_fields}
+        for name, info in infos.items():
+            if info.repr:
+                yield f"{name}={getattr(self, name)!r}"
+
+    def __str__(self) -> str:
+        return " ".join(self.__zs_shown__())
+
     def __repr__(self) -> str:
         try:
-            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self)})"
+            return f"{type(self).__name__}({', '.join(self.__zs_shown__())})"
         except (CorruptSegmentError, TypeError) as error:
             return f"<{type(self).__name__}: {error}>"
 
@@ -99,19 +110,71 @@ class _ViewMethods:
 
 
 class AbsentField:
-    """A field that the publisher's type does not have, or has otherwise; only with match="by_name"."""
+    """A field that the publisher's type does not have: its declared default stands in; only with match="by_name"."""
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, default: Any) -> None:
         self.name = name
-        self.reason = reason
+        self.default = default
+
+    def value(self) -> Any:
+        """The default, which belongs to who asks for it."""
+        return copy.deepcopy(self.default)
 
     def __get__(self, instance: object, owner: type) -> Any:
-        if instance is None:
-            return self
-        raise AttributeError(f"{self.name}: {self.reason}")
+        return self if instance is None else self.value()
 
     def __set__(self, instance: object, value: object) -> None:
-        raise AttributeError(f"{self.name}: {self.reason}")
+        raise AttributeError(f"{self.name}: the publisher's type has no such field, and what was taken is read-only")
+
+
+class ClassAttribute:
+    """What the sample type has, and no sample: its class methods, class variables and nested classes."""
+
+    def __init__(self, sample_type: type[Sample], name: str) -> None:
+        self.sample_type = sample_type
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return getattr(self.sample_type, self.name)
+
+
+class PrivateField:
+    """A private attribute, which views do not have."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError(f"{self.name}: shared memory has fields alone. lease.copy() has private attributes")
+
+    def __set__(self, instance: object, value: object) -> None:
+        self.__get__(instance, type(instance))
+
+
+def _of_a_copy(name: str, kind: Any) -> Any:
+    """A method or property of the sample's class, used on a copy of the sample."""
+
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return getattr(self.__zs_model__(), name)(*arguments, **options)
+
+    method.__name__ = name
+    method.__doc__ = "As pydantic's, of a copy."
+    return property(lambda self: getattr(self.__zs_model__(), name)) if isinstance(kind, property) else method
+
+
+def _pydantic_methods(sample_type: type[Sample]) -> dict[str, Any]:
+    """What every model offers: methods and properties of a copy; the rest is the class's."""
+    return {
+        name: _of_a_copy(name, value)
+        if inspect.isfunction(value) or type(value) is property
+        else ClassAttribute(sample_type, name)
+        for name, value in _MODEL_ATTRIBUTES.items()
+    }
+
+
+_MODEL_ATTRIBUTES = {
+    name: inspect.getattr_static(BaseModel, name) for name in dir(BaseModel) if not name.startswith("_")
+}
 
 
 _OF_ANY_CLASS = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"}
@@ -128,21 +191,30 @@ def view_class_of(sample_type: type[Sample]) -> type[View]:
 
 
 def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> type[View]:
-    """A view class that reads what both sides share, at the publisher's offsets."""
-    shared = shared_members(publisher, layout_of(sample_type))
-    theirs = {field.name: field for field in publisher.members}
-    absent = {
-        field.name: AbsentField(
-            field.name,
-            f"the publisher has {theirs[field.name].text}, not {field.text}"
-            if field.name in theirs
-            else "the publisher's type has no such field",
-        )
-        for field in layout_of(sample_type).members
-        if field.name not in shared
-    }
-    members = {name: field for name, (field, _) in shared.items()}
-    return _make_view_class(sample_type, publisher.size, members, absent)
+    """A view class that reads what both sides share, at the publisher's offsets; declared defaults stand in for fields
+    that the publisher lacks. A default factory is called once, here.
+
+    `not_by_name` is empty for these two.
+    """
+    here = layout_of(sample_type)
+    shared = shared_members(publisher, here)
+    lacking = [field.name for field in here.members if field.name not in shared]
+    absent = {name: AbsentField(name, default_of(sample_type, name)) for name in lacking}
+    return _make_view_class(sample_type, publisher.size, {name: field for name, (field, _) in shared.items()}, absent)
+
+
+def not_by_name(sample_type: type[Sample], publisher: StructLayout) -> tuple[str, ...]:
+    """The fields that cannot be read by name: those that the publisher has otherwise, and those that it lacks and that
+    have no default here.
+    """
+    here = layout_of(sample_type)
+    shared = shared_members(publisher, here)
+    others = {field.name for field in publisher.members}
+    return tuple(
+        field.name
+        for field in here.members
+        if field.name not in shared and (field.name in others or sample_type.model_fields[field.name].is_required())
+    )
 
 
 def _make_view_class(
@@ -151,36 +223,51 @@ def _make_view_class(
     own = {field.name: field for field in layout_of(sample_type).members}
     # Nested samples keep the classes of this side, wherever the offsets come from.
     descriptors = {
-        name: FieldDescriptor(name, codec_of(own[name].node), field.offset) for name, field in members.items()
+        name: FieldDescriptor(name, codec_of(field.node), members[name].offset)
+        for name, field in own.items()
+        if name in members
     }
     namespace: dict[str, Any] = {
+        **_pydantic_methods(sample_type),
         **{name: value for name, value in vars(_ViewMethods).items() if name not in _OF_ANY_CLASS},
         "__doc__": f"A {sample_type.__name__} in shared memory.",
         "__zs_sample__": sample_type,
-        "__zs_names__": tuple(members),
+        "__zs_names__": tuple(own),
         **_additions_of(sample_type),
         **absent,
         **descriptors,
     }
     made: type[View] = binding.make_view_class(f"{sample_type.__module__}.{sample_type.__name__}", namespace)
-    made.__zs_codec__ = binding.StructCodec(made, size, tuple(descriptors.values()))
+    values = {name: field.value for name, field in absent.items()}
+    made.__zs_codec__ = binding.StructCodec(made, size, tuple(descriptors.values()), values)
     return made
 
 
+# Special methods that a class may define for its views as well, beside those that no model has.
+_SPECIAL = {"__str__", "__repr__", "__format__", "__lt__", "__le__", "__gt__", "__ge__"}
+_OF_MODELS_ALONE = {*dir(BaseModel), "__del__", "__getattr__"} - _SPECIAL
+
+
 def _additions_of(sample_type: type[Sample]) -> dict[str, Any]:
-    """The methods and properties of the user's classes, which shall work on views too."""
+    """What the user's classes add, which works on views too: methods, properties, special methods, class attributes.
+
+    A cached_property is computed at each use: a view has no memory of its own.
+    """
     found: dict[str, Any] = {}
-    names_of_fields = sample_type.model_fields.keys()
     for base in reversed(sample_type.__mro__[: sample_type.__mro__.index(Sample)]):
-        for name, value in vars(base).items():
-            wanted = (
-                hasattr(value, "__get__")
-                and not name.startswith(("__", "_abc", "model_"))
-                and name not in names_of_fields
-            )
-            if wanted and not isinstance(value, type):
-                found[name] = getattr(value, "wrapped", value)
-    return found
+        for name, declared in vars(base).items():
+            value = getattr(declared, "wrapped", declared)
+            if name in sample_type.model_fields or name.startswith(("_abc", "model_", "__pydantic", "__zs")):
+                continue
+            if name.startswith("__") and (name in _OF_MODELS_ALONE or not inspect.isfunction(value)):
+                continue
+            if isinstance(value, cached_property):
+                found[name] = property(value.func)
+            elif isinstance(value, (classmethod, type)) or not hasattr(value, "__get__"):
+                found[name] = ClassAttribute(sample_type, name)
+            else:
+                found[name] = value
+    return found | {name: PrivateField(name) for name in sample_type.__private_attributes__}
 
 
 def codec_of(node: Node) -> binding.Codec:

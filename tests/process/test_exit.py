@@ -197,3 +197,105 @@ def test_a_daemon_thread_that_builds_models_does_not_end_the_process(cast: Cast,
         child = cast(MODELS + f"act = {act}\nmain()\n")
         child.finish()
         assert child.stderr == ""
+
+
+# What a worker does, and what comes out of it when the program has ended.
+WORKERS = {
+    "take": ("sub.take(timeout=None)", "ClosedError"),
+    "latest": ("sub.latest(timeout=None)", "ClosedError"),
+    "wait": ("sub.wait()", "ClosedError"),
+    "iteration": ("[lease.sequence for lease in sub]", "[]"),
+    "a loop of short takes": ("[None for _ in iter(lambda: sub.take(timeout=0.01), 1)]", "ClosedError"),
+    "wait_for_publishers": ("sub.wait_for_publishers(9)", "ClosedError"),
+    "wait_for_subscribers": ("pub.wait_for_subscribers(9)", "ClosedError"),
+    "flush": ("behind.flush()", "ClosedError"),
+    "a blocked loan": ("full.loan(timeout=None)", "ClosedError"),
+    "wait_for_change": ("reader.wait_for_change(reader.generation)", "ClosedError"),
+    "attach": ("zs.SlotReader.attach('/dev/shm/no.flink', timeout=None)", "ClosedError"),
+    "a spin": ("zs.Subscriber('t', Tick, spin_us=float('inf')).take(timeout=None)", "ClosedError"),
+}
+
+EXECUTORS = {
+    "ThreadPoolExecutor": "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(work)",
+    "asyncio": "import asyncio\nloop = asyncio.new_event_loop()\nloop.run_in_executor(None, work)",
+}
+
+WORKER = """
+import os
+import zeroslot as zs
+from tests.process.samples import Tick
+
+pub = zs.Publisher("t", Tick)
+sub = zs.Subscriber("t", Tick, spin_us=0)
+behind = zs.Publisher("behind", Tick, on_full="block")
+slow = zs.Subscriber("behind", Tick, reliable=True)
+behind.publish(Tick(number=1))
+full = zs.Publisher("full", Tick, max_loans=1)
+held = full.loan()
+slots = zs.SlotAllocator.in_memory(4, 64)
+reader = slots.reader()
+started = []
+def work():
+    started.append(1)
+    try:
+        outcome = repr(ACT)
+    except BaseException as error:
+        outcome = type(error).__name__
+    say([outcome, pub.closed or sub.closed])
+EXECUTOR
+while not started:
+    pass
+"""
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("act", WORKERS)
+def test_a_worker_of_an_executor_does_not_keep_the_program_from_ending(cast: Cast, act: str, executor: str):
+    """Its wait raises ClosedError, its iteration ends, and the handles are still open for the other threads."""
+    code, expected = WORKERS[act]
+    child = cast(WORKER.replace("ACT", code).replace("EXECUTOR", EXECUTORS[executor]))
+    assert child.hear() == [expected, False]
+    child.finish()
+
+
+def test_a_worker_in_a_child_of_multiprocessing_does_not_keep_it_from_ending(cast: Cast):
+    """There the handles are closed first."""
+    child = cast(
+        """
+        import multiprocessing, sys
+        from concurrent.futures import ThreadPoolExecutor
+        import zeroslot as zs
+        from tests.process.samples import Tick
+
+        def run():
+            sub = zs.Subscriber("t", Tick)
+            ThreadPoolExecutor().submit(sub.take, None)
+
+        process = multiprocessing.get_context("fork").Process(target=run)
+        process.start()
+        process.join()
+        say(process.exitcode)
+        """
+    )
+    child.expect(0)
+    child.finish()
+
+
+def test_a_thread_that_the_program_started_goes_on_after_the_last_line(cast: Cast):
+    """As everywhere in Python: the interpreter waits for it, and it gets its samples."""
+    pub = cast.publisher("t")
+    child = cast(
+        """
+        import threading
+        import zeroslot as zs
+        from tests.process.samples import Tick
+        sub = zs.Subscriber("t", Tick)
+        threading.Thread(target=lambda: say(sub.take(timeout=None).sample.number)).start()
+        say("at the end")
+        """
+    )
+    child.expect("at the end")
+    child.wait_for_sleep()
+    pub.ask(["publish", 1])
+    child.expect(1)
+    child.finish()

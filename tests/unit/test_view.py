@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import enum
 import pickle
-from collections.abc import Iterator
-from typing import Annotated, Any
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, field_validator
 
 import zeroslot as zs
 from zeroslot import CorruptSegmentError, Publisher, Sample, Subscriber, TypeMismatchError, layout_of
@@ -129,6 +132,201 @@ def test_copies_of_views_are_models(pub: Publisher[Scan], operation: Any) -> Non
     assert type(made) is Scan
     made.ranges[0] = 9
     assert loan.sample.ranges[0] == 1
+
+
+class Base(Sample):
+    x: zs.I32 = 1
+
+    def name(self) -> str:
+        return f"base {self.x}"
+
+    def __len__(self) -> int:
+        return self.x
+
+
+class Rich(Base):
+    """What a class can add to its fields."""
+
+    model_config = ConfigDict(frozen=False)
+    limit: ClassVar[int] = 9
+    y: zs.U8 = Field(default=2, alias="why")
+    hidden: zs.U8 = Field(default=3, repr=False)
+    _secret: int = PrivateAttr(default=4)
+
+    class Inner(enum.IntEnum):
+        A = 1
+
+    def name(self) -> str:
+        return f"rich {super().name()}"
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.x
+
+    @cached_property
+    def thrice(self) -> int:
+        return 3 * self.x
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def square(self) -> int:
+        return self.x**2
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @cached_property
+    def cube(self) -> int:
+        return self.x**3
+
+    @classmethod
+    def of(cls, x: int) -> Self:
+        return cls(x=x)
+
+    @staticmethod
+    def five() -> int:
+        return 5
+
+    @field_validator("x")
+    @classmethod
+    def small(cls, value: int) -> int:
+        return min(value, 100)
+
+    def other(self) -> Self:
+        return self.__class__(x=self.x + 1)
+
+    def private(self) -> int:
+        return self._secret
+
+    def __add__(self, other: int) -> int:
+        return self.x + other
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.x < other.x)
+
+
+@pytest.fixture
+def rich() -> Iterator[tuple[Rich, Rich]]:
+    """A view, and the model of the same values."""
+    with Publisher("rich", Rich) as made, Subscriber("rich", Rich) as sub:
+        made.publish(Rich(x=7, why=8))
+        lease = sub.take()
+        assert lease is not None
+        yield lease.sample, Rich(x=7, why=8)
+
+
+def _matched(sample: Any) -> int:
+    match sample:
+        case Rich(x=x, y=8):
+            return int(x)
+        case _:
+            return 0
+
+
+USES: dict[str, Callable[[Rich], Any]] = {
+    "super": lambda sample: sample.name(),
+    "property": lambda sample: sample.twice,
+    "cached_property": lambda sample: sample.thrice + sample.thrice,
+    "computed_field": lambda sample: (sample.square, sample.cube),
+    "classmethod": lambda sample: sample.of(3),
+    "staticmethod": lambda sample: sample.five(),
+    "class variable": lambda sample: sample.limit,
+    "nested class": lambda sample: sample.Inner.A,
+    "validator": lambda sample: sample.small(200),
+    "__class__": lambda sample: sample.__class__,
+    "makes another": lambda sample: sample.other(),
+    "isinstance": lambda sample: (isinstance(sample, Rich), isinstance(sample, Base), isinstance(sample, Scan)),
+    "len": len,
+    "operator": lambda sample: sample + 1,
+    "order": lambda sample: sample < Rich(x=8),
+    "sorted": lambda sample: [each.x for each in sorted([Rich(x=8), sample])],
+    "repr": repr,
+    "str": str,
+    "f-string": lambda sample: f"{sample} {sample!r}",
+    "iteration": list,
+    "dict()": dict,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "model_copy": lambda sample: sample.model_copy(),
+    "model_copy(update)": lambda sample: sample.model_copy(update={"x": 5}, deep=True),
+    "model_dump": lambda sample: sample.model_dump(),
+    "model_dump(...)": lambda sample: sample.model_dump(by_alias=True, exclude={"x"}, mode="json", round_trip=True),
+    "model_dump_json": lambda sample: sample.model_dump_json(indent=1),
+    "model_fields_set": lambda sample: sample.model_fields_set | {"hidden"},
+    "model_extra": lambda sample: sample.model_extra,
+    "model_fields": lambda sample: list(type(sample).model_fields),
+    "model_computed_fields": lambda sample: list(type(sample).model_computed_fields),
+    "model_config": lambda sample: sample.model_config["frozen"],
+    "model_construct": lambda sample: sample.model_construct(x=1),
+    "model_validate": lambda sample: sample.model_validate({"x": 200, "why": 1}),
+    "model_validate_json": lambda sample: sample.model_validate_json('{"x": 2}'),
+    "model_validate_strings": lambda sample: sample.model_validate_strings({"x": "2"}),
+    "model_json_schema": lambda sample: sample.model_json_schema(),
+    "model_parametrized_name": lambda sample: sample.model_parametrized_name((int,)),
+    "model_rebuild": lambda sample: sample.model_rebuild(),
+    "model_post_init": lambda sample: sample.model_post_init(None),
+    "validated": Rich.model_validate,
+    "match": _matched,
+    "getattr": lambda sample: getattr(sample, "nothing", "default"),
+}
+
+
+@pytest.mark.row("NEW-2")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_view_does_what_the_model_does(rich: tuple[Rich, Rich], use: Callable[[Rich], Any]) -> None:
+    """What a class adds, what Python does with objects, and what pydantic offers."""
+    view, model = rich
+    assert use(view) == use(model)
+
+
+def test_everything_public_of_a_model_is_there_on_views(rich: tuple[Rich, Rich]) -> None:
+    """No name of pydantic's ends in an AttributeError, and each is in the table above."""
+    view, _ = rich
+    names = {name for name in dir(BaseModel) if not name.startswith("_")}
+    for name in names:
+        assert getattr(view, name, 0) != 0, name
+    untried = {name for name in names if name.startswith("model_")} - USES.keys()
+    assert untried == set()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["dict", "json", "copy"])
+def test_deprecated_methods_work_on_a_copy(rich: tuple[Rich, Rich], name: str) -> None:
+    """As long as pydantic has them."""
+    view, model = rich
+    assert getattr(view, name)() == getattr(model, name)()
+
+
+def test_a_view_says_what_it_does_not_have(rich: tuple[Rich, Rich]) -> None:
+    """Private attributes: a copy has them."""
+    view, _ = rich
+    with pytest.raises(AttributeError, match=r"_secret.*lease\.copy"):
+        view.private()
+    with pytest.raises(AttributeError, match=r"_secret.*lease\.copy"):
+        view._secret = 5
+    with pytest.raises(TypeError, match="keeps its class"):
+        view.__class__ = Base  # type: ignore[assignment]  # on purpose
+    assert view.model_copy().private() == 4
+
+
+def test_a_class_variable_that_changes_is_seen(rich: tuple[Rich, Rich], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the class's, and not a copy."""
+    monkeypatch.setattr(Rich, "limit", 10)
+    assert rich[0].limit == 10
+
+
+def test_a_field_may_have_the_name_of_a_method_of_models() -> None:
+    """The field is read, on views as on models."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydantic warns of the shadowing
+
+        class Shadowing(Sample):
+            copy: zs.U8 = 1  # type: ignore[assignment]  # as said
+            json: zs.U8 = 2  # type: ignore[assignment]  # as said
+
+    with Publisher("shadowing", Shadowing) as pub, Subscriber("shadowing", Shadowing) as sub:
+        pub.publish(Shadowing(copy=3, json=4))
+        lease = sub.take()
+        assert lease is not None
+        assert (lease.sample.copy, lease.sample.json, lease.copy()) == (3, 4, Shadowing(copy=3, json=4))
 
 
 def test_views_are_not_pickled(pub: Publisher[Scan]) -> None:
@@ -299,31 +497,76 @@ class Old(Sample):
     name: Annotated[str, zs.MaxBytes(8)] = "old"
     extra: zs.U16 = 3
     stamp: zs.U64 = 0
-    ranges: Annotated[NDArray[np.float64], zs.Shape(4)]
+    ranges: Annotated[NDArray[np.float32], zs.Shape(4)]
+
+
+CALLS: list[int] = []
+
+
+class New(Sample):
+    """A later version of Old: one field less, and more that have defaults."""
+
+    stamp: zs.U64
+    count: zs.U8 = 77
+    points: Annotated[list[Point], zs.MaxLen(2)] = [Point(x=3)]  # noqa: RUF012  # pydantic copies it
+    origin: Point = Point(x=1)
+    offsets: Annotated[NDArray[np.float32], zs.Shape(2)] = (1, 2)  # type: ignore[assignment]  # validated
+    maybe: zs.U8 | None = None
+    number: zs.U32 = Field(default_factory=lambda: CALLS.append(1) or len(CALLS))
+    name: Annotated[str, zs.MaxBytes(8)]
+    ranges: Annotated[NDArray[np.float32], zs.Shape(4)]
 
 
 @pytest.mark.row("NEW-3", "TYP-7")
 def test_by_name_reads_what_both_share_in_place() -> None:
-    """At the publisher's offsets; what is missing or differs is an AttributeError that says which."""
-    with Publisher("scan", Old) as pub, Subscriber("scan", Scan, match="by_name") as sub:
+    """At the publisher's offsets; declared defaults stand in for the others, in the view as in copies."""
+    with Publisher("scan", Old) as pub, Subscriber("scan", New, match="by_name") as sub:
         pub.publish(Old(name="shared", stamp=2**40, ranges=np.ones(4)))
         lease = sub.take()
         assert lease is not None
         view = lease.sample
-        assert isinstance(view, Scan)
-        assert (view.name, view.stamp) == ("shared", 2**40)
-        with pytest.raises(AttributeError, match="f64"):
-            _ = view.ranges
-        with pytest.raises(AttributeError, match="no such field"):
-            _ = view.origin
-        with pytest.raises(AttributeError):
-            view.origin = Point()
+        copied = lease.copy()
+        assert isinstance(view, New)
+        assert type(copied) is New
+        expected = New(stamp=2**40, name="shared", ranges=np.ones(4), number=copied.number)
+        assert copied == expected
+        assert view == expected
+        assert list(dict(view)) == list(New.model_fields) == list(copied.model_dump())
+        for name, value in dict(view).items():
+            assert str(value) == str(getattr(copied, name))
+        assert (view.count, view.origin, view.points) == (77, Point(x=1), [Point(x=3)])
+        assert view.number == view.number == copied.number
+        assert copied.model_fields_set == view.model_fields_set == {"stamp", "name", "ranges"}
+        view.points.append(Point())
+        view.offsets[0] = 9
+        assert (len(view.points), view.offsets.tolist()) == (1, [1, 2])
+        with pytest.raises(AttributeError, match="count"):
+            view.count = 5
         assert not hasattr(view, "extra")
         assert "shared" in repr(view)
-        assert dict(view) == {"stamp": 2**40, "name": "shared"}
-        copied = lease.copy()
-        assert (copied.name, copied.stamp) == ("shared", 2**40)
-        assert isinstance(copied, Scan)
+        assert repr(view).startswith("New(stamp=1099511627776, count=77")
+        assert New.model_validate(view) == copied
+
+
+@pytest.mark.row("NEW-3", "TYP-6")
+def test_by_name_refuses_at_the_subscription_what_it_cannot_read() -> None:
+    """Fields that the publisher lacks and that have no default, and fields of another kind, are listed."""
+
+    class Demanding(Sample):
+        stamp: zs.U64
+        gone: zs.U8
+        optional: zs.U8 = 0
+        ranges: Annotated[NDArray[np.float64], zs.Shape(4)] = np.zeros(4)
+        name: Annotated[str, zs.MaxBytes(9)]
+
+    with Publisher("scan", Old):
+        for match in ("exact", "by_name"):
+            with pytest.raises(TypeMismatchError, match=r"cannot read gone, ranges, name:") as caught:
+                Subscriber("scan", Demanding, match=match)  # type: ignore[call-overload]  # one of the two
+            assert caught.value.unreadable == ("gone", "ranges", "name")
+    with Subscriber("scan", Demanding, match="by_name") as sub:
+        with Publisher("scan", Old), pytest.raises(TypeMismatchError):
+            sub.take()
 
 
 @pytest.mark.row("NEW-3", "TYP-6")
@@ -341,9 +584,9 @@ def test_by_name_with_nothing_in_common_is_a_mismatch() -> None:
 def test_view_classes_are_made_once_per_type() -> None:
     """And one by name for each publisher's layout."""
     assert view_class_of(Scan) is view_class_of(Scan)
-    by_name = view_class_by_name(Scan, layout_of(Old))
-    assert set(by_name.__zs_names__) == {"stamp", "name"}
-    assert by_name.__zs_sample__ is Scan
+    by_name = view_class_by_name(New, layout_of(Old))
+    assert by_name.__zs_names__ == tuple(New.model_fields)
+    assert by_name.__zs_sample__ is New
 
 
 @pytest.mark.row("NEW-4")

@@ -19,7 +19,6 @@ from cpython.bytes cimport PyBytes_AsStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EACCES, EAGAIN, EFAULT, EINTR, EINVAL, errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -46,6 +45,13 @@ cdef extern from "<fcntl.h>" nogil:
     int F_OFD_SETLK, F_OFD_GETLK, F_RDLCK, F_WRLCK, F_UNLCK
     int fcntl(int fd, int command, ...)
 
+cdef extern from "Python.h":
+    """
+    /* Unlike the ident, a number that no later thread gets. */
+    #define this_thread() PyThreadState_GetID(PyThreadState_Get())
+    """
+    uint64_t this_thread()
+
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
 
@@ -65,6 +71,8 @@ cdef enum:
     # Waits are cut into slices: after each, signals are looked at and owners probed.
     FIRST_SLICE_NS = 50_000_000
     LAST_SLICE_NS = 500_000_000
+    # So are spins: after each, signals are looked at.
+    SPIN_SLICE_NS = 200_000
     # A poll that finds nothing looks at the owners' locks about this often.
     POLLS_PER_CLOCK = 1024
     # Copies from here on release the GIL.
@@ -105,6 +113,27 @@ def closed_error(str text not None, str topic=None):
             while True:
                 pause()
     return errors.ClosedError(text, topic=topic)
+
+
+cdef object is_worker = None    # whether the calling thread belongs to an executor; set when the interpreter ends
+
+
+def end_waits_of_workers(object test not None):
+    """From now on waits of threads for which `test()` is true raise ClosedError: the interpreter waits for them."""
+    global is_worker
+    is_worker = test
+
+
+def notice() -> None:
+    """Run signal handlers, and end a wait that would keep the interpreter from ending. Between two sleeps of a wait."""
+    look_up()
+
+
+cdef inline int look_up() except -1:
+    PyErr_CheckSignals()
+    if is_worker is not None and is_worker():
+        raise errors.ClosedError("the interpreter ends, and waits for the workers of its executors")
+    return 0
 
 
 cdef int finalize(object handle) except -1:
@@ -333,17 +362,32 @@ cdef uint64_t deadline_of(object timeout) except? 0:
     cdef double seconds
     if timeout is None:
         return ZS_NEVER
-    try:
-        seconds = timeout
-    except OverflowError:
-        seconds = 1e10 if timeout > 0 else -1   # an int beyond all floats
-    if seconds != seconds:
-        raise ValueError("a timeout cannot be NaN")
+    seconds = seconds_of(timeout)
     if seconds > 1e9:
         return ZS_NEVER
     if seconds < 0:
         seconds = 0
     return zs_now_ns() + <uint64_t>(seconds * 1e9)
+
+
+cdef double seconds_of(object timeout) except? -1:
+    """Any number that has a float: int, float, Fraction, Decimal, numpy's. ValueError for NaN."""
+    cdef double seconds
+    try:
+        seconds = timeout
+    except OverflowError:
+        seconds = 1e10 if timeout > 0 else -1   # beyond all floats
+    if seconds != seconds:
+        raise ValueError("a timeout cannot be NaN")
+    return seconds
+
+
+cdef object NO_TIME = 0     # the default of a poll; small ints exist once
+
+
+cdef inline bint is_wait(object timeout) except -1:
+    """Whether a call with this timeout may sleep."""
+    return timeout is not NO_TIME and (timeout is None or seconds_of(timeout) > 0)
 
 
 cdef str text_of(const uint8_t *data, size_t size):

@@ -6,8 +6,8 @@
 cdef class Slot:
     """A loaned slot: memory to write the next sample into.
 
-    A bytes-like object of the slot's capacity. Nobody can see what is written before `commit`; a slot that is dropped,
-    or left by an exception as a context manager, is discarded.
+    A bytes-like object of the slot's capacity, zeros at first. No reader can see what is written before `commit`. As a
+    context manager it commits at the end, or discards when an exception leaves it; one that is dropped is discarded.
     """
 
     cdef Hold hold
@@ -39,6 +39,7 @@ cdef class Slot:
                 raise errors.SampleTooLargeError(
                     f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
                 )
+        hold.fill(count)
         n = self.owner.commit(hold, count)
         self.drop()
         return n
@@ -67,15 +68,18 @@ cdef class Slot:
 
         `shape` defaults to as many items as fit.
         """
-        return array_over(self.live(), dtype, shape)
+        cdef Hold hold = self.live()
+        hold.fill(hold.size)
+        return array_over(hold, dtype, shape)
 
     def write(self, data):
         """Copy a bytes-like object to the start of the slot; the number of bytes copied."""
         cdef Hold hold = self.live()
+        hold.fill(hold.size)
         return copy_into(hold, data)
 
     def commit(self, size=None):
-        """Publish the first `size` bytes (default: all). Returns the sample's sequence.
+        """Publish the first `size` bytes (default: all that was reserved). Returns the sample's sequence.
 
         Raises BufferError while a writable memoryview of the slot is alive, ClosedError when it was given back already.
         """
@@ -97,10 +101,16 @@ cdef class Slot:
         return self
 
     def __exit__(self, kind, value, traceback):
-        self.give_up()
+        if self.hold is None:
+            return
+        if kind is None:
+            self.finish(None)
+        else:
+            self.give_up()
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()
+        hold.fill(hold.size)
         hold.export(buffer, flags, hold.data, hold.size, False)
 
     def __releasebuffer__(self, Py_buffer *buffer):
@@ -152,9 +162,7 @@ cdef object array_over(Hold hold, object dtype, object shape):
     if len(shape) > 8:
         raise ValueError("at most 8 dimensions")
     for extent in shape:
-        dims[ndim] = PyNumber_Index(extent)
-        if dims[ndim] < 0:
-            raise ValueError("a negative extent")
+        dims[ndim] = whole_size(extent)
         total *= dims[ndim]
         ndim += 1
     if total * descr.itemsize > hold.size:
@@ -317,11 +325,27 @@ cdef class AllocatorEnd:
             finalize(self)
 
     def reserve(self, size=None, timeout=0):
-        """Borrow a free slot to write `size` bytes into (default: its whole capacity).
+        """Borrow a free slot to write `size` bytes into (default: its whole capacity), which are zeros at first.
 
-        Waits up to `timeout` seconds (None: for ever) while readers hold every slot, then raises NoFreeSlotError, which
-        names them. Raises SampleTooLargeError for a size that no slot has.
+        The zeros are written when the slot is first looked into: `commit(slot, data)` costs no more than the copy.
+        As a context manager the slot is committed at the end, all that was reserved, and discarded by an exception.
+
+        Waits up to `timeout` seconds (None: for ever) while readers hold every slot or other threads all loans, then
+        raises NoFreeSlotError, which names them; at once where this thread has borrowed all loans itself. Raises
+        SampleTooLargeError for a size that no slot has.
         """
+        cdef Slot slot = self.borrow(size, timeout)
+        slot.hold.blank = True
+        return slot
+
+    def reserve_uninit(self, size=None, timeout=0):
+        """Borrow a free slot as `reserve` does, and leave in it what an older sample left: for programs that write each
+        byte that they commit.
+        """
+        return self.borrow(size, timeout)
+
+    @cython.final
+    cdef Slot borrow(self, object size, object timeout):
         cdef Hold hold
         cdef Slot slot
         cdef uint64_t capacity = self.owner.segment.pool_capacity[0]
@@ -350,13 +374,18 @@ cdef class AllocatorEnd:
         reserved). Raises SampleTooLargeError before anything is copied, ClosedError for a slot that was given back or
         is another allocator's.
         """
+        cdef Hold hold
+        cdef size_t count
         if slot.owner is not self.owner or isinstance(slot, Loan):
             raise errors.ClosedError(
                 "this slot belongs to another allocator, or is a publisher's loan. Commit it there"
             )
         if size is None or isinstance(size, int):
             return slot.finish(size)
-        return slot.finish(copy_into(slot.live(), size))
+        hold = slot.live()
+        count = copy_into(hold, size)
+        hold.blank = False  # the bytes after these are not published
+        return slot.finish(count)
 
     def discard(self, Slot slot not None):
         """Give a slot back unpublished. Raises ClosedError for one that was given back or is another allocator's."""
@@ -432,7 +461,7 @@ cdef class ReaderEnd:
             now = zs_now_ns()
             if now >= deadline:
                 return False
-            PyErr_CheckSignals()
+            look_up()
             seen = reader.park()
             try:
                 if seen == last:

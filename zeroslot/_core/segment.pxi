@@ -178,7 +178,7 @@ cdef class Segment:
 
     def wait_for_space(self, uint32_t seen, uint64_t deadline_ns):
         """Sleep while `space` is `seen`, at most until the deadline."""
-        PyErr_CheckSignals()
+        look_up()
         with nogil:
             zs_futex_wait(self.c.space, seen, deadline_ns)
 
@@ -379,6 +379,7 @@ cdef class Hold:
     cdef uint32_t exports   # live writable buffers
     cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
     cdef list arrays        # writable arrays that were handed out
+    cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
     cdef Py_ssize_t most_arrays
 
     def __cinit__(self):
@@ -453,6 +454,14 @@ cdef class Hold:
             self.arrays.append(array)
         return 0
 
+    cdef inline void fill(self, uint64_t count) noexcept:
+        """Write the first `count` zeros of a blank loan, if that has not been done."""
+        if self.blank:
+            with cython.critical_section(self):
+                if self.blank and self.is_writable():
+                    memset(self.data, 0, count)
+                self.blank = False
+
     cdef void pin(self) noexcept:
         """Hold off a commit while code that is not ours computes what to write."""
         with cython.critical_section(self):
@@ -520,7 +529,7 @@ cdef class Owner:
     cdef readonly Segment segment
     cdef Descriptor lock
     cdef zs_mutex mutex
-    cdef unsigned long borrower     # the one thread that holds all loans, or 0
+    cdef uint64_t *borrowers    # the thread that reserved each slot; counts while the slot is loaned
     cdef uint64_t fork
     cdef readonly uint32_t max_loans
     cdef uint32_t reserve_slots
@@ -531,6 +540,9 @@ cdef class Owner:
         self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.slot_count, segment.c.ring_capacity))
         if self.memory == NULL:
             raise MemoryError
+        self.borrowers = <uint64_t *>PyMem_RawCalloc(segment.slot_count, sizeof(uint64_t))
+        if self.borrowers == NULL:
+            raise MemoryError
         self.segment = segment
         self.lock = lock
         self.max_loans = max_loans
@@ -540,6 +552,7 @@ cdef class Owner:
 
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
+        PyMem_RawFree(self.borrowers)
 
     def refuse(self):
         """Refuse from now on. The lock stays, so that no cleaner meets an owner that removes its names."""
@@ -596,9 +609,11 @@ cdef class Owner:
     def wait_until_taken(self, uint64_t deadline_ns):
         """Sleep until every reliable subscriber has taken every sample (True), for 50 ms, or until the deadline."""
         cdef zs_segment *s = &self.segment.c
-        cdef uint32_t index
-        cdef uint32_t seen = zs_owner_block_begin(s)
-        cdef bint done = zs_owner_reliable_floor(s, &index) >= self.c.published
+        cdef uint32_t index, seen
+        cdef bint done
+        look_up()
+        seen = zs_owner_block_begin(s)
+        done = zs_owner_reliable_floor(s, &index) >= self.c.published
         if not done:
             with nogil:
                 zs_futex_wait(s.space, seen, min(deadline_ns, zs_now_ns() + FIRST_SLICE_NS))
@@ -699,7 +714,7 @@ cdef class Owner:
                 if now >= deadline_ns:
                     zs_count(&self.segment.c.counters.no_free_slot, 1)
                     raise allocator._refusal()
-                PyErr_CheckSignals()
+                look_up()
                 with nogil:
                     zs_futex_wait(self.segment.c.space, seen, min(deadline_ns, now + pause))
                 pause = min(2 * pause, <uint64_t>20_000_000)
@@ -710,11 +725,18 @@ cdef class Owner:
             zs_count(&self.segment.c.counters.blocked_ns, zs_now_ns() - began)
 
     cdef bint waits_in_vain(self) noexcept:
-        """Whether this thread holds every loan itself, or on_full="raise" does not wait for who is behind."""
+        """Whether this thread has borrowed every loan itself, or on_full="raise" does not wait for a subscriber."""
         cdef uint32_t index
-        if self.c.loans_out >= self.max_loans and self.borrower == PyThread_get_thread_ident():
+        if self.c.loans_out >= self.max_loans and self.has_borrowed_all(this_thread()):
             return True
         return self.segment.c.policy == ZS_RAISE and zs_owner_window_full(&self.c, &index)
+
+    cdef bint has_borrowed_all(self, uint64_t thread) noexcept:
+        cdef uint32_t slot
+        for slot in range(self.c.slot_count):
+            if self.c.state[slot] == ZS_LOANED and self.borrowers[slot] != thread:
+                return False
+        return True
 
     cdef Hold reserve(self):
         """A loaned slot, or None: no slot is free, max_loans are out, or a reliable subscriber is behind."""
@@ -727,10 +749,8 @@ cdef class Owner:
             self.refill()
         if self.c.loans_out < self.max_loans and not zs_owner_window_full(&self.c, &index):
             slot = zs_owner_reserve(&self.c)
-            if self.c.loans_out == 1:
-                self.borrower = PyThread_get_thread_ident()
-            elif self.borrower != PyThread_get_thread_ident():
-                self.borrower = 0
+            if slot != ZS_NO_SLOT:
+                self.borrowers[slot] = this_thread()
         zs_unlock(&self.mutex)
         if slot == ZS_NO_SLOT:
             return None
@@ -973,7 +993,8 @@ cdef class Reader:
         hold.sequence = sequence
         if hold.size > capacity:
             raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}", found=hold.size, expected=capacity
+                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}",
+                found=hold.size, expected=capacity,
             )
         if self.c.taken % SAMPLED == 0 and self.one_clock:
             now = zs_now_ns()

@@ -252,7 +252,7 @@ cdef class SubscriberEnd:
         self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
         self.sources = []
         self.fork = zs_fork_generation
-        self.spin_ns = <uint64_t>(spin_us * 1e3)
+        self.spin_ns = <uint64_t>min(<double>spin_us * 1e3, 1e18)
         self.probed_ns = zs_now_ns()
 
     def __del__(self):
@@ -397,15 +397,15 @@ cdef class SubscriberEnd:
     cdef bint wait_until(self, uint64_t deadline) except -1:
         """Sleep until there is something to take (True) or the deadline (False)."""
         cdef list sources
-        cdef uint64_t now, began
+        cdef uint64_t began
+        cdef uint64_t spin_end = 0
         cdef uint64_t slice_ns = FIRST_SLICE_NS
         cdef uint32_t bell, nudge
         cdef Slept slept
-        cdef bint first = True
         while True:
             # Handlers run here, and what they or other threads do from here on moves one of the words that are slept
             # on.
-            PyErr_CheckSignals()
+            look_up()
             nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
             self.current()
             bell = self.bell_seen
@@ -416,8 +416,9 @@ cdef class SubscriberEnd:
             began = zs_now_ns()
             if began >= deadline:
                 return False
-            slept = self.sleep(sources, bell, nudge, began, deadline, slice_ns, first)
-            first = False
+            if spin_end == 0:
+                spin_end = began + self.spin_ns
+            slept = self.sleep(sources, bell, nudge, began, deadline, slice_ns, spin_end)
             if slept == READY:
                 return True
             if slept == SLICE_OVER:
@@ -436,27 +437,40 @@ cdef class SubscriberEnd:
 
     @cython.final
     cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline,
-                     uint64_t slice_ns, bint spin) except *:
-        """Spin a little, then park on every publisher, the bell and the nudge at once."""
+                     uint64_t slice_ns, uint64_t spin_end) except *:
+        """Spin until `spin_end`, then park on every publisher, the bell and the nudge at once.
+
+        A spin is cut as sleeps are: into short slices between which signals are looked at, and after `slice_ns` it
+        returns, so that the owners are probed.
+        """
         cdef zs_reader *readers[126]
         cdef uint32_t *words[128]
         cdef uint32_t values[128]
         cdef int count = 0
         cdef int i
         cdef Source source
-        cdef uint64_t until = min(deadline, began + self.spin_ns)
+        cdef uint64_t until = min(deadline, min(spin_end, began + slice_ns))
+        cdef uint64_t now = began
         cdef bint ready = False
         cdef uint32_t *bell_word = self.bell.word
         for source in sources:
             if count < 126:
                 readers[count] = &source.reader.c
                 count += 1
-        if spin and self.spin_ns > 0:
+        while now < until:
             with nogil:
-                ready = spin_until(readers, count, bell_word, bell, until)
+                ready = spin_until(readers, count, bell_word, bell, &self.nudge, nudge, min(until, now + SPIN_SLICE_NS))
             if ready:
                 return READY
+            look_up()
             self.check()
+            if zs_load32(bell_word, ZS_ACQUIRE) != bell or zs_load32(&self.nudge, ZS_ACQUIRE) != nudge:
+                return CHANGED
+            now = zs_now_ns()
+        if now >= deadline:
+            return CHANGED
+        if now < spin_end:
+            return SLICE_OVER
         for i in range(count):
             source = <Source>sources[i]
             words[i] = source.reader.segment.c.generation
@@ -484,7 +498,7 @@ cdef class SubscriberEnd:
         in `lost`. Raises TooManyLeasesError while max_leases samples of one publisher are held.
         """
         cdef Lease lease = self.next()
-        if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
+        if lease is None and is_wait(timeout):
             lease = self.wait_for(timeout, False)
         return lease
 
@@ -492,7 +506,7 @@ cdef class SubscriberEnd:
         """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over counts in `skipped`.
         """
         cdef Lease lease = self.newest()
-        if lease is None and (timeout is None or not timeout <= 0):  # NaN goes on, and is refused
+        if lease is None and is_wait(timeout):
             lease = self.wait_for(timeout, True)
         return lease
 
@@ -511,7 +525,7 @@ cdef class SubscriberEnd:
             lease = self.next()
             return lease if lease is not None else self.wait_for(None, False)
         except errors.ClosedError:
-            if self.is_closed:
+            if self.is_closed or is_worker is not None:
                 raise StopIteration from None
             raise
 
@@ -552,7 +566,7 @@ cdef class SubscriberEnd:
         words[0], values[0] = self.bell.word, seen
         words[1], values[1] = &self.nudge, zs_load32(&self.nudge, ZS_ACQUIRE)
         self.check()
-        PyErr_CheckSignals()
+        look_up()
         with nogil:
             zs_futex_wait_any(words, values, 2, deadline_ns)
 
@@ -568,13 +582,13 @@ cdef class SubscriberEnd:
 cdef extern from *:
     """
     static inline int spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen,
-                                 uint64_t until)
+                                 const uint32_t *nudge, uint32_t nudge_seen, uint64_t until)
     {
         for (unsigned turns = 1;; turns++) {
             for (int i = 0; i < count; i++)
                 if (zs_reader_ready(readers[i]))
                     return 1;
-            if (zs_load(bell, ZS_ACQUIRE) != bell_seen)
+            if (zs_load(bell, ZS_ACQUIRE) != bell_seen || zs_load(nudge, ZS_ACQUIRE) != nudge_seen)
                 return 0;
             zs_pause();
             if (turns % 16 == 0 && zs_now_ns() >= until)
@@ -582,4 +596,5 @@ cdef extern from *:
         }
     }
     """
-    bint spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, uint64_t until) nogil
+    bint spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, const uint32_t *nudge,
+                    uint32_t nudge_seen, uint64_t until) nogil
