@@ -26,7 +26,7 @@ from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
 from zeroslot.reader import SlotReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from zeroslot.segment import Contents, OwnedSegment
 
@@ -54,8 +54,9 @@ class SegmentSize:
 class StalledPeer:
     """A subscriber that an owner waits for or could not go on because of, as errors and callbacks tell of it.
 
-    `slots`: how many it holds. `behind`: samples that it has not taken. `stalled_s`: the age of the oldest of
-    either, in seconds.
+    `slots`: how many it holds. `behind`: samples that it has not taken. `stalled_s`: seconds since the owner first
+    found it holding a sample that it still holds, or, where it is reliable, behind at the sequence where it still is;
+    0.0 the first time. An owner looks when it has no room, for `evict_stale`, and for errors and callbacks.
     """
 
     index: int
@@ -79,6 +80,28 @@ def _qos(
     loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
     limit = max_loans if max_loans is not None else (slot_count if on_full == "evict" else loans)
     return Qos(depth, loans, left - loans, max_subscribers, on_full), limit
+
+
+class _Stalls:
+    """Since when an owner has found its subscribers in the way.
+
+    Why not the age of what is in the way: a subscriber may have taken a sample just now that was published long ago,
+    and a joiner starts behind. When it took it could be told by a clock read in each take, which nothing else needs.
+    """
+
+    def __init__(self) -> None:
+        self._since_ns: dict[int, dict[tuple[int, ...], int]] = {}
+
+    def since_ns(self, index: int, reasons: Iterable[tuple[int, ...]]) -> int | None:
+        """Note why the subscriber at `index` is in the way; when the oldest of these was first found. None: it is not.
+
+        A reason that is not given any more is forgotten.
+        """
+        now = binding.now_ns()
+        before = self._since_ns.get(index, {})
+        found = {reason: before.get(reason, now) for reason in reasons}
+        self._since_ns[index] = found
+        return min(found.values(), default=None)
 
 
 class SlotAllocator(AllocatorEnd):
@@ -105,6 +128,7 @@ class SlotAllocator(AllocatorEnd):
         self.flink = flink_path
         self._topic = topic
         self._owned = owned  # last: what has it can be closed
+        self._stalls = _Stalls()
         self.evict_after: float | None = None
         self.on_subscriber_death: Callable[[StalledPeer], None] | None = None
         close_at_exit(self)
@@ -324,15 +348,20 @@ class SlotAllocator(AllocatorEnd):
         return count
 
     def evict_stale(self, max_age: float) -> int:
-        """End the claim of every subscriber that has stalled for longer than `max_age` seconds; how many there were.
+        """End the claim of every subscriber that has stalled for `max_age` seconds or longer; how many there were.
 
-        A subscriber has stalled when it holds a sample that long, or is reliable and has not taken one for that long.
-        It can take no more until it joins again. What it holds is never given to anybody else: those slots come back
-        when it lets go of them or dies.
+        A subscriber has stalled when it holds a sample that long, or is reliable and behind at the same sequence that
+        long, counted from when this owner first found it so: it looks in this call and whenever it has no room. So the
+        first call with a `max_age` above 0 ends none that was never in the way, and `evict_stale(0.0)` ends all that
+        hold samples or are behind.
+
+        An evicted subscriber can take no more until it joins again. What it holds is never given to another one: those
+        slots come back when it lets go of them or dies.
         """
         self._check()
         used = self.owner.segment.indexes_in_use()
-        return sum(self._end_claim(index) for index in used if self._stalled(index).stalled_s > max_age)
+        stalled = [(index, since) for index in used if (since := self._stalled_since_ns(index)) is not None]
+        return sum(self._end_claim(index) for index, since in stalled if (binding.now_ns() - since) / 1e9 >= max_age)
 
     def evict(self, index: int) -> bool:
         """End the claim of the subscriber at `index`, stalled or not, as `evict_stale` does. False: it was before.
@@ -408,6 +437,9 @@ class SlotAllocator(AllocatorEnd):
         self.reap()
         if self.evict_after is not None:
             self.evict_stale(self.evict_after)
+        else:
+            for index in self.owner.segment.indexes_in_use():
+                self._stalled_since_ns(index)  # noted for the error, should it come to one
 
     def _refusal(self) -> Exception:
         mapped = self.owner.segment
@@ -440,9 +472,7 @@ class SlotAllocator(AllocatorEnd):
         peer = self.owner.segment.peer(index)
         held = self.owner.segment.held_by(index)
         behind = max(0, self.sequence - peer["cursor"]) if index in self.owner.segment.active_indexes() else 0
-        since = [published_ns for _, published_ns in held]
-        if peer["reliable"] and behind:
-            since.append(self.owner.published_ns(peer["cursor"] + 1) or binding.now_ns())
+        since = self._stalled_since_ns(index)
         return StalledPeer(
             index=index,
             name=peer["name"],
@@ -451,15 +481,24 @@ class SlotAllocator(AllocatorEnd):
             stopped=peers.is_stopped(peer["pid"], peer["start_time"]),
             slots=len(held),
             behind=behind,
-            stalled_s=max(0.0, (binding.now_ns() - min(since)) / 1e9) if since else 0.0,
+            stalled_s=(binding.now_ns() - since) / 1e9 if since is not None else 0.0,
         )
+
+    def _stalled_since_ns(self, index: int) -> int | None:
+        """When this owner first found what the subscriber at `index` holds, or where it is behind. None: neither."""
+        peer = self.owner.segment.peer(index)
+        # A slot and the time of its sample are one hold: a subscriber does not take the same sample twice.
+        reasons: list[tuple[int, ...]] = [(peer["epoch"], *hold) for hold in self.owner.segment.held_by(index)]
+        if peer["reliable"] and index in self.owner.segment.active_indexes() and peer["cursor"] < self.sequence:
+            reasons.append((peer["epoch"], peer["cursor"]))
+        return self._stalls.since_ns(index, reasons)
 
     def _story(self, index: int) -> str:
         peer = self._stalled(index)
         held = f"{peer.slots} slot{'s' * (peer.slots != 1)}"
         return (
             f"{peers.described(self.owner.segment.peer(index))} holds {held} and is {peer.behind} "
-            f"sample{'s' * (peer.behind != 1)} behind, for {peer.stalled_s:.3f} s"
+            f"sample{'s' * (peer.behind != 1)} behind, for at least {peer.stalled_s:.3f} s"
         )
 
     def __enter__(self) -> Self:

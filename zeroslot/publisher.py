@@ -59,7 +59,8 @@ class Publisher(PublisherEnd[S]):
     no reliable subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of
     its directory.
 
-    `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way; it gets an
+    `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way, counted from when
+    this publisher first found it so, with the same sample held or behind at the same sequence; it gets an
     EvictedError and may join again. What it still holds is replaced from a reserve, of max_loans slots and at least 4.
     `max_period`: the longest time between two samples, in seconds, that subscribers are promised.
 

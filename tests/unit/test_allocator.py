@@ -30,6 +30,7 @@ from zeroslot import (
     SlotReader,
     TopicNotFoundError,
 )
+from zeroslot._core.binding import now_ns
 from zeroslot.testing import abandon
 
 
@@ -562,6 +563,91 @@ def test_reserve_waits_while_another_thread_has_the_loans() -> None:
             slots.reserve(timeout=None)
         assert slots.stats["blocked"] == blocked
         slot.discard()
+
+
+class Clock:
+    """The owner's clock, an hour ahead of the samples' and moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = now_ns() + 3600 * 10**9
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += int(seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("zeroslot._core.binding.now_ns", made)
+    return made
+
+
+def test_a_hold_counts_from_when_it_was_found_and_not_from_its_sample(clock: Clock) -> None:
+    """An hour-old sample that was taken just now is no stall; each hold counts for itself, and is forgotten."""
+    with memory() as slots, slots.reader(history=3) as reader:
+        for number in range(3):
+            publish(slots, bytes([number]))
+        lease = reader.take()
+        assert slots.evict_stale(10) == 0
+        clock.pass_by(9)
+        assert slots.evict_stale(10) == 0
+        lease = reader.take()  # the other one goes
+        clock.pass_by(9)
+        assert slots.evict_stale(10) == 0
+        clock.pass_by(9.5)
+        other = reader.take()
+        assert slots.evict_stale(10) == 0
+        clock.pass_by(1)
+        assert slots.evict_stale(10) == 1
+        assert slots.evict_stale(10) == 0
+        assert (lease, other) != (None, None)
+
+
+def test_being_behind_counts_from_when_it_was_found_at_that_sequence(clock: Clock) -> None:
+    """A reliable subscriber that takes is not stalled, however old what it takes is; nor is a joiner at its place."""
+    with memory(on_full="block", depth=4) as slots:
+        reader = slots.reader(reliable=True, history=1)
+        for number in range(3):
+            publish(slots, bytes([number]))
+        for _ in range(2):
+            assert slots.evict_stale(10) == 0
+            clock.pass_by(9)
+            reader.take()
+        index = slots.subscriber_indexes()[0]
+        reader.close()
+        with slots.reader(reliable=True, history=1) as joiner:
+            assert slots.subscriber_indexes() == [index]
+            clock.pass_by(9)
+            assert slots.evict_stale(10) == 0
+            clock.pass_by(10)
+            assert slots.evict_stale(10) == 1
+            with pytest.raises(EvictedError):
+                joiner.take()
+
+
+def test_an_owner_without_room_evicts_by_the_same_measure(clock: Clock) -> None:
+    """`evict_after` spares a subscriber that has just joined or taken; the error tells since when it is in the way."""
+    with memory(slot_count=6, depth=1, max_loans=1) as slots, slots.reader() as reader:
+        slots.evict_after = 10.0
+        held = []
+        while slots.free_count:
+            publish(slots, b"x")
+            held.append(reader.take())
+        with pytest.raises(NoFreeSlotError) as refused:
+            slots.reserve()
+        assert refused.value.holders[0].stalled_s == 0.0
+        assert slots.stats["evicted"] == 0
+        clock.pass_by(9)
+        with pytest.raises(NoFreeSlotError) as refused:
+            slots.reserve()
+        assert refused.value.holders[0].stalled_s == 9.0
+        clock.pass_by(1)
+        with pytest.raises(NoFreeSlotError):
+            slots.reserve()
+        assert slots.stats["evicted"] == 1
 
 
 @pytest.mark.row("SLOT-10", "SLOT-1")
