@@ -75,29 +75,35 @@ class SlotReader(ReaderEnd):
         max_leases: int | None,
         reliable: bool,
         name: str | None,
-        from_first: bool = False,
+        after: int | None = None,
     ) -> SlotReader:
-        """Register with a segment whose pools are mapped."""
+        """Register with a segment whose pools are mapped, to read what follows the sequence `after`; None: the newest
+        `history` samples and what follows them.
+        """
         facts = attached.segment.facts()
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         who = peers.identity(name)
-        index = peers.register(attached.segment, attached.descriptor, attached.where)
-        reader = Reader(
-            attached.segment,
-            attached.descriptor,
-            index=index,
-            max_leases=leases,
-            reliable=reliable,
-            pid=who.pid,
-            start_time=who.start_time,
-            name=who.name,
-            history=history,
-            from_first=from_first,
-            time_namespace=who.time_namespace,
-            map_pools=attached.map_pools,
-        )
-        return cls(reader, attached)
+        try:
+            index = peers.register(attached.segment, attached.descriptor, attached.where)
+            reader = Reader(
+                attached.segment,
+                attached.descriptor,
+                index=index,
+                max_leases=leases,
+                reliable=reliable,
+                pid=who.pid,
+                start_time=who.start_time,
+                name=who.name,
+                history=history,
+                after=after,
+                time_namespace=who.time_namespace,
+                map_pools=attached.map_pools,
+            )
+            return cls(reader, attached)
+        except BaseException:
+            attached.descriptor.close()  # the entry is free at once, also where a traceback keeps the descriptor
+            raise
 
     @property
     def slot_count(self) -> int:

@@ -81,7 +81,7 @@ int main(int argc, char **argv)
     r.reliable = 1;
     r.slot_count = SLOTS;
     r.held = (uint32_t *)calloc(SLOTS, sizeof *r.held);
-    zs_reader_join(&r, &who, 0, 0);
+    zs_reader_join(&r, &who, 0, ZS_AFTER_HISTORY);
     r.peer->attached_ns = UINT64_C(2000000000);
     puts("open");
     fflush(stdout);

@@ -88,8 +88,13 @@ sleeper-does-not-check-its-bit@zs_ring.h@s/while \(\(zs_load\(word, ZS_RELAXED\)
 wake-before-generation@zs_ring.h@/^    zs_fetch_add\(s->generation, 1, ZS_GENERATION_RMW\);                .. SYNC park ../d; s/^        zs_count\(&s->counters->wakes, 1\);/&zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW);/@steps slots
 # --- † join, reliable, space
 join-reads-published-first@zs_peers.h@s/^    published = zs_load\(s->published, ZS_PUBLISHED_LOAD\);.*//@steps
-join-hides-its-history@zs_peers.h@s/zs_store\(&peer->cursor, zs_cursor_at\(s, published, history, from_first\), ZS_RELAXED\)/zs_store(\&peer->cursor, published, ZS_RELAXED)/@steps
-join-is-not-clamped@zs_peers.h@s/return cursor > floor \? cursor : floor;/return cursor + 0 * floor;/@peers
+join-hides-its-history@zs_peers.h@s/zs_store\(&peer->cursor, zs_cursor_at\(r, published, .*\), ZS_RELAXED\);/zs_store(\&peer->cursor, published, ZS_RELAXED);/@steps
+join-is-not-clamped@zs_peers.h@/zs_cursor_wanted\(const/,/^}/s/return wanted > floor \? wanted : floor;/return wanted + 0 * floor;/@peers
+join-begins-below-what-is-there@zs_peers.h@/zs_cursor_at\(const/,/^}/s/return wanted > floor \? wanted : floor;/return wanted + 0 * floor;/@peers
+join-fills-the-window-at-once@zs_peers.h@s/uint64_t kept = !r->reliable \?/uint64_t kept = 1 ?/@peers
+join-does-not-count@zs_peers.h@s/r->lost = cursor - wanted;/r->lost = 0 * (cursor - wanted);/@peers
+end-counts-no-gap@zs_ring.h@s/r->lost \+= next - 1 - r->cursor;/r->lost += 0;/@ring
+end-believes-published@zs_ring.h@/zs_reader_finish\(/,/^}/s/zs_tag_distance\(.*published\) != 0\)/0)/@ring
 window-forgets-loans@zs_peers.h@s/o->published \+ o->loans_out \+ 1/o->published + 1/@peers
 release-tells-nobody@zs_ring.h@/SYNC space: pairs with zs_owner_reliable_floor/!s/if \(zs_load\(s->waiting, ZS_WAITING_LOAD\) != 0\)/if (0)/@peers
 cursor-tells-nobody@zs_ring.h@s/if \(zs_load\(r->segment->waiting, ZS_WAITING_LOAD\) != 0\)/if (0)/@peers

@@ -75,7 +75,7 @@ static void *read_all(void *argument)
     uint32_t slots[64];
     uint64_t sequences[64];
     uint32_t held = 0, idle = 0;
-    zs_reader_join(r, &world_someone, 0, 0);
+    zs_reader_join(r, &world_someone, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(r->cursor, 0);
     zs_store(&mine->joined, 1, ZS_RELEASE);
     for (;;) {

@@ -16,7 +16,7 @@ static void join_fills_the_entry(void)
     peer->epoch = 8;
     peer->taken = peer->lost = peer->skipped = peer->leases = peer->latency_max_ns = peer->latency[127] = 99;
     peer->announcement = peer->wake_kind = 99;
-    zs_reader_join(r, &someone, 0, 0);
+    zs_reader_join(r, &someone, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(peer->epoch, 9);
     CHECK_EQUAL(peer->pid, 4711);
     CHECK_EQUAL(peer->start_time, 42);
@@ -47,7 +47,7 @@ static void epoch_zero_is_nobodys(void)
     zs_reader *r = world_reader(w, 0, 1, 0);
     uint32_t slot;
     zs_peer_at(&w->segment, 0)->epoch = UINT32_MAX;
-    zs_reader_join(r, &world_someone, 0, 0);
+    zs_reader_join(r, &world_someone, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(r->epoch, 1);
     world_publish(w);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED); /* evicted[0] is 0 */
@@ -82,8 +82,8 @@ static void history_is_clamped_to_what_there_was(void)
                 }
 }
 
-/* A publisher that came after the subscription: what is gone before the join is lost, not skipped silently. */
-static void from_first_counts_what_is_gone(void)
+/* A publisher that came after the subscription: what is gone before the join is lost, and counted by the join. */
+static void a_join_from_the_first_counts_what_is_gone(void)
 {
     const world_options options = {.depth = 2, .first_sequence = 50};
     world *w = world_make(&options);
@@ -91,11 +91,70 @@ static void from_first_counts_what_is_gone(void)
     uint32_t slot;
     for (int i = 0; i < 7; i++)
         world_publish(w);
-    zs_reader_join(r, &world_someone, 0, 1);
-    CHECK_EQUAL(r->cursor, 49);
+    CHECK(zs_reader_join(r, &world_someone, 0, 0));
+    CHECK_EQUAL(r->cursor, 54);
+    CHECK_EQUAL(r->lost, 5);
+    CHECK_EQUAL(r->peer->lost, 5);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
     CHECK_EQUAL(r->cursor, 55);
     CHECK_EQUAL(r->lost, 5);
+    world_forget(r);
+    world_end(w);
+}
+
+/* From every cursor that a reader may have had, however far the owner has gone on: nothing twice, and what is gone is counted. */
+static void a_join_goes_on_after_the_cursor_that_it_is_given(void)
+{
+    for (uint32_t depth = 1; depth <= 4; depth++)
+        for (uint32_t max_loans = 1; max_loans <= depth; max_loans++)
+            for (int reliable = 0; reliable <= 1; reliable++)
+                for (uint64_t published = 0; published <= 9; published++)
+                    for (uint64_t after = 0; after <= published; after++) {
+                        const world_options options = {
+                            .depth = depth, .max_loans = max_loans, .spare_slots = 1, .policy = ZS_RAISE, .first_sequence = 100};
+                        world *w = world_make(&options);
+                        zs_reader *r = world_reader(w, 0, 1, reliable);
+                        uint64_t kept = reliable ? depth - max_loans : depth;
+                        uint64_t there = published - after < kept ? published - after : kept;
+                        uint32_t slot, index;
+                        for (uint64_t i = 0; i < published; i++)
+                            world_publish(w);
+                        CHECK(zs_reader_join(r, &world_someone, 3, 99 + after));
+                        CHECK(!zs_owner_window_full(&w->owner, &index)); /* no loan has to wait because of the join */
+                        CHECK_EQUAL(r->lost, published - after - there);
+                        for (uint64_t i = 0; i < there; i++) {
+                            CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+                            CHECK_EQUAL(r->cursor, 100 + published - there + i);
+                            zs_reader_release(r, slot);
+                        }
+                        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
+                        CHECK_EQUAL(r->taken + r->lost, published - after);
+                        world_forget(r);
+                        world_end(w);
+                    }
+}
+
+/* A reader may have taken what the ring had and `published` did not say yet. */
+static void a_join_believes_a_cursor_that_is_one_ahead_and_no_other(void)
+{
+    const world_options options = {.depth = 4};
+    world *w = world_make(&options);
+    zs_reader *r = world_reader(w, 0, 1, 0);
+    uint32_t slot;
+    world_publish(w);
+    world_publish(w);
+    CHECK(!zs_reader_join(r, &world_someone, 0, 4));
+    CHECK(zs_reader_join(r, &world_someone, 0, 3));
+    CHECK_EQUAL(r->cursor, 3);
+    CHECK_EQUAL(r->lost, 0);
+    world_publish(w);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
+    world_publish(w);
+    CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+    CHECK_EQUAL(r->cursor, 4);
+    zs_reader_release(r, slot);
+    *w->segment.published = UINT64_C(1) << 60;
+    CHECK(!zs_reader_join(r, &world_someone, 0, 4));
     world_forget(r);
     world_end(w);
 }
@@ -266,7 +325,9 @@ int main(void)
     RUN(join_fills_the_entry);
     RUN(epoch_zero_is_nobodys);
     RUN(history_is_clamped_to_what_there_was);
-    RUN(from_first_counts_what_is_gone);
+    RUN(a_join_from_the_first_counts_what_is_gone);
+    RUN(a_join_goes_on_after_the_cursor_that_it_is_given);
+    RUN(a_join_believes_a_cursor_that_is_one_ahead_and_no_other);
     RUN(clear_takes_what_the_dead_left_and_nothing_else);
     RUN(the_floor_is_the_slowest_reliable_reader);
     RUN(the_window_counts_the_loans_that_are_out);

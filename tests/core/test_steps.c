@@ -145,7 +145,7 @@ static void joined_readers(const world_options *options, int count)
 {
     fresh(options, count, 1, 0);
     for (int i = 0; i < count; i++)
-        zs_reader_join(readers[i], &world_someone, 0, 0);
+        zs_reader_join(readers[i], &world_someone, 0, ZS_AFTER_HISTORY);
 }
 static void before_one(void)
 {
@@ -235,7 +235,7 @@ static uint32_t held_slot;
 static void before_sharing(void)
 {
     fresh(&shared_hold, 1, 2, 0);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
     publish_one();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
     publish_one();
@@ -259,7 +259,7 @@ static const world_options no_spare = {.depth = 1, .max_subscribers = 64};
 static void before_tight(void)
 {
     fresh(&no_spare, 1, 2, 0);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
     publish_one();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
     publish_one();
@@ -290,7 +290,7 @@ static const world_options at_the_limit = {.depth = 1, .spare_slots = 1, .max_su
 static void before_limit(void)
 {
     fresh(&at_the_limit, 1, 1, 0);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
     publish_one();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
     publish_one();
@@ -465,7 +465,7 @@ static void reliable_taker(void)
 static void before_blocking(void)
 {
     fresh(&blocking, 1, 1, 1);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
 }
 static void after_blocking(void)
 {
@@ -512,7 +512,7 @@ static void before_join(void)
 }
 static void joiner(void)
 {
-    zs_reader_join(readers[0], &world_someone, (uint32_t)history_wanted, 0);
+    zs_reader_join(readers[0], &world_someone, (uint32_t)history_wanted, ZS_AFTER_HISTORY);
     first_taken[0] = readers[0]->cursor + 1;
 }
 /* It misses nothing from where it began, and begins no later than what was published before the join, less its history. */

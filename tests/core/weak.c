@@ -117,7 +117,7 @@ static void one_is_there(const world_options *options)
 {
     uint32_t slot;
     fresh(options, 1, 1, 0);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
     slot = zs_owner_reserve(&w->owner);
     publish_in(slot);
 }
@@ -351,7 +351,7 @@ static void reliable_taker(void)
 static void before_window(void)
 {
     fresh(&blocking, 1, 1, 1);
-    zs_reader_join(readers[0], &world_someone, 0, 0);
+    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
     publish_in(zs_owner_reserve(&w->owner));
 }
 static void no_cursor_is_missed(void)
@@ -420,7 +420,7 @@ static void before_join(void)
 }
 static void joiner(void)
 {
-    CHECK(zs_reader_join(readers[0], &world_someone, history, 0));
+    CHECK(zs_reader_join(readers[0], &world_someone, history, ZS_AFTER_HISTORY));
     first_cursor = readers[0]->cursor;
 }
 static void after_join(void)

@@ -129,7 +129,7 @@ static const zs_identity world_someone = {4711, 42, "someone", 0};
 static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_leases, int reliable, uint32_t history)
 {
     zs_reader *r = world_reader(w, index, max_leases, reliable);
-    zs_reader_join(r, &world_someone, history, 0);
+    zs_reader_join(r, &world_someone, history, ZS_AFTER_HISTORY);
     return r;
 }
 

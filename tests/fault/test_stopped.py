@@ -208,7 +208,7 @@ def test_an_index_is_joined_when_nothing_of_the_dead_one_is_left(executioner: Ex
         cleaner = executioner.start("clean")
         with standing_still(cleaner, at) as stopped:
             sub = zs.Subscriber(TOPIC, Parcel, history=1)
-            (index,) = (reader.reader.index for reader in sub._readers.values())
+            (index,) = (record.reader.reader.index for record in sub.table.readings().values())
             assert mapped.held_by(index) == []
             assert mapped.peer(1)["epoch"] == epoch + (index == 1)
             indexes.add(index)

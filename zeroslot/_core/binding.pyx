@@ -73,8 +73,8 @@ cdef enum:
     LAST_SLICE_NS = 500_000_000
     # So are spins: after each, signals are looked at.
     SPIN_SLICE_NS = 200_000
-    # A poll that finds nothing looks at the owners' locks about this often.
-    POLLS_PER_CLOCK = 1024
+    # The coarse clock is this far behind at most, with ticks of 250 Hz. Where it is more, a sleep ends a little early.
+    COARSE_TICK_NS = 4_000_000
     # Copies from here on release the GIL.
     LARGE_COPY = 65536
     # One take in this many enters the latency histogram.

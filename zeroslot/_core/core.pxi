@@ -121,7 +121,8 @@ cdef extern from "zeroslot.h" nogil:
 
     long zs_peer_byte "ZS_PEER_BYTE"(uint32_t index)
     uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
-    int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+    uint64_t ZS_AFTER_HISTORY
+    int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, uint64_t after)
     uint64_t zs_reader_leases(const zs_reader *r)
     void zs_reader_leave(zs_reader *r)
     zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
@@ -131,11 +132,14 @@ cdef extern from "zeroslot.h" nogil:
     void zs_reader_lose(zs_reader *r, uint64_t n)
     void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
     int zs_reader_ready(const zs_reader *r)
+    zs_take zs_reader_finish(zs_reader *r)
+    int zs_reader_is_evicted(const zs_reader *r)
     void zs_reader_release(zs_reader *r, uint32_t slot)
     uint32_t zs_reader_park(zs_reader *r)
     void zs_reader_unpark(zs_reader *r)
 
     uint64_t zs_now_ns()
+    uint64_t zs_coarse_ns()
     void zs_futex_wait(uint32_t *word, uint32_t value, uint64_t deadline_ns)
     void zs_futex_wait_any(uint32_t **words, const uint32_t *values, int count, uint64_t deadline_ns)
     void zs_futex_wake_all(uint32_t *word)

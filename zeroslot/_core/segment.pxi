@@ -23,6 +23,7 @@ cdef class Segment:
     cdef uint32_t pool_slots[16]
     cdef readonly uint32_t pool_count
     cdef readonly uint32_t slot_count
+    cdef uint32_t space_noted
 
     def __cinit__(self, ours):
         if ours is not OURS:
@@ -175,6 +176,13 @@ cdef class Segment:
     def space(self):
         """The word that joins, leaves and, while an owner waits, releases move."""
         return zs_load32(self.c.space, ZS_SPACE_LOAD)  # SYNC space
+
+    def note_space(self):
+        """From here on `space` has moved when it is no longer what it is now."""
+        self.space_noted = zs_load32(self.c.space, ZS_SPACE_LOAD)  # SYNC space
+
+    cdef bint space_has_moved(self) noexcept:
+        return zs_load32(self.c.space, ZS_SPACE_LOAD) != self.space_noted  # SYNC space
 
     def wait_for_space(self, uint32_t seen, uint64_t deadline_ns):
         """Sleep while `space` is `seen`, at most until the deadline."""
@@ -819,9 +827,12 @@ cdef class Reader:
     cdef readonly bint evicted
 
     def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
-                  bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history,
-                  bint from_first, uint64_t time_namespace=0, map_pools=None):
+                  bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history, after=None,
+                  uint64_t time_namespace=0, map_pools=None):
         """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared.
+
+        The first sample is the one after the sequence `after`; None: `history` samples before the next one. What of it
+        can no longer be taken is lost.
 
         `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
         the pool is gone.
@@ -845,7 +856,7 @@ cdef class Reader:
         who.pid, who.start_time, who.time_namespace = pid, start_time, time_namespace
         put_text(who.name, sizeof(who.name), name)
         segment.check_whole()
-        if not zs_reader_join(&self.c, &who, history, from_first):
+        if not zs_reader_join(&self.c, &who, history, ZS_AFTER_HISTORY if after is None else after):
             self.close()
             raise self.refused(ZS_TAKE_CORRUPT)
 
@@ -895,6 +906,26 @@ cdef class Reader:
     def ready(self):
         """Whether take would find something."""
         return bool(zs_reader_ready(&self.c))
+
+    @property
+    def over(self):
+        """Whether nothing more can be taken through this reader: it was closed, was told that its claim has ended or
+        that the segment is corrupt, or has taken or counted all that an ended segment published.
+        """
+        # The state first: what the ring shows after that is all that it will ever have.
+        return self.closed or self.broken or (zs_segment_state(&self.segment.c) != ZS_OPEN and not self.has_news())
+
+    cdef bint has_news(self) noexcept:
+        """Whether take would give a sample or raise."""
+        cdef zs_take result = ZS_TAKE_NONE
+        if zs_reader_ready(&self.c) or (zs_reader_is_evicted(&self.c) and not self.broken):
+            return True
+        if zs_segment_state(&self.segment.c) != ZS_OPEN:
+            zs_lock(&self.mutex)
+            if not self.closed and not self.broken:
+                result = zs_reader_finish(&self.c)
+            zs_unlock(&self.mutex)
+        return result == ZS_TAKE_CORRUPT or zs_reader_ready(&self.c)
 
     def __reduce__(self):
         raise unpicklable(self)
@@ -973,6 +1004,10 @@ cdef class Reader:
                 result = ZS_TAKE_NONE   # its index may be another's already
             else:
                 result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
+                if result == ZS_TAKE_NONE and zs_segment_state(&self.segment.c) != ZS_OPEN:
+                    result = zs_reader_finish(&self.c)
+                    if result == ZS_TAKE_NONE and zs_reader_ready(&self.c):
+                        result = zs_reader_take(&self.c, &slot)
             sequence = self.c.cursor
             zs_unlock(&self.mutex)
             if result == ZS_TAKE_NONE:

@@ -234,23 +234,32 @@ cdef class SubscriberEnd:
     """The part of Subscriber that is called for every sample.
 
     What is slow or rare is the subclass's: `_follow` (publishers came or went), `_probe` (is each still alive).
+
+    What it knows of publishers is one `table` that is never changed in place: whatever is decided by a look at it, signal
+    handlers, other threads and the collector may decide as well before it is done. `_exchange` puts a new table in place
+    of the one that was looked at, with all that follows from it, or finds that another one is there.
     """
 
-    cdef list sources           # never changed in place: _follow replaces it
+    cdef readonly object table
+    cdef list sources           # the publishers that are read from, as in the table
+    cdef list awaited           # segments in which a place may get free for this subscriber, as in the table
+    cdef uint64_t due_ns        # when _follow is called although the bell is silent; 0: it is not
+    cdef uint64_t followed_ns
     cdef Word bell
     cdef uint32_t bell_seen
     cdef uint32_t nudge         # bumped by close, to wake this subscriber's own threads
     cdef Py_ssize_t turn
-    cdef uint32_t idle
     cdef uint64_t probed_ns
     cdef uint64_t spin_ns
     cdef uint64_t fork
     cdef bint is_closed
 
-    def __init__(self, Word bell not None, spin_us):
+    def __init__(self, Word bell not None, spin_us, table):
+        self.table = table
         self.bell = bell
         self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
         self.sources = []
+        self.awaited = []
         self.fork = zs_fork_generation
         self.spin_ns = <uint64_t>min(<double>spin_us * 1e3, 1e18)
         self.probed_ns = zs_now_ns()
@@ -269,19 +278,33 @@ cdef class SubscriberEnd:
 
     @cython.final
     cdef list current(self):
-        """The sources as they are now; followed first if the bell has rung."""
+        """The sources as they are now; followed first if the bell has rung, or a publisher is to be tried again."""
         cdef list sources
         self.check()
-        if zs_load32(self.bell.word, ZS_ACQUIRE) != self.bell_seen:
+        if zs_load32(self.bell.word, ZS_ACQUIRE) != self.bell_seen or (self.due_ns != 0 and self.is_due()):
             self.catch_up()
         with cython.critical_section(self):
             sources = self.sources
         return sources
 
     @cython.final
+    cdef bint is_due(self) noexcept:
+        """Whether it is time to try again, or a place may have got free."""
+        cdef Segment segment
+        cdef uint64_t now = zs_coarse_ns()
+        if now >= self.due_ns:
+            return True
+        if now != self.followed_ns:  # a busy owner's `space` moves all the time
+            for segment in self.awaited:
+                if segment.space_has_moved():
+                    return True
+        return False
+
+    @cython.final
     cdef int catch_up(self) except -1:
         # Noted afterwards: one who is interrupted in between, or another thread meanwhile, follows again.
         cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        self.followed_ns = zs_coarse_ns()
         self._follow()
         self.bell_seen = seen
         return 0
@@ -313,8 +336,8 @@ cdef class SubscriberEnd:
             at = (self.turn + i) % count if count > 1 else 0
             source = <Source>sources[at]
             if source.reader.broken:
-                self._follow()  # which lets go of it
-                return None
+                self._follow()  # which lets go of it, and joins again where its claim was ended
+                return self.next()
             hold = source.reader.take(False)
             if hold is not None:
                 self.turn = at + 1
@@ -339,17 +362,16 @@ cdef class SubscriberEnd:
         if best is None:
             # A ring ahead of `published`: at the next moment it is not, or the take says that the segment is corrupt.
             for source in sources:
-                if zs_reader_ready(&source.reader.c):
+                if source.reader.has_news():
                     best = source
                     break
         if best is None:
             self.found_nothing(sources)
             return None
-        hold = None
         if best.reader.broken:
             self._follow()
-        else:
-            hold = best.reader.take(True)
+            return self.newest()
+        hold = best.reader.take(True)
         if hold is None:
             return None
         if len(sources) > 1:
@@ -372,12 +394,10 @@ cdef class SubscriberEnd:
             if zs_segment_state(&source.reader.segment.c) != ZS_OPEN:
                 self._follow()
                 return 0
-        self.idle += 1
-        if self.idle % POLLS_PER_CLOCK == 0:
-            now = zs_now_ns()
-            if now - self.probed_ns > FIRST_SLICE_NS:
-                self.probed_ns = now
-                self._probe()
+        now = zs_coarse_ns()
+        if now > self.probed_ns + FIRST_SLICE_NS:
+            self.probed_ns = now
+            self._probe()
         return 0
 
     @cython.final
@@ -411,6 +431,9 @@ cdef class SubscriberEnd:
             bell = self.bell_seen
             with cython.critical_section(self):
                 sources = self.sources
+            if self.any_broken(sources):
+                self._follow()
+                continue
             if self.any_ready(sources):
                 return True
             began = zs_now_ns()
@@ -431,7 +454,15 @@ cdef class SubscriberEnd:
     cdef bint any_ready(self, list sources) noexcept:
         cdef Source source
         for source in sources:
-            if zs_reader_ready(&source.reader.c):
+            if source.reader.has_news():
+                return True
+        return False
+
+    @cython.final
+    cdef bint any_broken(self, list sources) noexcept:
+        cdef Source source
+        for source in sources:
+            if source.reader.broken:
                 return True
         return False
 
@@ -449,6 +480,9 @@ cdef class SubscriberEnd:
         cdef int count = 0
         cdef int i
         cdef Source source
+        cdef Segment segment
+        cdef list awaited
+        cdef int publishers
         cdef uint64_t until = min(deadline, min(spin_end, began + slice_ns))
         cdef uint64_t now = began
         cdef bint ready = False
@@ -466,6 +500,8 @@ cdef class SubscriberEnd:
             self.check()
             if zs_load32(bell_word, ZS_ACQUIRE) != bell or zs_load32(&self.nudge, ZS_ACQUIRE) != nudge:
                 return CHANGED
+            if self.due_ns != 0 and self.is_due():
+                return CHANGED
             now = zs_now_ns()
         if now >= deadline:
             return CHANGED
@@ -477,15 +513,29 @@ cdef class SubscriberEnd:
             values[i] = source.reader.park()
         words[count], values[count] = bell_word, bell
         words[count + 1], values[count + 1] = &self.nudge, nudge
+        publishers = count
+        count += 2
+        until = began + slice_ns
+        with cython.critical_section(self):
+            awaited = self.awaited
+            if self.due_ns != 0:
+                until = min(until, self.due_ns + COARSE_TICK_NS)
+        for segment in awaited:
+            if segment.space_has_moved():
+                until = min(until, began + COARSE_TICK_NS)
+            elif count < <int>ZS_WAITV_MAX:
+                words[count], values[count] = segment.c.space, segment.space_noted
+                count += 1
         # SYNC park: the look that comes after the bit and the generation.
         ready = self.any_ready(sources)
         if not ready:
             if len(sources) > 126:
                 slice_ns = 1_000_000  # the ones that have no word here are looked at soon
+                until = min(until, began + slice_ns)
             with nogil:
-                zs_futex_wait_any(words, values, count + 2, min(deadline, began + slice_ns))
+                zs_futex_wait_any(words, values, count, min(deadline, until))
             ready = self.any_ready(sources)
-        for i in range(count):
+        for i in range(publishers):
             (<Source>sources[i]).reader.unpark()
         if ready:
             return READY
@@ -538,12 +588,17 @@ cdef class SubscriberEnd:
 
     # What the subclass uses.
 
-    def _sources(self):
-        return self.sources
+    def _exchange(self, seen, table, list sources not None, list awaited not None, uint64_t due_ns):
+        """Put `table` in place of the table that was seen, with what follows from it: False where that is no longer it.
 
-    def _set_sources(self, list sources not None):
+        `due_ns` is a time of CLOCK_MONOTONIC_COARSE. One step: no signal handler and no other thread sees half of it.
+        """
+        cdef tuple before = ()  # let go of at the end: what is freed with it may run any code
         with cython.critical_section(self):
-            self.sources = sources
+            if self.table is seen:
+                before = (self.table, self.sources, self.awaited)
+                self.table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
+        return len(before) > 0
 
     def _end(self):
         """Refuse from now on, and wake this subscriber's threads."""

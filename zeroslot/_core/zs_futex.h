@@ -28,6 +28,18 @@ static inline uint64_t zs_now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
+/* The same clock as of the kernel's last tick, some milliseconds ago at most, for a fifth of the price. */
+static inline uint64_t zs_coarse_ns(void)
+{
+#if defined(CLOCK_MONOTONIC_COARSE)
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+#else
+    return zs_now_ns();
+#endif
+}
+
 static inline struct timespec zs_timespec(uint64_t ns)
 {
     struct timespec t;

@@ -49,29 +49,43 @@ typedef struct zs_identity {
     uint64_t time_namespace;
 } zs_identity;
 
-/* The cursor of a joiner who finds `published`. */
-static inline uint64_t zs_cursor_at(const zs_segment *s, uint64_t published, uint32_t history, int from_first)
+/* In place of a cursor to join after: the newest `history` samples are still to come. */
+#define ZS_AFTER_HISTORY UINT64_MAX
+
+/* The cursor that a joiner asks for that finds `published`: `after`, or `history` samples before the newest; never before the first. */
+static inline uint64_t zs_cursor_wanted(const zs_segment *s, uint64_t published, uint32_t history, uint64_t after)
 {
     uint64_t floor = s->first_sequence - 1;
-    uint64_t cursor = from_first || published < history ? 0 : published - history;
-    return cursor > floor ? cursor : floor;
+    uint64_t wanted = after != ZS_AFTER_HISTORY ? after : published < history ? 0 : published - history;
+    return wanted > floor ? wanted : floor;
+}
+
+/* The cursor that it gets. What can no longer be taken lies behind it; for a reliable reader also what a loan would have to wait for
+ * at once. (A reader whose `announcement` the owner has waited for needs no such limit: nothing was retired since.) */
+static inline uint64_t zs_cursor_at(const zs_reader *r, uint64_t published, uint64_t wanted)
+{
+    const zs_segment *s = r->segment;
+    uint64_t kept = !r->reliable ? s->depth : s->depth > s->max_loans ? s->depth - s->max_loans : 0;
+    uint64_t floor = published > kept ? published - kept : 0;
+    return wanted > floor ? wanted : floor;
 }
 
 /* Start to read as `index`, whose lock the caller holds and which is clear. The reader's index, max_leases, reliable and held are
- * set; everything else is set here. The first sample taken will be the one after the newest `history` of those that are there,
- * or, with `from_first`, the segment's first: what is already gone counts as lost then.
+ * set; everything else is set here. The first sample taken will be the one after `after`, or with ZS_AFTER_HISTORY the first of the
+ * newest `history`. What of it can no longer be taken counts as lost here: `lost` is exact from the join on.
  *
  * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. What
  * the owner sees of its cursor at first already has the history taken off: an owner that took the first cursor for what was read
  * would retire the history in the meantime.
  *
  * False: `published` says what the ring does not, so the segment is corrupt. The reader has joined all the same, and has to leave. */
-static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, int from_first)
+static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, uint64_t after)
 {
     zs_segment *s = r->segment;
     zs_peer *peer = zs_peer_at(s, r->index);
     uint64_t bit = UINT64_C(1) << (r->index % 64);
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    uint64_t wanted, cursor;
     r->peer = peer;
     r->taken = r->lost = r->skipped = r->released = 0;
     r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
@@ -94,15 +108,20 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
     zs_store(&peer->leases, 0, ZS_RELAXED);
     zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
     memset(peer->latency, 0, sizeof peer->latency); /* no step of the protocol reads them */
-    zs_store(&peer->cursor, zs_cursor_at(s, published, history, from_first), ZS_RELAXED);
+    zs_store(&peer->cursor, zs_cursor_at(r, published, zs_cursor_wanted(s, published, history, after)), ZS_RELAXED);
     if (r->reliable)
         zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* comes with `active`, so before it */
     zs_fetch_or(&s->active[r->index / 64], bit, ZS_ACTIVE_RMW); /* SYNC join */
     (void)zs_load(s->generation, ZS_GENERATION_LOAD);
     published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
-    zs_reader_move(r, zs_cursor_at(s, published, history, from_first));
+    wanted = zs_cursor_wanted(s, published, history, after);
+    cursor = zs_cursor_at(r, published, wanted);
+    zs_reader_move(r, cursor);
+    r->lost = cursor - wanted;
+    zs_store(&peer->lost, r->lost, ZS_RELAXED);
     zs_bump_space(s);
-    return published >= s->first_sequence - 1 &&
+    /* The cursor to go on from may be ahead of `published` by one, as the ring is. */
+    return published >= s->first_sequence - 1 && published + 1 >= wanted && zs_reader_believes(published + 1, wanted) &&
            zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD), published) >= 0; /* SYNC ring */
 }
 

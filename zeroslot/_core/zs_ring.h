@@ -335,6 +335,30 @@ static inline void zs_reader_lose(zs_reader *r, uint64_t n)
     zs_reader_move(r, n);
 }
 
+/* Count what an ended segment published and its ring does not have, once zs_reader_ready is false and the state has been seen to be
+ * sealed or dead: no owner writes that, a flipped bit does. Afterwards zs_reader_ready may be true again, for a sample behind the gap.
+ *
+ * ZS_TAKE_NONE: unless it is, all that was published has been taken or counted. ZS_TAKE_CORRUPT: `published` and the newest entry of the
+ * ring contradict each other, so no count can be believed. */
+static inline enum zs_take zs_reader_finish(zs_reader *r)
+{
+    zs_segment *s = r->segment;
+    uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    if (published <= r->cursor || zs_reader_ready(r))
+        return ZS_TAKE_NONE; /* `published` may trail the ring by one */
+    if (!zs_reader_believes(published, r->cursor) ||
+        zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD), published) != 0) /* SYNC ring */
+        return ZS_TAKE_CORRUPT;
+    while (r->cursor < published && !zs_reader_ready(r)) {
+        uint64_t oldest = zs_oldest(s, published);
+        uint64_t next = oldest > r->cursor + 2 ? oldest : r->cursor + 2;
+        r->lost += next - 1 - r->cursor;
+        zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
+        zs_reader_move(r, next - 1);
+    }
+    return ZS_TAKE_NONE;
+}
+
 /* End a lease. Any thread, no lock. */
 static inline void zs_reader_release(zs_reader *r, uint32_t slot)
 {
