@@ -84,6 +84,7 @@ class SlotReader(ReaderEnd):
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         who = peers.identity(name)
+        reader = None
         try:
             index = peers.register(attached.segment, attached.descriptor, attached.where)
             reader = Reader(
@@ -101,8 +102,10 @@ class SlotReader(ReaderEnd):
                 map_pools=attached.map_pools,
             )
             return cls(reader, attached)
-        except BaseException:
-            attached.descriptor.close()  # the entry is free at once, also where a traceback keeps the descriptor
+        except BaseException:  # the entry is free at once, also where a traceback keeps what is here
+            if reader is not None:
+                reader.close()
+            attached.descriptor.close()
             raise
 
     @property

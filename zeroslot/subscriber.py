@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
@@ -32,7 +31,6 @@ from zeroslot.errors import (
     MismatchError,
     TooManyPeersError,
     TypeMismatchError,
-    ZeroslotError,
 )
 from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
 from zeroslot.reader import SlotReader, check_qos
@@ -109,8 +107,10 @@ class _LeftOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """What is known of publishers, by id. `ended`: taken, lost, skipped of those that are no longer read from. `retry_ns`:
-    when to list the flinks again, where that could not be done; 0: when the bell rings.
+    """What is known of publishers, by id.
+
+    `ended`: taken, lost, skipped of those that are no longer read from. `retry_ns`: when to list the flinks again,
+    where that could not be done; 0: when the bell rings.
     """
 
     publishers: dict[str, _Read | _Awaited | _LeftOut] = field(default_factory=dict)
@@ -261,12 +261,11 @@ class Subscriber(SubscriberEnd[S_co]):
                 log.warning("%s: publishers that are new cannot be found: %s", self.topic, error)
             return None
         if joining or table.retry_ns:
-            seen = {publisher_id: _Awaited(None) for publisher_id in paths} if joining else table.publishers
-            self._exchange_table(table, seen)
+            self._exchange_table(table, table.publishers | dict.fromkeys(paths if joining else (), _Awaited(None)))
         return paths
 
     def _attach(self, publisher_id: str, path: Path, known: _Awaited | None, refused: list[BaseException]) -> None:
-        """Read a publisher from where `known` says. What forbids it, and has not been told yet, is added to `refused`."""
+        """Read a publisher from where `known` says. What forbids it goes to `refused`, unless that was told before."""
         wanted = known or _NEWER
         after, mapped = wanted.after, wanted.segment
         reader = None
@@ -487,7 +486,7 @@ class Subscriber(SubscriberEnd[S_co]):
             self._release_all()
 
     def _release_all(self) -> None:
-        """Leave every publisher, as often as it is called. What is joined meanwhile is left by the one that joins it."""
+        """Leave every publisher. An attach that is not done yet finds the table closed, and leaves by itself."""
         while (table := self.table) is not None and not table.closed:
             readings = table.readings()
             for record in readings.values():
@@ -506,7 +505,8 @@ class Subscriber(SubscriberEnd[S_co]):
 
     def __repr__(self) -> str:
         of = self.sample_type.__name__ if self.sample_type else "whatever it carries"
-        return f"<Subscriber {self.topic} of {of}, {'closed' if self.closed else f'{len(self._table.readings())} publishers'}>"
+        state = "closed" if self.closed else f"{len(self._table.readings())} publishers"
+        return f"<Subscriber {self.topic} of {of}, {state}>"
 
 
 def _info(publisher_id: str, mapped: Segment, facts: dict[str, Any]) -> PublisherInfo:

@@ -235,9 +235,9 @@ cdef class SubscriberEnd:
 
     What is slow or rare is the subclass's: `_follow` (publishers came or went), `_probe` (is each still alive).
 
-    What it knows of publishers is one `table` that is never changed in place: whatever is decided by a look at it, signal
-    handlers, other threads and the collector may decide as well before it is done. `_exchange` puts a new table in place
-    of the one that was looked at, with all that follows from it, or finds that another one is there.
+    What it knows of publishers is one `table` that is never changed in place: whatever is decided by a look at it,
+    signal handlers, other threads and the collector may decide as well before it is done. `_exchange` puts a new table
+    in place of the one that was looked at, with all that follows from it, or finds that another one is there.
     """
 
     cdef readonly object table
