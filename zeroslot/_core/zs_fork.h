@@ -17,10 +17,14 @@
 #ifndef ZS_FORK_H
 #define ZS_FORK_H
 
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* F_OFD_SETLK, O_CLOEXEC and MAP_NORESERVE under -std=c11; has to come before the first system header */
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -115,7 +119,10 @@ static int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, uns
  * Why unlock: a process that is just being started may have a copy of the descriptor for a moment longer. */
 static void zs_descriptor_close(zs_descriptor *d)
 {
-    struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
+    struct flock all;
+    memset(&all, 0, sizeof all);
+    all.l_type = F_UNLCK;
+    all.l_whence = SEEK_SET;
     if (d->link == NULL)
         return; /* never opened: its 0 is another file's */
     pthread_mutex_lock(&zs_fork_lock);
