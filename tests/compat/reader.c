@@ -5,9 +5,11 @@
  * WHERE is a topic, or the path of a flink where it begins with `/`. Orders come on stdin, one a line; each is answered with one line
  * of JSON:
  *
- *     join      wait until there is a publisher, and join it: {"index": ..., "epoch": ..., "cursor": ...}
+ *     join      wait until there is a publisher, and join it: {"index": ..., "epoch": ..., "cursor": ...}. One that is there at the
+ *               start is joined then
  *     take      {"sequence": ..., "payload": hex}, null: nothing new; {"error": ...}
  *     next      the same, and waits for it; {"ended": state} when no more comes
+ *     drain     take all to the end: [taken, lost, samples that are not their sequence repeated]
  *     hold      as take, and keeps the lease;  release  ends the oldest lease
  *     latest    as take, the newest
  *     counts    [taken, lost, skipped, cursor]
@@ -135,7 +137,6 @@ static void wait_for_publisher(void)
             sleep_on(topic_bell.word, rung, 500);
         else
             sleep_ms(10);
-        from_first = 1; /* a publisher that the first listing did not see came after this subscription */
     }
 }
 
@@ -346,6 +347,36 @@ static void next(void)
         release_slot(slot);
 }
 
+static int is_own_sequence(uint32_t slot)
+{
+    uint64_t size;
+    const uint8_t *payload = payload_of(slot, &size);
+    for (uint64_t at = 0; payload != NULL && at + 8 <= size; at += 8)
+        if (field64(payload, (int)at) != cursor)
+            return 0;
+    return payload != NULL;
+}
+
+static void drain(void)
+{
+    unsigned long long wrong = 0;
+    uint32_t slot;
+    for (;;) {
+        int result = take(&slot);
+        if (result == NOTHING && state_of(&s) == OPEN)
+            wait_for_sample();
+        else if (result == NOTHING && (result = take(&slot)) == NOTHING)
+            break;
+        if (result == LEASED) {
+            wrong += !is_own_sequence(slot);
+            release_slot(slot);
+        } else if (result != NOTHING)
+            wrong++;
+    }
+    say("[%llu, %llu, %llu]", (unsigned long long)taken, (unsigned long long)lost, wrong);
+    leave(1);
+}
+
 static void obey(const char *order)
 {
     if (strcmp(order, "join") == 0) {
@@ -360,6 +391,8 @@ static void obey(const char *order)
         taking(take, 0);
     else if (strcmp(order, "hold") == 0)
         taking(take, 1);
+    else if (strcmp(order, "drain") == 0)
+        drain();
     else if (strcmp(order, "latest") == 0)
         taking(latest, 0);
     else if (strcmp(order, "next") == 0)
@@ -404,8 +437,12 @@ int main(int argc, char **argv)
         else
             return 2;
     }
-    if (*where != '/')
+    if (*where != '/') {
         bell_use(&topic_bell);
+        join_any();
+        /* A publisher that this first listing did not see comes after the subscription: it is read from its first sample. */
+        from_first = 1;
+    }
     say("\"ready\"");
     while ((order = next_order()) != NULL)
         obey(order);

@@ -23,6 +23,40 @@ class Pair(zs.Sample):
     text: Annotated[str, zs.MaxBytes(4)]
 
 
+STORM = """
+import zeroslot as zs
+
+path, options, count = args
+with zs.SlotAllocator.create(path, 12, 512, depth=4, **options) as allocator:
+    say("ready")
+    hear()
+    for number in range(1, count + 1):
+        slot = allocator.reserve(timeout=None)
+        slot.array("u8", 64)[:] = number
+        allocator.commit(slot)
+"""
+
+DRAIN = """
+import zeroslot as zs
+
+path, options = args
+with zs.SlotReader.attach(path, **options) as reader:
+    say("ready")
+    wrong = 0
+    while True:
+        seen = reader.generation
+        gone = reader.owner_gone
+        lease = reader.take()
+        if lease is not None:
+            wrong += not bool((lease.array("u8") == lease.sequence).all())
+            lease.release()
+        elif gone:
+            break
+        else:
+            reader.wait_for_change(seen)
+    say([reader.stats["taken"], reader.lost, wrong])
+"""
+
 OWNER = """
 import zeroslot as zs
 
@@ -459,6 +493,44 @@ def test_the_types_of_a_topic_do_not_mix(writer):
     with pytest.raises(zs.TypeMismatchError):
         zs.Publisher("t", Other)
     zs.Publisher("t", Pair).close()
+    child.finish()
+
+
+# --- at full speed ---
+
+SAMPLES = 20_000
+
+
+@pytest.mark.parametrize("reliable", [False, True], ids=["lossy", "reliable"])
+def test_the_stranger_takes_at_full_speed_what_the_library_publishes(reader, run_child, tmp_path, reliable):
+    """No sample is torn, and each is taken or counted as lost; a reliable reader loses none."""
+    flink = tmp_path / "link.flink"
+    owner = run_child(STORM, str(flink), {"on_full": "block", "max_loans": 1} if reliable else {}, SAMPLES)
+    owner.expect("ready")
+    child = reader(flink, *(["reliable"] if reliable else []))
+    child.ask("join")
+    child.tell("drain")
+    owner.tell(True)
+    took, lost, wrong = child.hear()
+    assert (took + lost, wrong) == (SAMPLES, 0)
+    assert lost == 0 or not reliable
+    owner.finish()
+    child.finish()
+
+
+@pytest.mark.parametrize("reliable", [False, True], ids=["lossy", "reliable"])
+def test_the_library_takes_at_full_speed_what_the_stranger_publishes(writer, run_child, tmp_path, reliable):
+    """The same in the other direction."""
+    flink = tmp_path / "link.flink"
+    child = writer(flink, 512, "depth", 4, "policy", int(reliable))
+    sub = run_child(DRAIN, str(flink), {"reliable": reliable})
+    sub.expect("ready")
+    assert child.ask(f"storm {SAMPLES}") == SAMPLES
+    child.ask("seal")
+    took, lost, wrong = sub.hear()
+    assert (took + lost, wrong) == (SAMPLES, 0)
+    assert lost == 0 or not reliable
+    sub.finish()
     child.finish()
 
 

@@ -10,6 +10,7 @@
  *     publish HEX          commit this payload: its sequence, or {"error": ...} where there is no room
  *     block HEX            the same, and waits for room
  *     batch HEX HEX ...    commit these with one wake-up: the last sequence
+ *     storm N              commit N samples as fast as there is room, each its sequence repeated: the last sequence
  *     grow CAPACITY        add a pool of the slots that `later` has kept back
  *     evict R              end the claim of reader R
  *     reap                 clear what dead readers left: how many there were
@@ -118,7 +119,7 @@ static void write_temporary(void)
     close(fd);
 }
 
-static void create(const uint8_t *schema)
+static void create(uint8_t *schema)
 {
     char path[64];
     struct stat info;
@@ -154,7 +155,9 @@ static void create(const uint8_t *schema)
     for (uint32_t i = 0; i < s.ring_capacity; i++)
         *u64_at(section(&s, RING), 8 * i) = published << 16;
     add_pool(slots - later, capacity);
-    memcpy(section(&s, SCHEMA), schema, field64(header, H_SCHEMA_SIZE));
+    if (schema != NULL)
+        memcpy(section(&s, SCHEMA), schema, field64(header, H_SCHEMA_SIZE));
+    free(schema);
     store(u32_at(s.control, H_STATE), OPEN, release);
     if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
         fail("a cleaner was faster");
@@ -334,6 +337,19 @@ static void batch(const char *hex)
     say("%llu", (unsigned long long)published);
 }
 
+static void storm(uint64_t samples)
+{
+    for (uint64_t i = 0; i < samples; i++) {
+        uint32_t slot = reserve_blocking(capacity);
+        for (uint64_t at = 0; at < capacity; at += 8)
+            *u64_at(pool_of(&s, slot)->memory, (slot - pool_of(&s, slot)->first_slot) * capacity + at) = published + 1;
+        place(slot, capacity);
+        announce(&s);
+        retire();
+    }
+    say("%llu", (unsigned long long)published);
+}
+
 static unsigned attached(void)
 {
     unsigned found = 0;
@@ -402,6 +418,8 @@ static void obey(const char *order)
         publish(order + 6, 1);
     else if (strncmp(order, "batch ", 6) == 0)
         batch(order + 6);
+    else if (strncmp(order, "storm ", 6) == 0)
+        storm(strtoull(order + 6, NULL, 10));
     else if (strncmp(order, "evict ", 6) == 0) {
         int r = atoi(order + 6);
         store(u32_at(section(&s, EVICTED), 4 * r), load(u32_at(peer_entry(&s, (uint32_t)r), P_EPOCH), relaxed), relaxed);
@@ -465,12 +483,12 @@ int main(int argc, char **argv)
         bell_use(&topic_bell);
         if (any_flink(argv[1], has_other_type)) {
             bell_leave(&topic_bell);
+            free(schema);
             say("{\"error\": \"other type\"}");
             return 0;
         }
     }
     create(schema);
-    free(schema);
     if (topic_bell.word != NULL) {
         if (any_flink(argv[1], has_other_type)) { /* one that was made at the same moment */
             seal();
