@@ -213,6 +213,8 @@ def placed() -> Iterator[Callable[..., str]]:
         control.put(document.members("Header")["segment_id"].offset, 8, int(name[3:], 16))
         paths[0].write_bytes(patched(bytes(control.content), vector))
         paths[1].write_bytes(POOL.ljust(vector.get("pool_bytes", 0), b"\0")[: vector.get("pool_bytes", len(POOL))])
+        for path in paths:
+            path.chmod(0o600)
         return f"/{name}"
 
     yield place
