@@ -20,7 +20,7 @@ import keyword
 import math
 import operator
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias, Union, get_args, get_origin
 
@@ -34,6 +34,8 @@ from zeroslot.errors import DeclarationError
 SIZE_LIMIT = 2**31 - 1
 NAME_LIMIT = 255  # characters of the name of a field or an enumerator
 DIMS_LIMIT = 32  # numpy 1 keeps at most this many
+NESTING_LIMIT = 32  # structs, lists and optionals around a field or item
+TYPE_NAME_LIMIT = 1000
 
 _DTYPES = {
     "u8": "<u1", "u16": "<u2", "u32": "<u4", "u64": "<u8",
@@ -247,18 +249,22 @@ def json_scalar(kind: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class NodeBase:
-    """What every node has: its bytes, their alignment, and the short text that differences and errors show."""
+    """What every node has: its bytes, their alignment, the short text that differences and errors show, and how many
+    structs, lists and optionals stand within each other in it.
+    """
 
     size: int = field(init=False, compare=False, repr=False)
     alignment: int = field(init=False, compare=False, repr=False)
     text: str = field(init=False, compare=False, repr=False)
+    nesting: int = field(init=False, compare=False, repr=False)
 
 
-def _settle(node: NodeBase, size: int, alignment: int, text: str) -> None:
+def _settle(node: NodeBase, size: int, alignment: int, text: str, nesting: int = 0) -> None:
     # The class is frozen, and its measures follow from its members.
     object.__setattr__(node, "size", round_up(size, alignment))
     object.__setattr__(node, "alignment", alignment)
     object.__setattr__(node, "text", text)
+    object.__setattr__(node, "nesting", nesting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +323,7 @@ class Struct(NodeBase):
     layout: Any  # the StructLayout, which is defined one module later
 
     def __post_init__(self) -> None:
-        _settle(self, self.layout.size, self.layout.alignment, self.layout.name)
+        _settle(self, self.layout.size, self.layout.alignment, self.layout.name, self.layout.nesting)
 
     def __eq__(self, other: object) -> bool:
         return bool(self.layout.type_hash == other.layout.type_hash) if isinstance(other, Struct) else NotImplemented
@@ -348,7 +354,8 @@ class FixedList(NodeBase):
     length: int
 
     def __post_init__(self) -> None:
-        _settle(self, self.item.size * self.length, self.item.alignment, f"list[{self.item.text}][{self.length}]")
+        text = f"list[{self.item.text}][{self.length}]"
+        _settle(self, self.item.size * self.length, self.item.alignment, text, self.item.nesting + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +370,7 @@ class BoundedList(NodeBase):
         alignment = max(4, self.item.alignment)
         object.__setattr__(self, "items_at", round_up(4, self.item.alignment))
         text = f"list[{self.item.text}]<={self.max_len}"
-        _settle(self, self.items_at + self.item.size * self.max_len, alignment, text)
+        _settle(self, self.items_at + self.item.size * self.max_len, alignment, text, self.item.nesting + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +382,8 @@ class Optional(NodeBase):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "item_at", round_up(1, self.item.alignment))
-        _settle(self, self.item_at + self.item.size, self.item.alignment, f"{self.item.text}?")
+        size = self.item_at + self.item.size
+        _settle(self, size, self.item.alignment, f"{self.item.text}?", self.item.nesting + 1)
 
 
 Node: TypeAlias = Scalar | Enumeration | Text | Blob | Struct | Array | FixedList | BoundedList | Optional
@@ -482,18 +490,25 @@ def _enumeration_node(base: Any, bound: Any, where: str) -> Enumeration:
                 "Only a Literal of ints has a layout; for names use an IntEnum.",
             )
         name, python_type = "Literal", None
-        members = [(f"VALUE_{value}" if value >= 0 else f"MINUS_{-value}", value) for value in values]
+        members = literal_members(values)
     else:
         if not issubclass(base, enum.IntEnum):
             refuse(where, f"{base.__name__} is not an IntEnum", "Derive it from enum.IntEnum; for flags use U32.")
         name, python_type = base.__name__, base
-        members = [(member.name, int(member)) for member in base]
+        if not is_type_name(name):
+            refuse(
+                where,
+                f"{name[:40]!r} is no name of a type",
+                f"It must be printable and have at most {TYPE_NAME_LIMIT} characters.",
+            )
+        renamed = getattr(base, "__zs_renamed__", {})  # of an enum that was made from a schema
+        members = [(renamed.get(member.name, member.name), int(member)) for member in base]
     if not members:
         refuse(where, f"{name} has no enumerators", "Give it at least one.")
     members.sort(key=operator.itemgetter(1))  # the order of declaration means nothing in memory
     low, high = INTEGER_RANGES[kind]
     for member, value in members:
-        if not is_identifier(member):
+        if not is_name(member):
             refuse(
                 where,
                 f"the enumerator {member!r} is not an ASCII identifier",
@@ -598,12 +613,42 @@ def _python_type(kind: str) -> type:
     return bool if kind == "bool" else int if kind in INTEGER_RANGES else float
 
 
-def is_identifier(name: str) -> bool:
-    """Whether C, IDL and Python can all say this name, each escaping its keywords. Padding has the leading
-    underscore.
+def literal_members(values: Iterable[int]) -> list[tuple[str, int]]:
+    """The enumerators that stand for the values of a Literal."""
+    return [(f"VALUE_{value}" if value >= 0 else f"MINUS_{-value}", value) for value in values]
+
+
+def is_name(name: str) -> bool:
+    """Whether a field or enumerator may have this name in memory: C and IDL can say it, each escaping its keywords.
+    Padding has the leading underscore.
     """
-    allowed = name.isascii() and name.isidentifier() and len(name) <= NAME_LIMIT
-    return allowed and not name.startswith("_") and not keyword.iskeyword(name)
+    return name.isascii() and name.isidentifier() and len(name) <= NAME_LIMIT and not name.startswith("_")
+
+
+def is_identifier(name: str) -> bool:
+    """Whether Python can say this name, too."""
+    return is_name(name) and not keyword.iskeyword(name)
+
+
+def is_type_name(name: str) -> bool:
+    """Whether a sample type or an enum may be called this. It means nothing in memory."""
+    return name.isprintable() and 0 < len(name) <= TYPE_NAME_LIMIT
+
+
+def python_names(names: Iterable[str], sayable: Callable[[str], bool]) -> dict[str, str]:
+    """What Python calls each of these names of a foreign declaration: the same where it can say it, otherwise with
+    underscores behind it until it is another one.
+    """
+    wanted = list(names)
+    taken = {name for name in wanted if sayable(name)}
+    found: dict[str, str] = {}
+    for name in wanted:
+        new = name
+        while not sayable(new) or (new != name and new in taken):
+            new += "_"
+        taken.add(new)
+        found[name] = new
+    return found
 
 
 def _shown(annotation: Any) -> str:

@@ -81,7 +81,7 @@ def to_idl(layout: StructLayout, form: Literal["image", "message"] = "image") ->
     document = _Image() if form == "image" else _Message()
     document.struct_of(layout)
     bytes_text = f"{layout.size} bytes, alignment {layout.alignment}, " if form == "image" else ""
-    head = f"// {layout.name}, {form} form: {bytes_text}type hash {layout.type_hash.hex()}\n"
+    head = f"// {_in_comment(layout.name)}, {form} form: {bytes_text}type hash {layout.type_hash.hex()}\n"
     return "\n".join([head, *document.blocks])
 
 
@@ -97,7 +97,7 @@ def to_c(layout: StructLayout) -> str:
     guard = f"ZEROSLOT_{name.upper()}_{layout.type_hash.hex()[:8].upper()}_H"
     return "\n".join(
         [
-            f"/* {layout.name}: {facts} */",
+            f"/* {_in_comment(layout.name)}: {facts} */",
             f"#ifndef {guard}",
             f"#define {guard}\n",
             "#include <assert.h>",
@@ -107,6 +107,11 @@ def to_c(layout: StructLayout) -> str:
             f"#endif /* {guard} */\n",
         ]
     )
+
+
+def _in_comment(name: str) -> str:
+    # The name of a type may hold anything printable, such as the end of a comment.
+    return re.sub(r"[*/\\]", "?", name)
 
 
 @dataclass(slots=True)

@@ -26,7 +26,9 @@ import numpy as np
 from zeroslot.errors import DeclarationError
 from zeroslot.fields import (
     DTYPES,
+    NESTING_LIMIT,
     SIZE_LIMIT,
+    TYPE_NAME_LIMIT,
     Array,
     Blob,
     BoundedList,
@@ -37,10 +39,11 @@ from zeroslot.fields import (
     Scalar,
     Struct,
     Text,
+    is_type_name,
     round_up,
 )
 
-TYPE_NAME_LIMIT = 1000
+TEXT_LIMIT = 4 * 2**20  # bytes of one text of a schema
 
 L = TypeVar("L", bound="StructLayout")
 
@@ -84,6 +87,11 @@ class StructLayout:
     plain: bool
 
     @cached_property
+    def nesting(self) -> int:
+        """How many structs, lists and optionals stand within each other, this one included."""
+        return 1 + max((field.node.nesting for field in self.members), default=-1)
+
+    @cached_property
     def members(self) -> tuple[Field, ...]:
         """The fields that were declared, without padding."""
         return tuple(field for field in self.fields if not field.padding)
@@ -103,13 +111,23 @@ class StructLayout:
 def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -> L:
     """Lay `members` out in order as a C compiler would. No members make a struct of 0 bytes with alignment 1.
 
-    Raises `DeclarationError` when the whole reaches 2 GiB or numpy has no dtype for it.
+    Raises `DeclarationError` when the whole reaches 2 GiB, or is nested more deeply or described at greater length than
+    readers of schemas accept.
     """
-    if not (name.isprintable() and 0 < len(name) <= TYPE_NAME_LIMIT):
+    if not is_type_name(name):
         raise DeclarationError(
             f"{name[:40]!r} is no type name: it must be printable and have at most {TYPE_NAME_LIMIT} characters.",
             type_name=name,
         )
+    members = list(members)
+    for member_name, node in members:
+        if node.nesting >= NESTING_LIMIT:
+            raise DeclarationError(
+                f"{name}.{member_name} is nested {node.nesting + 1} structs, lists and optionals deep, and "
+                f"{NESTING_LIMIT} are allowed. Nest fewer types.",
+                type_name=name,
+                field=member_name,
+            )
     fields: list[Field] = []
     end, alignment, padding_count = 0, 1, 0
 
@@ -133,15 +151,15 @@ def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -
             f"{name} takes {size} bytes; a sample is at most {SIZE_LIMIT} bytes. Make its arrays or bounds smaller.",
             type_name=name,
         )
-    try:
-        dtype = _record(
-            [(field.name, field.offset, dtype_of(field.node)) for field in fields if not field.padding], size
-        )
-    except ValueError as error:  # lists of lists of arrays with more dims than numpy has
-        raise DeclarationError(f"{name} has no numpy dtype ({error}). Nest fewer lists.", type_name=name) from error
     declared = [field for field in fields if not field.padding]
     body = ";".join(f"{field.name}@{field.offset}:{canonical_of(field.node)}" for field in declared)
     canonical = f"struct({size},{alignment}){{{body}}}"
+    if len(canonical) > TEXT_LIMIT:
+        raise DeclarationError(
+            f"The description of {name} takes more than {TEXT_LIMIT} bytes. Split the type.", type_name=name
+        )
+    # numpy has 64 dims, more than an array within so many lists.
+    dtype = _record([(field.name, field.offset, dtype_of(field.node)) for field in declared], size)
     return cls(
         name=name,
         size=size,

@@ -17,7 +17,7 @@ Why no validator here is written in Python: see zeroslot/_core/validators.pxi.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
@@ -109,15 +109,31 @@ def _build(cls: type[Sample]) -> Layout:
                 refuse(
                     where, "the name is not an ASCII identifier", "Rename the field; C and IDL must be able to say it."
                 )
-            if hasattr(SampleType, field_name):  # pydantic would take the metaclass's method for the default
-                refuse(where, "every class has an attribute of this name", "Rename the field.")
-            members.append((field_name, node_of(_annotation_of(field), where=where)))
+            if not is_field_name(field_name):
+                refuse(where, "every class or model has an attribute of this name", "Rename the field.")
+            in_memory = cls.__zs_renamed__.get(field_name, field_name)
+            members.append((in_memory, node_of(_annotation_of(field), where=where)))
         layout = build_layout(name, members, Layout)
     finally:
         _under_construction.reset(token)
     object.__setattr__(layout, "sample_type", cls)  # the dataclass is frozen
     cls.__zs_layout_cache__ = layout
     return layout
+
+
+def is_field_name(name: str) -> bool:
+    """Whether a field of a model may be called this. pydantic would take a method of the metaclass for its default, and
+    read its own attribute instead of the field.
+    """
+    own = hasattr(SampleType, name) or (name.startswith("model_") and hasattr(BaseModel, name))
+    return is_identifier(name) and not own
+
+
+def attribute_names(sample_type: type[Sample]) -> dict[str, str]:
+    """Name in memory -> attribute, of every field. They differ where a class was made from a schema whose names Python
+    cannot say.
+    """
+    return {sample_type.__zs_renamed__.get(name, name): name for name in sample_type.__pydantic_fields__}
 
 
 def _parameter_name(parameter: Any) -> str:
@@ -163,6 +179,7 @@ class Sample(BaseModel, metaclass=SampleType):
     )
 
     __zs_layout_cache__: ClassVar[Layout | None] = None
+    __zs_renamed__: ClassVar[Mapping[str, str]] = {}  # attribute -> name in memory, where they differ
 
     @classmethod
     def __zs_layout__(cls) -> Layout:

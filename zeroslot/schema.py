@@ -21,6 +21,7 @@ from zeroslot.fields import (
     DIMS_LIMIT,
     DTYPES,
     INTEGER_RANGES,
+    NESTING_LIMIT,
     SIZE_LIMIT,
     Array,
     Blob,
@@ -32,15 +33,14 @@ from zeroslot.fields import (
     Scalar,
     Struct,
     Text,
-    is_identifier,
+    is_name,
+    is_type_name,
     json_array,
     json_scalar,
 )
-from zeroslot.layout import Field, L, StructLayout, build_layout, canonical_of, nested_layout
+from zeroslot.layout import TEXT_LIMIT, Field, L, StructLayout, build_layout, canonical_of, nested_layout
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-DEPTH_LIMIT = 32  # of nested structs, lists and optionals
-TEXT_LIMIT = 4 * 2**20  # bytes of one text
 
 _LENGTHS = struct.Struct("<3I")
 
@@ -176,7 +176,7 @@ def _checked_integer(value: Any, where: str, low: int, high: int) -> int:
 
 
 def _name(value: Any, where: str) -> str:
-    if type(value) is not str or not is_identifier(value):
+    if type(value) is not str or not is_name(value):
         _odd(where, f"is no name ({_shown(value)})")
     return value
 
@@ -192,8 +192,8 @@ def _facts(schema: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _layout_of(schema: dict[str, Any], where: str, depth: int, cls: type[L]) -> L:
-    if depth > DEPTH_LIMIT:
-        _odd(where, f"is nested deeper than {DEPTH_LIMIT}")
+    if depth > NESTING_LIMIT:
+        _odd(where, f"is nested deeper than {NESTING_LIMIT}")
     facts = _facts(schema, where)
     title = schema.get("title")
     if type(title) is not str:
@@ -217,8 +217,8 @@ def _layout_of(schema: dict[str, Any], where: str, depth: int, cls: type[L]) -> 
 
 
 def _node_of(schema: dict[str, Any], where: str, depth: int, cls: type[L]) -> Node:
-    if depth > DEPTH_LIMIT:
-        _odd(where, f"is nested deeper than {DEPTH_LIMIT}")
+    if depth > NESTING_LIMIT:
+        _odd(where, f"is nested deeper than {NESTING_LIMIT}")
     facts = _facts(schema, where)
     node = _bare_node(schema, facts, where, depth, cls)
     if facts.get("size") != node.size or node.size > SIZE_LIMIT:
@@ -279,7 +279,10 @@ def _enumeration(facts: dict[str, Any], where: str) -> Enumeration:
     values = [value for _, value in members]
     if sorted(set(values)) != values or len({name for name, _ in members}) != len(members):
         _odd(where, "has enumerators twice or out of order")
-    return Enumeration(base, _name(facts.get("name"), where), tuple(members))
+    name = facts.get("name")
+    if type(name) is not str or not is_type_name(name):
+        _odd(where, f"is an enum without a name ({_shown(name)})")
+    return Enumeration(base, name, tuple(members))
 
 
 # --- the schema section of a segment ---

@@ -14,7 +14,7 @@ import enum
 import inspect
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -41,9 +41,21 @@ from zeroslot.fields import (
     Shape,
     Struct,
     Text,
+    is_identifier,
+    literal_members,
+    python_names,
 )
 from zeroslot.layout import Field, StructLayout
-from zeroslot.sample import Layout, Sample, default_of, default_values, layout_of
+from zeroslot.sample import (
+    Layout,
+    Sample,
+    SampleType,
+    attribute_names,
+    default_of,
+    default_values,
+    is_field_name,
+    layout_of,
+)
 from zeroslot.schema import shared_members
 
 SMALL = 4096  # bytes; a loan zeroes what is not larger
@@ -185,7 +197,7 @@ def view_class_of(sample_type: type[Sample]) -> type[View]:
     made: type[View] | None = sample_type.__dict__.get("__zs_view__")
     if made is None:
         layout = layout_of(sample_type)
-        made = _make_view_class(sample_type, layout.size, {field.name: field for field in layout.members}, {})
+        made = _make_view_class(sample_type, layout.size, {field.name: field for field in layout.members}, ())
         sample_type.__zs_view__ = made  # type: ignore[attr-defined]  # a cache beside pydantic's own
     return made
 
@@ -198,8 +210,7 @@ def view_class_by_name(sample_type: type[Sample], publisher: StructLayout) -> ty
     """
     here = layout_of(sample_type)
     shared = shared_members(publisher, here)
-    lacking = [field.name for field in here.members if field.name not in shared]
-    absent = {name: AbsentField(name, default_of(sample_type, name)) for name in lacking}
+    absent = [field.name for field in here.members if field.name not in shared]
     return _make_view_class(sample_type, publisher.size, {name: field for name, (field, _) in shared.items()}, absent)
 
 
@@ -211,28 +222,29 @@ def not_by_name(sample_type: type[Sample], publisher: StructLayout) -> tuple[str
     shared = shared_members(publisher, here)
     others = {field.name for field in publisher.members}
     return tuple(
-        field.name
-        for field in here.members
-        if field.name not in shared and (field.name in others or sample_type.model_fields[field.name].is_required())
+        name
+        for name, attribute in attribute_names(sample_type).items()
+        if name not in shared and (name in others or sample_type.model_fields[attribute].is_required())
     )
 
 
 def _make_view_class(
-    sample_type: type[Sample], size: int, members: Mapping[str, Field], absent: Mapping[str, AbsentField]
+    sample_type: type[Sample], size: int, members: Mapping[str, Field], lacking: Iterable[str]
 ) -> type[View]:
-    own = {field.name: field for field in layout_of(sample_type).members}
+    names = attribute_names(sample_type)
     # Nested samples keep the classes of this side, wherever the offsets come from.
     descriptors = {
-        name: FieldDescriptor(name, codec_of(field.node), members[name].offset)
-        for name, field in own.items()
-        if name in members
+        names[field.name]: FieldDescriptor(names[field.name], codec_of(field.node), members[field.name].offset)
+        for field in layout_of(sample_type).members
+        if field.name in members
     }
+    absent = {names[name]: AbsentField(names[name], default_of(sample_type, names[name])) for name in lacking}
     namespace: dict[str, Any] = {
         **_pydantic_methods(sample_type),
         **{name: value for name, value in vars(_ViewMethods).items() if name not in _OF_ANY_CLASS},
         "__doc__": f"A {sample_type.__name__} in shared memory.",
         "__zs_sample__": sample_type,
-        "__zs_names__": tuple(own),
+        "__zs_names__": tuple(names.values()),
         **_additions_of(sample_type),
         **absent,
         **descriptors,
@@ -315,12 +327,14 @@ def _make_plan(sample_type: type[Sample]) -> Plan:
     layout = layout_of(sample_type)
     view_class = view_class_of(sample_type)
     values, factories = default_values(sample_type)
+    names = attribute_names(sample_type)
     image = binding.sample_image(view_class, layout.size, values)
     spans: list[tuple[int, int]] = []
     for field in layout.fields:
-        if field.name in values:
+        attribute = names.get(field.name)  # padding has none
+        if attribute in values:
             spans.append((field.offset, field.size))
-        elif field.name not in factories:
+        elif attribute not in factories:
             spans += _spans_to_zero(field.node, field.offset)
     merged: list[tuple[int, int]] = []
     for at, size in spans:
@@ -366,16 +380,26 @@ _ALIASES: dict[str, Any] = {
 def sample_type_of(layout: Any) -> type[Sample]:
     """The class a layout was made from, or one made from it: for a subscriber that has only the segment's schema.
 
-    Raises CorruptSegmentError when no class can have these fields.
+    A name that Python cannot say, such as `class`, gets underscores behind it: the field `class_`, whose alias is
+    `class`, or the enumerator `mro_`. Raises CorruptSegmentError when no class can have these fields.
     """
     known: type[Sample] | None = layout.sample_type
     if known is not None:
         return known
-    members: dict[str, Any] = {field.name: (_annotation_of(field.node), PydanticField()) for field in layout.members}
+    names = python_names([field.name for field in layout.members], is_field_name)
+    renamed = {new: old for old, new in names.items() if new != old}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a field may be called `json`; here nobody can rename it
-            made: type[Sample] = create_model(layout.name, __base__=Sample, __module__=__name__, **members)
+            members: dict[str, Any] = {
+                names[field.name]: (
+                    _annotation_of(field.node),
+                    PydanticField(alias=renamed.get(names[field.name])),
+                )
+                for field in layout.members
+            }
+            base: type[Sample] = SampleType("Renamed", (Sample,), {"__module__": __name__, "__zs_renamed__": renamed})
+            made: type[Sample] = create_model(layout.name, __base__=base, __module__=__name__, **members)
     except Exception as error:
         raise CorruptSegmentError(
             f"the schema of {layout.name} makes no class: {error}", where=f"the schema of {layout.name}"
@@ -393,9 +417,10 @@ def _annotation_of(node: Node) -> Any:
         case Scalar(kind):
             return _ALIASES[kind]
         case Enumeration(kind=kind, name=name, members=members):
-            if name == "Literal":
-                return Annotated[Literal[tuple(value for _, value in members)], fields.ScalarKind(kind)]
-            return Annotated[enum.IntEnum(name, list(members)), fields.ScalarKind(kind)]
+            values = [value for _, value in members]
+            if name == "Literal" and list(members) == literal_members(values):
+                return Annotated[Literal[tuple(values)], fields.ScalarKind(kind)]
+            return Annotated[_enum_of(name, members), fields.ScalarKind(kind)]
         case Text(max_bytes):
             return Annotated[str, MaxBytes(max_bytes)]
         case Blob(max_bytes):
@@ -410,6 +435,14 @@ def _annotation_of(node: Node) -> Any:
             return Annotated[list[_annotation_of(item)], MaxLen(max_len)]  # type: ignore[misc]  # made at run time
         case Optional(item):
             return _annotation_of(item) | None
+
+
+def _enum_of(name: str, members: tuple[tuple[str, int], ...]) -> Any:
+    names = python_names([member for member, _ in members], lambda each: is_identifier(each) and each != "mro")
+    make: Any = enum.IntEnum  # mypy wants literals here
+    made = make(name, [(names[member], value) for member, value in members])
+    made.__zs_renamed__ = {new: old for old, new in names.items() if new != old}
+    return made
 
 
 # --- writing whole samples ---

@@ -183,11 +183,11 @@ def test_sample_of_two_gigabytes_is_refused(members):
 
 
 def test_more_dims_than_numpy_has_are_refused():
-    """Lists of lists of arrays end where numpy's dims end."""
+    """Lists of lists of arrays end before numpy's dims do."""
     node = Array(U8, (1,) * 32)
     for _ in range(40):
         node = FixedList(node, 1)
-    with pytest.raises(DeclarationError, match="Nest fewer lists"):
+    with pytest.raises(DeclarationError, match="Nest fewer types"):
         layout(("deep", node))
 
 
