@@ -19,12 +19,15 @@ other user: it would map what that user wrote. `clean` as root removes the objec
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PRIVATE_DIRECTORY, SHARED_DIRECTORY = 0o700, 0o2770
@@ -59,6 +62,18 @@ def has_acl(fd: int) -> bool:
     except OSError:
         return False  # a file system without
     return any(name.startswith("system.posix_acl_") for name in names)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give an OSError of system calls on descriptors the name of their file, and say which limit is meant by EFBIG."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            reason = "the file would be larger than this process may make files. Raise that limit (ulimit -f)"
+            raise OSError(errno.EFBIG, reason, str(path)) from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def check_root(fd: int, path: Path, *, shareable: bool) -> int | None:

@@ -155,6 +155,9 @@ class SlotAllocator(AllocatorEnd):
         always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
         one has it, unless `force` takes the flink away from it (who reads the old segment goes on reading it),
         OutOfSharedMemoryError when /dev/shm is too small.
+
+        `mode` is 0o600, or 0o660 to share the segment with the group of the flink's directory, which has mode 2770;
+        PermissionError where it is not shared.
         """
         path = Path(flink).absolute()
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)

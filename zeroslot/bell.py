@@ -194,7 +194,8 @@ def _open_file(path: Path, group: int | None) -> _OpenBell | None:
             locked = descriptor.try_lock(0, shared=True)
             if locked and os.fstat(descriptor.fileno()).st_nlink:
                 if info.st_size < _SIZE:
-                    os.posix_fallocate(descriptor.fileno(), 0, _SIZE)
+                    with access.naming(path):
+                        os.posix_fallocate(descriptor.fileno(), 0, _SIZE)
                 return _OpenBell(path, descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _SIZE, True))
         except BaseException:
             descriptor.close()

@@ -177,7 +177,8 @@ def _open_below(parent: int, name: str, path: Path, group: int | None) -> int:
     try:
         fd = _open_place(path, parent, repair=group is None)
     except FileNotFoundError:
-        _make_below(parent, name, group)
+        with access.naming(path):
+            _make_below(parent, name, group)
         fd = _open_place(path, parent, repair=group is None)
     try:
         access.check_below(fd, path, group)
@@ -255,10 +256,13 @@ def announce(path: Path, control_name: str, mode: int = 0o600, group: int | None
     """
     fd = _open_aside(path, control_name)
     try:
-        if group is not None:
-            os.fchown(fd, -1, group)
-        os.fchmod(fd, mode)
-        os.write(fd, control_name.encode())
+        with access.naming(_aside(path, control_name)):
+            if group is not None:
+                os.fchown(fd, -1, group)
+            os.fchmod(fd, mode)
+            content = control_name.encode()
+            if os.write(fd, content) != len(content):
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # what was left of the limit was written
     finally:
         os.close(fd)
 
@@ -272,7 +276,8 @@ def _open_aside(path: Path, control_name: str) -> int:
         try:
             directory, _ = open_directory(path.parent)
             try:
-                return os.open(aside.name, flags, 0o600, dir_fd=directory)
+                with access.naming(aside):
+                    return os.open(aside.name, flags, 0o600, dir_fd=directory)
             finally:
                 os.close(directory)
         except FileNotFoundError:

@@ -57,15 +57,15 @@ class Publisher(PublisherEnd[S]):
     at least 4). While the sum of the subscribers' `max_leases` is within it, `loan` cannot fail because of them.
     `on_full`: what happens when a reliable subscriber has not taken what the next sample would push out: "evict" serves
     no reliable subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of
-    its directory.
+    the directory in $ZEROSLOT_DIR, which has mode 2770.
 
     `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way, counted from when
     this publisher first found it so, with the same sample held or behind at the same sequence; it gets an
     EvictedError and may join again. What it still holds is replaced from a reserve, of max_loans slots and at least 4.
     `max_period`: the longest time between two samples, in seconds, that subscribers are promised.
 
-    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, and TypeMismatchError when a live publisher of the
-    topic has another type.
+    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the topic
+    has another type, and PermissionError when another user controls the directory or what lies in it.
 
     >>> with Publisher("robot/imu", Imu) as pub:
     ...     with pub.loan() as imu:

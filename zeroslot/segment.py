@@ -228,9 +228,7 @@ def _opened_once(fd: int) -> Descriptor:
 
 def _numbered(error: OSError, name: str) -> OSError:
     """The error with its number and the object's name: posix_ipc says in words that descriptors have run out."""
-    if error.errno is not None:
-        return error
-    number = errno.EMFILE if "process" in str(error) else errno.ENFILE
+    number = error.errno or (errno.EMFILE if "process" in str(error) else errno.ENFILE)
     return OSError(number, os.strerror(number), f"/dev/shm{name}")  # noqa: S108 (where POSIX shared memory is)
 
 
@@ -310,13 +308,14 @@ def _no_room(needed: int, free: int) -> OutOfSharedMemoryError:
 
 def _reserve(fd: int, size: int, needed: int) -> None:
     """Give the object its size and its memory, in steps between which signals are noticed."""
-    for at in range(0, size, STEP_BYTES):
-        try:
-            os.posix_fallocate(fd, at, min(STEP_BYTES, size - at))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                raise _no_room(needed, _free_bytes(fd)) from None
-            raise
+    try:
+        with access.naming(os.readlink(f"/proc/self/fd/{fd}")):
+            for at in range(0, size, STEP_BYTES):
+                os.posix_fallocate(fd, at, min(STEP_BYTES, size - at))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            raise _no_room(needed, _free_bytes(fd)) from None
+        raise
 
 
 def populate(region: Region, limit: int) -> None:

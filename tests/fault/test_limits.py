@@ -1,0 +1,137 @@
+"""What a process may not do: its umask, its limits, a /dev/shm that takes nothing. It works, or it is a clear error; in
+either case nothing is left.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from tests.fault.test_resources import SMALL_SHM, small_shm
+from tests.process.actors import Cast
+
+__all__ = ["small_shm"]
+
+# One user starts both ends under `limit`, and tells what came of it and what is left in /dev/shm.
+ATTEMPT = (
+    SMALL_SHM
+    + """
+import gc, resource
+import zeroslot as zs
+from tests.process.samples import Tick
+
+zs.Publisher, zs.Subscriber, zs.clean  # all is imported while it may be read
+os.setgroups([])
+os.setgid(60001)
+os.setuid(60001)
+
+def left():
+    gc.collect()
+    return sorted(os.path.join(at, name) for at, below, files in os.walk("/dev/shm") for name in below + files)
+
+def attempt(make):
+    try:
+        return make()
+    except OSError as error:
+        return [type(error).__name__, error.errno, str(error)]
+
+def both():
+    with zs.Publisher("a/t", Tick, depth=1, max_loans=1, spare_slots=1, max_subscribers=1) as pub:
+        with zs.Subscriber("a/t", Tick) as sub:
+            pub.publish(Tick(number=1))
+            modes = {oct(os.lstat(path).st_mode & 0o7777) for path in left()}
+            return ["works", sorted(modes)]
+
+def subscriber():
+    zs.Subscriber("a/t", Tick).close()
+    return ["works"]
+
+for kind, value in orders():
+    if kind == "umask":
+        os.umask(value)
+    elif kind == "file size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (value, resource.RLIM_INFINITY))
+    say([attempt(both), attempt(subscriber), left()])
+"""
+)
+
+
+@pytest.mark.row("SEC-1", "NEW-9")
+@pytest.mark.parametrize("umask", [0o777, 0o700, 0o277, 0o477])
+def test_a_umask_takes_no_right_of_the_user(cast: Cast, small_shm: None, umask: int):
+    """Directories and files are made with the rights that they need, for a user that is not root as well."""
+    child = cast(ATTEMPT, "size=8m")
+    assert child.ask(["umask", umask]) == [["works", ["0o600", "0o700"]], ["works"], []]
+
+
+@pytest.mark.row("NEW-9")
+@pytest.mark.parametrize("limit", [0, 1, 19, 20, 63, 64, 100, 1000])
+def test_a_limit_of_the_size_of_files_is_an_error_with_the_file(cast: Cast, small_shm: None, limit: int):
+    """EFBIG, at whatever file it meets the limit first: the bell, the flink, an object. The text names the limit."""
+    child = cast(ATTEMPT, "size=8m")
+    publisher, subscriber, left = child.ask(["file size", limit])
+    for kind, number, *text in (publisher, *([subscriber] if limit < 64 else [])):
+        assert (kind, number) == ("OSError", errno.EFBIG)
+        assert "/dev/shm/" in text[0]
+        assert "ulimit -f" in text[0]
+    if limit >= 64:
+        assert subscriber == ["works"]
+    assert left == []
+
+
+@pytest.mark.row("NEW-9")
+def test_a_dev_shm_without_room_for_another_file_is_an_error_with_the_file(cast: Cast, small_shm: None):
+    """ENOSPC at each directory, bell, flink and object in turn, until there is room for all of them."""
+    outcomes = []
+    for files in range(1, 30):
+        child = cast(ATTEMPT, f"size=8m,nr_inodes={files}")
+        publisher, _, left = child.ask(["nothing", 0])
+        assert left == [], files
+        if publisher[0] == "works":
+            break
+        kind, number, text = publisher
+        assert number == errno.ENOSPC, text
+        assert kind == "OutOfSharedMemoryError" or "/dev/shm/" in text
+        outcomes.append(text)
+    else:
+        pytest.fail("never made")
+    assert len(outcomes) >= 7  # root, domain, bell, two parts of the topic, flink, and two objects less what overlaps
+
+
+@pytest.mark.row("NEW-9")
+def test_a_dev_shm_without_room_for_another_page_is_an_error_with_the_file(cast: Cast, small_shm: None):
+    """The same for each page: of the bell, of what announces the flink, of the objects."""
+    for pages in range(1, 40):
+        child = cast(ATTEMPT, f"size={4 * pages}k")
+        publisher, _, left = child.ask(["nothing", 0])
+        assert left == [], pages
+        if publisher[0] == "works":
+            break
+        _, number, text = publisher
+        assert number == errno.ENOSPC, text
+        assert "/dev/shm" in text
+    else:
+        pytest.fail("never made")
+    assert pages >= 4  # a page for the bell, the flink, and each object
+
+
+@pytest.mark.row("NEW-9")
+def test_a_dev_shm_that_is_read_only_is_an_error_with_the_file(cast: Cast, small_shm: None):
+    """EROFS at the root, and at the objects where the root is elsewhere; nothing is left there."""
+    child = cast(ATTEMPT, "ro")
+    publisher, subscriber, _ = child.ask(["nothing", 0])
+    for kind, number, text in (publisher, subscriber):
+        assert (kind, number) == ("OSError", errno.EROFS), text
+        assert "/dev/shm/zeroslot-60001" in text
+    elsewhere = cast(
+        ATTEMPT.replace(
+            "def left", "import tempfile\nroot = tempfile.mkdtemp()\nos.environ['ZEROSLOT_DIR'] = root\ndef left"
+        ).replace('os.walk("/dev/shm")', "os.walk(root)"),
+        "ro",
+    )
+    publisher, subscriber, left = elsewhere.ask(["nothing", 0])
+    assert publisher[:2] == ["OSError", errno.EROFS]
+    assert "/dev/shm/zs-" in publisher[2]
+    assert subscriber == ["works"]
+    assert left == []
