@@ -506,6 +506,7 @@ cdef class ListView:
         self.put(self.item_at(index), value)
 
     cdef int put(self, char *to, object value) except -1:
+        self.alive(True)    # an index that is an object of the user's may have committed the loan
         self.hold.pin()     # as in FieldDescriptor
         try:
             self.codec.item.set(self.hold, to, value)
