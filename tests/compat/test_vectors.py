@@ -209,6 +209,8 @@ def placed() -> Iterator[Callable[..., str]]:
     paths = [Path("/dev/shm", name), Path("/dev/shm", f"{name}-p0")]
 
     def place(vector: dict[str, Any]) -> str:
+        for path in paths:
+            path.touch(0o600)
         control = Control(CONTROL)
         control.put(document.members("Header")["segment_id"].offset, 8, int(name[3:], 16))
         paths[0].write_bytes(patched(bytes(control.content), vector))
