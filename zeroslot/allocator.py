@@ -277,11 +277,13 @@ class SlotAllocator(AllocatorEnd):
     @property
     def free_count(self) -> int:
         """Slots that could be reserved now."""
+        self.owner.check_process()
         return self.owner.free_count
 
     @property
     def loan_count(self) -> int:
         """Slots that are reserved now."""
+        self.owner.check_process()
         return self.owner.loans_out
 
     @property
@@ -298,6 +300,7 @@ class SlotAllocator(AllocatorEnd):
     @property
     def stats(self) -> dict[str, int]:
         """The owner's counters since creation: samples, bytes, what failed, what was reaped."""
+        self.owner.check_process()
         return self.owner.segment.counters()
 
     @property

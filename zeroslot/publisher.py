@@ -277,5 +277,5 @@ class Publisher(PublisherEnd[S]):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"at {self.sequence}"
+        state = "closed" if self.closed else "of the parent process" if self._inherited else f"at {self.sequence}"
         return f"<Publisher {self.topic} of {self.sample_type.__name__}, {state}>"

@@ -121,16 +121,17 @@ class SlotReader(ReaderEnd):
     @property
     def lost(self) -> int:
         """Samples that were gone before they could be taken."""
-        return self.reader.counts[1]
+        return self.stats["lost"]
 
     @property
     def skipped(self) -> int:
         """Samples that `latest` jumped over."""
-        return self.reader.counts[2]
+        return self.stats["skipped"]
 
     @property
     def stats(self) -> dict[str, int]:
         """taken, lost, skipped, leases."""
+        self.reader.check_process()
         return dict(zip(("taken", "lost", "skipped", "leases"), self.reader.counts, strict=True))
 
     @property
@@ -141,6 +142,7 @@ class SlotReader(ReaderEnd):
     @property
     def owner_gone(self) -> bool:
         """Whether the owner has closed the segment or died: what is there can be taken, and no more will come."""
+        self.reader.check_process()
         return self.reader.segment.state != segment.OPEN
 
     def _probe(self) -> None:

@@ -443,6 +443,7 @@ class Subscriber(SubscriberEnd[S_co]):
     @property
     def stats(self) -> SubscriberStats:
         """Counters since creation."""
+        self._check_process()
         table = self._table
         counts = [record.reader.reader.counts for record in table.readings().values()]
         taken, lost, skipped = (table.ended[i] + sum(count[i] for count in counts) for i in range(3))
@@ -464,12 +465,15 @@ class Subscriber(SubscriberEnd[S_co]):
         """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
         return wait_until(lambda: len(self.publishers) >= n, self._capture_bell, self._sleep_on_bell, timeout)
 
-    def _check(self) -> None:
+    def _check_process(self) -> None:
         if self._inherited:
             raise ForkedHandleError(
                 f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child",
                 topic=self.topic,
             )
+
+    def _check(self) -> None:
+        self._check_process()
         if self.closed:
             raise closed_error(f"this subscriber of {self.topic} is closed", self.topic)
 

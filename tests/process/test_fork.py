@@ -194,6 +194,77 @@ def test_a_child_that_outlives_its_parent_keeps_none_of_its_locks(cast: Cast):
             os.kill(grandchild, signal.SIGKILL)
 
 
+def test_a_forked_child_leaves_its_parents_waiting_thread_alone(cast: Cast):
+    """One that iterates, and one that waits for room: in the child they do not exist, and nothing waits for them."""
+    child = cast(
+        PARENT
+        + """
+import threading
+
+sub.take().release(), lease.release(); del view, lease
+loan.discard()
+full = zs.Publisher("full", Tick, depth=1, max_loans=1, spare_slots=1, on_full="block")
+behind = zs.Subscriber("full", Tick, reliable=True)
+full.publish(Tick(number=1))
+numbers, done = [], threading.Event()
+
+def consume():
+    for lease in sub:
+        numbers.append(lease.sample.number)
+        if lease.sample.number == 9:
+            break
+
+threads = [threading.Thread(target=consume), threading.Thread(target=lambda: full.publish(Tick(number=2), None))]
+for thread in threads:
+    thread.start()
+while any(open(f"/proc/self/task/{t.native_id}/stat").read().rpartition(")")[2].split()[0] != "S" for t in threads):
+    pass
+pid = os.fork()
+if pid == 0:
+    say([refuses(act) for act in (sub.take, lambda: next(sub), full.loan, behind.take, lambda: sub.stats)])
+    full.close(), behind.close(), sub.close(), pub.close(), slots.close()
+    del full, behind, sub, pub, slots, reader, threads
+    say(pages_written())
+    sys.exit(0)
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+assert behind.take().sample.number == 1
+pub.publish(Tick(number=9))
+for thread in threads:
+    thread.join()
+say([numbers, behind.take().sample.number])
+"""
+    )
+    child.expect([True] * 5)
+    child.expect(0)
+    child.expect(0)
+    child.expect([[9], 2])
+
+
+def test_handles_that_a_child_of_multiprocessing_inherits_refuse(cast: Cast):
+    """With the start method fork arguments are not pickled; the child is told, and ends well."""
+    child = cast(
+        PARENT
+        + """
+import multiprocessing
+
+def work(pub, sub, loan, lease, queue):
+    queue.put([refuses(pub.loan), refuses(sub.take), refuses(loan.commit), lease.sample.number])
+
+context = multiprocessing.get_context("fork")
+queue = context.SimpleQueue()
+process = context.Process(target=work, args=(pub, sub, loan, lease, queue))
+process.start()
+say(queue.get())
+process.join()
+say(process.exitcode)
+say(still_well())
+"""
+    )
+    child.expect([True, True, True, 1])
+    child.expect(0)
+    child.expect(True)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing_use_zeroslot_and_end_clean(cast: Cast, method: str):
     """They skip atexit; their handles are closed all the same: no dead publisher, no dead subscriber, nothing left."""
@@ -282,21 +353,29 @@ def test_a_copy_of_a_sample_travels_to_a_child(cast: Cast):
     child.expect(5)
 
 
-def test_a_started_program_inherits_no_descriptor(cast: Cast):
-    """With close_fds=False too: every descriptor of zeroslot is closed on exec, so the locks are nobody else's."""
+@pytest.mark.parametrize(
+    "start",
+    [
+        "subprocess.run(command, close_fds=False, stdout=up, check=True)",
+        "os.waitpid(os.posix_spawn(sys.executable, command, {}, file_actions=[(os.POSIX_SPAWN_DUP2, up, 1)]), 0)",
+        "os.waitpid(os.fork() or [os.dup2(up, 1), os.execv(sys.executable, command)], 0)",
+    ],
+    ids=["subprocess", "posix_spawn", "fork and exec"],
+)
+def test_a_started_program_inherits_no_descriptor(cast: Cast, start: str):
+    """Every descriptor of zeroslot is closed on exec, so the locks are nobody else's."""
     child = cast(
         PARENT
-        + """
+        + f"""
 import subprocess
+down, up = os.pipe()
 lister = (
-    "import os, json; paths = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')];"
+    "import os, json; paths = ['/proc/self/fd/' + fd for fd in os.listdir('/proc/self/fd')];"
     "print(json.dumps([os.readlink(path) for path in paths if os.path.islink(path)]))"
 )
-listed = subprocess.run(
-    [sys.executable, "-c", lister],
-    close_fds=False, stdout=subprocess.PIPE, check=True,
-)
-say(listed.stdout.decode())
+command = [sys.executable, '-c', lister]
+{start}
+say(os.read(down, 100000).decode())
 say(still_well())
 """
     )

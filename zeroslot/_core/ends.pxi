@@ -397,11 +397,13 @@ cdef class AllocatorEnd:
     @property
     def generation(self):
         """The word that every commit, seal and owner event moves (32 bits, wraps)."""
+        self.owner.check_process()
         return self.owner.segment.generation
 
     @property
     def sequence(self):
         """The newest committed sequence; first_sequence - 1 before any."""
+        self.owner.check_process()
         return self.owner.c.published
 
     def __reduce__(self):
@@ -442,6 +444,7 @@ cdef class ReaderEnd:
     @property
     def generation(self):
         """The word to capture before looking for samples; give it to wait_for_change."""
+        self.reader.check_process()
         return self.reader.segment.generation
 
     def wait_for_change(self, uint32_t last, timeout=None):

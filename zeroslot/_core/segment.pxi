@@ -683,9 +683,14 @@ cdef class Owner:
     def __reduce__(self):
         raise unpicklable(self)
 
-    cdef int check(self) except -1:
+    cpdef int check_process(self) except -1:
+        """Raise ForkedHandleError in a forked child."""
         if self.fork != zs_fork_generation:
             raise forked("publisher")
+        return 0
+
+    cdef int check(self) except -1:
+        self.check_process()
         if self.closed:
             raise closed_error("this publisher is closed")
         return 0
@@ -867,10 +872,13 @@ cdef class Reader:
     cpdef void close(self) noexcept:
         """Leave. Leases stay good; the lock falls with the last of them."""
         cdef bint first
+        if self.fork != zs_fork_generation:
+            self.closed = True
+            return      # without the mutex, which a thread of the parent may hold
         zs_lock(&self.mutex)
         first, self.closed = not self.closed, True
         zs_unlock(&self.mutex)
-        if first and self.c.segment != NULL and self.c.peer != NULL and self.fork == zs_fork_generation:
+        if first and self.c.segment != NULL and self.c.peer != NULL:
             zs_reader_unpark(&self.c)
             zs_reader_leave(&self.c)
             self.free_index()
@@ -930,9 +938,14 @@ cdef class Reader:
     def __reduce__(self):
         raise unpicklable(self)
 
-    cdef int check(self) except -1:
+    cpdef int check_process(self) except -1:
+        """Raise ForkedHandleError in a forked child."""
         if self.fork != zs_fork_generation:
             raise forked("subscriber")
+        return 0
+
+    cdef int check(self) except -1:
+        self.check_process()
         if self.closed:
             raise closed_error("this subscriber is closed")
         return 0

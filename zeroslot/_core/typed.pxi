@@ -204,6 +204,7 @@ cdef class PublisherEnd:
     @property
     def sequence(self):
         """The newest published sequence; 0 before any."""
+        self.owner.check_process()
         return self.owner.c.published
 
     @classmethod
