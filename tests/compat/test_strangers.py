@@ -14,6 +14,7 @@ import pytest
 
 import zeroslot as zs
 from tests.children import Child, Children
+from tests.compat.make_vectors import Control
 from zeroslot._core.binding import Descriptor
 from zeroslot.schema import pack_schema
 
@@ -125,6 +126,34 @@ def writer(programs: Path, run_child: Children, tmp_path: Path) -> Callable[...,
     return start
 
 
+def flink_of(topic: str) -> Path:
+    """The flink of the only publisher of a topic."""
+    (publisher,) = zs.inspect(topic).publishers
+    return publisher.flink
+
+
+def word_of(flink: Path, section: str) -> int:
+    """The first word of a section, as it is now."""
+    control = Control(Path(f"/dev/shm{flink.read_text()}").read_bytes())
+    return control.number(control.at(section), 4)
+
+
+def wait_for_word(flink: Path, section: str) -> None:
+    """Returns when the first word of a section is not 0: a reader has parked, or the owner waits for room."""
+    while word_of(flink, section) == 0:
+        os.sched_yield()
+
+
+def stop_while(child: Child, flink: Path, section: str) -> None:
+    """Stop a process while the first word of a section is not 0."""
+    while True:
+        wait_for_word(flink, section)
+        child.stop()
+        if word_of(flink, section) != 0:
+            return
+        child.cont()
+
+
 def taken(sequence: int, payload: str) -> dict[str, object]:
     return {"sequence": sequence, "payload": payload}
 
@@ -132,7 +161,7 @@ def taken(sequence: int, payload: str) -> dict[str, object]:
 # --- the library publishes, the stranger reads ---
 
 
-@pytest.mark.row("SEG-1", "SEG-2", "SEG-11", "DIS-1", "TYP-6")
+@pytest.mark.row("SEG-1", "SEG-2", "SEG-11", "DIS-1", "TYP-6", "NEW-16")
 def test_the_stranger_reads_what_a_publisher_publishes(reader):
     """Found by its topic: schema, order, bytes, end."""
     child = reader("robot/pair")
@@ -215,9 +244,10 @@ def test_a_publisher_wakes_the_stranger(reader):
         child.ask("join")
         for number in range(5):
             child.tell("next")
-            child.wait_for_sleep()
+            wait_for_word(pub.flink, "PARKED")
             pub.publish(Pair(number=number, text="ab"))
             assert child.hear() == taken(number + 1, image(number))
+        assert pub.stats.wakes == 5
         child.finish()
 
 
@@ -249,8 +279,13 @@ def test_the_stranger_wakes_a_publisher_that_waits(reader, run_child, tmp_path):
     child.ask("join")
     assert [owner.ask(0), owner.ask(0)] == [1, 2]
     owner.tell(0)
-    owner.wait_for_sleep()
-    assert child.ask("take") == taken(1, "78")
+    stop_while(owner, flink, "WAITING")
+    before = word_of(flink, "SPACE")
+    assert child.ask("hold") == taken(1, "78")
+    assert word_of(flink, "SPACE") == before + 1
+    child.ask("release")
+    assert word_of(flink, "SPACE") == before + 2
+    owner.cont()
     assert owner.hear() == 3
     child.finish()
     owner.finish()
@@ -324,7 +359,7 @@ def test_the_stranger_whose_claim_was_ended_takes_no_more(reader, tmp_path):
 # --- the stranger publishes, the library reads ---
 
 
-@pytest.mark.row("TYP-6")
+@pytest.mark.row("TYP-6", "NEW-16")
 def test_a_subscriber_reads_what_the_stranger_publishes(writer):
     """By its topic, with the class and without, as a type and as bytes."""
     child = writer("robot/pair", 12, of=Pair)
@@ -373,11 +408,15 @@ def test_the_stranger_wakes_a_subscriber(writer, run_child, tmp_path):
     sub = run_child(READER, str(flink), {})
     sub.expect("ready")
     sub.tell(1)
-    sub.wait_for_sleep()
+    stop_while(sub, flink, "PARKED")
+    before = word_of(flink, "GENERATION")
     child.ask("publish aa")
+    assert word_of(flink, "PARKED") == 0
+    assert word_of(flink, "GENERATION") == before + 2
+    sub.cont()
     assert sub.hear() == [1, "aa"]
     sub.tell(3)
-    sub.wait_for_sleep()
+    wait_for_word(flink, "PARKED")
     child.ask("batch bb cc dd")
     assert [sub.hear() for _ in range(3)] == [[2, "bb"], [3, "cc"], [4, "dd"]]
     sub.finish()
@@ -413,7 +452,7 @@ def test_the_stranger_waits_for_a_reliable_subscriber(writer):
         assert child.ask(f"publish {image(2)}") == 2
         assert child.ask(f"publish {image(3)}") == {"error": "no room"}
         child.tell(f"block {image(3)}")
-        child.wait_for_sleep()
+        wait_for_word(flink_of("t"), "WAITING")
         assert sub.take().sample.number == 1
         assert child.hear() == 3
         assert [sub.take().sample.number, sub.take().sample.number] == [2, 3]
@@ -422,13 +461,33 @@ def test_the_stranger_waits_for_a_reliable_subscriber(writer):
 
 
 def test_a_subscriber_of_the_stranger_counts_what_it_lost(writer):
-    """Exactly, also after more than one round of the ring."""
+    """Exactly: the newest `depth` can be taken and no other, also after more than one round of the ring."""
     child = writer("t", 12, "depth", 2, of=Pair)
     with zs.Subscriber("t", Pair) as sub:
+        for number in range(3):
+            child.ask(f"publish {image(number)}")
+        assert [sub.take().sequence, sub.take().sequence] == [2, 3]
+        assert (sub.lost, sub.take()) == (1, None)
         for number in range(11):
             child.ask(f"publish {image(number)}")
-        assert [sub.take().sequence, sub.take().sequence] == [10, 11]
-        assert (sub.lost, sub.take()) == (9, None)
+        assert [sub.take().sequence, sub.take().sequence] == [13, 14]
+        assert (sub.lost, sub.take()) == (10, None)
+    child.finish()
+
+
+def test_the_library_reads_the_stranger_across_the_wrap_of_the_tags(writer, tmp_path):
+    """The ring is filled with the tag of the sequence before the first, so nothing looks new before it is."""
+    flink = tmp_path / "link.flink"
+    first = 2**48 - 2
+    child = writer(flink, 64, "depth", 2, "first", first)
+    with zs.SlotReader.attach(flink) as reader:
+        assert reader.take() is None
+        for i in range(6):
+            assert child.ask(f"publish 0{i}") == first + i
+            lease = reader.take()
+            assert (lease.sequence, bytes(lease)) == (first + i, bytes([i]))
+            assert reader.take() is None
+        assert reader.lost == 0
     child.finish()
 
 
@@ -443,7 +502,7 @@ def test_a_killed_subscriber_is_reaped_by_the_stranger(writer, run_child, tmp_pa
     assert child.ask("publish bb") == 2
     assert child.ask("publish cc") == {"error": "no room"}
     child.tell("block cc")
-    child.wait_for_sleep()
+    wait_for_word(flink, "WAITING")
     sub.kill()
     assert child.hear() == 3
     assert child.ask("counts") == [3, 0]

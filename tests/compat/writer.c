@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * writer WHERE CAPACITY [depth N] [loans N] [spare N] [later N] [subscribers N] [policy N] [type HASH FILE]: a publisher that was
- * written from idl/FORMAT.md and from nothing else.
+ * writer WHERE CAPACITY [depth N] [loans N] [spare N] [later N] [first N] [subscribers N] [policy N] [type HASH FILE]: a publisher that
+ * was written from idl/FORMAT.md and from nothing else.
  *
  * WHERE is a topic, or the path of a flink where it begins with `/`. CAPACITY is the bytes of a slot. HASH is the type hash in
  * hexadecimal, FILE holds the schema section; without them the segment carries bytes. Orders come on stdin, one a line; each is answered
@@ -463,6 +463,8 @@ int main(int argc, char **argv)
             put64(H_SCHEMA_SIZE, schema_size);
             put32(H_PAYLOAD_KIND, 1);
             i++;
+        } else if (strcmp(what, "first") == 0) {
+            put64(H_FIRST_SEQUENCE, strtoull(argv[i + 1], NULL, 10));
         } else if (strcmp(what, "later") == 0) {
             later = value;
             put32(H_POOL_LIMIT, 2);
