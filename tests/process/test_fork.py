@@ -520,6 +520,7 @@ def reachable():
 pub.publish(Imu(stamp_ns=2, accel=np.ones(3)))
 lease = sub.take()
 sub.close()  # its mapping stays for the lease
+slots.close()
 say(len(reachable()) > 0)
 pid = os.fork()
 if pid == 0:
@@ -540,6 +541,31 @@ say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     child.expect([])
     child.expect([1, 2, [1.0, 1.0, 1.0]])
     child.expect("unmapped")
+    child.expect(0)
+
+
+def test_a_child_that_may_have_no_more_memory_can_read_all_the_same(cast: Cast):
+    """What cannot be made private is read-only there: nothing that is shared can be written, and nothing crashes."""
+    child = cast(
+        WRITING
+        + """
+import resource
+
+large = zs.SlotAllocator.in_memory(64, 1 << 20)
+os.waitpid(os.fork() or os._exit(0), 0)  # the first fork imports the rest
+used = int(re.search("VmData:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + (1 << 20), used + (1 << 20)))
+pid = os.fork()
+if pid == 0:
+    lines = [line for line in open("/proc/self/maps") if re.search(OURS, line)]
+    say([any(" r--s " in line for line in lines), writable_mappings(), view.stamp_ns, array.tolist(), raw.tolist()[0]])
+    loan.discard(), slot.discard()
+    pub.close(), sub.close(), slots.close(), large.close()
+    os._exit(0)
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    )
+    child.expect([True, [], 1, [1.0, 1.0, 1.0], 1])
     child.expect(0)
 
 
@@ -588,8 +614,10 @@ def test_no_lock_survives_in_a_child_that_was_forked_while_another_thread_attach
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_fork_between_opening_and_listing_a_descriptor_keeps_no_lock_alive(cast: Cast, zeroslot_dir: Path):
-    """The kernel opens a control object and takes its time to say so; children that were forked meanwhile have none."""
+def test_a_fork_in_the_middle_of_an_attach_leaves_the_child_nothing(cast: Cast, zeroslot_dir: Path):
+    """The kernel opens and maps a control object and takes its time to say so. Children that were forked meanwhile keep
+    no lock alive, and could write nothing.
+    """
     need_strace()
     with zs.SlotAllocator.create(zeroslot_dir / "slots", 8, 64) as slots:
         control = f"/dev/shm{(zeroslot_dir / 'slots').read_text()}"
@@ -597,22 +625,25 @@ def test_a_fork_between_opening_and_listing_a_descriptor_keeps_no_lock_alive(cas
             """
             import os, signal, sys, threading
             if len(sys.argv) == 1:
-                slowly = ["strace", "-f", "-qq", "-o/dev/null", "-P", args[1], "-e", "inject=openat:delay_exit=200000"]
+                slowly = ["-P", args[1], "-e", "inject=openat,mmap:delay_exit=200000"]
                 os.dup2(_out.fileno(), 1)
-                os.execvp("strace", [*slowly, sys.executable, sys.argv[0], "again"])
+                os.execvp("strace", ["strace", "-fqqo", os.devnull, *slowly, sys.executable, sys.argv[0], "again"])
             import zeroslot as zs
 
             zs.SlotReader
             os.waitpid(os.fork() or os._exit(0), 0)  # the first fork imports the rest, which takes long
             thread = threading.Thread(target=lambda: setattr(thread, "reader", zs.SlotReader.attach(args[0])))
             thread.start()
-            children = []
+            children, (there, is_there) = [], os.pipe()
             while thread.is_alive():
                 pid = os.fork()
                 if pid == 0:
+                    os.write(is_there, b"x")
                     while True:
                         signal.pause()
                 children.append(pid)
+            for _ in children:
+                os.read(there, 1)
             say([os.getpid(), children])
             hear()
             os._exit(0)
@@ -623,6 +654,8 @@ def test_a_fork_between_opening_and_listing_a_descriptor_keeps_no_lock_alive(cas
         pid, children = parent.hear()
         try:
             assert slots.subscriber_indexes() == [0]
+            maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
+            assert not [line for line in maps.splitlines() if control in line and "rw-s" in line]
             parent.tell("end")
             while Path(f"/proc/{pid}").exists():
                 time.sleep(0.001)

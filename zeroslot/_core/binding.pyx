@@ -238,8 +238,8 @@ cdef class Descriptor:
 cdef class Region:
     """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes.
 
-    In a forked child a writable one is private memory: with the object's bytes, or with zeros where the descriptor that
-    it was mapped through is closed.
+    In a forked child a writable one is private memory, or read-only where the descriptor that it was mapped through is
+    closed.
     """
 
     cdef zs_mapping mapping

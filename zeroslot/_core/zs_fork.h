@@ -39,7 +39,7 @@ typedef struct zs_descriptor {
 typedef struct zs_mapping {
     void *address;
     size_t size;
-    const zs_descriptor *through; /* once it is closed, children find zeros */
+    const zs_descriptor *through;
     struct zs_mapping *next;
     struct zs_mapping **link; /* NULL: not listed */
 } zs_mapping;
@@ -60,16 +60,12 @@ static void zs_fork_parent(void)
 }
 
 /* Put private memory in the place of a shared mapping. Pages that the child does not write go on to show what the parent writes.
- * Where there is no memory for it (a strict limit), the child may read and not write. */
+ * Where that is refused (its memory is limited), or the descriptor is closed, the child may read and not write. */
 static void zs_mapping_make_private(const zs_mapping *m)
 {
-    int rights = PROT_READ | PROT_WRITE;
     int how = MAP_FIXED | MAP_PRIVATE | MAP_NORESERVE;
-    if (m->through->fd >= 0 && mmap(m->address, m->size, rights, how, m->through->fd, 0) != MAP_FAILED)
-        return;
-    if (mmap(m->address, m->size, rights, how | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
-        return;
-    mprotect(m->address, m->size, PROT_READ);
+    if (mmap(m->address, m->size, PROT_READ | PROT_WRITE, how, m->through->fd, 0) == MAP_FAILED)
+        mprotect(m->address, m->size, PROT_READ);
 }
 
 /* Only what may be called after a fork of a process with threads: system calls. */
