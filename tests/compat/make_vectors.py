@@ -495,12 +495,16 @@ def files() -> dict[str, bytes]:
         name: bytes(control.content),
         f"{name}-p0": pool,
         "segment.txt": annotated(control, pool).encode(),
-        "objects.json": as_json(objects(control, pool)),
+        "objects.json": one_a_line(objects(control, pool)),
     }
 
 
 def as_json(content: object) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def one_a_line(cases: list[dict[str, Any]]) -> bytes:
+    return ("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n").encode()
 
 
 def main() -> None:

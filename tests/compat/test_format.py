@@ -179,7 +179,7 @@ def hex_dump(content: bytes) -> str:
 
 @pytest.mark.row("SEG-4", "SEG-5", "SEG-7", "SEG-8")
 def test_a_segment_has_the_golden_bytes(golden, tmp_path):
-    """Format 1 is these bytes. Whoever changes them makes another format."""
+    """Format 1 is these bytes. Other bytes are another format."""
     assert [publish(golden, line) for line in LINES] == [FIRST + i for i in range(4)]
     golden.stdin.close()
     assert golden.wait() == 0

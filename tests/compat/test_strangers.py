@@ -593,6 +593,42 @@ def test_the_library_takes_at_full_speed_what_the_stranger_publishes(writer, run
     child.finish()
 
 
+def test_the_library_counts_all_that_a_killed_stranger_had_published(writer, run_child, tmp_path):
+    """Killed anywhere in a commit: nothing is torn, each sample of the ring is taken or lost, the end is noticed."""
+    flink = tmp_path / "link.flink"
+    child = writer(flink, 512, "depth", 4)
+    sub = run_child(DRAIN, str(flink), {})
+    sub.expect("ready")
+    child.tell("storm 1000000000")
+    while word_of(flink, "PUBLISHED") < 1000:
+        os.sched_yield()
+    child.kill()
+    took, lost, wrong = sub.hear()
+    assert wrong == 0
+    assert took + lost - word_of(flink, "PUBLISHED") in (0, 1)
+    sub.finish()
+    with zs.SlotAllocator.create(flink, 2, 64):  # removes what the killed one left
+        pass
+
+
+def test_the_library_goes_on_when_a_reliable_stranger_is_killed(reader, run_child, tmp_path):
+    """Killed anywhere in a take: its claim ends, its slot comes back, and the other reader loses nothing."""
+    flink = tmp_path / "link.flink"
+    owner = run_child(STORM, str(flink), {"on_full": "block", "max_loans": 1}, SAMPLES)
+    owner.expect("ready")
+    killed, other = reader(flink, "reliable"), reader(flink, "reliable")
+    for child in (killed, other):
+        child.ask("join")
+        child.tell("drain")
+    owner.tell(True)
+    while word_of(flink, "PUBLISHED") < 1000:
+        os.sched_yield()
+    killed.kill()
+    assert other.hear() == [SAMPLES, 0, 0]
+    owner.finish()
+    other.finish()
+
+
 # --- strangers among themselves ---
 
 
