@@ -190,8 +190,31 @@ def test_a_closing_publisher_publishes_no_more(zeroslot_dir: Path) -> None:
                     pub.publish(Tick(number=1))
                 assert sub.take() is None
             else:
+                assert [len(topic.publishers) for topic in zs.topics()] == [1], place
                 pub.publish(Tick(number=1))
                 assert sub.take() is not None
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_handler_may_close_what_is_being_closed(
+    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], make: str
+) -> None:
+    """At each place of `close`, by the same handle's `close`: both return, once is all that happens."""
+    before = remains(zeroslot_dir)
+    current: list[Any] = []
+
+    def handler() -> None:
+        current[0].close()
+
+    for place in interruptions(handler):
+        handle = MAKERS[make](zeroslot_dir)
+        current[:] = [handle]
+        with place:
+            handle.close()
+        assert place.error is None, place
+        assert handle.closed
+        assert remains(zeroslot_dir, before) == before, place
+        assert others[0].subscriber_count == 0, place
 
 
 def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir: Path) -> None:

@@ -110,7 +110,6 @@ cdef extern from "zeroslot.h" nogil:
     int zs_peer_is_evicted(const zs_segment *s, uint32_t index)
     void zs_owner_evict(zs_owner *o, uint32_t index)
     int zs_owner_withhold(zs_owner *o)
-    uint64_t zs_owner_published_ns(const zs_owner *o, uint64_t sequence)
     void zs_owner_let_go(zs_owner *o, uint32_t slot)
     uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)

@@ -673,10 +673,6 @@ cdef class Owner:
             raise IndexError(index)
         return bool(zs_peer_is_evicted(&self.segment.c, index))
 
-    def published_ns(self, uint64_t sequence):
-        """When a sample was published that can still be taken, or 0."""
-        return zs_owner_published_ns(&self.c, sequence)
-
     def count_no_free_slot(self):
         zs_count(&self.segment.c.counters.no_free_slot, 1)
 

@@ -187,15 +187,6 @@ static inline void zs_owner_evict(zs_owner *o, uint32_t index)
     zs_count(&s->counters->evicted, 1);
 }
 
-/* When a sample was published that can still be taken, or 0. */
-static inline uint64_t zs_owner_published_ns(const zs_owner *o, uint64_t sequence)
-{
-    const zs_segment *s = o->segment;
-    if (sequence < s->first_sequence || sequence > o->published || o->published - sequence >= s->depth)
-        return 0;
-    return zs_load(&zs_slot_at(s, o->ring_slots[zs_ring_index(s, sequence)])->published_ns, ZS_RELAXED);
-}
-
 /* Start to wait for space: readers say so from now on. Returns the word's value to sleep on; scan once more after this. */
 static inline uint32_t zs_owner_block_begin(zs_segment *s)
 {
