@@ -162,9 +162,15 @@ def _open_bell(directory: Path) -> _OpenBell:
             fd, group = open_directory(directory)
             os.close(fd)
             for name in _NAMES:
-                opened = _open_file(directory / name, group)
-                if opened is not None:
-                    return opened
+                opened = None
+                try:
+                    opened = _open_file(directory / name, group)
+                    if opened is not None:
+                        return opened
+                except BaseException:
+                    if opened is not None:
+                        opened.descriptor.close()  # or this frame keeps it locked while the joiner leaves
+                    raise
             raise OSError(
                 f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them"
             )

@@ -114,9 +114,8 @@ def open_directory(path: Path) -> tuple[int, int | None]:
         here = top
         for part in path.relative_to(top).parts:
             here /= part
-            inner = _open_below(fd, part, here, group)
-            os.close(fd)
-            fd = inner
+            outer, fd = fd, _open_below(fd, part, here, group)
+            os.close(outer)  # after the exchange: an interruption in between must not close `fd` twice
     except BaseException:
         os.close(fd)
         raise

@@ -64,8 +64,8 @@ class Publisher(PublisherEnd[S]):
     EvictedError and may join again. What it still holds is replaced from a reserve, of max_loans slots and at least 4.
     `max_period`: the longest time between two samples, in seconds, that subscribers are promised.
 
-    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the topic
-    has another type, and PermissionError when another user controls the directory or what lies in it.
+    Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
+    topic has another type, and PermissionError when another user controls the directory or what lies in it.
 
     >>> with Publisher("robot/imu", Imu) as pub:
     ...     with pub.loan() as imu:

@@ -31,7 +31,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "SlotAllocator": lambda root: zs.SlotAllocator.create(root / "slots.flink", 4, 64),
     "SlotReader": lambda root: zs.SlotReader.attach(root / "other.flink"),
 }
-NATIVE = ["zeroslot.segment.Region", "zeroslot.flink.Region", "zeroslot.segment.reopened", "zeroslot.flink.reopened"]
+NATIVE = ["zeroslot.segment.Region", "zeroslot.bell.Region", "zeroslot.segment.reopened", "zeroslot.bell.reopened"]
 
 
 @pytest.fixture
