@@ -37,7 +37,9 @@ from zeroslot.fields import (
     Scalar,
     Shape,
     Text,
+    is_identifier,
     node_of,
+    python_names,
 )
 
 
@@ -320,3 +322,12 @@ def test_lists_are_bounded():
     ):
         with pytest.raises(ValidationError):
             validate(annotation, value)
+
+
+def test_renamed_names_do_not_collide():
+    """Whatever the order in which they come; those that need no other name keep theirs."""
+    assert python_names(["class", "class_", "class__"], is_identifier) == {
+        "class": "class___",
+        "class_": "class_",
+        "class__": "class__",
+    }

@@ -21,9 +21,8 @@ from typer.testing import CliRunner
 import zeroslot as zs
 from zeroslot import DeclarationError, FormatError, Layout, Publisher, Sample, Subscriber, layout_of
 from zeroslot.cli.app import app
-from zeroslot.fields import Array, BoundedList, Enumeration, FixedList, Optional, Scalar, Struct, python_names
+from zeroslot.fields import Array, BoundedList, Enumeration, FixedList, Optional, Scalar, Struct
 from zeroslot.layout import build_layout, canonical_of
-from zeroslot.sample import is_field_name
 from zeroslot.schema import from_json_schema, to_json_schema
 from zeroslot.view import sample_type_of
 
@@ -154,15 +153,6 @@ def test_what_python_cannot_say_is_renamed_and_the_mapping_is_visible() -> None:
     sample: Any = made(class_=1, mro=2, x=3)
     assert sample.model_dump(by_alias=True) == {"class": 1, "mro": 2, "x": 3}
     assert canonical_of(layout_of(made).members[2].node) == "enum(u8){mro=1,ON=2,None=3}"
-
-
-def test_renamed_names_do_not_collide() -> None:
-    """Whatever the order in which they come; those that need no other name keep theirs."""
-    assert python_names(["class", "class_", "class__"], is_field_name) == {
-        "class": "class___",
-        "class_": "class_",
-        "class__": "class__",
-    }
 
 
 REFUSED: dict[str, Any] = {
