@@ -75,10 +75,9 @@ class _ViewMethods:
 
         def __zs_model__(self) -> Sample: ...
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Sample:  # noqa: ARG002  # always
-        """The sample as an instance of its class, in memory of its own."""
-        made = self.__zs_model__()
-        return made.model_copy(update=update) if update else made
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Sample:
+        """The sample as an instance of its class, in memory of its own, whatever `deep` says."""
+        return self.__zs_model__().model_copy(update=update, deep=deep)
 
     @property
     def model_fields_set(self) -> set[str]:

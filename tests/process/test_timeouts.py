@@ -89,7 +89,7 @@ def test_every_timeout_is_tried() -> None:
 
 def _parameters(value: object) -> str:
     try:
-        return str(inspect.signature(value))  # type: ignore[arg-type]  # callable
+        return str(inspect.signature(value))  # type: ignore[arg-type]  # it is callable
     except (TypeError, ValueError):
         return (getattr(value, "__doc__", "") or "").split("\n")[0]
 

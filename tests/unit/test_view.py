@@ -510,7 +510,7 @@ class New(Sample):
     count: zs.U8 = 77
     points: Annotated[list[Point], zs.MaxLen(2)] = [Point(x=3)]  # noqa: RUF012  # pydantic copies it
     origin: Point = Point(x=1)
-    offsets: Annotated[NDArray[np.float32], zs.Shape(2)] = (1, 2)  # type: ignore[assignment]  # validated
+    offsets: Annotated[NDArray[np.float32], zs.Shape(2)] = (1, 2)  # type: ignore[assignment]  # it is validated
     maybe: zs.U8 | None = None
     number: zs.U32 = Field(default_factory=lambda: CALLS.append(1) or len(CALLS))
     name: Annotated[str, zs.MaxBytes(8)]
