@@ -60,7 +60,7 @@ static void lay_out(void)
     put32(H_RING_CAPACITY, ring);
     put32(H_READER_WORDS, words);
     put32(H_PEER_SIZE, PEER_SIZE);
-    put32(H_SLOT_SIZE, (uint32_t)round_up(SLOT_SIZE + 8 * (words - 1), ALIGN));
+    put32(H_SLOT_SIZE, S_READERS + 8 * words <= ALIGN ? ALIGN : (uint32_t)round_up(S_READERS + 8 * words, 64));
     put32(H_READERS_AT, S_READERS);
     for (int i = 0; i < SECTION_COUNT; i++) {
         put64(H_SECTION_AT + 8 * i, next);
