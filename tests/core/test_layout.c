@@ -49,8 +49,8 @@ static void slots_grow_with_the_readers(void)
 {
     CHECK_EQUAL(zs_slot_size_for(1), 128);
     CHECK_EQUAL(zs_slot_size_for(9), 128);
-    CHECK_EQUAL(zs_slot_size_for(10), 256);
-    CHECK_EQUAL(zs_slot_size_for(16), 256);
+    CHECK_EQUAL(zs_slot_size_for(10), 192);
+    CHECK_EQUAL(zs_slot_size_for(16), 192);
     CHECK_EQUAL(ZS_READER_WORDS(1), 1);
     CHECK_EQUAL(ZS_READER_WORDS(64), 1);
     CHECK_EQUAL(ZS_READER_WORDS(65), 2);
@@ -73,6 +73,15 @@ static void sections_never_overlap(void)
             CHECK(end <= h.control_size && h.control_size < end + ZS_ALIGN);
             CHECK_EQUAL(zs_header_check(&h, h.control_size), ZS_CHECK_OK);
         }
+}
+
+/* 64 KiB, 256 bytes a slot and 768 bytes a possible subscriber; the ring and each section's padding are in it. */
+static void a_control_object_stays_small(void)
+{
+    static const uint32_t subscribers[] = {1, 64, 65, 576, 577, 640, 1024};
+    for (size_t m = 0; m < sizeof subscribers / sizeof subscribers[0]; m++)
+        for (uint32_t depth = 1; depth < 65535; depth += depth < 4200 ? 1 : 61)
+            CHECK(header_of(depth, depth + 1, subscribers[m], 0).control_size <= 65536 + 256 * (uint64_t)(depth + 1) + 768 * (uint64_t)subscribers[m]);
 }
 
 static void a_foreign_object_is_told_from_a_corrupt_one(void)
@@ -309,6 +318,7 @@ int main(void)
     RUN(ring_holds_twice_the_depth);
     RUN(slots_grow_with_the_readers);
     RUN(sections_never_overlap);
+    RUN(a_control_object_stays_small);
     RUN(a_foreign_object_is_told_from_a_corrupt_one);
     RUN(an_unknown_incompatible_bit_is_refused);
     RUN(latency_buckets_begin_where_the_format_says);

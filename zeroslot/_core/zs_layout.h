@@ -270,10 +270,12 @@ static inline uint32_t zs_ring_capacity_for(uint32_t depth)
     return capacity;
 }
 
-/* Distance between slot table entries. */
+/* Distance between slot table entries: ZS_SLOT_ALIGN with up to 576 subscribers. With more it is 192, because 256 would make a control
+ * object larger than 64 KiB + 256 bytes a slot + 768 bytes a subscriber, the schema aside. */
 static inline uint32_t zs_slot_size_for(uint32_t reader_words)
 {
-    return (uint32_t)zs_round_up(ZS_SLOT_SIZE + 8u * (reader_words - 1u), ZS_SLOT_ALIGN);
+    uint32_t size = ZS_READERS_AT + 8u * reader_words;
+    return size <= ZS_SLOT_ALIGN ? ZS_SLOT_ALIGN : (uint32_t)zs_round_up(size, 64);
 }
 
 /* The latency bucket of a sample that was `ns` old when it was taken. Bucket i > 0 begins at (4 + (i - 1) % 4) << ((i - 1) / 4 + 2). */
