@@ -63,8 +63,9 @@ class SlotReader(ReaderEnd):
     @staticmethod
     def _find(path: Path) -> AttachedControl | None:
         attached = flink.attach(path, str(path))
-        live = attached is not None and attached.segment.state == segment.OPEN and attached.map_pools()
-        return attached if live else None
+        if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+            return None  # of a dead owner: it waits to be removed
+        return attached if attached.map_pools() else None
 
     @classmethod
     def join(
@@ -141,8 +142,12 @@ class SlotReader(ReaderEnd):
 
     @property
     def owner_gone(self) -> bool:
-        """Whether the owner has closed the segment or died: what is there can be taken, and no more will come."""
+        """Whether the owner has closed the segment or died: what is there can be taken, and no more will come.
+
+        A death is noticed within 50 ms, by looking at this or by taking.
+        """
         self.reader.check_process()
+        self._look_for_owner()
         return self.reader.segment.state != segment.OPEN
 
     def _probe(self) -> None:

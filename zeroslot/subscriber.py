@@ -227,11 +227,11 @@ class Subscriber(SubscriberEnd[S_co]):
             if self.closed:
                 return  # by another thread, while this one waited
             paths = self._flinks(joining=joining)
-            for publisher_id, record in list(self._table.publishers.items()):
-                if isinstance(record, _Read):
-                    if record.reader.reader.over:
-                        self._let_go(publisher_id, record)
-                elif paths is not None and publisher_id not in paths:
+            for publisher_id, reading in self._table.readings().items():
+                if reading.reader.reader.over:
+                    self._let_go(publisher_id, reading)
+            for publisher_id, record in self._table.publishers.items():
+                if paths is not None and publisher_id not in paths and not isinstance(record, _Read):
                     self._forget(publisher_id, record)
             refused: list[BaseException] = []
             for publisher_id, path in (paths or {}).items():

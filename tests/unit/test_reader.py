@@ -578,3 +578,56 @@ def test_a_peer_entry_of_garbage_is_described_and_not_believed(slots: SlotAlloca
     assert caught.value.holders[0].slots == 5
     held.clear()
     reader.close()
+
+
+# --- after an ended claim ---
+
+
+def test_a_reader_goes_on_after_its_claim_was_ended(slots: SlotAllocator, path: Path) -> None:
+    """At rejoin, behind the sample that it took last, once it holds none; its counts go on as well."""
+    with SlotReader.attach(path) as reader:
+        publish(slots, 0, 1)
+        lease = reader.take()
+        slots.evict(reader.reader.index)
+        publish(slots, 2, 3, 4)
+        for take in (reader.take, reader.latest, reader.take):
+            with pytest.raises(EvictedError, match="rejoin"):
+                take()
+        with pytest.raises(TooManyLeasesError):
+            reader.rejoin()
+        lease.release()
+        reader.rejoin()
+        assert taken(reader) == [2, 3, 4]
+        assert reader.stats == {"taken": 4, "lost": 1, "skipped": 0, "leases": 0}
+        peer = slots.owner.segment.peer(reader.reader.index)
+        assert (peer["epoch"], peer["taken"], peer["lost"]) == (2, 4, 1)
+        reader.rejoin()
+        publish(slots, 5)
+        assert taken(reader) == [5]
+    with pytest.raises(ClosedError):
+        reader.rejoin()
+
+
+def test_the_segment_of_a_dead_owner_is_no_segment_to_attach_to(path: Path) -> None:
+    """It waits to be removed: its samples are the past, and the reader that came later wants the next owner's."""
+    dead = SlotAllocator.create(path, 4, 64)
+    publish(dead, 1)
+    dead.abandon()
+    with pytest.raises(TopicNotFoundError):
+        SlotReader.attach(path, history=1)
+    results: list[int] = []
+
+    def attach() -> None:
+        with SlotReader.attach(path, timeout=None) as reader:
+            reader.wait_for_change(reader.generation)
+            results.extend(taken(reader))
+
+    thread = threading.Thread(target=attach)
+    thread.start()
+    with SlotAllocator.create(path, 4, 64) as again:
+        while not again.subscriber_indexes():
+            again._check()
+        ControlBytes(path).wait_until_parked()
+        publish(again, 2)
+        thread.join()
+    assert results == [2]

@@ -63,6 +63,7 @@ cdef extern from "zeroslot.h" nogil:
         zs_peer *peer
         uint64_t cursor, taken, lost, skipped
         uint32_t index, epoch, max_leases, reliable, slot_count
+        uint64_t released
         uint32_t *held
         const uint8_t *payload
         uint64_t payload_stride

@@ -414,14 +414,17 @@ cdef class ReaderEnd:
     """The part of SlotReader that is called for every sample."""
 
     cdef readonly Reader reader
+    cdef uint64_t probed_ns
 
     def __init__(self, Reader reader not None):
         self.reader = reader
+        self.probed_ns = zs_coarse_ns()
 
     def take(self):
         """The next sample in order, or None. What is no longer there is counted in `lost` and jumped over.
 
-        Raises TooManyLeasesError while max_leases samples are held, CorruptSegmentError.
+        Raises TooManyLeasesError while max_leases samples are held, EvictedError from when the owner has ended this
+        reader's claim until `rejoin`, CorruptSegmentError.
         """
         return self._lease(False)
 
@@ -435,11 +438,28 @@ cdef class ReaderEnd:
         self.reader.check()
         hold = self.reader.take(newest)
         if hold is None:
+            self._look_for_owner()
             return None
         lease = SlotLease.__new__(SlotLease)
         lease.hold = hold
         lease.number = hold.sequence
         return lease
+
+    def _look_for_owner(self):
+        """Probe the owner, if that was 50 ms ago or longer."""
+        cdef uint64_t now = zs_coarse_ns()
+        if now > self.probed_ns + FIRST_SLICE_NS:
+            self.probed_ns = now
+            self._probe()
+
+    def rejoin(self):
+        """Go on behind the sample that was taken last, after an EvictedError. What is gone by now is lost.
+
+        Every lease has to be released before: what an ended claim holds is the owner's to count. Raises
+        TooManyLeasesError, and CorruptSegmentError. Without an EvictedError before it this does nothing.
+        """
+        self.reader.check()
+        self.reader.rejoin()
 
     @property
     def generation(self):

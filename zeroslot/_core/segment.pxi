@@ -816,6 +816,7 @@ cdef class Reader:
     """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease is gone."""
 
     cdef zs_reader c
+    cdef zs_identity who
     cdef readonly Segment segment
     cdef Descriptor lock
     cdef zs_mutex mutex
@@ -838,7 +839,6 @@ cdef class Reader:
         `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
         the pool is gone.
         """
-        cdef zs_identity who
         if index >= segment.c.max_subscribers:
             raise IndexError(index)
         if segment.slot_count == 0:
@@ -854,10 +854,10 @@ cdef class Reader:
         self.one_clock = time_namespace == segment.c.time_namespace
         self.lock = lock
         self.fork = zs_fork_generation
-        who.pid, who.start_time, who.time_namespace = pid, start_time, time_namespace
-        put_text(who.name, sizeof(who.name), name)
+        self.who.pid, self.who.start_time, self.who.time_namespace = pid, start_time, time_namespace
+        put_text(self.who.name, sizeof(self.who.name), name)
         segment.check_whole()
-        if not zs_reader_join(&self.c, &who, history, ZS_AFTER_HISTORY if after is None else after):
+        if not zs_reader_join(&self.c, &self.who, history, ZS_AFTER_HISTORY if after is None else after):
             self.close()
             raise self.refused(ZS_TAKE_CORRUPT)
 
@@ -878,6 +878,36 @@ cdef class Reader:
             zs_reader_unpark(&self.c)
             zs_reader_leave(&self.c)
             self.free_index()
+
+    def rejoin(self):
+        """Begin another claim at the same index, behind the sample that was taken last, where the owner has ended it.
+
+        Raises TooManyLeasesError while anything of the ended claim is held.
+        """
+        cdef uint64_t taken = self.c.taken
+        cdef uint64_t lost = self.c.lost
+        cdef uint64_t skipped = self.c.skipped
+        cdef bint whole
+        if not self.evicted:
+            return
+        if zs_reader_leases(&self.c) != 0:
+            raise errors.TooManyLeasesError(
+                f"{zs_reader_leases(&self.c)} samples of the claim that the owner has ended are still held. Release "
+                "them, and let go of views and arrays, before rejoin()",
+                held=zs_reader_leases(&self.c), max_leases=self.c.max_leases,
+            )
+        zs_lock(&self.mutex)
+        zs_reader_leave(&self.c)
+        whole = zs_reader_join(&self.c, &self.who, 0, self.c.cursor)
+        self.c.released = taken
+        self.c.taken, self.c.lost, self.c.skipped = taken, lost + self.c.lost, skipped
+        zs_count(&self.c.peer.taken, taken)
+        zs_count(&self.c.peer.lost, lost)
+        zs_count(&self.c.peer.skipped, skipped)
+        self.broken = self.evicted = False
+        zs_unlock(&self.mutex)
+        if not whole:
+            raise self.refused(ZS_TAKE_CORRUPT)
 
     cdef void free_index(self) noexcept:
         """Once closed, the lock falls with the last lease and the last sleeper, whoever still has the handle.
@@ -1059,7 +1089,8 @@ cdef class Reader:
         if result == ZS_TAKE_EVICTED:
             return errors.EvictedError(
                 "the publisher has ended this subscriber's claim: it was behind, or held samples, for longer than "
-                "evict_after. What it holds stays good; the next call joins again"
+                "evict_after. What it holds stays good. A Subscriber joins again with its next call, a SlotReader with "
+                "rejoin()"
             )
         return errors.CorruptSegmentError(
             "the control object holds what no publisher writes. Start the publisher again", where="the control object"
