@@ -157,27 +157,24 @@ def bells_of(directory: Path) -> list[Path]:
 
 
 def _open_bell(directory: Path) -> _OpenBell:
+    opened = None
     for left in reversed(range(_TRIES)):
         try:
-            fd, group = open_directory(directory)
-            os.close(fd)
+            _, group = open_directory(directory)
             for name in _NAMES:
-                opened = None
-                try:
-                    opened = _open_file(directory / name, group)
-                    if opened is not None:
-                        return opened
-                except BaseException:
-                    if opened is not None:
-                        opened.descriptor.close()  # or this frame keeps it locked while the joiner leaves
-                    raise
-            raise OSError(
-                f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them"
-            )
+                opened = _open_file(directory / name, group)
+                if opened is not None:
+                    return opened
         except FileNotFoundError:  # a process that leaves has removed the directory
             if not left:
                 raise
-    raise AssertionError
+            continue
+        except BaseException:
+            if opened is not None:
+                opened.descriptor.close()  # interrupted before it was returned
+            raise
+        break
+    raise OSError(f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them")
 
 
 def _open_file(path: Path, group: int | None) -> _OpenBell | None:

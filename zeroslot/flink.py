@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot import access
+from zeroslot._core.binding import Descriptor
 from zeroslot.access import Owner
 from zeroslot.errors import FormatError, TopicNameError
 from zeroslot.segment import NO_REGULAR_FILE, attach_control, segment_id_of
@@ -35,6 +36,7 @@ _FLINK_NAME = re.compile(r"[0-9a-f]{16}\.flink", re.ASCII)
 _CONTROL_NAME = re.compile(rb"/zs-[0-9a-f]{16}")
 _ASIDE = re.compile(r"\.(.+)\.([0-9a-f]{16})\.tmp", re.ASCII)
 _TRIES = 100
+_IS_THERE = (errno.ENOTEMPTY, errno.EEXIST, errno.EPERM, errno.EACCES)  # what a rename says of a directory
 SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 
 
@@ -101,25 +103,20 @@ def topic_directory(domain: str, topic: str) -> Path:
     return domain_directory(domain).joinpath(*topic.split("/"))
 
 
-def open_directory(path: Path) -> tuple[int, int | None]:
-    """A descriptor of a directory of the tree, and the group that the tree is shared with, or None.
+def open_directory(path: Path) -> tuple[Descriptor, int | None]:
+    """A directory of the tree, opened, and the group that the tree is shared with, or None.
 
     It is made, with its parents up to the root. Each of them is checked through the descriptor by which the next one is
     opened. Raises FileNotFoundError when a process that leaves removes one meanwhile, PermissionError for one that
     another user controls.
     """
     top = _root_of(path) or path
-    fd, group = _open_root(top)
-    try:
-        here = top
-        for part in path.relative_to(top).parts:
-            here /= part
-            outer, fd = fd, _open_below(fd, part, here, group)
-            os.close(outer)  # after the exchange: an interruption in between must not close `fd` twice
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, group
+    here, group = _open_root(top)
+    at = top
+    for part in path.relative_to(top).parts:
+        at /= part
+        here = _open_below(here, at, group)
+    return here, group
 
 
 def sharing_group(directory: Path) -> int | None:
@@ -127,16 +124,10 @@ def sharing_group(directory: Path) -> int | None:
 
     Raises PermissionError when it is neither private nor shared.
     """
-    top = _root_of(directory)
-    if top is None:
-        fd = _open_place(directory, None)
-        try:
-            return access.check_root(fd, directory, shareable=True)
-        finally:
-            os.close(fd)
-    fd, group = open_directory(directory)
-    os.close(fd)
-    return group
+    if _root_of(directory) is None:
+        here = _open_place(directory, None)
+        return access.check_root(here.fileno(), directory, shareable=True)
+    return open_directory(directory)[1]
 
 
 def group_to_share_with(directory: Path, mode: int) -> int | None:
@@ -158,39 +149,32 @@ def group_to_share_with(directory: Path, mode: int) -> int | None:
     return group
 
 
-def _open_root(top: Path) -> tuple[int, int | None]:
+def _open_root(top: Path) -> tuple[Descriptor, int | None]:
     if not top.exists():
         top.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             top.mkdir(mode=access.PRIVATE_DIRECTORY)
     ours = top == _default_root()
-    fd = _open_place(top, None, repair=ours)
-    try:
-        return fd, access.check_root(fd, top, shareable=not ours)
-    except BaseException:
-        os.close(fd)
-        raise
+    here = _open_place(top, None, repair=ours)
+    return here, access.check_root(here.fileno(), top, shareable=not ours)
 
 
-def _open_below(parent: int, name: str, path: Path, group: int | None) -> int:
+def _open_below(parent: Descriptor, path: Path, group: int | None) -> Descriptor:
     try:
-        fd = _open_place(path, parent, repair=group is None)
+        here = _open_place(path, parent, repair=group is None)
     except FileNotFoundError:
         with access.naming(path):
-            _make_below(parent, name, group)
-        fd = _open_place(path, parent, repair=group is None)
-    try:
-        access.check_below(fd, path, group)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+            _make_below(parent.fileno(), path.name, group)
+        here = _open_place(path, parent, repair=group is None)
+    access.check_below(here.fileno(), path, group)
+    return here
 
 
-def _open_place(path: Path, parent: int | None, *, repair: bool = False) -> int:
+def _open_place(path: Path, parent: Descriptor | None, *, repair: bool = False) -> Descriptor:
     """Open a directory, itself and not through a link. `repair`: give its owner the rights that a umask took away."""
-    name, flags = (path.name if parent is not None else path), os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    name = path if parent is None else Path(f"/proc/self/fd/{parent.fileno()}", path.name)
+    with access.naming(path):
+        info = os.stat(name, follow_symlinks=False)
     if stat.S_ISLNK(info.st_mode):
         raise PermissionError(
             f"{path} is a symbolic link, which zeroslot does not follow. Remove it, or set ZEROSLOT_DIR to the "
@@ -199,13 +183,13 @@ def _open_place(path: Path, parent: int | None, *, repair: bool = False) -> int:
     if not stat.S_ISDIR(info.st_mode):
         raise NotADirectoryError(f"{path} is not a directory. Remove it, or choose another place with ZEROSLOT_DIR")
     if repair and info.st_uid == os.geteuid() and info.st_mode & 0o700 != 0o700:
-        _set_rights(name, parent, access.PRIVATE_DIRECTORY, None)
+        _set_rights(name, access.PRIVATE_DIRECTORY, None)
     try:
-        return os.open(name, flags | os.O_RDONLY, dir_fd=parent)
+        with access.naming(path):
+            return Descriptor.open(str(name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except PermissionError:
-        raise access.refusal(
-            path, info, "this process may not use it. Choose another place with ZEROSLOT_DIR"
-        ) from None
+        reason = "this process may not use it. Choose another place with ZEROSLOT_DIR"
+        raise access.refusal(path, info, reason) from None
 
 
 def _make_below(parent: int, name: str, group: int | None) -> None:
@@ -215,33 +199,24 @@ def _make_below(parent: int, name: str, group: int | None) -> None:
         return
     # It appears with all its rights: another user cannot repair what a process that is stopped in between has made.
     fresh = f".new-{os.urandom(8).hex()}"
-    os.mkdir(fresh, access.PRIVATE_DIRECTORY, dir_fd=parent)
     try:
-        _set_rights(fresh, parent, access.SHARED_DIRECTORY, group)
+        os.mkdir(fresh, access.PRIVATE_DIRECTORY, dir_fd=parent)
+        _set_rights(Path(f"/proc/self/fd/{parent}", fresh), access.SHARED_DIRECTORY, group)
         os.rename(fresh, name, src_dir_fd=parent, dst_dir_fd=parent)  # takes the place of an empty directory, if any
     except BaseException as error:
         with suppress(FileNotFoundError):
             os.rmdir(fresh, dir_fd=parent)
-        if not isinstance(error, OSError) or error.errno not in (
-            errno.ENOTEMPTY,
-            errno.EEXIST,
-            errno.EPERM,
-            errno.EACCES,
-        ):
+        if not isinstance(error, OSError) or error.errno not in _IS_THERE:
             raise
 
 
-def _set_rights(name: str | Path, parent: int | None, mode: int, group: int | None) -> None:
+def _set_rights(path: Path, mode: int, group: int | None) -> None:
     """Set mode and group of a directory, itself and not through a link."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, dir_fd=parent)
-    try:
-        path = f"/proc/self/fd/{fd}"
-        if group is not None and os.fstat(fd).st_gid != group:
-            os.chown(path, -1, group)
-        os.chmod(path, mode)
-    finally:
-        os.close(fd)
+    here = Descriptor.open(str(path), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    name = f"/proc/self/fd/{here.fileno()}"
+    if group is not None and os.fstat(here.fileno()).st_gid != group:
+        os.chown(name, -1, group)
+    os.chmod(name, mode)
 
 
 def _aside(path: Path, control_name: str) -> Path:
@@ -253,32 +228,28 @@ def announce(path: Path, control_name: str, mode: int = 0o600, group: int | None
 
     Its directory is made, and made again if a process that leaves removes it meanwhile.
     """
-    fd = _open_aside(path, control_name)
-    try:
-        with access.naming(_aside(path, control_name)):
-            if group is not None:
-                os.fchown(fd, -1, group)
-            os.fchmod(fd, mode)
-            content = control_name.encode()
-            if os.write(fd, content) != len(content):
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # what was left of the limit was written
-    finally:
-        os.close(fd)
-
-
-def _open_aside(path: Path, control_name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     aside = _aside(path, control_name)
+    file = _open_aside(path, aside)
+    fd = file.fileno()
+    with access.naming(aside):
+        if group is not None:
+            os.fchown(fd, -1, group)
+        os.fchmod(fd, mode)
+        content = control_name.encode()
+        if os.write(fd, content) != len(content):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # what was left of the limit was written
+    file.close()
+
+
+def _open_aside(path: Path, aside: Path) -> Descriptor:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
     if _root_of(path) is None:
-        return os.open(aside, flags, 0o600)
+        return Descriptor.open(str(aside), flags)
     for left in reversed(range(_TRIES)):
         try:
-            directory, _ = open_directory(path.parent)
-            try:
-                with access.naming(aside):
-                    return os.open(aside.name, flags, 0o600, dir_fd=directory)
-            finally:
-                os.close(directory)
+            here, _ = open_directory(path.parent)
+            with access.naming(aside):
+                return Descriptor.open(f"/proc/self/fd/{here.fileno()}/{aside.name}", flags)
         except FileNotFoundError:
             if not left:
                 raise

@@ -209,6 +209,7 @@ AS_NOBODY = f"""
 import os
 import zeroslot as zs
 from tests.process.samples import Tick
+zs.Publisher, zs.Subscriber, zs.SlotReader  # all is imported while it may be read
 os.setgroups([])
 os.setgid({NOBODY})
 os.setuid({NOBODY})

@@ -24,9 +24,9 @@ USER = """
 import os
 import zeroslot as zs
 from tests.process.samples import Tick
-from zeroslot import cleaning, testing
 
 uid, groups, umask = args
+zs.Publisher, zs.Subscriber, zs.SlotReader, zs.topics  # all is imported while it may be read
 os.setgroups(groups)
 os.setgid(uid)
 os.setuid(uid)

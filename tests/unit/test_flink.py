@@ -318,19 +318,19 @@ def test_a_root_that_is_a_symbolic_link_is_refused(
 
 @pytest.mark.row("SEG-20", "DIS-1")
 def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between mkdir and open."""
+    """Between its making and the opening of a file in it."""
     path = zeroslot_dir / "d" / "a" / "0123456789abcdef.flink"
-    real, count = os.open, 0
+    real, count = flink.open_directory, 0
 
-    def removed_before(file: Any, *rest: Any, **named: Any) -> int:
+    def removed_after(directory: Path) -> Any:
         nonlocal count
-        if str(file).endswith(".tmp"):
-            count += 1
-            if count <= 3:
-                path.parent.rmdir()
-        return real(file, *rest, **named)
+        opened = real(directory)
+        count += 1
+        if count <= 3:
+            path.parent.rmdir()
+        return opened
 
-    monkeypatch.setattr(os, "open", removed_before)
+    monkeypatch.setattr(flink, "open_directory", removed_after)
     flink.write_flink(path, NAME)
     monkeypatch.undo()
     assert count == 4
