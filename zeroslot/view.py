@@ -13,10 +13,11 @@ import copy
 import enum
 import inspect
 import json
+import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,6 @@ from zeroslot.layout import Field, StructLayout
 from zeroslot.sample import (
     Layout,
     Sample,
-    SampleType,
     attribute_names,
     default_of,
     default_values,
@@ -397,7 +397,10 @@ def sample_type_of(layout: Any) -> type[Sample]:
                 )
                 for field in layout.members
             }
-            base: type[Sample] = SampleType("Renamed", (Sample,), {"__module__": __name__, "__zs_renamed__": renamed})
+            namespace = {"__module__": __name__, "__zs_renamed__": renamed}
+            base = cast(
+                "type[Sample]", types.new_class("Renamed", (Sample,), exec_body=lambda body: body.update(namespace))
+            )
             made: type[Sample] = create_model(layout.name, __base__=base, __module__=__name__, **members)
     except Exception as error:
         raise CorruptSegmentError(
