@@ -545,17 +545,14 @@ def test_reserve_waits_while_another_thread_has_the_loans() -> None:
         thread.join()
         with pytest.raises(NoFreeSlotError):
             slots.reserve()  # notes nothing: it got no slot
-        waiting = threading.Event()
 
         def give_back() -> None:
-            waiting.wait()
             while slots.stats["blocked"] == 0:
                 time.sleep(0)
             held.pop().discard()
 
-        thread = threading.Thread(target=give_back)
+        thread = threading.Thread(target=give_back, daemon=True)  # which waits for ever where reserve does not wait
         thread.start()
-        waiting.set()
         slot = slots.reserve(timeout=None)
         thread.join()
         blocked = slots.stats["blocked"]
