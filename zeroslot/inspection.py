@@ -16,7 +16,11 @@ from zeroslot.schema import unpack_schema
 
 @dataclass(frozen=True, slots=True)
 class SubscriberFacts:
-    """One attached subscriber. `oldest_held_s` is the age of the oldest sample that it holds, or None."""
+    """One attached subscriber.
+
+    `oldest_held_s`: the age of the oldest sample that it holds. None: it holds none, or the publisher is in another time
+    namespace, and its times are of another clock.
+    """
 
     index: int
     name: str
@@ -38,7 +42,8 @@ class PublisherFacts:
     """One live publisher and its subscribers. `counters` are the owner's, exact at the moment of reading.
 
     `max_period_s`: the longest time between two samples that it promises, None without a promise. `overdue`: whether it
-    has broken that promise since its newest sample (or its creation).
+    has broken that promise since its newest sample (or its creation); None where its clock is another one, in another
+    time namespace.
     """
 
     publisher_id: str
@@ -56,7 +61,7 @@ class PublisherFacts:
     created_realtime_ns: int
     published: int
     max_period_s: float | None
-    overdue: bool
+    overdue: bool | None
     counters: dict[str, int]
     subscribers: tuple[SubscriberFacts, ...]
 
@@ -130,7 +135,7 @@ def _publisher(path: Path) -> PublisherFacts | None:
             return None
         type_name, sample_bytes = layout.name, layout.size
     published = mapped.published
-    period_s, overdue = segment.promised_period(mapped)
+    period_s, overdue = peers.promised_period(mapped)
     alive = segment.alive_among(attached.probe, mapped.active_indexes())
     return PublisherFacts(
         publisher_id=segment.segment_id_of(str(attached.control_name)),
@@ -170,6 +175,6 @@ def _subscriber(mapped: Any, index: int, published: int) -> SubscriberFacts:
         lost=peer["lost"],
         skipped=peer["skipped"],
         held=len(held),
-        oldest_held_s=None if oldest is None else (now_ns() - oldest) / 1e9,
+        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and peers.has_our_clock(mapped) else None,
         behind=max(0, published - peer["cursor"]),
     )

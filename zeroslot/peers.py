@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Descriptor
+from zeroslot._core.binding import Descriptor, now_ns
 from zeroslot.errors import TooManyPeersError
 from zeroslot.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
 
@@ -134,6 +134,24 @@ def time_namespace(pid: int) -> int:
         return os.stat(f"/proc/{pid}/ns/time").st_ino
     except OSError:
         return 0
+
+
+def has_our_clock(segment: Segment) -> bool:
+    """Whether the times that a segment's owner writes are of the same clock as this process's."""
+    return bool(segment.facts()["time_namespace"] == time_namespace(os.getpid()))
+
+
+def promised_period(segment: Segment) -> tuple[float | None, bool | None]:
+    """The longest time between two samples that the owner promises, in seconds, or None without a promise; and whether
+    it has passed since the newest sample, or since the creation: None where the owner's clock is another one.
+    """
+    facts = segment.facts()
+    period_ns = facts["max_period_ns"]
+    if not period_ns:
+        return None, False
+    if not has_our_clock(segment):
+        return period_ns / 1e9, None
+    return period_ns / 1e9, now_ns() - (segment.newest_ns or facts["created_monotonic_ns"]) > period_ns
 
 
 def start_time_of(pid: int) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 
 from zeroslot import access
-from zeroslot._core.binding import Descriptor, Region, Segment, now_ns
+from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.access import Owner
 from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError
 from zeroslot.fields import round_up
@@ -534,17 +534,6 @@ def _denied(name: str) -> PermissionError:
         info,
         "this process may not open it. Run both as one user, or share the topic with a group (mode=0o660)",
     )
-
-
-def promised_period(segment: Segment) -> tuple[float | None, bool]:
-    """The longest time between two samples that the owner promises, in seconds, or None without a promise; and whether
-    it has passed since the newest sample, or since the creation.
-    """
-    facts = segment.facts()
-    period_ns = facts["max_period_ns"]
-    if not period_ns:
-        return None, False
-    return period_ns / 1e9, now_ns() - (segment.newest_ns or facts["created_monotonic_ns"]) > period_ns
 
 
 def open_for_cleaning(control_name: str) -> Descriptor | None:

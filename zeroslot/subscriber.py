@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
-from zeroslot import flink, segment
+from zeroslot import flink, peers, segment
 from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, closed_error, now_ns
 from zeroslot.bell import Bell
 from zeroslot.closing import close_at_exit
@@ -65,7 +65,8 @@ class PublisherInfo:
     """One publisher, as a subscriber sees it.
 
     `max_period_s`: the longest time between two samples that it promises, None without a promise. `overdue`: whether it
-    has broken that promise since its newest sample (or its creation).
+    has broken that promise since its newest sample (or its creation); None where its clock is another one, in another
+    time namespace.
     """
 
     publisher_id: str
@@ -73,7 +74,7 @@ class PublisherInfo:
     pid: int
     depth: int
     max_period_s: float | None
-    overdue: bool
+    overdue: bool | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -519,7 +520,7 @@ def _info(publisher_id: str, mapped: Segment, facts: dict[str, Any]) -> Publishe
         facts["owner_name"],
         facts["owner_pid"],
         facts["depth"],
-        *segment.promised_period(mapped),
+        *peers.promised_period(mapped),
     )
 
 
