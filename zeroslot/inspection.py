@@ -18,8 +18,8 @@ from zeroslot.schema import unpack_schema
 class SubscriberFacts:
     """One attached subscriber.
 
-    `oldest_held_s`: the age of the oldest sample that it holds. None: it holds none, or the publisher is in another time
-    namespace, and its times are of another clock.
+    `oldest_held_s`: the age of the oldest sample that it holds. None: it holds none, or the publisher is in another
+    time namespace, and its times are of another clock.
     """
 
     index: int

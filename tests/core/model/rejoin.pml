@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * rejoin.pml - an owner that publishes, retires, ends a reader's claim and ends itself, and a reader that takes, is told, and joins
+ * again behind its cursor, or counts what it missed where the owner has ended first.
+ *
+ * Promises: no sequence is taken twice or out of order; the count of losses never falls; each eviction is told once; when the owner
+ * has ended and the reader has come to the end, taken + lost = published.
+ *
+ * A join may fail for a moment, before anything has changed (a full table, no descriptor) or after the entry was filled (an
+ * interruption): the registration is given up, and the record of the ended claim stays. Changes of the record and of the counts that
+ * follow from it are one step.
+ */
+#ifndef DEPTH
+#define DEPTH 2
+#endif
+#ifndef SAMPLES
+#define SAMPLES 5
+#endif
+#ifndef CLAIMS
+#define CLAIMS 2
+#endif
+
+byte published, retired;
+bool attached, evicted; /* whether the entry has a claim, and whether the owner has ended it (the epochs agree) */
+bool ended;
+byte evictions, told;
+byte taken, lost;    /* what the subscriber says */
+byte newest;         /* ghost: the newest sequence that was taken */
+
+active proctype owner()
+{
+    do
+    :: published < SAMPLES ->
+        published++;
+        if
+        :: published > DEPTH -> retired = published - DEPTH
+        :: else -> skip
+        fi
+    :: atomic { evictions < CLAIMS && attached && !evicted -> evicted = true; evictions++ }
+    :: ended = true; break
+    od
+}
+
+active proctype reader()
+{
+    byte cursor, start, seen, missed, oldest, here;
+    bool over;
+    attached = true;
+    here = published; /* history 0: what was before is not this reader's */
+    cursor = here;
+    lost = 0;
+    start = here;
+reading:
+    do
+    :: over = ended; /* the state first, then the ring */
+        if
+        :: evicted ->
+            told++;
+            attached = false;
+            goto claim_ended
+        :: else -> skip
+        fi;
+        atomic {
+            if
+            :: published > cursor ->
+                oldest = (retired + 1 > cursor + 1 -> retired + 1 : cursor + 1);
+                lost = lost + (oldest - (cursor + 1));
+                cursor = oldest;
+                assert(cursor > newest);
+                newest = cursor;
+                taken++;
+                over = false
+            :: else -> skip
+            fi
+        };
+        if
+        :: over && !evicted -> goto done
+        :: over && evicted -> skip /* it is told first */
+        :: else -> skip
+        fi
+    od;
+claim_ended:
+    /* The record: where to go on, and nothing that was missed is counted yet. */
+    do
+    :: true -> skip /* a try that fails before anything has changed */
+    :: !ended ->
+        seen = published;
+        missed = 0;
+#ifdef REJOIN_FROM_HISTORY
+        start = (seen > 1 -> seen - 1 : 0);
+#else
+        start = cursor;
+#endif
+#ifdef REJOIN_FROM_NOW
+        start = seen;
+#endif
+        d_step { evicted = false; attached = true } /* another epoch */
+#ifdef COUNTED_BEFORE_IT_IS_JOINED
+        lost = lost + (retired > start -> retired - start : 0);
+#endif
+        if
+        :: true -> /* interrupted: the registration is given up */
+            attached = false
+        :: true ->
+            atomic {
+                missed = (retired > start -> retired - start : 0);
+#ifndef COUNTED_BEFORE_IT_IS_JOINED
+                lost = lost + missed;
+#endif
+                cursor = start + missed
+            };
+            goto reading
+        fi;
+        assert(lost <= SAMPLES)
+    :: ended ->
+#ifndef FORGETS_WHAT_WAS_MISSED
+        lost = lost + (published - cursor);
+#endif
+#ifdef COUNTS_THE_END_TWICE
+        lost = lost + (published - cursor);
+#endif
+        goto done
+    od;
+done:
+    assert(!ended || taken + lost == published - here);
+    assert(told <= evictions)
+}
