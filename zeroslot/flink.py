@@ -235,9 +235,7 @@ def announce(path: Path, control_name: str, mode: int = 0o600, group: int | None
         if group is not None:
             os.fchown(fd, -1, group)
         os.fchmod(fd, mode)
-        content = control_name.encode()
-        if os.write(fd, content) != len(content):
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # what was left of the limit was written
+        os.write(fd, control_name.encode())
     file.close()
 
 

@@ -323,7 +323,8 @@ def test_a_shared_directory_that_others_control_is_refused(
         os.chown(place, SECOND, GROUP)
         place.chmod(0o2770)
     WRONG_SHARED[wrong](place)
-    first = user(FIRST, GROUP)
+    # Below the root it is wrong also for a member of the other group.
+    first = user(FIRST, *([GROUP] if where == "the root" else [GROUP, OTHER_GROUP]))
     for end in ("publisher", "subscriber"):
         assert str(place) in first.is_refused(end, "t", {})
     assert not (shared / "default").exists() or list((shared / "default").iterdir()) == []
