@@ -370,12 +370,13 @@ class Subscriber(SubscriberEnd[S_co]):
         ended = (seen.ended[0] + counts[0], seen.ended[1] + counts[1], seen.ended[2] + counts[2])
         table = _Table(publishers, ended, retry_ns, closed)
         awaited = [record for record in publishers.values() if isinstance(record, _Awaited) and record.due_ns]
+        due: list[int] = [record.due_ns for record in awaited] + ([retry_ns] if retry_ns else [])
         return self._exchange(
             seen,
             table,
             [record.source for record in table.readings().values()],
             [record.segment for record in awaited if record.segment is not None],
-            min([*(record.due_ns for record in awaited), *([retry_ns] if retry_ns else [])], default=0),
+            min(due, default=0),
         )
 
     def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
