@@ -286,19 +286,19 @@ def test_force_takes_a_flink_from_its_living_owner(tmp_path: Path):
 @pytest.mark.row("DEF-3")
 def test_a_segment_never_grows(tmp_path: Path):
     """What does not fit is refused before a byte is written; other sizes are another segment, which readers follow."""
-    with zs.SlotAllocator.create(tmp_path / "s", 4, 64) as slots, zs.SlotReader.attach(tmp_path / "s") as reader:
+    with zs.SlotAllocator.create(tmp_path / "s", 4, 128) as slots, zs.SlotReader.attach(tmp_path / "s") as reader:
         control = Path("/dev/shm" + (tmp_path / "s").read_text())
         objects = [control, Path(f"{control}-p0")]
         sizes = [path.stat().st_size for path in objects]
-        for size in (65, 1 << 20):
+        for size in (129, 1 << 20):
             with pytest.raises(zs.SampleTooLargeError) as caught:
                 slots.reserve(size)
-            assert (caught.value.size, caught.value.capacity) == (size, 64)
+            assert (caught.value.size, caught.value.capacity) == (size, 128)
         slot = slots.reserve()
         with pytest.raises(zs.SampleTooLargeError):
-            slots.commit(slot, bytes(65))
+            slots.commit(slot, bytes(129))
         for number in range(1000):
-            slots.commit(slots.reserve(), bytes([number % 256]) * 64)
+            slots.commit(slots.reserve(), bytes([number % 256]) * 128)
         assert [path.stat().st_size for path in objects] == sizes
         assert sorted(path.name for path in control.parent.glob(f"{control.name}*")) == [each.name for each in objects]
         assert [bytes(lease)[0] for lease in iter(reader.take, None)] == [998 % 256, 999 % 256]
