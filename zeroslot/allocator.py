@@ -151,7 +151,7 @@ class SlotAllocator(AllocatorEnd):
     ) -> SlotAllocator:
         """Create a segment that others find through the file `flink`.
 
-        `slot_capacity` is in bytes and rounded up to 64. The newest `depth` samples (default: half the slots) can
+        `slot_capacity` is in bytes and rounded up to 128. The newest `depth` samples (default: half the slots) can
         always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
         one has it, unless `force` takes the flink away from it (who reads the old segment goes on reading it),
         OutOfSharedMemoryError when /dev/shm is too small.
