@@ -114,10 +114,13 @@ def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast:
             import os, signal, zeroslot as zs
             from tests.process.samples import Tick
             own, sub = zs.Publisher("t", Tick), zs.Subscriber("u", Tick)
+            heard, told = os.pipe()
             child = os.fork()
             if child == 0:
+                os.write(told, b".")  # its fork handler has closed what it inherited
                 signal.pause()
                 os._exit(0)
+            os.read(heard, 1)
             say(child)
             hear()
             """

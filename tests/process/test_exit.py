@@ -149,7 +149,7 @@ class Whole(zs.Sample):
     maybe: zs.U8 | None = None
 
 array, wide = np.zeros(3, np.float32), np.zeros(3)
-pub, sub = zs.Publisher("whole", Whole), zs.Subscriber("whole", Whole)
+pub, sub = zs.Publisher("whole", Whole, max_loans=3), zs.Subscriber("whole", Whole)  # three threads publish
 
 def built(array=array, part=None):
     return Whole(stamp_ns=1, frame="a", part=part or Part(x=1), parts=[{"x": 1}], array=array)
