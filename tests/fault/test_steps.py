@@ -10,6 +10,7 @@ what it asks the system. Plain writes (payload; a header, while nobody can attac
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -192,13 +193,16 @@ def test_a_subscriber_that_is_killed_while_it_follows(executioner: Executioner, 
 
 @dataclass
 class Writing:
-    """What a publisher does after it has published some. `unmet`: nobody reads from it before."""
+    """What a publisher does after it has published some. `unmet`: no subscriber reads from it before. `met_early`: the
+    subscriber joins, and takes the first sample, while the publisher prepares.
+    """
 
     scenario: str
     published: int = 2
     on_full: str = "evict"
     options: dict[str, Any] = field(default_factory=dict)
     unmet: bool = False
+    met_early: bool = False
     after_a_death: bool = False
     sleeper: bool = False
     dead_reader: bool = False
@@ -217,7 +221,7 @@ WRITING = {
     "let go": Writing("let_go"),
     "discard": Writing("discard"),
     "publish": Writing("publish"),
-    "block": Writing("blocked", published=DEPTH, on_full="block", refused="BackpressureError"),
+    "block": Writing("blocked", published=DEPTH, on_full="block", met_early=True, refused="BackpressureError"),
     "flush": Writing("flush", on_full="block"),
     "reap": Writing("relieve", published=DEPTH, options={"max_loans": 4, "spare_slots": 0}, dead_reader=True),
     "close": Writing("close"),
@@ -238,8 +242,13 @@ def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
     def start() -> Victim:
         if case.after_a_death:
             executioner.start("loan", TOPIC, 1).kill()
+        meeting = threading.Thread(target=world.meet, kwargs={"keep": True}) if case.met_early else None
+        if meeting is not None:
+            meeting.start()
         victim = executioner.start(case.scenario, TOPIC, case.published, on_full=case.on_full, **case.options)
-        if not case.unmet:
+        if meeting is not None:
+            meeting.join()
+        elif not case.unmet:
             world.meet(keep=not case.dead_reader)
         if case.sleeper:
             world.wait_for_sleeper(case.published)

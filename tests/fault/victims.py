@@ -75,10 +75,13 @@ def load() -> None:
     def publisher(topic: str, published: int, **options: Any) -> Publisher[Parcel]:
         options = {"depth": 4, "spare_slots": 4, "max_subscribers": 4, **options}
         pub = zs.Publisher(topic, Parcel, **options)
-        for _ in range(published):
+        publish_parcels(pub, published)
+        return pub
+
+    def publish_parcels(pub: Publisher[Parcel], count: int) -> None:
+        for _ in range(count):
             with pub.loan() as parcel:
                 fill(parcel, pub.sequence + 1)
-        return pub
 
     def subscriber(topic: str, hold: int = 0, **options: Any) -> tuple[Subscriber[Parcel], list[Any]]:
         sub = zs.Subscriber(topic, Parcel, **{"spin_us": 0, **options})
@@ -137,8 +140,12 @@ def load() -> None:
 
     @scenario
     def blocked(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
-        """A reliable subscriber has not taken what the second loan would push out."""
-        pub = publisher(topic, published, **options)
+        """A reliable subscriber has not taken what the second loan would push out. It has joined before, since one that
+        joins late starts where no loan has to wait for it at once.
+        """
+        pub = publisher(topic, 1, **options)
+        pub.wait_for_subscribers()
+        publish_parcels(pub, published - 1)
         yield lambda: (pub, pub.loan(), pub.loan(timeout=0.004))
 
     @scenario
