@@ -17,6 +17,7 @@ Why a trace function: a real signal is looked at only at some instructions, and 
 
 from __future__ import annotations
 
+import dis
 import errno
 import importlib
 import itertools
@@ -24,8 +25,9 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Literal, Self
 
 import zeroslot as zs
@@ -112,10 +114,30 @@ class _Traced(Place):
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == self._at and not self.injected:
-            code = frame.f_code
+        code = frame.f_code
+        if event == self._at and not self.injected and frame.f_lasti not in _inside_with(code):
             self._event(f"{code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno} {code.co_name}")
         return self._inside
+
+
+@cache
+def _inside_with(code: CodeType) -> frozenset[int]:
+    """The instructions between a `with` and its block, and between the block and the call of `__exit__`.
+
+    An error there would skip `__exit__` and keep a lock for ever. The interpreter never looks at signals there.
+    """
+    found = set()
+    instructions = list(dis.get_instructions(code))
+    for number, instruction in enumerate(instructions):
+        if instruction.opname == "BEFORE_WITH":
+            found.add(instructions[number + 1].offset)
+        elif instruction.opname == "WITH_EXCEPT_START":
+            found |= {instructions[number - 1].offset, instruction.offset}
+        elif instruction.opname == "CALL" and instruction.arg == 2:
+            names = [each for each in instructions[:number] if each.opname != "PRECALL"][-3:]
+            if [(each.opname, each.argval) for each in names] == [("LOAD_CONST", None)] * 3:
+                found |= {each.offset for each in (*names, instructions[number - 1], instruction)}
+    return frozenset(found)
 
 
 class _Patched(Place):

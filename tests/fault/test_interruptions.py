@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import threading
+from typing import Any
 
 import pytest
 
 import zeroslot as zs
-from tests.fault.interruptions import Interrupted, descriptors_run_out, failures, interruptions
+from tests.fault.interruptions import PACKAGE, Interrupted, descriptors_run_out, failures, interruptions
 from tests.process.samples import Tick
 
 
@@ -69,3 +71,19 @@ def test_an_error_of_a_round_without_an_injection_is_raised():
         for place in failures("os.symlink"):
             with place:
                 raise ZeroDivisionError
+
+
+def test_no_injection_comes_between_a_lock_and_its_block():
+    """Where the interpreter looks at no signals, nothing is injected: a lock is never left locked by a round."""
+    lock = threading.Lock()
+    source = "def locked(lock):\n    with lock:\n        x = 1\n    return x\n"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, f"{PACKAGE}made.py", "exec"), namespace)  # as if it were a function of the package
+    for at in ("line", "opcode"):
+        places = 0
+        for place in interruptions(at=at):
+            with place:
+                namespace["locked"](lock)
+            assert not lock.locked(), place
+            places += 1
+        assert places > 2
