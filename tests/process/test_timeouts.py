@@ -237,3 +237,4 @@ def test_a_spin_notices_that_its_publisher_has_died(cast: Cast) -> None:
     child.expect(1)
     pub.kill()
     child.expect(0)
+    child.finish()
