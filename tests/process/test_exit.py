@@ -185,7 +185,7 @@ def main():
     for _ in range(2):
         threading.Thread(target=run, daemon=True).start()
     started.wait()
-    for _ in range(200):
+    for _ in range(3):
         act()
 """
 

@@ -131,14 +131,18 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
         slot.write(b"\xee" * 128)  # whoever still reads this memory would see it
         return slot
 
-    @rule(slot=consumes(loans), in_place=st.booleans())
-    def commit(self, slot: Any, in_place: bool) -> None:
+    @rule(slot=consumes(loans), by=st.sampled_from(["in place", "copy", "end of with"]))
+    def commit(self, slot: Any, by: str) -> None:
         self.value += 1
-        if in_place:
+        if by == "copy":
+            sequence = self.real.commit(slot, payload(self.value))
+        elif by == "in place":
             slot.array("<u8")[:] = self.value
             sequence = self.real.commit(slot)
         else:
-            sequence = self.real.commit(slot, payload(self.value))
+            with slot:
+                slot.array("<u8")[:] = self.value
+            sequence = self.real.sequence
         self.model.loans -= 1
         self.model.published.append(self.value)
         assert sequence == self.model.newest
@@ -152,12 +156,13 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
                 self.model.published.append(self.value)
                 assert self.real.commit(self.real.reserve(), payload(self.value)) == self.model.newest
 
-    @rule(slot=consumes(loans), by=st.sampled_from(["allocator", "slot", "exit"]))
+    @rule(slot=consumes(loans), by=st.sampled_from(["allocator", "slot", "exception"]))
     def give_back(self, slot: Any, by: str) -> None:
         if by == "allocator":
             self.real.discard(slot)
-        elif by == "exit":
-            slot.__exit__(None, None, None)
+        elif by == "exception":
+            with pytest.raises(ZeroDivisionError), slot:
+                raise ZeroDivisionError
         else:
             slot.discard()
         self.model.loans -= 1
