@@ -182,10 +182,11 @@ def run():
         act()
 
 def main():
+    sys.setswitchinterval(1e-4)  # or each system call of the exit waits 5 ms for each of the threads
     for _ in range(2):
         threading.Thread(target=run, daemon=True).start()
     started.wait()
-    for _ in range(3):
+    for _ in range(20):
         act()
 """
 
