@@ -182,7 +182,6 @@ def run():
         act()
 
 def main():
-    sys.setswitchinterval(1e-4)  # or each system call of the exit waits 5 ms for each of the threads
     for _ in range(2):
         threading.Thread(target=run, daemon=True).start()
     started.wait()
@@ -194,7 +193,7 @@ def main():
 @pytest.mark.parametrize("act", ["plain", "built", "converted", "mapping", "published", "taken"])
 def test_a_daemon_thread_that_builds_models_does_not_end_the_process(cast: Cast, act: str):
     """As with plain pydantic: the thread ends with the interpreter, which does not die by a signal."""
-    for _ in range(15):
+    for _ in range(4 if act == "converted" else 15):  # numpy's own turns make each of those exits take seconds
         child = cast(MODELS + f"act = {act}\nmain()\n")
         child.finish()
         assert child.stderr == ""
