@@ -345,7 +345,7 @@ def attach(path: Path, where: str, *, read_only: bool = False) -> AttachedContro
 
 
 def _read(path: Path) -> tuple[str, Owner] | None:
-    """What a flink says, and whom it belongs to."""
+    """What a flink says, and its owner."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):

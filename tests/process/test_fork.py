@@ -363,7 +363,7 @@ def test_a_copy_of_a_sample_travels_to_a_child(cast: Cast):
     ids=["subprocess", "posix_spawn", "fork and exec"],
 )
 def test_a_started_program_inherits_no_descriptor(cast: Cast, start: str):
-    """Every descriptor of zeroslot is closed on exec, so the locks are nobody else's."""
+    """Every descriptor of zeroslot is closed on exec, so no started program keeps the locks."""
     child = cast(
         PARENT
         + f"""

@@ -128,7 +128,7 @@ class SlotsAgainstTheModel(RuleBasedStateMachine):
             return multiple()
         self.model.loans += 1
         slot = self.real.reserve()
-        slot.write(b"\xee" * 128)  # whoever still reads this memory would see it
+        slot.write(b"\xee" * 128)  # a reader of this memory would see it
         return slot
 
     @rule(slot=consumes(loans), by=st.sampled_from(["in place", "copy", "end of with"]))

@@ -43,7 +43,7 @@ def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
 
 
 def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
-    """Whoever comes then does not ring one that nobody hears; the older user leaves quietly."""
+    """A new user opens a new bell, and the older one leaves without an error."""
     file = zeroslot_dir / "default" / ".bell"
     old = Bell.join("default")
     file.unlink()

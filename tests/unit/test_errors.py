@@ -104,7 +104,7 @@ def test_facts_are_attributes():
 
 
 def test_an_undeclared_fact_is_a_type_error():
-    """A fact with a wrong name would be found by nobody."""
+    """A fact with a wrong name would never be found."""
     with pytest.raises(TypeError, match="'got'"):
         errors.FormatError("text", got=3, expected=4)
     with pytest.raises(TypeError, match="'args'"):

@@ -325,7 +325,7 @@ def test_lists_are_bounded():
 
 
 def test_renamed_names_do_not_collide():
-    """Whatever the order in which they come; those that need no other name keep theirs."""
+    """In every order; names that need no change are kept."""
     assert python_names(["class", "class_", "class__"], is_identifier) == {
         "class": "class___",
         "class_": "class_",

@@ -327,7 +327,7 @@ def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
 
 
 def test_descriptors_without_one_do_nothing() -> None:
-    """One that was made by force closes no file of somebody else's, and nor does one whose file could not be opened."""
+    """One that was made by force closes no other file, and neither does one whose file could not be opened."""
     before = os.fstat(0)
     with pytest.raises(TypeError, match=r"Descriptor\.open"):
         Descriptor()
