@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-BINDING := $(wildcard zeroslot/_core/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
+BINDING := $(wildcard zeroslot/_core/include/zeroslot/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test lint core model gate pytest others mutants bench wheel clean

@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Lease, Loan, Slot, SlotLease
-    from zeroslot.allocator import SegmentSize, SlotAllocator
-    from zeroslot.cleaning import Remains, clean
+    from zeroslot.endpoints.allocator import SegmentSize, SlotAllocator
+    from zeroslot.endpoints.publisher import Publisher
+    from zeroslot.endpoints.reader import SlotReader
+    from zeroslot.endpoints.subscriber import Subscriber
     from zeroslot.errors import (
         BackpressureError,
         ClosedError,
@@ -52,12 +54,10 @@ if TYPE_CHECKING:
         TypeMismatchError,
         ZeroslotError,
     )
-    from zeroslot.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
-    from zeroslot.inspection import inspect, topics
-    from zeroslot.publisher import Publisher
-    from zeroslot.reader import SlotReader
-    from zeroslot.sample import Layout, Sample, layout_of
-    from zeroslot.subscriber import Subscriber
+    from zeroslot.memory.cleanup import Remains, clean
+    from zeroslot.observe.introspection import inspect, topics
+    from zeroslot.types.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
+    from zeroslot.types.sample import Layout, Sample, layout_of
 
 __all__ = [
     "F16",
@@ -114,20 +114,20 @@ __all__ = [
 
 _HOME = {
     "_core.binding": "Lease Loan Slot SlotLease",
-    "allocator": "SegmentSize SlotAllocator",
-    "cleaning": "Remains clean",
+    "endpoints.allocator": "SegmentSize SlotAllocator",
+    "memory.cleanup": "Remains clean",
     "errors": (
         "BackpressureError ClosedError CorruptSegmentError DeclarationError EvictedError ForkedHandleError "
         "FormatError MismatchError NoFreeSlotError OutOfSharedMemoryError OwnerGoneError QosMismatchError "
         "SampleTooLargeError TooManyLeasesError TooManyPeersError TopicNameError TopicNotFoundError "
         "TypeMismatchError ZeroslotError"
     ),
-    "fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
-    "inspection": "inspect topics",
-    "publisher": "Publisher",
-    "reader": "SlotReader",
-    "sample": "Layout Sample layout_of",
-    "subscriber": "Subscriber",
+    "types.fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
+    "observe.introspection": "inspect topics",
+    "endpoints.publisher": "Publisher",
+    "endpoints.reader": "SlotReader",
+    "types.sample": "Layout Sample layout_of",
+    "endpoints.subscriber": "Subscriber",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from zeroslot.allocator import SlotAllocator
-from zeroslot.publisher import Publisher
+from zeroslot.endpoints.allocator import SlotAllocator
+from zeroslot.endpoints.publisher import Publisher
 
 
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:

@@ -16,7 +16,7 @@ from tests.compat import document
 from tests.compat.document import STRUCTURES, Member, section_of
 
 ROOT = Path(__file__).parents[2]
-CORE = ROOT / "zeroslot" / "_core"
+INCLUDE = ROOT / "zeroslot" / "_core" / "include" / "zeroslot"
 GOLDEN = Path(__file__).with_name("golden.hex")
 SIZES = {"Header": 384, "Counters": 128, "Peer": 768, "Slot": 64, "Pool": 64}
 FIRST = 2**48 - 1
@@ -24,7 +24,7 @@ LINES = [b"one", b"two", b"", b"the fourth sample"]
 
 
 def header_text() -> str:
-    return (CORE / "zs_layout.h").read_text("utf-8")
+    return (INCLUDE / "zs_layout.h").read_text("utf-8")
 
 
 def in_header(structure: str) -> list[Member]:
@@ -143,7 +143,7 @@ def golden_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("golden") / "golden"
     source = Path(__file__).with_name("golden.c")
     subprocess.run(
-        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{CORE}", source, "-o", program], check=True
+        [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{INCLUDE}", source, "-o", program], check=True
     )
     return program
 
@@ -190,7 +190,7 @@ def test_a_segment_has_the_golden_bytes(golden, tmp_path):
 def test_the_schema_section_is_packed_as_the_document_says():
     """Three lengths, and the three texts without gaps."""
     import zeroslot as zs
-    from zeroslot import schema
+    from zeroslot.types import schema
 
     class Packed(zs.Sample):
         stamp_ns: zs.U64

@@ -16,7 +16,7 @@ import zeroslot as zs
 from tests.children import Child, Children
 from tests.compat.make_vectors import Control
 from zeroslot._core.binding import Descriptor
-from zeroslot.schema import pack_schema
+from zeroslot.types.schema import pack_schema
 
 
 class Pair(zs.Sample):

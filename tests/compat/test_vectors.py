@@ -18,11 +18,11 @@ import pytest
 import zeroslot as zs
 from tests.compat import document, make_vectors
 from tests.compat.make_vectors import SEGMENT_ID, VECTORS, Control, Vector, patched
-from zeroslot import segment
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import CorruptSegmentError, FormatError
-from zeroslot.sample import Layout
-from zeroslot.schema import from_json_schema
+from zeroslot.memory import segment
+from zeroslot.types.sample import Layout
+from zeroslot.types.schema import from_json_schema
 
 DOCUMENT = document.TEXT
 NAME = f"zs-{SEGMENT_ID:016x}"

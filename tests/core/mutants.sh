@@ -15,11 +15,11 @@ total=0
 try() { # name header change noticers
     name=$1 header=$2 change=$3 noticers=$4 flags=
     total=$((total + 1))
-    rm -rf "$work" && mkdir -p "$work" && cp ../../zeroslot/_core/*.h "$work" || exit 1
+    rm -rf "$work" && mkdir -p "$work" && cp ../../zeroslot/_core/include/zeroslot/*.h "$work" || exit 1
     case $change in
         -D*) flags=$change ;;
         *) sed -i -E "$change" "$work/$header" || exit 1
-           if cmp -s "$work/$header" "../../zeroslot/_core/$header"; then echo "mutants: $name no longer matches $header" >&2; exit 1; fi ;;
+           if cmp -s "$work/$header" "../../zeroslot/_core/include/zeroslot/$header"; then echo "mutants: $name no longer matches $header" >&2; exit 1; fi ;;
     esac
     for noticer in $noticers; do
         case $noticer in

@@ -202,7 +202,7 @@ def interruptions(act: Callable[[], None] = interrupt, *, at: At = "line", first
 
 
 def failures(*functions: str, act: Callable[[], None] = out_of_descriptors, first: int = 1) -> Iterator[Place]:
-    """A place for each call of these functions, by the names they are called by: "os.open", "zeroslot.bell.Region".
+    """A place for each call of these functions, by name: "os.open", "zeroslot.memory.bell.Region".
 
     `act` raises in the place of the call.
     """

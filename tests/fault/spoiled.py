@@ -37,8 +37,8 @@ import numpy as np
 import zeroslot as zs
 from tests.fault.mutations import Anatomy, Change, changes_of
 from tests.fault.parcels import Parcel, fill, whole
-from zeroslot import cleaning
-from zeroslot.bell import Bell
+from zeroslot.memory import cleanup
+from zeroslot.memory.bell import Bell
 from zeroslot.qos import OnFull
 
 TOPIC = "t"
@@ -176,7 +176,7 @@ class Actors:
     def listings(self, flink: Path, *, of_types: bool, patient: bool) -> None:
         self.tried("topics", zs.topics)
         self.tried("inspect", lambda: zs.inspect(TOPIC))
-        self.tried("clean(dry_run=True)", lambda: cleaning.clean(dry_run=True))
+        self.tried("clean(dry_run=True)", lambda: cleanup.clean(dry_run=True))
         reader = self.tried("attach untyped", lambda: zs.SlotReader.attach(flink, history=HISTORY))
         if reader is not None:
             self.tried("take untyped", lambda: self._bytes_of(reader))

@@ -35,7 +35,7 @@ def compiler() -> list[str]:
 
 def stepped_binding() -> Path:
     """The extension module with the hook; compiled when its sources have changed."""
-    sources = [path for kind in ("*.h", "*.pyx", "*.pxi", "build_backend.py") for path in sorted(CORE.glob(kind))]
+    sources = [path for kind in ("*.h", "*.pyx", "*.pxi", "build_backend.py") for path in sorted(CORE.rglob(kind))]
     sources.append(HERE / "steps.h")
     return _made("binding", sources, _build_binding)
 
@@ -53,7 +53,7 @@ def clock() -> Path:
 def core_object(work: Path, *, without_places: bool = False, flags: tuple[str, ...] = ()) -> bytes:
     """The whole core as an object file. `without_places`: from headers that have no place for a hook."""
     work.mkdir()
-    for header in CORE.glob("*.h"):
+    for header in CORE.rglob("*.h"):
         text = header.read_text()
         if without_places:
             text = re.sub(r"#ifndef ZS_STEP\n.*?#endif\n", "", text, flags=re.DOTALL)

@@ -28,7 +28,7 @@ from tests.children import Child, Children
 from tests.fault import stepped
 from tests.fault.parcels import Parcel, fill, whole
 from tests.fault.victims import NEVER, SERVER
-from zeroslot import segment
+from zeroslot.memory import segment
 
 TOPIC = "t"
 DEPTH = 4

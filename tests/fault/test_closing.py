@@ -31,7 +31,12 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "SlotAllocator": lambda root: zs.SlotAllocator.create(root / "slots.flink", 4, 64),
     "SlotReader": lambda root: zs.SlotReader.attach(root / "other.flink"),
 }
-NATIVE = ["zeroslot.segment.Region", "zeroslot.bell.Region", "zeroslot.segment.reopened", "zeroslot.bell.reopened"]
+NATIVE = [
+    "zeroslot.memory.segment.Region",
+    "zeroslot.memory.bell.Region",
+    "zeroslot.memory.segment.reopened",
+    "zeroslot.memory.bell.reopened",
+]
 
 
 @pytest.fixture
@@ -223,7 +228,7 @@ def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir
         """
         import os
         import zeroslot as zs
-        from zeroslot import closing
+        from zeroslot.endpoints import handle
         from tests.fault.interruptions import interruptions
         from tests.process.samples import Tick
 
@@ -233,8 +238,8 @@ def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir
             kept = [zs.Publisher("t", Tick), zs.Subscriber("t", Tick)]
             kept.append(zs.SlotAllocator.create(f"{root}/s.flink", 4, 64))
             with place:
-                closing._close_all()
-            closing._close_all()
+                handle._close_all()
+            handle._close_all()
             if os.listdir(root) or any(name.startswith("zs-") for name in os.listdir("/dev/shm")):
                 left.append(repr(place))
         say([place.k > 100, left])
@@ -250,7 +255,7 @@ def test_the_exit_closes_a_handle_whose_close_was_interrupted(cast: Cast, zerosl
     child = cast(
         """
         import zeroslot as zs
-        from zeroslot import closing, publisher
+        from zeroslot.endpoints import handle, publisher
         from tests.process.samples import Tick
 
         pub = zs.Publisher("t", Tick)
@@ -262,7 +267,7 @@ def test_the_exit_closes_a_handle_whose_close_was_interrupted(cast: Cast, zerosl
             original(self)
         publisher.Publisher._end = interrupted
         try:
-            closing._close_all()
+            handle._close_all()
         except KeyboardInterrupt:
             say([len(calls), zs.topics() == ()])
         """

@@ -10,7 +10,7 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
-from zeroslot import cleaning, segment
+from zeroslot.memory import cleanup, segment
 
 
 @pytest.mark.row("NEW-6", "PEER-11", "DEF-10")
@@ -74,7 +74,7 @@ def test_a_subscriber_that_finds_nothing_buries_its_dead_publisher(cast: Cast, w
         os.sched_yield()
     assert attached.segment.state == segment.DEAD
     sub.kill()
-    cleaning.clean()
+    cleanup.clean()
 
 
 def test_a_lease_survives_the_death_of_its_publisher(cast: Cast):

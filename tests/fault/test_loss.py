@@ -17,8 +17,9 @@ import zeroslot as zs
 from tests.fault.interruptions import Interrupted, descriptors_run_out, interruptions
 from tests.process.samples import Tick
 from tests.unit.control_bytes import ControlBytes
-from zeroslot import flink
 from zeroslot._core.binding import now_ns
+from zeroslot.endpoints.subscriber import SubscriberStats
+from zeroslot.memory import flink
 from zeroslot.testing import abandon
 
 
@@ -97,7 +98,7 @@ def test_what_was_missed_counts_where_the_publisher_ends_before_the_rejoin(
             with pytest.raises(zs.EvictedError):
                 sub.take()
         assert take_all(sub) == []
-        assert sub.stats == zs.subscriber.SubscriberStats(taken=1, lost=7, skipped=0, leases=0, publishers=0)
+        assert sub.stats == SubscriberStats(taken=1, lost=7, skipped=0, leases=0, publishers=0)
         with zs.Publisher("t", Tick) as other:
             publish(other, 2)
             assert take_all(sub) == [1, 2]

@@ -104,7 +104,7 @@ def test_1024_subscribers_of_one_publisher(tmp_path: Path):
 def test_only_the_monotonic_clock_is_waited_by():
     """Wall time is read where it is data: the creation time in the header."""
     clock = re.compile(r"\btime\.time(?:_ns)?\(|CLOCK_REALTIME|\bgettimeofday\b|datetime\.now")
-    core = [path for path in (PACKAGE / "_core").iterdir() if path.suffix in {".h", ".pxi", ".pyx"}]
-    sources = [*core, *PACKAGE.glob("*.py")]
+    core = [path for path in (PACKAGE / "_core").rglob("*") if path.suffix in {".h", ".pxi", ".pyx"}]
+    sources = [*core, *PACKAGE.rglob("*.py")]
     found = {path.name: len(clock.findall(path.read_text("utf-8"))) for path in sources}
     assert {name: count for name, count in found.items() if count} == {"segment.py": 1}

@@ -15,7 +15,7 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
-from zeroslot import cleaning
+from zeroslot.memory import cleanup
 
 
 @pytest.mark.row("PEER-11", "SEG-16", "PEER-6", "DEF-10")
@@ -37,7 +37,7 @@ def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits:
             assert [sub.ask(["poll"])[0] for _ in range(3)] == [1, 2, 3]
             assert sub.ask(["poll"]) is None
         assert sub.ask(["publishers"]) == []
-    cleaning.clean()
+    cleanup.clean()
     stats = sub.ask(["stats"])
     assert (stats["taken"], stats["lost"]) == (15, 0)
 
@@ -132,7 +132,7 @@ def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast:
             assert Path(f"/proc/{child}").exists()
             assert pub.subscriber_count == 0
             assert pub.reap() == 1
-            assert "a dead publisher of t" in [remains.what for remains in cleaning.clean()]
+            assert "a dead publisher of t" in [remains.what for remains in cleanup.clean()]
         finally:
             os.kill(child, 9)
 
@@ -186,7 +186,7 @@ def test_a_flink_of_a_foreign_user_is_left_alone_by_all(cast: Cast, zeroslot_dir
             pub.publish(Tick(number=1))
             assert sub.take(timeout=None) is not None
         assert [facts.topic for facts in zs.topics()] == ["t"]
-        (left,) = (remains for remains in cleaning.clean() if str(zeroslot_dir) in remains.where)
+        (left,) = (remains for remains in cleanup.clean() if str(zeroslot_dir) in remains.where)
         assert (left.removed, left.where) == (False, str(foreign))
         assert "12345" in left.what
         foreign.unlink()
@@ -197,11 +197,11 @@ def test_cleaners_at_once_and_joiners_among_them_agree(cast: Cast, zeroslot_dir:
     """Two that clean all the time, publishers that are killed, subscribers that join: who lives is never touched."""
     script = """
         import zeroslot as zs
-        from zeroslot import cleaning
+        from zeroslot.memory import cleanup
         say("ready")
         for order in orders():
             for _ in range(order):
-                cleaning.clean()
+                cleanup.clean()
             say("done")
     """
     cleaners = [cast(script) for _ in range(2)]
@@ -224,7 +224,7 @@ def test_cleaners_at_once_and_joiners_among_them_agree(cast: Cast, zeroslot_dir:
             for cleaner in cleaners:
                 cleaner.expect("done")
         pub.reap()
-        cleaning.clean()
+        cleanup.clean()
         assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
         assert pub.subscriber_count == 0
         assert pub.allocator.free_count == pub.slot_count - 4

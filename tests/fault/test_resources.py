@@ -93,7 +93,7 @@ def test_memory_that_vanishes_during_the_creation_is_the_same_error(cast: Cast, 
         SMALL_SHM
         + """
 import zeroslot as zs
-from zeroslot import segment
+from zeroslot.memory import segment
 segment._check_room = lambda *_: None
 try:
     zs.SlotAllocator.create("/dev/shm/flink", 64, 1 << 20)
@@ -327,7 +327,9 @@ def test_symbolic_links_are_not_followed(zeroslot_dir: Path, tmp_path: Path):
 
 def test_two_cleaners_of_one_flink_leave_a_new_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The slower one has read the dead owner's name, and finds that another has cleaned and created in the meantime."""
-    from zeroslot import allocator, segment, testing
+    from zeroslot import testing
+    from zeroslot.endpoints import allocator
+    from zeroslot.memory import segment
 
     path = tmp_path / "slots"
     dead = zs.SlotAllocator.create(path, 4, 64)

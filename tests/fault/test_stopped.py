@@ -19,10 +19,10 @@ from tests.fault import survivors
 from tests.fault.parcels import Parcel, whole
 from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Victim, numbers_of
 from tests.fault.victims import NEVER
-from zeroslot import segment
-from zeroslot.bell import bells_of
-from zeroslot.sample import Layout
-from zeroslot.schema import unpack_schema
+from zeroslot.memory import segment
+from zeroslot.memory.bell import bells_of
+from zeroslot.types.sample import Layout
+from zeroslot.types.schema import unpack_schema
 
 
 class OtherParcel(zs.Sample):

@@ -69,8 +69,8 @@ def load() -> None:
     """Imports the package, and defines the scenarios with it."""
     import zeroslot as zs
     from tests.fault.parcels import Parcel, fill, whole
-    from zeroslot.publisher import Publisher
-    from zeroslot.subscriber import Subscriber
+    from zeroslot.endpoints.publisher import Publisher
+    from zeroslot.endpoints.subscriber import Subscriber
 
     def publisher(topic: str, published: int, **options: Any) -> Publisher[Parcel]:
         options = {"depth": 4, "spare_slots": 4, "max_subscribers": 4, **options}

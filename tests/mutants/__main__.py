@@ -59,7 +59,7 @@ def binding_of(root: Path, changed: dict[str, str]) -> Path:
     core = root / "zeroslot" / "_core"
     texts = {
         path.relative_to(root).as_posix(): path.read_text("utf-8")
-        for path in [*core.iterdir(), root / "pyproject.toml"]
+        for path in [*core.rglob("*"), root / "pyproject.toml"]
         if path.suffix in SOURCES or path.name in ("build_backend.py", "pyproject.toml")
     }
     texts |= {file: text for file, text in changed.items() if Path(file).suffix in SOURCES}

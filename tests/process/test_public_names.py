@@ -48,7 +48,9 @@ MEETINGS = {
         f"{TICK}try:\n    zs.Publisher('foreign', Tick)\nexcept zs.FormatError as error:\n    assert '77' in str(error)"
     ),
     "a dry run of clean tells of it": "assert any('77' in remains.what for remains in zs.clean(dry_run=True))",
-    "schema": "from zeroslot.inspection import schema_of\ntry: schema_of('foreign')\nexcept LookupError: pass",
+    "schema": (
+        "from zeroslot.observe.introspection import schema_of\ntry: schema_of('foreign')\nexcept LookupError: pass"
+    ),
 }
 
 

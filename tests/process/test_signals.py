@@ -228,7 +228,7 @@ def test_ctrl_c_while_a_publisher_appears_does_not_lose_the_publisher(cast: Cast
     child = cast(
         """
         import zeroslot as zs
-        from zeroslot import flink
+        from zeroslot.memory import flink
         from tests.process.samples import Tick
         sub = zs.Subscriber("t", Tick)
         pub = zs.Publisher("t", Tick)

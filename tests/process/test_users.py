@@ -13,7 +13,7 @@ import pytest
 from tests import shared_memory
 from tests.children import Child
 from tests.process.actors import Cast
-from zeroslot import cleaning
+from zeroslot.memory import cleanup
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -205,11 +205,11 @@ def test_root_removes_what_the_dead_of_other_users_left(user: Callable[..., User
     first.does("publisher", "t", SHARED)
     private = user(SECOND, env={"ZEROSLOT_DIR": None})
     private.does("publisher", "u", {})
-    assert cleaning.clean() == ()
+    assert cleanup.clean() == ()
     assert len(shared_memory.objects()) == 4
     first.child.kill()
     private.child.kill()
-    found = cleaning.clean()
+    found = cleanup.clean()
     assert all(left.removed for left in found)
     assert shared_memory.objects() == set()
     second = user(SECOND, env={"ZEROSLOT_DIR": None})

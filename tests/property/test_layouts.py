@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zeroslot import fields as f
-from zeroslot.sample import Layout, Sample, layout_of
-from zeroslot.schema import difference, from_json_schema, pack_schema, unpack_schema
+from zeroslot.types import fields as f
+from zeroslot.types.sample import Layout, Sample, layout_of
+from zeroslot.types.schema import difference, from_json_schema, pack_schema, unpack_schema
 
 SCALARS = {
     "u8": (f.U8, ctypes.c_uint8, np.uint8),

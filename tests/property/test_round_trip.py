@@ -18,8 +18,8 @@ from pydantic import AfterValidator, Field, create_model
 
 import zeroslot as zs
 from zeroslot import Publisher, Sample, Subscriber, layout_of
-from zeroslot.fields import DTYPES
-from zeroslot.view import view_class_of
+from zeroslot.types.fields import DTYPES
+from zeroslot.types.view import view_class_of
 
 ALIASES: dict[str, Any] = {
     "u8": zs.U8,

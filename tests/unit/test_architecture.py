@@ -1,8 +1,8 @@
-"""A module of the package imports only what stands above it.
+"""A module of the package imports only what stands before it in the order of floors.
 
-A module may import what stands in a row above, and what stands to its left in its own row. All imports count, those
-inside functions and for type checkers too: a cycle that only a type checker sees is still a cycle in what one has to
-understand.
+A module may import what stands on a floor above its own, and what stands before it on its own floor. All imports count,
+also those inside functions and for type checkers: a cycle that only a type checker sees is still a cycle in what one
+has to understand.
 """
 
 from __future__ import annotations
@@ -17,28 +17,54 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "zeroslot"
 
-LAYERS = (
+# Each tuple is a floor. What a room or a module of it may import stands before it.
+FLOORS = (
     ("errors", "qos"),
-    ("fields", "layout", "schema", "idl", "sample", "view"),  # what memory means: pure, no I/O
-    ("access", "segment", "flink", "bell", "peers", "cleaning"),  # where memory is, who holds it
-    ("closing", "reader", "allocator"),  # untyped slots
-    ("waiting", "publisher", "subscriber", "inspection", "testing"),
+    (  # what memory means: pure, no I/O
+        "types.fields",
+        "types.layout",
+        "types.schema",
+        "types.idl",
+        "types.sample",
+        "types.view",
+    ),
+    (  # where memory is, how it is found, which processes hold it
+        "memory.access",
+        "memory.segment",
+        "memory.flink",
+        "memory.bell",
+        "memory.liveness",
+        "memory.cleanup",
+    ),
+    (  # the handles that write and read samples
+        "endpoints.handle",
+        "endpoints.reader",
+        "endpoints.allocator",
+        "endpoints.waiting",
+        "endpoints.publisher",
+        "endpoints.subscriber",
+    ),
+    ("observe.introspection", "testing"),
 )
-ORDER = [module for layer in LAYERS for module in layer]
+ORDER = [module for floor in FLOORS for module in floor]
+ROOMS = {module.split(".")[0] for module in ORDER if "." in module}
 # May import the public names of `zeroslot`, as any program does, and themselves.
-APPS = ("cli", "record", "bridge")
+APPS = ("cli", "record", "bridge", "patterns", "idlc")
 # See everything: the public face, and `python -m zeroslot`.
 FACES = ("__init__", "__main__")
 CORE = "_core"
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+    """All modules of the package but those of the build and the rooms' empty faces."""
+    found = (path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+    return sorted(path for path in found if path.parent == PACKAGE or path.name != "__init__.py" or part(path) in APPS)
 
 
 def part(path: Path) -> str:
-    """The name by which the order knows a module: that of the file, or of the folder, right below the package."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+    """The name by which the order knows a module: `errors`, `memory.segment`; `cli` for all of that application."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts) if parts[0] in ROOMS else parts[0]
 
 
 def imports(path: Path, source: str | None = None) -> Iterator[tuple[int, str, str | None]]:
@@ -57,12 +83,18 @@ def imports(path: Path, source: str | None = None) -> Iterator[tuple[int, str, s
 
 
 def targets(path: Path, source: str | None = None) -> Iterator[tuple[int, str]]:
-    """The same as (line, name right below the package): `zeroslot` itself, or a name of its face, is "__init__"."""
+    """The same as (line, name in the order): `zeroslot` itself, or a name of its face, is "__init__"."""
     for line, module, name in imports(path, source):
-        below = module.split(".")[1:2]
-        if not below and name is not None and (PACKAGE / name).is_dir() | (PACKAGE / f"{name}.py").is_file():
-            below = [name]
-        yield line, below[0] if below else "__init__"
+        below = module.split(".")[1:]
+        folder = PACKAGE.joinpath(*below)
+        if name is not None and ((folder / name).is_dir() or (folder / f"{name}.py").is_file()):
+            below.append(name)
+        if not below:
+            yield line, "__init__"
+        elif below[0] in ROOMS:
+            yield line, ".".join(below)
+        else:
+            yield line, below[0]
 
 
 def breaches(path: Path, source: str | None = None) -> list[str]:
@@ -87,6 +119,14 @@ def test_every_module_has_its_place() -> None:
     """A new module is put into the order before it is written."""
     known = {*ORDER, *APPS, *FACES, CORE}
     assert [str(path) for path in modules() if part(path) not in known] == []
+    assert [name for name in ORDER if not PACKAGE.joinpath(*name.split(".")).with_suffix(".py").is_file()] == []
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_has_an_empty_face(room: str) -> None:
+    """Importing one module of a room loads no other: a room's `__init__` holds its docstring alone."""
+    (statement,) = ast.parse((PACKAGE / room / "__init__.py").read_text("utf-8")).body
+    assert isinstance(statement, ast.Expr)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -137,14 +177,15 @@ def test_the_core_imports_the_errors_at_most() -> None:
 
 def test_headers_include_each_other_and_the_system_alone() -> None:
     """The core compiles without Python."""
-    headers = {path.name for path in (PACKAGE / CORE).glob("*.h")}
+    headers = {path.name for path in (PACKAGE / CORE).rglob("*.h")}
     include = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
     found = [
         f"{path.name} includes {ours or system}"
-        for path in sorted((PACKAGE / CORE).glob("*.h"))
+        for path in sorted((PACKAGE / CORE).rglob("*.h"))
         for ours, system in include.findall(path.read_text("utf-8"))
         if (ours and ours not in headers) or system.lower().startswith(("python", "numpy/"))
     ]
+    assert headers
     assert found == []
 
 
@@ -152,13 +193,17 @@ def test_headers_include_each_other_and_the_system_alone() -> None:
     ("module", "source"),
     [
         ("errors.py", "from zeroslot.qos import Qos"),
-        ("layout.py", "from .schema import x"),
-        ("layout.py", "def f():\n    import zeroslot.publisher"),
-        ("view.py", "from . import segment"),
-        ("peers.py", "import zeroslot"),
-        ("publisher.py", "from zeroslot import subscriber"),
-        ("publisher.py", "if TYPE_CHECKING:\n    from zeroslot.subscriber import Subscriber"),
-        ("cli/demo.py", "from zeroslot.publisher import Publisher"),
+        ("types/layout.py", "from .schema import x"),
+        ("types/layout.py", "def f():\n    import zeroslot.endpoints.publisher"),
+        ("types/view.py", "from ..memory import segment"),
+        ("types/view.py", "import zeroslot.memory"),
+        ("memory/liveness.py", "import zeroslot"),
+        ("endpoints/publisher.py", "from zeroslot.endpoints import subscriber"),
+        (
+            "endpoints/publisher.py",
+            "if TYPE_CHECKING:\n    from zeroslot.endpoints.subscriber import Subscriber",
+        ),
+        ("cli/demo.py", "from zeroslot.endpoints.publisher import Publisher"),
         ("cli/demo.py", "from .._core import binding"),
         ("record/__init__.py", "from zeroslot.cli import main"),
         ("_core/build_backend.py", "import zeroslot.errors"),
@@ -175,8 +220,8 @@ def test_the_walk_sees_a_breach(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("qos.py", "from zeroslot.errors import ZeroslotError"),
-        ("layout.py", "from .fields import x\nfrom ._core import binding\nimport zeroslot._core.binding"),
-        ("publisher.py", "from zeroslot.waiting import x\nimport numpy"),
+        ("types/layout.py", "from .fields import x\nfrom .._core import binding\nimport zeroslot._core.binding"),
+        ("endpoints/publisher.py", "from zeroslot.memory import segment\nimport numpy"),
         ("cli/demo.py", "import zeroslot as zs\nfrom zeroslot import Sample"),
         ("cli/demo.py", "from .table import x\nfrom zeroslot.cli import y"),
     ],

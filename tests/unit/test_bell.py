@@ -10,7 +10,7 @@ import pytest
 
 from zeroslot import Publisher, Sample, Subscriber
 from zeroslot._core.binding import Descriptor
-from zeroslot.bell import Bell, bells_of
+from zeroslot.memory.bell import Bell, bells_of
 
 
 class Tick(Sample):

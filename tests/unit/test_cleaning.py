@@ -17,7 +17,7 @@ from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick as ActorsTick
 from tests.unit.test_peers import die
-from zeroslot import cleaning, flink, peers, segment
+from zeroslot.memory import cleanup, flink, liveness, segment
 from zeroslot.testing import abandon
 
 
@@ -135,7 +135,7 @@ def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch:
     found, control = left_by_a_dead_publisher("a/b")
     cleaner = segment.open_for_cleaning(f"/{control.name}")
     assert cleaner is not None
-    assert peers.lock_to_clean(cleaner)
+    assert liveness.lock_to_clean(cleaner)
     looks = 0
 
     def ends_at_the_third_look(_: float) -> None:
@@ -144,7 +144,7 @@ def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch:
         if looks == 3:
             cleaner.close()
 
-    monkeypatch.setattr("zeroslot.peers.time.sleep", ends_at_the_third_look)
+    monkeypatch.setattr("zeroslot.memory.liveness.time.sleep", ends_at_the_third_look)
     with zs.Publisher("a/b", Tick) as pub:
         assert looks == 3
         assert not found.exists()
@@ -167,7 +167,7 @@ def test_a_stopped_cleaner_leaves_the_dead_publisher_dead(tmp_path: Path, zerosl
         cleaners = [segment.open_for_cleaning(name) for name in names]
         for cleaner in cleaners:
             assert cleaner is not None
-            assert peers.lock_to_clean(cleaner)
+            assert liveness.lock_to_clean(cleaner)
         assert zs.topics() == ()
         lease = sub.take()
         assert lease is not None
@@ -196,7 +196,7 @@ def test_who_still_reads_is_told_by_the_cleaner(tmp_path: Path):
         abandon(dead)
         generation = reader.generation
         assert not reader.owner_gone
-        assert cleaning.sweep_flink(path) is False
+        assert cleanup.sweep_flink(path) is False
         assert reader.owner_gone
         assert reader.generation != generation
 
@@ -215,7 +215,7 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
 @pytest.mark.row("SEG-14", "PEER-8")
 def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pytest.MonkeyPatch):
     """Of two at once both end well, whoever was faster."""
-    real = peers.reap
+    real = liveness.reap
 
     def overtaken(*arguments: Any) -> int:
         assert real(*arguments) == 1
@@ -224,7 +224,7 @@ def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pyte
     with zs.Publisher("a/b", Tick) as pub:
         with zs.SlotReader.attach(pub.flink) as reader:
             die(reader)
-            monkeypatch.setattr(peers, "reap", overtaken)
+            monkeypatch.setattr(liveness, "reap", overtaken)
             (remains,) = zs.clean()
             assert remains.what.startswith("a dead subscriber")
             assert remains.removed

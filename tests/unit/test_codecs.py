@@ -16,8 +16,8 @@ import zeroslot as zs
 from tests.unit.control_bytes import ControlBytes
 from zeroslot import CorruptSegmentError, Lease, Publisher, Sample, Subscriber, layout_of
 from zeroslot._core import binding
-from zeroslot.fields import DTYPES
-from zeroslot.view import view_class_of
+from zeroslot.types.fields import DTYPES
+from zeroslot.types.view import view_class_of
 
 
 class Mode(enum.IntEnum):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import (
+from zeroslot.types.fields import (
     DTYPES,
     F16,
     F32,

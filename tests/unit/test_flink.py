@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from zeroslot import Publisher, Sample, SlotAllocator, SlotReader, Subscriber, TopicNameError, flink
+from zeroslot import Publisher, Sample, SlotAllocator, SlotReader, Subscriber, TopicNameError
+from zeroslot.memory import flink
 
 NAME = "/zs-0123456789abcdef"
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.unit.control_bytes import SECTION_AT, SECTIONS
-from zeroslot import CorruptSegmentError, SlotReader, segment
+from zeroslot import CorruptSegmentError, SlotReader
 from zeroslot._core.binding import AllocatorEnd, Owner, Region, Segment
+from zeroslot.memory import segment
 
 POOLS = [(3, 128), (5, 384)]  # (slots, bytes of each)
 DEPTH = 4

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from zeroslot.fields import F16, I64, U8, U32, U64, MaxBytes, MaxLen, Scalar, Shape, Struct, is_identifier
-from zeroslot.idl import C_KEYWORDS, IDL_KEYWORDS, to_c, to_idl
-from zeroslot.layout import StructLayout, build_layout
-from zeroslot.sample import Sample, layout_of
+from zeroslot.types.fields import F16, I64, U8, U32, U64, MaxBytes, MaxLen, Scalar, Shape, Struct, is_identifier
+from zeroslot.types.idl import C_KEYWORDS, IDL_KEYWORDS, to_c, to_idl
+from zeroslot.types.layout import StructLayout, build_layout
+from zeroslot.types.sample import Sample, layout_of
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from zeroslot import (
     layout_of,
     topics,
 )
-from zeroslot.inspection import schema_of
+from zeroslot.observe.introspection import schema_of
 from zeroslot.testing import abandon
 
 

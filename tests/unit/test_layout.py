@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import (
+from zeroslot.types.fields import (
     Array,
     Blob,
     BoundedList,
@@ -19,7 +19,7 @@ from zeroslot.fields import (
     Struct,
     Text,
 )
-from zeroslot.layout import StructLayout, build_layout
+from zeroslot.types.layout import StructLayout, build_layout
 
 U8, U16, U32, U64, F64 = (Scalar(kind) for kind in ("u8", "u16", "u32", "u64", "f64"))
 

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 import zeroslot as zs
 from zeroslot import DeclarationError, FormatError, Layout, Publisher, Sample, Subscriber, layout_of
 from zeroslot.cli.app import app
-from zeroslot.fields import Array, BoundedList, Enumeration, FixedList, Optional, Scalar, Struct
-from zeroslot.layout import build_layout, canonical_of
-from zeroslot.schema import from_json_schema, to_json_schema
-from zeroslot.view import sample_type_of
+from zeroslot.types.fields import Array, BoundedList, Enumeration, FixedList, Optional, Scalar, Struct
+from zeroslot.types.layout import build_layout, canonical_of
+from zeroslot.types.schema import from_json_schema, to_json_schema
+from zeroslot.types.view import sample_type_of
 
 U8 = Scalar("u8")
 

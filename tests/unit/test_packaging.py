@@ -75,7 +75,13 @@ def sources(*patterns: str) -> set[str]:
 def test_wheel_holds_all_of_the_package(built: Built) -> None:
     """Every module, the command line's too, the compiled binding, types and headers; and nothing from elsewhere."""
     wanted = sources("*.py", "*.pyi", "*.h", "py.typed") - {"zeroslot/_core/build_backend.py"}
-    pinned = ("py.typed", "_core/binding.pyi", "_core/zeroslot.h", "_core/zs_atomic.h", "cli/__init__.py")
+    pinned = (
+        "py.typed",
+        "_core/binding.pyi",
+        "_core/include/zeroslot/zeroslot.h",
+        "_core/include/zeroslot/zs_atomic.h",
+        "cli/__init__.py",
+    )
     assert wanted >= {f"zeroslot/{name}" for name in pinned}
     assert sorted((wanted | {BINDING}) - built.wheel) == []
     assert {name.split("/")[0].partition("-")[0] for name in built.wheel} == {"zeroslot"}
@@ -148,8 +154,8 @@ def test_headers_of_the_wheel_compile(built: Built, tmp_path: Path, compiler: st
     """A C or C++ program that includes them needs the wheel's folder and nothing else."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
-    core = built.unpacked / "zeroslot" / "_core"
+    include = built.unpacked / "zeroslot" / "_core" / "include"
     program = tmp_path / f"program{suffix}"
-    program.write_text('#include "zeroslot.h"\nint main(void) { return 0; }\n', "utf-8")
+    program.write_text('#include "zeroslot/zeroslot.h"\nint main(void) { return 0; }\n', "utf-8")
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    run(compiler, f"-std={standard}", *warnings, "-I", core, "-fsyntax-only", program, cwd=tmp_path)
+    run(compiler, f"-std={standard}", *warnings, "-I", include, "-fsyntax-only", program, cwd=tmp_path)

@@ -13,8 +13,9 @@ import pytest
 
 from tests.process.samples import Tick
 from tests.unit.control_bytes import READERS_AT, ControlBytes
-from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber, peers, segment
+from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
 from zeroslot._core.binding import Descriptor
+from zeroslot.memory import liveness, segment
 from zeroslot.testing import abandon
 
 
@@ -194,7 +195,7 @@ def test_a_lock_that_a_reaper_holds_for_a_moment_refuses_nobody(slots: SlotAlloc
             asked.append(byte)
             return len(asked) > 4
 
-    assert peers.register(slots.owner.segment, Busy(), "here") == 0  # type: ignore[arg-type]  # as much as is asked of
+    assert liveness.register(slots.owner.segment, Busy(), "here") == 0  # type: ignore[arg-type]  # as much as is asked of
     assert asked == [64, 65, 66, 67, 64]
 
 
@@ -231,15 +232,15 @@ def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
     """By whoever notices first; a live or a sealed one is not."""
     with SlotReader.attach(path) as reader:
         description = asking(path)
-        assert not peers.bury(reader.reader.segment, description)
+        assert not liveness.bury(reader.reader.segment, description)
         assert not reader.owner_gone
         abandon(slots)
         assert not segment.is_owned(description)
         generation = reader.generation
-        assert peers.bury(reader.reader.segment, description)
+        assert liveness.bury(reader.reader.segment, description)
         assert reader.owner_gone
         assert reader.generation != generation
-        assert not peers.bury(reader.reader.segment, description)
+        assert not liveness.bury(reader.reader.segment, description)
         assert not description.is_locked(0)
         description.close()
     os.unlink(path)
@@ -280,10 +281,10 @@ def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
             slots.commit(slots.reserve(), struct.pack("<I", i))
         lease = reader.take()
         entry = slots.owner.segment.peer(0)
-        assert (entry["pid"], entry["start_time"]) == (os.getpid(), peers.start_time_of(os.getpid()))
+        assert (entry["pid"], entry["start_time"]) == (os.getpid(), liveness.start_time_of(os.getpid()))
         assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
         assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
-        assert "käfer (pid" in peers.described(entry)
+        assert "käfer (pid" in liveness.described(entry)
         assert len(slots.owner.segment.held_by(0)) == 1
         lease.release()
         assert slots.owner.segment.held_by(0) == []
@@ -292,13 +293,17 @@ def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
 def test_processes_are_described_from_proc() -> None:
     """This one has a command and is not stopped; one that is not there has nothing."""
     me = os.getpid()
-    assert peers.command_of(me) != ""
-    assert peers.command_of(me, peers.start_time_of(me)) == peers.command_of(me)
-    assert peers.command_of(me, 1) == ""
-    assert not peers.is_stopped(me)
-    assert not peers.is_stopped(me, peers.start_time_of(me))
-    for nobody in (0, 2**31 - 1, 2**32 - 1):
-        assert (peers.start_time_of(nobody), peers.command_of(nobody), peers.is_stopped(nobody)) == (0, "", False)
+    assert liveness.command_of(me) != ""
+    assert liveness.command_of(me, liveness.start_time_of(me)) == liveness.command_of(me)
+    assert liveness.command_of(me, 1) == ""
+    assert not liveness.is_stopped(me)
+    assert not liveness.is_stopped(me, liveness.start_time_of(me))
+    for pid in (0, 2**31 - 1, 2**32 - 1):
+        assert (liveness.start_time_of(pid), liveness.command_of(pid), liveness.is_stopped(pid)) == (
+            0,
+            "",
+            False,
+        )
 
 
 def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:

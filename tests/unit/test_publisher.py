@@ -34,9 +34,9 @@ from zeroslot import (
     Subscriber,
     TopicNameError,
     TypeMismatchError,
-    flink,
     layout_of,
 )
+from zeroslot.memory import flink
 from zeroslot.testing import abandon
 
 
@@ -776,14 +776,14 @@ def test_a_publisher_in_a_cycle_is_closed_by_the_collector(zeroslot_dir: Path) -
     node.me, node.pub = node, Publisher("lost", Reading)
     path = node.pub.flink
     del node
-    real = zs.flink.open_directory  # type: ignore[attr-defined]  # a module of the package
+    real = flink.open_directory
 
     def collecting(directory: Path) -> Any:
         gc.collect()
         return real(directory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zeroslot.flink.open_directory", collecting)
+        patch.setattr("zeroslot.memory.flink.open_directory", collecting)
         with Publisher("other", Reading, domain="elsewhere"):
             assert not path.exists()
 

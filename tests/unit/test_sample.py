@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from zeroslot import Publisher
 from zeroslot._core import binding
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import F32, U8, U32, U64, MaxBytes, MaxLen, Shape
-from zeroslot.sample import Layout, Sample, default_values, layout_of
+from zeroslot.types.fields import F32, U8, U32, U64, MaxBytes, MaxLen, Shape
+from zeroslot.types.sample import Layout, Sample, default_values, layout_of
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError, TypeMismatchError
-from zeroslot.fields import F32, U8, U16, U32, U64, Array, Blob, MaxBytes, MaxLen, Scalar, Shape
-from zeroslot.layout import StructLayout, build_layout
-from zeroslot.sample import Layout, Sample, layout_of
-from zeroslot.schema import (
+from zeroslot.types.fields import F32, U8, U16, U32, U64, Array, Blob, MaxBytes, MaxLen, Scalar, Shape
+from zeroslot.types.layout import StructLayout, build_layout
+from zeroslot.types.sample import Layout, Sample, layout_of
+from zeroslot.types.schema import (
     difference,
     from_json_schema,
     mismatch,

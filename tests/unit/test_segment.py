@@ -24,11 +24,10 @@ from zeroslot import (
     SlotAllocator,
     SlotReader,
     TopicNotFoundError,
-    flink,
-    segment,
 )
 from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import ZeroslotError
+from zeroslot.memory import flink, segment
 from zeroslot.qos import Qos
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, 
 import zeroslot as zs
 from zeroslot import CorruptSegmentError, Publisher, Sample, Subscriber, TypeMismatchError, layout_of
 from zeroslot._core import binding
-from zeroslot.view import plan_of, sample_type_of, view_class_by_name, view_class_of
+from zeroslot.types.view import plan_of, sample_type_of, view_class_by_name, view_class_of
 
 
 class Point(Sample):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zeroslot._core.binding import deadline_after, now_ns
-from zeroslot.waiting import wait_until
+from zeroslot.endpoints.waiting import wait_until
 
 NEVER = 2**64 - 1
 

@@ -354,7 +354,7 @@ class ListView:
 @disjoint_base
 class View:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # always raises: they come from loans and leases
-    # These are of the classes that zeroslot.view makes; nobody meets another view.
+    # These are of the classes that zeroslot.types.view makes; nobody meets another view.
     __zs_sample__: ClassVar[type[Any] | None]
     __zs_codec__: ClassVar[StructCodec]
     __zs_names__: ClassVar[tuple[str, ...]]

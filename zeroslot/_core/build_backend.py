@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 CORE = Path("zeroslot", "_core")
+INCLUDE = CORE / "include"
 
 # -std=c11 is what the headers promise to compile as. Hidden visibility leaves the init function as the only symbol.
 COMPILE_ARGS = ["-std=c11", "-O2", "-fno-plt", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -62,7 +63,7 @@ class BuildExt(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         # Also what brings these files into an sdist.
-        depends = sorted(map(str, (*CORE.glob("*.h"), *CORE.glob("*.pxi"), CORE / "build_backend.py")))
+        depends = sorted(map(str, (*INCLUDE.glob("zeroslot/*.h"), *CORE.glob("*.pxi"), CORE / "build_backend.py")))
         for extension in self.extensions:
             extension.depends = depends
 
@@ -71,7 +72,7 @@ class BuildExt(build_ext):
         from Cython.Build import cythonize
 
         for extension in self.extensions:
-            extension.include_dirs += [str(CORE), np.get_include()]
+            extension.include_dirs += [str(INCLUDE), np.get_include()]
             extension.define_macros += [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
             extension.extra_compile_args += COMPILE_ARGS
         # The C goes to the build directory: the source tree holds what people write.

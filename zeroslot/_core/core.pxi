@@ -1,6 +1,6 @@
 # Part of binding.pyx: what it uses of the C headers. Their comments are the contract.
 
-cdef extern from "zeroslot.h" nogil:
+cdef extern from "zeroslot/zeroslot.h" nogil:
     uint32_t ZS_FORMAT, ZS_MAX_SLOTS, ZS_MAX_SUBSCRIBERS, ZS_MAX_POOLS, ZS_SLOT_ALIGN, ZS_NO_SLOT, ZS_HEADER_SIZE
     uint32_t ZS_WAITV_MAX, ZS_LATENCY_BUCKETS
     uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN
@@ -143,7 +143,7 @@ cdef extern from "zeroslot.h" nogil:
     void zs_futex_wait_any(uint32_t **words, const uint32_t *values, int count, uint64_t deadline_ns)
     void zs_futex_wake_all(uint32_t *word)
 
-cdef extern from "zs_fork.h" nogil:
+cdef extern from "zeroslot/zs_fork.h" nogil:
     ctypedef struct zs_descriptor:
         int fd
     ctypedef struct zs_mapping:

@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zeroslot import flink, peers, segment
 from zeroslot._core import binding
 from zeroslot._core.binding import Reader, ReaderEnd
-from zeroslot.closing import close_at_exit
+from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TopicNotFoundError
+from zeroslot.memory import flink, liveness, segment
 from zeroslot.qos import ON_FULL, SLOT_LIMIT, whole_number
 
 if TYPE_CHECKING:
-    from zeroslot.segment import AttachedControl
+    from zeroslot.memory.segment import AttachedControl
 
 _LOOK_AGAIN_S = 0.01
 EVICT = 0
@@ -84,10 +84,10 @@ class SlotReader(ReaderEnd):
         facts = attached.segment.facts()
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
-        who = peers.identity(name)
+        who = liveness.identity(name)
         reader = None
         try:
-            index = peers.register(attached.segment, attached.descriptor, attached.where)
+            index = liveness.register(attached.segment, attached.descriptor, attached.where)
             reader = Reader(
                 attached.segment,
                 attached.descriptor,
@@ -153,7 +153,7 @@ class SlotReader(ReaderEnd):
     def _probe(self) -> None:
         try:
             if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
-                peers.bury(self.reader.segment, self._attached.probe)
+                liveness.bury(self.reader.segment, self._attached.probe)
         except OSError:
             if not self.reader.closed:  # or the interpreter's end has closed it under a daemon thread
                 raise

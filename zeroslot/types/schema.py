@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError, TypeMismatchError
-from zeroslot.fields import (
+from zeroslot.types.fields import (
     DIMS_LIMIT,
     DTYPES,
     INTEGER_RANGES,
@@ -38,7 +38,7 @@ from zeroslot.fields import (
     json_array,
     json_scalar,
 )
-from zeroslot.layout import TEXT_LIMIT, Field, L, StructLayout, build_layout, canonical_of, nested_layout
+from zeroslot.types.layout import TEXT_LIMIT, Field, L, StructLayout, build_layout, canonical_of, nested_layout
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

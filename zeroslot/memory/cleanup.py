@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot import access, flink, peers, segment
-from zeroslot.access import Owner
-from zeroslot.bell import remove_unused_bells, unused_bells
 from zeroslot.errors import CorruptSegmentError, MismatchError
+from zeroslot.memory import access, flink, liveness, segment
+from zeroslot.memory.access import Owner
+from zeroslot.memory.bell import remove_unused_bells, unused_bells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def sweep(control_name: str, path: Path | None) -> bool:
             flink.forget(path, control_name)
         return False
     try:
-        locked = peers.lock_to_clean(own)
+        locked = liveness.lock_to_clean(own)
         if not locked and segment.is_owned(own):
             return True
         if os.fstat(own.fileno()).st_nlink:  # or another cleaner has done it all, and the flink may be a new owner's
@@ -211,10 +211,10 @@ def _dead_peers(path: Path, dry_run: bool) -> Iterator[Remains]:
     if attached is None or not attached.owner_alive():
         return
     dead = segment.dead_among(attached.probe, attached.segment.indexes_in_use())
-    stories = {index: f"a dead subscriber: {peers.described(attached.segment.peer(index))}" for index in dead}
+    stories = {index: f"a dead subscriber: {liveness.described(attached.segment.peer(index))}" for index in dead}
     left = set(dead)
     if dead and not dry_run:
-        peers.reap(attached.segment, attached.descriptor, dead)
+        liveness.reap(attached.segment, attached.descriptor, dead)
         left = set(segment.dead_among(attached.probe, attached.segment.indexes_in_use()))
     for index, story in stories.items():
         yield Remains(story, str(path), removed=index not in left)

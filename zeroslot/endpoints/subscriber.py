@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
-from zeroslot import flink, peers, segment
 from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, closed_error, now_ns
-from zeroslot.bell import Bell
-from zeroslot.closing import close_at_exit
+from zeroslot.endpoints.handle import close_at_exit
+from zeroslot.endpoints.reader import SlotReader, check_qos
+from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import (
     CorruptSegmentError,
     ForkedHandleError,
@@ -32,12 +32,12 @@ from zeroslot.errors import (
     TooManyPeersError,
     TypeMismatchError,
 )
+from zeroslot.memory import flink, liveness, segment
+from zeroslot.memory.bell import Bell
 from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
-from zeroslot.reader import SlotReader, check_qos
-from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
-from zeroslot.schema import mismatch, shared_members, unpack_schema
-from zeroslot.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
-from zeroslot.waiting import wait_until
+from zeroslot.types.sample import Layout, Sample, layout_of, not_a_sample_type
+from zeroslot.types.schema import mismatch, shared_members, unpack_schema
+from zeroslot.types.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
 
 log = logging.getLogger("zeroslot")
 
@@ -521,7 +521,7 @@ def _info(publisher_id: str, mapped: Segment, facts: dict[str, Any]) -> Publishe
         facts["owner_name"],
         facts["owner_pid"],
         facts["depth"],
-        *peers.promised_period(mapped),
+        *liveness.promised_period(mapped),
     )
 
 

@@ -21,8 +21,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from zeroslot._core import binding
-from zeroslot.bell import leave_bells
 from zeroslot.errors import ZeroslotError
+from zeroslot.memory.bell import leave_bells
 
 log = logging.getLogger("zeroslot")
 

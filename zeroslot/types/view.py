@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
 from pydantic import Field as PydanticField
 
-from zeroslot import fields
 from zeroslot._core import binding
 from zeroslot._core.binding import FieldDescriptor, Plan, View
 from zeroslot.errors import CorruptSegmentError
-from zeroslot.fields import (
+from zeroslot.types import fields
+from zeroslot.types.fields import (
     Array,
     Blob,
     BoundedList,
@@ -46,8 +46,8 @@ from zeroslot.fields import (
     literal_members,
     python_names,
 )
-from zeroslot.layout import Field, StructLayout
-from zeroslot.sample import (
+from zeroslot.types.layout import Field, StructLayout
+from zeroslot.types.sample import (
     Layout,
     Sample,
     attribute_names,
@@ -56,7 +56,7 @@ from zeroslot.sample import (
     is_field_name,
     layout_of,
 )
-from zeroslot.schema import shared_members
+from zeroslot.types.schema import shared_members
 
 SMALL = 4096  # bytes; a loan zeroes what is not larger
 SPAN_LIMIT = 64

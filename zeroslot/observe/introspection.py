@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zeroslot import flink, peers, segment
 from zeroslot._core.binding import now_ns
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
+from zeroslot.memory import flink, liveness, segment
 from zeroslot.qos import ON_FULL
-from zeroslot.sample import Layout
-from zeroslot.schema import unpack_schema
+from zeroslot.types.sample import Layout
+from zeroslot.types.schema import unpack_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +135,14 @@ def _publisher(path: Path) -> PublisherFacts | None:
             return None
         type_name, sample_bytes = layout.name, layout.size
     published = mapped.published
-    period_s, overdue = peers.promised_period(mapped)
+    period_s, overdue = liveness.promised_period(mapped)
     alive = segment.alive_among(attached.probe, mapped.active_indexes())
     return PublisherFacts(
         publisher_id=segment.segment_id_of(str(attached.control_name)),
         flink=path,
         name=facts["owner_name"],
         pid=facts["owner_pid"],
-        command=peers.command_of(facts["owner_pid"], facts["owner_start_time"]),
+        command=liveness.command_of(facts["owner_pid"], facts["owner_start_time"]),
         type_name=type_name,
         type_hash=facts["type_hash"].hex(),
         sample_bytes=sample_bytes,
@@ -167,14 +167,14 @@ def _subscriber(mapped: Any, index: int, published: int) -> SubscriberFacts:
         index=index,
         name=peer["name"],
         pid=peer["pid"],
-        command=peers.command_of(peer["pid"], peer["start_time"]),
-        stopped=peers.is_stopped(peer["pid"], peer["start_time"]),
+        command=liveness.command_of(peer["pid"], peer["start_time"]),
+        stopped=liveness.is_stopped(peer["pid"], peer["start_time"]),
         reliable=peer["reliable"],
         max_leases=peer["max_leases"],
         taken=peer["taken"],
         lost=peer["lost"],
         skipped=peer["skipped"],
         held=len(held),
-        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and peers.has_our_clock(mapped) else None,
+        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and liveness.has_our_clock(mapped) else None,
         behind=max(0, published - peer["cursor"]),
     )

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 
-from zeroslot import access
 from zeroslot._core.binding import Descriptor, Region, Segment
-from zeroslot.access import Owner
 from zeroslot.errors import CorruptSegmentError, FormatError, OutOfSharedMemoryError
-from zeroslot.fields import round_up
+from zeroslot.memory import access
+from zeroslot.memory.access import Owner
+from zeroslot.types.fields import round_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,7 +122,7 @@ class Contents:
 class OwnedSegment:
     """A segment that this process made. `fds` are the pools', kept only where the objects have no names.
 
-    `lock` is the description that locks, `probe` the one that asks for locks, see zeroslot.peers.
+    `lock` is the description that locks, `probe` the one that asks for locks, see zeroslot.memory.liveness.
     """
 
     segment: Segment
@@ -329,7 +329,7 @@ def populate(region: Region, limit: int) -> None:
 class AttachedControl:
     """The control object of a segment, mapped and checked. Its pools come with `map_pools`.
 
-    `descriptor` is the description that locks, `probe` the one that asks for locks, see zeroslot.peers.
+    `descriptor` is the description that locks, `probe` the one that asks for locks, see zeroslot.memory.liveness.
     """
 
     segment: Segment

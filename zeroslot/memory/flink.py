@@ -19,14 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot import access
 from zeroslot._core.binding import Descriptor
-from zeroslot.access import Owner
 from zeroslot.errors import FormatError, TopicNameError
-from zeroslot.segment import NO_REGULAR_FILE, attach_control, segment_id_of
+from zeroslot.memory import access
+from zeroslot.memory.access import Owner
+from zeroslot.memory.segment import NO_REGULAR_FILE, attach_control, segment_id_of
 
 if TYPE_CHECKING:
-    from zeroslot.segment import AttachedControl
+    from zeroslot.memory.segment import AttachedControl
 
 log = logging.getLogger("zeroslot")
 

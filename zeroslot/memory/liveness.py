@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor, now_ns
 from zeroslot.errors import TooManyPeersError
-from zeroslot.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
+from zeroslot.memory.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment

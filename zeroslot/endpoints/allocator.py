@@ -15,20 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zeroslot import errors, flink, peers, segment
+from zeroslot import errors
 from zeroslot._core import binding
 from zeroslot._core.binding import AllocatorEnd, Owner
-from zeroslot.cleaning import sweep_flink
-from zeroslot.closing import close_at_exit
+from zeroslot.endpoints.handle import close_at_exit
+from zeroslot.endpoints.reader import SlotReader
 from zeroslot.errors import BackpressureError, MismatchError, NoFreeSlotError, OwnerGoneError
-from zeroslot.fields import round_up
+from zeroslot.memory import flink, liveness, segment
+from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
-from zeroslot.reader import SlotReader
+from zeroslot.types.fields import round_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from zeroslot.segment import Contents, OwnedSegment
+    from zeroslot.memory.segment import Contents, OwnedSegment
 
 log = logging.getLogger("zeroslot")
 
@@ -164,7 +165,7 @@ class SlotAllocator(AllocatorEnd):
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
-        contents = segment.Contents(peers.identity(name), first_sequence=first_sequence)
+        contents = segment.Contents(liveness.identity(name), first_sequence=first_sequence)
         capacity = _capacity(slot_capacity)
         return cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
 
@@ -242,7 +243,7 @@ class SlotAllocator(AllocatorEnd):
         """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
-        contents = segment.Contents(peers.identity(None), first_sequence=first_sequence)
+        contents = segment.Contents(liveness.identity(None), first_sequence=first_sequence)
         made = segment.create_in_memory(qos, _capacity(slot_capacity), contents)
         return cls(made, qos, limit, None, "this segment")
 
@@ -341,7 +342,7 @@ class SlotAllocator(AllocatorEnd):
         try:
             dead = segment.dead_among(self._owned.probe, self.owner.segment.indexes_in_use())
             stories = [self._stalled(index) for index in dead] if told is not None else []
-            count = peers.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
+            count = liveness.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
         except OSError:
             self._check()  # another thread has closed it under us
             raise
@@ -483,8 +484,8 @@ class SlotAllocator(AllocatorEnd):
             index=index,
             name=peer["name"],
             pid=peer["pid"],
-            command=peers.command_of(peer["pid"], peer["start_time"]),
-            stopped=peers.is_stopped(peer["pid"], peer["start_time"]),
+            command=liveness.command_of(peer["pid"], peer["start_time"]),
+            stopped=liveness.is_stopped(peer["pid"], peer["start_time"]),
             slots=len(held),
             behind=behind,
             stalled_s=(binding.now_ns() - since) / 1e9 if since is not None else 0.0,
@@ -503,7 +504,7 @@ class SlotAllocator(AllocatorEnd):
         peer = self._stalled(index)
         held = f"{peer.slots} slot{'s' * (peer.slots != 1)}"
         return (
-            f"{peers.described(self.owner.segment.peer(index))} holds {held} and is {peer.behind} "
+            f"{liveness.described(self.owner.segment.peer(index))} holds {held} and is {peer.behind} "
             f"sample{'s' * (peer.behind != 1)} behind, for at least {peer.stalled_s:.3f} s"
         )
 

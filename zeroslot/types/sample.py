@@ -32,10 +32,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from zeroslot._core import binding
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import ScalarKind, is_identifier, node_of, refuse, with_widths
-from zeroslot.idl import to_c, to_idl
-from zeroslot.layout import StructLayout, build_layout
-from zeroslot.schema import to_json_schema
+from zeroslot.types.fields import ScalarKind, is_identifier, node_of, refuse, with_widths
+from zeroslot.types.idl import to_c, to_idl
+from zeroslot.types.layout import StructLayout, build_layout
+from zeroslot.types.schema import to_json_schema
 
 S = TypeVar("S", bound="Sample")
 

@@ -12,19 +12,19 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot import flink, segment
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
-from zeroslot.allocator import SlotAllocator, StalledPeer
-from zeroslot.bell import Bell
-from zeroslot.cleaning import named_by, sweep
-from zeroslot.closing import close_at_exit
+from zeroslot.endpoints.allocator import SlotAllocator, StalledPeer
+from zeroslot.endpoints.handle import close_at_exit
+from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import TypeMismatchError
-from zeroslot.peers import identity
+from zeroslot.memory import flink, segment
+from zeroslot.memory.bell import Bell
+from zeroslot.memory.cleanup import named_by, sweep
+from zeroslot.memory.liveness import identity
 from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare
-from zeroslot.sample import Layout, Sample, layout_of, not_a_sample_type
-from zeroslot.schema import mismatch, pack_schema, unpack_schema
-from zeroslot.view import plan_of, prepared, write
-from zeroslot.waiting import wait_until
+from zeroslot.types.sample import Layout, Sample, layout_of, not_a_sample_type
+from zeroslot.types.schema import mismatch, pack_schema, unpack_schema
+from zeroslot.types.view import plan_of, prepared, write
 
 log = logging.getLogger("zeroslot")
 

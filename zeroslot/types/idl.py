@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from zeroslot.fields import (
+from zeroslot.types.fields import (
     Array,
     Blob,
     BoundedList,
@@ -34,7 +34,7 @@ from zeroslot.fields import (
     Struct,
     Text,
 )
-from zeroslot.layout import StructLayout, nested_layout
+from zeroslot.types.layout import StructLayout, nested_layout
 
 IDL_TYPES = {
     "u8": "octet", "u16": "unsigned short", "u32": "unsigned long", "u64": "unsigned long long",

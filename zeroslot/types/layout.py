@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zeroslot.errors import DeclarationError
-from zeroslot.fields import (
+from zeroslot.types.fields import (
     DTYPES,
     NESTING_LIMIT,
     SIZE_LIMIT,

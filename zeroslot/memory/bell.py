@@ -27,10 +27,10 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from zeroslot import access
 from zeroslot._core.binding import Descriptor, Region, Word
-from zeroslot.flink import domain_directory, names_in, open_directory, remove_empty
-from zeroslot.segment import reopened
+from zeroslot.memory import access
+from zeroslot.memory.flink import domain_directory, names_in, open_directory, remove_empty
+from zeroslot.memory.segment import reopened
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""The handles that write and read samples."""

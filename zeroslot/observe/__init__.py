@@ -1,0 +1,1 @@
+"""Facts of live segments, read without taking part."""

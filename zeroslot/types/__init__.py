@@ -1,0 +1,1 @@
+"""What a declaration means in memory: pure, no I/O."""
