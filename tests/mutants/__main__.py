@@ -4,7 +4,7 @@
 
 First all named tests have to pass in the unbroken copy; how long each takes there sets the watchdog of the others. A
 mutant is noticed when a test fails: not when it cannot be collected, and by a hang only where the table says so. A
-mutant that nobody notices is named and fails the run, as does one whose text is not found exactly once.
+mutant that nobody notices is named and fails the run, as does one whose place is not found exactly once.
 
 Why a copy: what is broken must not be imported by anybody else, and the binding is built for a mutant without touching
 that of the checkout. It is compiled without optimisation, which is faster, and kept in build/ by the hash of its
@@ -31,7 +31,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.mutants.table import ROOT, Mutant, StaleError, missing_tests, read_table
+from tests.mutants.places import Sources, StaleError
+from tests.mutants.table import ROOT, Mutant, missing_tests, read_table
 
 COPIED = ("zeroslot", "tests", "idl", "examples", ".ci")
 BUILD = "import setuptools; setuptools.setup()"
@@ -199,7 +200,8 @@ def _forget_before(began: float) -> None:
 
 def _run_all(mutants: list[Mutant], root: Path, pristine: Path, builder: ThreadPoolExecutor) -> int:
     began = time.time()
-    texts = {mutant.name: mutant.mutated(root) for mutant in mutants}
+    sources = Sources(root)
+    texts = {mutant.name: mutant.mutated(sources) for mutant in mutants}
     unbroken = builder.submit(binding_of, pristine, {}).result()
     # Ahead of the tests, in another thread: a build takes as long as the tests of one.
     builds = {

@@ -1,37 +1,60 @@
-"""Reads `table.toml`: which text is replaced by which, and which tests must fail then."""
+"""Reads `table.toml`: which rule is left out where, and which tests must fail then."""
 
 from __future__ import annotations
 
 import ast
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tests.mutants.places import Match, Source, Sources, StaleError
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("table.toml")
-KEYS = {"rule", "breaks", "file", "text", "by", "also", "noticed_by", "hangs", "argument"}
+FALSE, TRUE, NOTHING = ({"python": python, "c": c} for python, c in (("False", "0"), ("True", "1"), ("pass", ";")))
+OPERATIONS = {"code": "by", "skip": None, "never": None, "always": None, "move": "before"}  # with their second key
+KEYS = {"rule", "breaks", "in", "also", "noticed_by", "hangs", "argument", "by", "before", *OPERATIONS}
 
 
-class StaleError(Exception):
-    """The sources have moved on, and the table has to follow."""
+@dataclass(frozen=True)
+class Edit:
+    """Another text for a stretch of one file."""
+
+    source: Source
+    start: int
+    end: int
+    text: str
 
 
 @dataclass(frozen=True)
 class Change:
-    """One replacement in one file."""
+    """One operation on one place. `second` is what replaces the code, or what it is moved before."""
 
-    file: str
-    text: str
-    by: str
+    place: str
+    operation: str
+    code: str
+    second: str = ""
 
-    def apply(self, before: str) -> str:
-        """The file's text with the change. StaleError unless there is exactly one place for it."""
-        count = before.count(self.text)
-        if count != 1:
-            raise StaleError(f"{self.file} has this {count} times, and not once:\n{self.text}")
-        if self.text == self.by:
-            raise StaleError(f"{self.file}: this changes nothing:\n{self.text}")
-        return before.replace(self.text, self.by)
+    def edits(self, sources: Sources) -> list[Edit]:
+        """What has to change in the sources. StaleError unless there is exactly one place for it."""
+        found = sources.find(self.place, self.code)
+        language = found.source.language
+        if self.operation == "code":
+            if self.code == self.second:
+                raise StaleError(f"{self.place}: this changes nothing:\n{self.code}")
+            return [_edit(found, _filled(_indented(self.second, found), found))]
+        if self.operation in ("never", "always"):
+            return [_edit(found, (FALSE if self.operation == "never" else TRUE)[language])]
+        statement = found.statement()
+        edits = [_edit(statement, NOTHING[language])]
+        if self.operation == "move":
+            target = sources.find(self.place, self.second)
+            moved = statement.source.text[statement.start : statement.end]
+            moved = moved.replace(f"\n{statement.indent}", f"\n{target.indent}")
+            edits.append(Edit(target.source, target.start, target.start, f"{moved}\n{target.indent}"))
+        return edits
 
 
 @dataclass(frozen=True)
@@ -46,13 +69,18 @@ class Mutant:
     hangs: bool
     argument: str
 
-    def mutated(self, root: Path) -> dict[str, str]:
+    def mutated(self, sources: Sources) -> dict[str, str]:
         """The new texts of the files that it changes."""
         texts: dict[str, str] = {}
-        for change in self.changes:
-            path = root / change.file
-            before = texts.get(change.file, path.read_text("utf-8") if path.is_file() else "")
-            texts[change.file] = change.apply(before)
+        begins: dict[str, int] = {}  # of the edits so far, which go from the end of a file to its beginning
+        edits = [edit for change in self.changes for edit in change.edits(sources)]
+        for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+            file = edit.source.file
+            text = texts.get(file, edit.source.text)
+            if edit.end > begins.get(file, len(text)):
+                raise StaleError(f"{self.name} changes one place of {file} twice")
+            texts[file] = text[: edit.start] + edit.text + text[edit.end :]
+            begins[file] = edit.start
         return texts
 
 
@@ -62,13 +90,12 @@ def read_table(path: Path = TABLE) -> list[Mutant]:
     for name, row in tomllib.loads(path.read_text("utf-8")).items():
         if not row.keys() <= KEYS:
             raise StaleError(f"{name}: no row has {', '.join(row.keys() - KEYS)}")
-        changes = [Change(each["file"], each["text"], each["by"]) for each in (row, *row.get("also", []))]
         mutants.append(
             Mutant(
                 name,
                 row["rule"],
                 row["breaks"],
-                tuple(changes),
+                tuple(_change(name, {"in": row["in"]} | each) for each in (row, *row.get("also", []))),
                 tuple(row.get("noticed_by", [])),
                 row.get("hangs", False),
                 row.get("argument", ""),
@@ -88,6 +115,37 @@ def missing_tests(mutants: list[Mutant], root: Path = ROOT) -> list[str]:
             if not names or (function and function not in names):
                 wrong.append(f"{mutant.name}: {test}")
     return wrong
+
+
+def _change(name: str, row: Mapping[str, Any]) -> Change:
+    operations = [operation for operation in OPERATIONS if operation in row]
+    if len(operations) != 1:
+        raise StaleError(f"{name}: a change is one of {', '.join(OPERATIONS)}")
+    second = OPERATIONS[operations[0]]
+    if {key for key in ("by", "before") if key in row} != ({second} - {None}):
+        raise StaleError(f"{name}: {operations[0]} goes with {second or 'nothing else'}")
+    return Change(row["in"], operations[0], row[operations[0]], row[second] if second else "")
+
+
+def _edit(match: Match, text: str) -> Edit:
+    if not match.balanced:
+        raise StaleError(f"this cuts through parentheses: {match.source.text[match.start : match.end]}")
+    return Edit(match.source, match.start, match.end, text)
+
+
+def _filled(text: str, match: Match) -> str:
+    """The text with what each `...` of the pattern stands for."""
+    pieces = text.split("...")
+    if match.gaps and len(pieces) > 1:
+        if len(pieces) - 1 > len(match.gaps):
+            raise StaleError(f"more ... than the pattern has:\n{text}")
+        return "".join(piece + gap for piece, gap in zip(pieces, [*match.gaps[: len(pieces) - 1], ""], strict=True))
+    return text
+
+
+def _indented(text: str, match: Match) -> str:
+    """The lines of a replacement, from the second on as deep as the first one stands."""
+    return text.strip("\n").replace("\n", f"\n{match.indent}")
 
 
 def _functions(path: Path) -> set[str]:

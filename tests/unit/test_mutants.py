@@ -7,15 +7,23 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.__main__ import judge
-from tests.mutants.table import ROOT, Change, Mutant, StaleError, missing_tests, read_table
+from tests.mutants.places import Sources, StaleError
+from tests.mutants.table import ROOT, Mutant, missing_tests, read_table
 
 MUTANTS = read_table()
 
 
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    """The sources of this checkout."""
+    return Sources(ROOT)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutant_has_its_place(mutant: Mutant) -> None:
-    """Every text stands exactly once where the table says, and Python stays Python."""
-    for file, text in mutant.mutated(ROOT).items():
+def test_a_mutant_has_its_place(mutant: Mutant, sources: Sources) -> None:
+    """Every change finds exactly one place and changes something there, and Python stays Python."""
+    for file, text in mutant.mutated(sources).items():
+        assert text != (ROOT / file).read_text("utf-8")
         if file.endswith(".py"):
             compile(text, file, "exec")
     assert mutant.rule
@@ -28,20 +36,33 @@ def test_every_test_of_the_table_exists() -> None:
     assert missing_tests(MUTANTS) == []
 
 
-def test_no_two_mutants_are_one() -> None:
+def test_no_two_mutants_are_one(sources: Sources) -> None:
     """Each row leaves out something else."""
-    changes = [mutant.changes for mutant in MUTANTS]
-    assert len(set(changes)) == len(changes)
+    texts = [tuple(sorted(mutant.mutated(sources).items())) for mutant in MUTANTS]
+    assert len(set(texts)) == len(texts)
 
 
-def test_a_stale_row_is_an_error(tmp_path: Path) -> None:
-    """A text that is not there, or there twice, or replaced by itself; a test that is not there."""
-    (tmp_path / "file").write_text("one two two")
-    for text, by in (("three", ""), ("two", ""), ("one", "one")):
-        with pytest.raises(StaleError):
-            Mutant("x", "", "", (Change("file", text, by),), (), hangs=False, argument="").mutated(tmp_path)
-    with pytest.raises(StaleError):
-        Mutant("x", "", "", (Change("none", "one", ""),), (), hangs=False, argument="").mutated(tmp_path)
+@pytest.mark.parametrize(
+    "row",
+    [
+        "",
+        'skip = "a()"\ncode = "b()"\nby = ""',
+        'code = "b()"',
+        'skip = "a()"\nby = "b()"',
+        'move = "a()"\nby = "b()"',
+        'file = "x.py"\nskip = "a()"',
+    ],
+)
+def test_a_row_that_is_no_change_is_an_error(row: str, tmp_path: Path) -> None:
+    """One operation with its second key, and no key that nothing reads."""
+    table = tmp_path / "table.toml"
+    table.write_text(f'[x]\nrule = ""\nbreaks = ""\nin = "f"\n{row}\n')
+    with pytest.raises(StaleError, match="x: "):
+        read_table(table)
+
+
+def test_a_test_that_is_not_there_is_named() -> None:
+    """A file that is not there, and a function that its file does not have."""
     for test in ("tests/none.py", "tests/unit/test_mutants.py::test_none"):
         assert missing_tests([Mutant("x", "", "", (), (test,), hangs=False, argument="")]) == [f"x: {test}"]
 
