@@ -3,7 +3,7 @@
 The attaching process is stopped before each of its system calls in turn; something is done to an object, and it goes
 on. An attach ends with an error of ours, or finds nobody, or has a subscriber; never with a signal, as long as there
 was a system call left that could tell. What is cut short behind the last of them is an object in use, and for those
-README says what happens.
+tests/README.md says what happens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""numpy and samples: what cannot write one that is published, and what can. README lists the latter.
+"""numpy and samples: what cannot write one that is published, and what can. tests/README.md lists the latter.
 
 Each of these tests notices when numpy changes, for the better too.
 """
@@ -332,7 +332,7 @@ RUNNING: dict[str, Callable[[NDArray[Any], Any], object]] = {
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("how", RUNNING)
 def test_a_commit_in_the_middle_of_a_write_by_numpy_is_not_held_off(how: str) -> None:
-    """numpy does not tell that it writes. README says so; `with memoryview(sample)` around the write holds it off."""
+    """numpy does not tell that it writes; `with memoryview(sample)` around the write holds the commit off."""
     with zs.Publisher("t", Mixed) as pub, zs.Subscriber("t", Mixed) as sub:
         for guarded in (False, True):
             loan = pub.loan()

@@ -1,4 +1,4 @@
-"""Claims and their tests: every promised row of tests/rows.txt has one, and so has every row of README's table."""
+"""Claims and their tests: every promised row of tests/rows.txt has one, and so has every row of tests/README.md."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def all_tests() -> dict[str, dict[str, list[str]]]:
 ALL = all_tests()
 
 
-def readme_rows() -> list[list[str]]:
+def rows_of_the_readme() -> list[list[str]]:
     """The table "What happens if": cells of each row."""
-    section = (ROOT / "README.md").read_text("utf-8").partition("## What happens if\n")[2].partition("\n## ")[0]
+    section = (TESTS / "README.md").read_text("utf-8").partition("## What happens if\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-README = readme_rows()
+README = rows_of_the_readme()
 
 
 def test_something_is_promised() -> None:
