@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("table.toml")
 FALSE, TRUE, NOTHING = ({"python": python, "c": c} for python, c in (("False", "0"), ("True", "1"), ("pass", ";")))
 OPERATIONS = {"code": "by", "skip": None, "never": None, "always": None, "move": "before"}  # with their second key
-KEYS = {"rule", "breaks", "in", "also", "noticed_by", "hangs", "argument", "by", "before", *OPERATIONS}
 
 
 @dataclass(frozen=True)
@@ -71,36 +70,31 @@ class Mutant:
 
     def mutated(self, sources: Sources) -> dict[str, str]:
         """The new texts of the files that it changes."""
-        texts: dict[str, str] = {}
-        begins: dict[str, int] = {}  # of the edits so far, which go from the end of a file to its beginning
-        edits = [edit for change in self.changes for edit in change.edits(sources)]
-        for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
-            file = edit.source.file
-            text = texts.get(file, edit.source.text)
-            if edit.end > begins.get(file, len(text)):
-                raise StaleError(f"{self.name} changes one place of {file} twice")
-            texts[file] = text[: edit.start] + edit.text + text[edit.end :]
-            begins[file] = edit.start
-        return texts
+        return mutated(self.name, self.changes, sources)
+
+
+def mutated(name: str, changes: Iterable[Change], sources: Sources) -> dict[str, str]:
+    """The new texts of the files that these changes change."""
+    texts: dict[str, str] = {}
+    begins: dict[str, int] = {}  # of the edits so far, which go from the end of a file to its beginning
+    edits = [edit for change in changes for edit in change.edits(sources)]
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        file = edit.source.file
+        text = texts.get(file, edit.source.text)
+        if edit.end > begins.get(file, len(text)):
+            raise StaleError(f"{name} changes one place of {file} twice")
+        texts[file] = text[: edit.start] + edit.text + text[edit.end :]
+        begins[file] = edit.start
+    return texts
 
 
 def read_table(path: Path = TABLE) -> list[Mutant]:
     """All mutants, in the order of the table."""
     mutants = []
     for name, row in tomllib.loads(path.read_text("utf-8")).items():
-        if not row.keys() <= KEYS:
-            raise StaleError(f"{name}: no row has {', '.join(row.keys() - KEYS)}")
-        mutants.append(
-            Mutant(
-                name,
-                row["rule"],
-                row["breaks"],
-                tuple(_change(name, {"in": row["in"]} | each) for each in (row, *row.get("also", []))),
-                tuple(row.get("noticed_by", [])),
-                row.get("hangs", False),
-                row.get("argument", ""),
-            )
-        )
+        facts = {key: row.pop(key, "") for key in ("rule", "breaks", "argument")}
+        tests, hangs = tuple(row.pop("noticed_by", ())), row.pop("hangs", False)
+        mutants.append(Mutant(name, changes=read_changes(name, row), noticed_by=tests, hangs=hangs, **facts))
     return mutants
 
 
@@ -117,14 +111,21 @@ def missing_tests(mutants: list[Mutant], root: Path = ROOT) -> list[str]:
     return wrong
 
 
+def read_changes(name: str, row: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The change that a row is, and those that it has `also`."""
+    first = {key: value for key, value in row.items() if key != "also"}
+    return tuple(_change(name, {"in": row["in"], **each}) for each in (first, *row.get("also", ())))
+
+
 def _change(name: str, row: Mapping[str, Any]) -> Change:
     operations = [operation for operation in OPERATIONS if operation in row]
     if len(operations) != 1:
         raise StaleError(f"{name}: a change is one of {', '.join(OPERATIONS)}")
-    second = OPERATIONS[operations[0]]
-    if {key for key in ("by", "before") if key in row} != ({second} - {None}):
-        raise StaleError(f"{name}: {operations[0]} goes with {second or 'nothing else'}")
-    return Change(row["in"], operations[0], row[operations[0]], row[second] if second else "")
+    operation = operations[0]
+    second = OPERATIONS[operation]
+    if row.keys() != {"in", operation, *([second] if second else [])}:
+        raise StaleError(f"{name}: {operation} goes with {second or 'nothing'}, and not with {', '.join(row)}")
+    return Change(row["in"], operation, row[operation], row[second] if second else "")
 
 
 def _edit(match: Match, text: str) -> Edit:

@@ -10,9 +10,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.mutants.core import read_core_table
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "zeroslot" / "_core"
@@ -113,21 +116,19 @@ def test_a_weaker_order_shows_the_run_in_which_it_goes_wrong(weak: Path, order: 
 
 @pytest.mark.row("NEW-17")
 def test_every_rule_of_the_core_has_the_mutants_that_its_document_names() -> None:
-    """The table of zeroslot/_core/README.md and the one of mutants.sh."""
+    """The table of zeroslot/_core/README.md and the one of tests/core/mutants.toml."""
     text = (CORE / "README.md").read_text("utf-8").partition("## Rules whose omission")[2]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
     named = {name for cells in rows[2:] for name in cells[2].split(", ")} - {"-"}
-    table = (PROGRAMS / "mutants.sh").read_text("utf-8").partition("<<'TABLE'\n")[2].partition("\nTABLE")[0]
-    made = {line.split("@")[0] for line in table.splitlines() if line and not line.startswith("#")}
     assert named
-    assert named <= made
+    assert named <= {mutant.name for mutant in read_core_table()}
 
 
 @pytest.mark.row("NEW-17")
 def test_a_mutant_is_caught() -> None:
-    """mutants.sh breaks a rule in a copy of the headers, and a program of tests/core fails."""
-    done = run("sh", str(PROGRAMS / "mutants.sh"), "held-slot-is-leased-again")
+    """A rule is broken in a copy of the headers, and a program of tests/core fails."""
+    done = run(sys.executable, "-m", "tests.mutants.core", "held-slot-is-leased-again")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "caught    held-slot-is-leased-again: ring" in done.stdout

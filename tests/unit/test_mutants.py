@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.__main__ import judge
+from tests.mutants.core import HEADERS, PROGRAMS, CoreMutant, read_core_table
 from tests.mutants.places import Sources, StaleError
 from tests.mutants.table import ROOT, Mutant, missing_tests, read_table
 
@@ -29,6 +30,18 @@ def test_a_mutant_has_its_place(mutant: Mutant, sources: Sources) -> None:
     assert mutant.rule
     assert mutant.breaks
     assert bool(mutant.noticed_by) != bool(mutant.argument)
+
+
+@pytest.mark.parametrize("mutant", read_core_table(), ids=lambda mutant: mutant.name)
+def test_a_mutant_of_the_headers_has_its_place(mutant: CoreMutant, sources: Sources) -> None:
+    """Every change finds exactly one place in a header; an order is one that the core defines; its programs exist."""
+    headers = mutant.headers(sources)
+    for header, text in headers.items():
+        assert text != (HEADERS / header).read_text("utf-8")
+    orders = (HEADERS / "zs_atomic.h").read_text("utf-8")
+    assert all(f"#define {order.partition('=')[0]} " in orders for order in mutant.define)
+    assert bool(headers) != bool(mutant.define)
+    assert all(program == "tsan" or (PROGRAMS / f"test_{program}.c").exists() for program in mutant.noticed_by)
 
 
 def test_every_test_of_the_table_exists() -> None:
