@@ -1,10 +1,11 @@
 """Every exception that zeroslot raises.
 
 Why facts are attributes: a program that reacts to an error must not parse its text. Every class declares the facts it
-may carry; one that is not known where the error is raised is None (or empty), and one that is not declared is a
-TypeError. Why one constructor for all: `SomeError("what, where,
-what to do", size=9, capacity=8)` is pickled, copied and sent between processes by the same few lines, also where a
-builtin base such as OSError has a constructor of its own.
+may carry. A fact that is not known where the error is raised is None (or empty); one that is not declared is a
+TypeError.
+
+Why one constructor for all: `SomeError("what, where, what to do", size=9, capacity=8)` is pickled, copied and sent
+between processes by the same few lines, also where a builtin base such as OSError has a constructor of its own.
 
 Why each class has a builtin base: code that knows nothing of zeroslot (`except TimeoutError`, `except OSError`) does
 what its author meant.
@@ -13,11 +14,14 @@ what its author meant.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeroslot.info import SubscriberInfo
 
 
 class ZeroslotError(Exception):
-    """Base of everything that zeroslot raises on its own account. The text says what, where, and what to do."""
+    """Base of all exceptions that zeroslot defines. The text says what, where, and what to do."""
 
     def __init__(self, message: str = "", /, **facts: Any) -> None:
         super().__init__(message)
@@ -51,7 +55,7 @@ class TopicNameError(ZeroslotError, ValueError):
 
 
 class TopicNotFoundError(ZeroslotError, LookupError):
-    """Nobody publishes this topic in this domain."""
+    """This topic has no publisher in this domain."""
 
     topic: str | None = None
     domain: str | None = None
@@ -59,7 +63,7 @@ class TopicNotFoundError(ZeroslotError, LookupError):
 
 
 class MismatchError(ZeroslotError, ValueError):
-    """Both sides are healthy, but they do not agree."""
+    """The two sides do not fit each other. Neither is damaged."""
 
     topic: str | None = None
 
@@ -78,7 +82,7 @@ class TypeMismatchError(MismatchError):
 
 
 class QosMismatchError(MismatchError):
-    """What one side asks for is more than the other side offers."""
+    """The subscriber requests more than the publisher offers."""
 
     setting: str | None = None
     requested: Any = None
@@ -86,7 +90,7 @@ class QosMismatchError(MismatchError):
 
 
 class FormatError(MismatchError):
-    """Bytes or a schema of a format that this version does not read. `where`: a topic, a flink, or an object's name."""
+    """Bytes or a schema in a format that this version cannot read. `where`: a topic, a flink, or an object's name."""
 
     where: str | None = None
     found: Any = None
@@ -94,13 +98,15 @@ class FormatError(MismatchError):
 
 
 class NoFreeSlotError(ZeroslotError, RuntimeError):
-    """Every slot is loaned, leased, or holds one of the newest `depth` samples."""
+    """Every slot is loaned, leased, or holds one of the newest `depth` samples. `holders`: the subscribers that hold
+    slots.
+    """
 
     topic: str | None = None
     slot_count: int | None = None
     loaned: int | None = None
     leased: int | None = None
-    holders: tuple[Any, ...] = ()
+    holders: tuple[SubscriberInfo, ...] = ()
     timeout: float | None = None
 
 
@@ -113,19 +119,21 @@ class SampleTooLargeError(ZeroslotError, ValueError):
 
 
 class BackpressureError(ZeroslotError, TimeoutError):
-    """A reliable subscriber has not yet taken what it must take before this sample may follow."""
+    """A reliable subscriber has not yet taken the samples that the next one would push out. `holders`: that
+    subscriber.
+    """
 
     topic: str | None = None
-    holders: tuple[Any, ...] = ()
+    holders: tuple[SubscriberInfo, ...] = ()
     timeout: float | None = None
 
 
 class TooManyPeersError(ZeroslotError, RuntimeError):
-    """The peer table of the segment is full."""
+    """The segment has no room for another subscriber. `peers`: those that it has."""
 
     topic: str | None = None
     max_subscribers: int | None = None
-    peers: tuple[Any, ...] = ()
+    peers: tuple[SubscriberInfo, ...] = ()
 
 
 class TooManyLeasesError(ZeroslotError, RuntimeError):
@@ -137,7 +145,7 @@ class TooManyLeasesError(ZeroslotError, RuntimeError):
 
 
 class OutOfSharedMemoryError(ZeroslotError, OSError):
-    """Shared memory has no room for this segment. Raised at creation; writing into a segment never meets it."""
+    """Shared memory has no room for this segment. Raised at creation only: a segment has all its memory then."""
 
     topic: str | None = None
     needed_bytes: int | None = None
@@ -160,7 +168,7 @@ class ClosedError(ZeroslotError, ValueError):
 
 
 class EvictedError(ZeroslotError, RuntimeError):
-    """The publisher has ended this subscriber's claim: it stalled for longer than `evict_after`. It may join again."""
+    """The publisher has evicted this subscriber, which stalled for longer than `evict_after`. It may join again."""
 
     topic: str | None = None
 

@@ -208,7 +208,7 @@ def test_an_index_is_joined_when_nothing_of_the_dead_one_is_left(executioner: Ex
         cleaner = executioner.start("clean")
         with standing_still(cleaner, at) as stopped:
             sub = zs.Subscriber(TOPIC, Parcel, history=1)
-            (index,) = (record.reader.reader.index for record in sub.table.readings().values())
+            (index,) = (record.source.reader.index for record in sub._table.attached().values())
             assert mapped.held_by(index) == []
             assert mapped.peer(1)["epoch"] == epoch + (index == 1)
             indexes.add(index)

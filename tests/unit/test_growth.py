@@ -68,7 +68,7 @@ class GrowingSegment:
         attached = segment.attach_control(self.name, "the growing segment")
         assert attached is not None
         assert attached.map_pools()
-        return SlotReader.join(attached, history=0, max_leases=None, reliable=False, name="reader")
+        return SlotReader._join(attached, history=0, max_leases=None, reliable=False, name="reader")
 
     def remove(self) -> None:
         """End, and remove the objects."""

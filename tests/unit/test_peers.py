@@ -15,7 +15,7 @@ from tests.process.samples import Tick
 from tests.unit.control_bytes import READERS_AT, ControlBytes
 from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
 from zeroslot._core.binding import Descriptor
-from zeroslot.memory import liveness, segment
+from zeroslot.memory import liveness, peers, segment
 from zeroslot.testing import abandon
 
 
@@ -195,7 +195,7 @@ def test_a_lock_that_a_reaper_holds_for_a_moment_refuses_nobody(slots: SlotAlloc
             asked.append(byte)
             return len(asked) > 4
 
-    assert liveness.register(slots.owner.segment, Busy(), "here") == 0  # type: ignore[arg-type]  # as much as is asked of
+    assert liveness.register(slots.owner.segment, Busy()) == 0  # type: ignore[arg-type]  # as much as is asked of
     assert asked == [64, 65, 66, 67, 64]
 
 
@@ -284,7 +284,7 @@ def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
         assert (entry["pid"], entry["start_time"]) == (os.getpid(), liveness.start_time_of(os.getpid()))
         assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
         assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
-        assert "käfer (pid" in liveness.described(entry)
+        assert "käfer (pid" in peers.describe(peers.subscriber_info(slots.owner.segment, 0))
         assert len(slots.owner.segment.held_by(0)) == 1
         lease.release()
         assert slots.owner.segment.held_by(0) == []

@@ -1,10 +1,8 @@
-"""`SlotAllocator`: the untyped owner. Bytes in slots, published by one, read in place by many.
+"""`SlotAllocator`: the untyped owner of a segment. It publishes bytes in slots; readers read them in place.
 
-Why the allocator has no lock of other processes' to take: one process owns the slots. What readers do to a slot is one
-bit each.
+Why no lock is shared with other processes: the slots belong to one process, and a reader changes one bit of a slot.
 
-Why a depth of half the slots where none is given: whoever asks for n slots wants to keep some, write some and have some
-read.
+Why the default depth is half the slots: of n slots some keep samples, some are written, some are read.
 """
 
 from __future__ import annotations
@@ -19,16 +17,18 @@ from zeroslot import errors
 from zeroslot._core import binding
 from zeroslot._core.binding import AllocatorEnd, Owner
 from zeroslot.endpoints.handle import close_at_exit
+from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
-from zeroslot.errors import BackpressureError, MismatchError, NoFreeSlotError, OwnerGoneError
+from zeroslot.errors import MismatchError, OwnerGoneError
 from zeroslot.memory import flink, liveness, segment
 from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
 from zeroslot.types.fields import round_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from zeroslot.info import SubscriberInfo
     from zeroslot.memory.segment import Contents, OwnedSegment
 
 log = logging.getLogger("zeroslot")
@@ -51,29 +51,10 @@ class SegmentSize:
         return self.control_bytes + self.pool_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StalledPeer:
-    """A subscriber that an owner waits for or could not go on because of, as errors and callbacks tell of it.
-
-    `slots`: how many it holds. `behind`: samples that it has not taken. `stalled_s`: seconds since the owner first
-    found it holding a sample that it still holds, or, where it is reliable, behind at the sequence where it still is;
-    0.0 the first time. An owner looks when it has no room, for `evict_stale`, and for errors and callbacks.
-    """
-
-    index: int
-    name: str
-    pid: int
-    command: str
-    stopped: bool
-    slots: int
-    behind: int
-    stalled_s: float
-
-
 def _qos(
     slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull
 ) -> tuple[Qos, int]:
-    """The counts of an untyped segment, and how many loans may be out: all slots, where nobody says less."""
+    """The counts of an untyped segment, and how many loans may be out: by default all slots."""
     whole_number("slot_count", slot_count, 2, SLOT_LIMIT)
     depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, slot_count - 1)
     left = slot_count - depth
@@ -81,28 +62,6 @@ def _qos(
     loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
     limit = max_loans if max_loans is not None else (slot_count if on_full == "evict" else loans)
     return Qos(depth, loans, left - loans, max_subscribers, on_full), limit
-
-
-class _Stalls:
-    """Since when an owner has found its subscribers in the way.
-
-    Why not the age of what is in the way: a subscriber may have taken a sample just now that was published long ago,
-    and a joiner starts behind. When it took it could be told by a clock read in each take, which nothing else needs.
-    """
-
-    def __init__(self) -> None:
-        self._since_ns: dict[int, dict[tuple[int, ...], int]] = {}
-
-    def since_ns(self, index: int, reasons: Iterable[tuple[int, ...]]) -> int | None:
-        """Note why the subscriber at `index` is in the way; when the oldest of these was first found. None: it is not.
-
-        A reason that is not given any more is forgotten.
-        """
-        now = binding.now_ns()
-        before = self._since_ns.get(index, {})
-        found = {reason: before.get(reason, now) for reason in reasons}
-        self._since_ns[index] = found
-        return min(found.values(), default=None)
 
 
 class SlotAllocator(AllocatorEnd):
@@ -128,10 +87,10 @@ class SlotAllocator(AllocatorEnd):
         self._qos = qos
         self.flink = flink_path
         self._topic = topic
-        self._owned = owned  # last: what has it can be closed
-        self._stalls = _Stalls()
+        self._pressure = Pressure(self.owner, topic)
         self.evict_after: float | None = None
-        self.on_subscriber_death: Callable[[StalledPeer], None] | None = None
+        self.on_subscriber_death: Callable[[SubscriberInfo], None] | None = None
+        self._owned = owned  # last: `close` does nothing before this is set
         close_at_exit(self)
 
     @classmethod
@@ -150,11 +109,11 @@ class SlotAllocator(AllocatorEnd):
         first_sequence: int = 1,
         force: bool = False,
     ) -> SlotAllocator:
-        """Create a segment that others find through the file `flink`.
+        """Create a segment that readers find through the file `flink`.
 
         `slot_capacity` is in bytes and rounded up to 128. The newest `depth` samples (default: half the slots) can
         always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
-        one has it, unless `force` takes the flink away from it (who reads the old segment goes on reading it),
+        owner has it, unless `force` takes the flink away from it (readers of the old segment go on reading it),
         OutOfSharedMemoryError when /dev/shm is too small.
 
         `mode` is 0o600, or 0o660 to share the segment with the group of the flink's directory, which has mode 2770;
@@ -182,7 +141,10 @@ class SlotAllocator(AllocatorEnd):
         topic: str,
         force: bool = False,
     ) -> SlotAllocator:
-        """Announce, make, and let appear: `flink_of` gives the flink's path for the control object's name."""
+        """Announce the flink, create the segment, then publish the flink.
+
+        `flink_of` gives the flink's path for the name of the control object.
+        """
         if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
             raise ValueError(
                 f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
@@ -198,7 +160,7 @@ class SlotAllocator(AllocatorEnd):
                     flink.write_flink(path, control_name, mode & 0o640, group, replace=force)
                     return cls(made, qos, max_loans, path, topic)
             except BaseException:
-                # By name: what was interrupted may be there without having been returned.
+                # By name: the call that was interrupted may have created the objects without returning them.
                 flink.withdraw(path, control_name)
                 segment.unlink_all(control_name)
                 raise
@@ -210,9 +172,9 @@ class SlotAllocator(AllocatorEnd):
     def create_or_attach(
         cls, flink: str | os.PathLike[str], slot_count: int, slot_capacity: int, **options: Any
     ) -> SlotAllocator | SlotReader:
-        """Create the segment, or read the live one that is there. `is_owner` tells which.
+        """Create the segment, or read the live one that is there. `is_owner` says which.
 
-        Raises MismatchError when the one that is there has other slots. `options` are those of `create`.
+        Raises MismatchError when the live one has other slots. `options` are those of `create`.
         """
         try:
             return cls.create(flink, slot_count, slot_capacity, **options)
@@ -321,7 +283,7 @@ class SlotAllocator(AllocatorEnd):
                 topic=self._topic,
                 owner_pid=os.getpid(),
             )
-        return SlotReader.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+        return SlotReader._join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
@@ -329,7 +291,7 @@ class SlotAllocator(AllocatorEnd):
         try:
             return segment.alive_among(self._owned.probe, self.owner.segment.active_indexes())
         except OSError:
-            self._check()  # another thread has closed it meanwhile
+            self._check()  # another thread has closed the allocator meanwhile
             raise
 
     def reap(self) -> int:
@@ -338,52 +300,51 @@ class SlotAllocator(AllocatorEnd):
         `on_subscriber_death`, where one is set, is called for each, in this thread.
         """
         self._check()
-        told = self.on_subscriber_death
+        callback = self.on_subscriber_death
         try:
             dead = segment.dead_among(self._owned.probe, self.owner.segment.indexes_in_use())
-            stories = [self._stalled(index) for index in dead] if told is not None else []
+            records = [self._pressure.subscriber(index) for index in dead] if callback is not None else []
             count = liveness.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
         except OSError:
-            self._check()  # another thread has closed it under us
+            self._check()  # another thread has closed the allocator meanwhile
             raise
         if count:
             self.owner.segment.count_reaped(count)
             log.info("%s: cleared %d dead subscribers", self._topic, count)
-        if told is not None:
-            for story in stories:
-                told(story)
+        if callback is not None:
+            for record in records:
+                callback(record)
         return count
 
     def evict_stale(self, max_age: float) -> int:
-        """End the claim of every subscriber that has stalled for `max_age` seconds or longer; how many there were.
+        """Evict every subscriber that has stalled for `max_age` seconds or longer; returns how many.
 
         A subscriber has stalled when it holds a sample that long, or is reliable and behind at the same sequence that
-        long, counted from when this owner first found it so: it looks in this call and whenever it has no room. So the
-        first call with a `max_age` above 0 ends none that was never in the way, and `evict_stale(0.0)` ends all that
-        hold samples or are behind.
+        long, counted from when this owner first found it so: it looks in this call, and whenever no slot is free. So
+        the first call with a `max_age` above 0 evicts no subscriber that was not found stalled before, and
+        `evict_stale(0.0)` evicts all that hold samples or are behind.
 
-        An evicted subscriber can take no more until it joins again. What it holds is never given to another one: those
-        slots come back when it lets go of them or dies.
+        An evicted subscriber can take no more until it joins again. The slots that it holds are not reused: they come
+        back when it releases them or dies.
         """
         self._check()
-        used = self.owner.segment.indexes_in_use()
-        stalled = [(index, since) for index in used if (since := self._stalled_since_ns(index)) is not None]
-        return sum(self._end_claim(index) for index, since in stalled if (binding.now_ns() - since) / 1e9 >= max_age)
+        stalled_s = {index: self._pressure.stalled_s(index) for index in self.owner.segment.indexes_in_use()}
+        return sum(self._evict(index) for index, age in stalled_s.items() if age is not None and age >= max_age)
 
     def evict(self, index: int) -> bool:
-        """End the claim of the subscriber at `index`, stalled or not, as `evict_stale` does. False: it was before.
+        """Evict the subscriber at `index`, stalled or not, as `evict_stale` does. False: it is evicted already.
 
-        Raises IndexError for an index that nobody uses.
+        Raises IndexError for an index that no subscriber uses.
         """
         self._check()
         if index not in self.owner.segment.indexes_in_use():
-            raise IndexError(f"{self._topic}: nobody is subscribed with index {index}")
-        return self._end_claim(index)
+            raise IndexError(f"{self._topic}: no subscriber has the index {index}")
+        return self._evict(index)
 
-    def _end_claim(self, index: int) -> bool:
+    def _evict(self, index: int) -> bool:
         if self.owner.is_evicted(index):
             return False
-        log.warning("%s: ends the claim of %s", self._topic, self._story(index))
+        log.warning("%s: evicts %s", self._topic, self._pressure.describe(index))
         self.owner.evict(index)
         return True
 
@@ -407,7 +368,7 @@ class SlotAllocator(AllocatorEnd):
         if self.owner.inherited or self.owner.unlocked:
             return
         self.owner.refuse()
-        self._owned.probe.close()  # to have a descriptor for what follows, also where there are no more
+        self._owned.probe.close()  # so that a descriptor is free for what follows, even at the limit
         try:
             self._remove_names(sealed=True)
         except PermissionError:
@@ -417,9 +378,9 @@ class SlotAllocator(AllocatorEnd):
         self.owner.close()
 
     def unlink(self) -> None:
-        """Remove the flink and the objects' names now. Whoever is attached goes on; nobody else can attach any more.
+        """Remove the flink and the objects' names now. Readers that are attached go on; no other can attach.
 
-        Then nothing is left to clean up, however this process ends.
+        After this nothing is left to clean up, however this process ends.
         """
         self._check()
         self._remove_names(sealed=False)
@@ -435,78 +396,20 @@ class SlotAllocator(AllocatorEnd):
             flink.forget(self.flink, control_name)
 
     def abandon(self) -> None:
-        """Go as a killed process goes: the lock falls, nothing else happens. For tests."""
+        """Drop the lock and do nothing else, as the kernel does when this process is killed. For tests."""
         self.owner.close()
 
-    # What the native side calls under pressure.
+    # --- what the core calls when no slot is free ---
 
     def _relieve(self) -> None:
         self.reap()
         if self.evict_after is not None:
             self.evict_stale(self.evict_after)
         else:
-            for index in self.owner.segment.indexes_in_use():
-                self._stalled_since_ns(index)  # noted for the error, should it come to one
+            self._pressure.look()
 
     def _refusal(self) -> Exception:
-        mapped = self.owner.segment
-        if self.owner.loans_out >= self.owner.max_loans:
-            return NoFreeSlotError(
-                f"{self._topic}: as many loans are out as max_loans allows, {self.owner.max_loans}. "
-                "Commit or discard one, or create it with a larger max_loans",
-                topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
-            )  # fmt: skip  # the facts on one line
-        behind = self.owner.in_the_way()
-        if behind is not None:
-            return BackpressureError(
-                f"{self._topic}: a reliable subscriber is in the way, {self._story(behind)}. It has to take them, or "
-                "to be closed; a larger depth gives it more time, evict_after ends its claim",
-                topic=self._topic, holders=(self._stalled(behind),),
-            )  # fmt: skip  # the facts on one line
-        holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
-        kept = f"{self.owner.withheld} kept back until evict_after ends a claim, " if self.owner.withheld else ""
-        return NoFreeSlotError(
-            f"{self._topic}: none of {self.slot_count} slots is free: {self.depth} keep the newest samples, "
-            f"{self.owner.loans_out} are loaned, {kept}the others are read: "
-            f"{'; '.join(map(self._story, holders)) or 'by views in this process'}. "
-            "Let subscribers release sooner, or create it with more spare_slots",
-            topic=self._topic, slot_count=self.slot_count, loaned=self.owner.loans_out,
-            leased=sum(len(mapped.held_by(index)) for index in holders),
-            holders=tuple(map(self._stalled, holders)),
-        )  # fmt: skip  # the facts on one line
-
-    def _stalled(self, index: int) -> StalledPeer:
-        peer = self.owner.segment.peer(index)
-        held = self.owner.segment.held_by(index)
-        behind = max(0, self.sequence - peer["cursor"]) if index in self.owner.segment.active_indexes() else 0
-        since = self._stalled_since_ns(index)
-        return StalledPeer(
-            index=index,
-            name=peer["name"],
-            pid=peer["pid"],
-            command=liveness.command_of(peer["pid"], peer["start_time"]),
-            stopped=liveness.is_stopped(peer["pid"], peer["start_time"]),
-            slots=len(held),
-            behind=behind,
-            stalled_s=(binding.now_ns() - since) / 1e9 if since is not None else 0.0,
-        )
-
-    def _stalled_since_ns(self, index: int) -> int | None:
-        """When this owner first found what the subscriber at `index` holds, or where it is behind. None: neither."""
-        peer = self.owner.segment.peer(index)
-        # A slot and the time of its sample are one hold: a subscriber does not take the same sample twice.
-        reasons: list[tuple[int, ...]] = [(peer["epoch"], *hold) for hold in self.owner.segment.held_by(index)]
-        if peer["reliable"] and index in self.owner.segment.active_indexes() and peer["cursor"] < self.sequence:
-            reasons.append((peer["epoch"], peer["cursor"]))
-        return self._stalls.since_ns(index, reasons)
-
-    def _story(self, index: int) -> str:
-        peer = self._stalled(index)
-        held = f"{peer.slots} slot{'s' * (peer.slots != 1)}"
-        return (
-            f"{liveness.described(self.owner.segment.peer(index))} holds {held} and is {peer.behind} "
-            f"sample{'s' * (peer.behind != 1)} behind, for at least {peer.stalled_s:.3f} s"
-        )
+        return self._pressure.no_slot_error()
 
     def __enter__(self) -> Self:
         return self

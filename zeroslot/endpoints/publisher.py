@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
-from zeroslot.endpoints.allocator import SlotAllocator, StalledPeer
+from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import TypeMismatchError
+from zeroslot.info import SubscriberInfo
 from zeroslot.memory import flink, segment
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.cleanup import named_by, sweep
@@ -221,7 +222,7 @@ class Publisher(PublisherEnd[S]):
         """Whether `close` was called. One that was interrupted may not be finished yet."""
         return bool(self.allocator.closed)
 
-    def on_subscriber_death(self, callback: Callable[[StalledPeer], None] | None) -> None:
+    def on_subscriber_death(self, callback: Callable[[SubscriberInfo], None] | None) -> None:
         """Call this for every subscriber that is found dead, in the thread that finds it: one that waits for room, or
         calls `reap`. None: nobody.
         """

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from zeroslot._core import binding
 from zeroslot._core.binding import Reader, ReaderEnd
 from zeroslot.endpoints.handle import close_at_exit
-from zeroslot.errors import QosMismatchError, TopicNotFoundError
+from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
 from zeroslot.memory import flink, liveness, segment
+from zeroslot.memory.peers import describe, subscriber_info
 from zeroslot.qos import ON_FULL, SLOT_LIMIT, whole_number
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class SlotReader(ReaderEnd):
             attached = cls._find(path)
         if attached is None:
             raise TopicNotFoundError(f"{path} names no live segment. Start its owner first", flink=str(path))
-        return cls.join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
+        return cls._join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 
     @staticmethod
     def _find(path: Path) -> AttachedControl | None:
@@ -68,7 +69,7 @@ class SlotReader(ReaderEnd):
         return attached if attached.map_pools() else None
 
     @classmethod
-    def join(
+    def _join(
         cls,
         attached: AttachedControl,
         *,
@@ -87,7 +88,7 @@ class SlotReader(ReaderEnd):
         who = liveness.identity(name)
         reader = None
         try:
-            index = liveness.register(attached.segment, attached.descriptor, attached.where)
+            index = _register(attached)
             reader = Reader(
                 attached.segment,
                 attached.descriptor,
@@ -189,3 +190,20 @@ def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -
             "the publisher with a larger depth",
             topic=where, setting="history", requested=history, offered=offered,
         )  # fmt: skip  # the facts on one line
+
+
+def _register(attached: AttachedControl) -> int:
+    """Take an index of the peer table. TooManyPeersError when there is none."""
+    mapped = attached.segment
+    index = liveness.register(mapped, attached.descriptor)
+    if index is not None:
+        return index
+    count = mapped.facts()["max_subscribers"]
+    peers = tuple(subscriber_info(mapped, index) for index in mapped.active_indexes())
+    raise TooManyPeersError(
+        f"{attached.where} has room for {count} subscribers, and has as many: {'; '.join(map(describe, peers))}. "
+        "Close one, or create the publisher with a larger max_subscribers",
+        topic=attached.where,
+        max_subscribers=count,
+        peers=peers,
+    )

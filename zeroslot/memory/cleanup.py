@@ -27,6 +27,7 @@ from zeroslot.errors import CorruptSegmentError, MismatchError
 from zeroslot.memory import access, flink, liveness, segment
 from zeroslot.memory.access import Owner
 from zeroslot.memory.bell import remove_unused_bells, unused_bells
+from zeroslot.memory.peers import describe, subscriber_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +212,7 @@ def _dead_peers(path: Path, dry_run: bool) -> Iterator[Remains]:
     if attached is None or not attached.owner_alive():
         return
     dead = segment.dead_among(attached.probe, attached.segment.indexes_in_use())
-    stories = {index: f"a dead subscriber: {liveness.described(attached.segment.peer(index))}" for index in dead}
+    stories = {index: f"a dead subscriber: {describe(subscriber_info(attached.segment, index))}" for index in dead}
     left = set(dead)
     if dead and not dry_run:
         liveness.reap(attached.segment, attached.descriptor, dead)

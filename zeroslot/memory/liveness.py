@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor, now_ns
-from zeroslot.errors import TooManyPeersError
 from zeroslot.memory.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
 
 if TYPE_CHECKING:
@@ -43,27 +42,19 @@ def _forget_reaping() -> None:
 os.register_at_fork(after_in_child=_forget_reaping)
 
 
-def register(segment: Segment, description: Descriptor, where: str) -> int:
-    """Take a free index of the peer table by locking its byte, and clear what a dead predecessor left.
+def register(segment: Segment, description: Descriptor) -> int | None:
+    """Take a free index of the peer table by locking its byte, and clear what a dead predecessor left. None: all
+    indexes are taken.
 
-    The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A table
-    that looks full may only look so, because a reaper holds a lock for a moment: a second round tells. Raises
-    TooManyPeersError, which names who is in the table.
+    The lock is the registration: only its holder writes the entry, so a joiner and a reaper cannot meet there. A reaper
+    holds a lock for a moment, so a table that seems full is searched a second time.
     """
-    count = segment.facts()["max_subscribers"]
     for _round in range(2):
-        for index in range(count):
+        for index in range(segment.facts()["max_subscribers"]):
             if description.try_lock(peer_byte(index)):
                 segment.clear_peer(index)
                 return index
-    names = [described(segment.peer(index)) for index in segment.active_indexes()]
-    raise TooManyPeersError(
-        f"{where} has room for {count} subscribers, and all are there: {'; '.join(names)}. "
-        "Close one, or create the publisher with a larger max_subscribers",
-        topic=where,
-        max_subscribers=count,
-        peers=tuple(names),
-    )
+    return None
 
 
 def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
@@ -184,12 +175,3 @@ def command_of(pid: int, start_time: int = 0) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
-
-
-def described(peer: dict[str, object]) -> str:
-    """One subscriber in the words of an error text."""
-    pid = int(str(peer["pid"]))
-    start_time = int(str(peer["start_time"]))
-    command = command_of(pid, start_time)
-    stopped = ", stopped" if is_stopped(pid, start_time) else ""
-    return f"{peer['name']} (pid {pid}{stopped}{': ' + command[:80] if command else ''})"

@@ -1,0 +1,337 @@
+"""How a subscriber follows its topic: it attaches to publishers that come, and leaves those that have ended.
+
+Why a mismatched publisher is reported and not fatal: a topic may have several publishers, and one with an old type must
+not make the others unreadable. The error is raised where no publisher can be read.
+
+Why the state of all publishers is one table of records, which are replaced and never changed: following runs Python
+code (logging, signal handlers, the collector), which may use the same subscriber, or raise, between any two steps. Each
+change is decided from a record and made in one step at the end, together with the counts that follow from it, if that
+record is still the one in the table. If it is not, the change is dropped.
+
+Why the first look at the topic records the publishers that it sees: a publisher that it does not see is newer than the
+subscription, and is read from its first sample. Clocks could not tell: a creator may be preempted between its header
+and its flink, or have another clock (time namespaces).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, now_ns
+from zeroslot.endpoints.reader import SlotReader, check_qos
+from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError, TypeMismatchError
+from zeroslot.memory import flink, segment
+from zeroslot.types.sample import Layout, Sample, layout_of
+from zeroslot.types.schema import mismatch, shared_members, unpack_schema
+from zeroslot.types.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
+
+log = logging.getLogger("zeroslot")
+
+S_co = TypeVar("S_co", bound=Sample, covariant=True)  # a Subscriber[Imu] is a Subscriber[Sample]
+Match = Literal["exact", "by_name"]
+Counts = tuple[int, int, int]  # taken, lost, skipped
+
+MOST_MISSED = 2**46  # no publisher gets this far ahead; a flipped bit does
+RETRY_NS = 100_000_000  # the time to the next try, where no word announces that it may succeed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attached:
+    """A publisher that is read from."""
+
+    reader: SlotReader
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A publisher to attach to: it was seen, or an attach failed for a reason that can pass, or it has evicted this
+    subscriber.
+
+    `after`: the sequence to go on after. None: not known yet, and `history` decides at the join. `segment`: where it
+    has been mapped; it shows when a place gets free and, once it has ended, what was missed. `reported`: the reasons
+    that were logged or raised. `due_ns`: when to try again, CLOCK_MONOTONIC; 0: when the bell rings.
+    """
+
+    after: int | None
+    segment: Segment | None = None
+    reported: frozenset[str] = frozenset()
+    due_ns: int = 0
+
+    def missed(self) -> Counts:
+        """The counts of a publisher that ended before the subscriber could attach: all that it published is lost."""
+        if self.segment is None or self.after is None:
+            return 0, 0, 0
+        first = int(self.segment.facts()["first_sequence"])
+        missed = self.segment.published - max(self.after, first - 1)
+        return 0, missed if 0 <= missed < MOST_MISSED else 0, 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ignored:
+    """A publisher that has ended, or cannot be read, while its flink lasts."""
+
+
+Record = Attached | Pending | Ignored
+NEWER = Pending(after=0)  # a publisher that the first look did not see: everything, from its first sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What is known of the publishers of a topic, by id.
+
+    `ended`: the counts of those that are no longer read from. `retry_ns`: when to list the flinks again, where that
+    failed; 0: when the bell rings.
+    """
+
+    publishers: dict[str, Record] = field(default_factory=dict)
+    ended: Counts = (0, 0, 0)
+    retry_ns: int = 0
+    closed: bool = False
+
+    def attached(self) -> dict[str, Attached]:
+        """Those that are read from."""
+        return {name: record for name, record in self.publishers.items() if isinstance(record, Attached)}
+
+
+class Following(SubscriberEnd[S_co]):
+    """The part of `Subscriber` that follows the topic. `Subscriber` sets the attributes before the first look."""
+
+    topic: str
+    sample_type: type[S_co] | None
+    _directory: Path
+    _history: int
+    _reliable: bool
+    _max_leases: int
+    _match: Match
+    _name: str | None
+    _following: threading.RLock
+
+    @property
+    def _table(self) -> Table:
+        return cast("Table", self.table)
+
+    def _follow(self, *, joining: bool = False) -> None:
+        """Attach to publishers that are new or due, leave those that have ended and are drained."""
+        with self._following:
+            if self.closed:
+                return  # by another thread, while this one waited
+            paths = self._list_flinks(joining=joining)
+            for publisher_id, attached in self._table.attached().items():
+                if attached.source.reader.over:
+                    self._leave(publisher_id, attached)
+            for publisher_id, record in self._table.publishers.items():
+                if paths is not None and publisher_id not in paths and not isinstance(record, Attached):
+                    self._forget(publisher_id, record)
+            errors: list[BaseException] = []
+            for publisher_id, path in (paths or {}).items():
+                known = self._table.publishers.get(publisher_id)
+                if known is None or isinstance(known, Pending):
+                    self._attach(publisher_id, path, known, errors)
+            fatal = [] if self._table.attached() else [e for e in errors if not isinstance(e, PermissionError)]
+            for error in errors:
+                if error not in fatal[:1]:
+                    log.warning("%s: this publisher is left out: %s", self.topic, error)
+            if fatal:
+                raise fatal[0]
+
+    def _list_flinks(self, *, joining: bool) -> dict[str, Path] | None:
+        """The topic's flinks, by publisher. None: they cannot be listed for a moment, or not any more by a process that
+        has dropped its rights since it joined.
+        """
+        table = self._table
+        try:
+            paths = {path.stem: path for path in flink.list_flinks(self._directory)}
+        except OSError as error:
+            reported = table.retry_ns != 0
+            self._exchange_table(table, table.publishers, retry_ns=now_ns() + RETRY_NS)
+            if joining or not (reported or table.attached() or isinstance(error, PermissionError)):
+                raise
+            if not reported:
+                log.warning("%s: new publishers cannot be found: %s", self.topic, error)
+            return None
+        if joining or table.retry_ns:
+            self._exchange_table(table, table.publishers | dict.fromkeys(paths if joining else (), Pending(None)))
+        return paths
+
+    def _attach(self, publisher_id: str, path: Path, known: Pending | None, errors: list[BaseException]) -> None:
+        """Read a publisher from where `known` says. An error that prevents it is appended to `errors`, unless it was
+        reported before.
+        """
+        pending = known or NEWER
+        after, mapped = pending.after, pending.segment
+        reader = None
+        try:
+            attached = flink.attach(path, self.topic)
+            if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+                if attached is not None or mapped is not None:
+                    self._change(publisher_id, known, Ignored(), pending.missed())
+                return
+            attached.look_again()
+            facts = attached.segment.facts()
+            if facts["payload_kind"] != segment.TYPED:
+                raise TypeMismatchError(
+                    f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
+                    topic=self.topic,
+                    here_type=None if self.sample_type is None else self.sample_type.__name__,
+                )
+            plan = self._plan_for(attached.segment, facts)
+            check_qos(self.topic, facts, self._history, self._reliable)
+            mapped = attached.segment
+            mapped.note_space()
+            if after is None:  # so that what is published from here on is counted, however long the join takes
+                after = max(mapped.published - self._history, facts["first_sequence"] - 1)
+            if not attached.map_pools():  # being closed, or removed for a moment
+                self._change(publisher_id, known, Pending(after, mapped, pending.reported, now_ns() + RETRY_NS))
+                return
+            others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
+            reader = SlotReader._join(
+                attached,
+                history=self._history,
+                max_leases=self._max_leases,
+                reliable=self._reliable,
+                name=self._name,
+                after=pending.after,
+            )
+            source = Source(reader.reader, plan, publisher_id)
+            if self._change(publisher_id, known, Attached(reader, source)):
+                self._warn_of_leases(others + self._max_leases, facts)
+                log.debug("%s: reading from %s", self.topic, publisher_id)
+        except (MismatchError, CorruptSegmentError) as error:
+            if self._change(publisher_id, known, Ignored()):
+                errors.append(error)
+        except (OSError, MemoryError, TooManyPeersError) as error:
+            reason = f"{type(error).__name__} {getattr(error, 'errno', None)}"
+            again = Pending(after, mapped, pending.reported | {reason}, now_ns() + RETRY_NS)
+            if self._change(publisher_id, known, again) and reason not in pending.reported:
+                errors.append(error)
+        finally:
+            in_table = self._table.attached().get(publisher_id)
+            if reader is not None and (in_table is None or in_table.reader is not reader):
+                reader.close()
+
+    def _leave(self, publisher_id: str, known: Attached) -> None:
+        """Stop reading from a publisher: it has ended and is drained, is corrupt, or has evicted this subscriber."""
+        known.reader.close()  # first: nothing is taken after this, so the counts are final
+        native = known.source.reader
+        taken, lost, skipped, _ = native.counts
+        after = Pending(native.cursor, native.segment, due_ns=1) if native.evicted else Ignored()
+        if self._change(publisher_id, known, after, (taken, lost, skipped)):
+            log.debug("%s: %s has ended", self.topic, publisher_id)
+
+    def _forget(self, publisher_id: str, known: Pending | Ignored) -> None:
+        """The flink is gone. What was missed of the publisher is counted once it publishes no more."""
+        if isinstance(known, Ignored):
+            self._change(publisher_id, known, None)
+        elif known.segment is not None and known.segment.state == segment.OPEN and _has_name(known.segment):
+            again = Pending(known.after, known.segment, known.reported, now_ns() + RETRY_NS)
+            self._change(publisher_id, known, again)
+        else:
+            self._change(publisher_id, known, None, known.missed())
+
+    def _change(
+        self, publisher_id: str, seen: Record | None, record: Record | None, counts: Counts = (0, 0, 0)
+    ) -> bool:
+        """Replace the record that was seen, and add what its publisher is to be counted for.
+
+        False, and nothing has changed: another record is there by now, or the subscriber is closed.
+        """
+        while True:
+            table = self._table
+            if table.closed or table.publishers.get(publisher_id) is not seen:
+                return False
+            publishers = {name: each for name, each in table.publishers.items() if name != publisher_id}
+            if record is not None:
+                publishers[publisher_id] = record
+            if self._exchange_table(table, publishers, counts, retry_ns=table.retry_ns):
+                return True
+
+    def _exchange_table(
+        self,
+        seen: Table,
+        publishers: dict[str, Record],
+        counts: Counts = (0, 0, 0),
+        *,
+        retry_ns: int = 0,
+        closed: bool = False,
+    ) -> bool:
+        """Put a new table in place of the one that was seen. False: another one is there by now."""
+        ended = (seen.ended[0] + counts[0], seen.ended[1] + counts[1], seen.ended[2] + counts[2])
+        table = Table(publishers, ended, retry_ns, closed)
+        pending = [record for record in publishers.values() if isinstance(record, Pending) and record.due_ns]
+        due: list[int] = [record.due_ns for record in pending] + ([retry_ns] if retry_ns else [])
+        return self._exchange(
+            seen,
+            table,
+            [record.source for record in table.attached().values()],
+            [record.segment for record in pending if record.segment is not None],
+            min(due, default=0),
+        )
+
+    def _detach_all(self) -> None:
+        """Leave every publisher, for good. An attach that runs meanwhile finds the table closed, and undoes itself."""
+        while True:
+            table = cast("Table | None", self._table)  # None: the constructor was interrupted
+            if table is None or table.closed:
+                return
+            attached = table.attached()
+            for record in attached.values():
+                record.reader.close()
+            counts = [record.source.reader.counts for record in attached.values()]
+            taken, lost, skipped = (sum(count[i] for count in counts) for i in range(3))
+            self._exchange_table(table, {}, (taken, lost, skipped), closed=True)
+
+    def _probe(self) -> None:
+        """Mark publishers whose processes have died."""
+        for record in self._table.attached().values():
+            record.reader._probe()
+
+    def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
+        """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
+        if self.sample_type is None:
+            layout, _ = unpack_schema(mapped.schema(), Layout, self.topic)
+            if layout.type_hash != facts["type_hash"]:
+                raise self._wrong_hash(layout, facts)
+            made = cast("type[S_co]", sample_type_of(layout))  # without a type it is a Subscriber[Any]
+            if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
+                self.sample_type = made
+        here = layout_of(self.sample_type)
+        if facts["type_hash"] == here.type_hash:
+            return reading_plan(view_class_of(self.sample_type), here.size)
+        publisher, _ = unpack_schema(mapped.schema(), Layout, self.topic)
+        if publisher.type_hash != facts["type_hash"]:
+            raise self._wrong_hash(publisher, facts)
+        unreadable = not_by_name(self.sample_type, publisher)
+        by_name = bool(shared_members(publisher, here)) and not unreadable
+        if self._match == "exact" or not by_name:
+            raise mismatch(self.topic, publisher, here, by_name=by_name, unreadable=unreadable)
+        return reading_plan(view_class_by_name(self.sample_type, publisher), publisher.size)
+
+    def _wrong_hash(self, layout: Layout, facts: dict[str, Any]) -> CorruptSegmentError:
+        return CorruptSegmentError(
+            f"{self.topic}: the schema and the type hash contradict each other",
+            where=self.topic,
+            topic=self.topic,
+            found=facts["type_hash"],
+            expected=layout.type_hash,
+        )
+
+    def _warn_of_leases(self, leases: int, facts: dict[str, Any]) -> None:
+        if leases > facts["spare_slots"]:
+            log.warning(
+                "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() "
+                "may fail because of them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
+                self.topic,
+                leases,
+                self._max_leases,
+                facts["spare_slots"],
+                leases,
+            )
+
+
+def _has_name(mapped: Segment) -> bool:
+    return segment.exists(f"/zs-{mapped.facts()['segment_id']:016x}")

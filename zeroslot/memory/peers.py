@@ -1,0 +1,85 @@
+"""What a segment shows of its publisher and of its subscribers, as records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zeroslot._core.binding import now_ns
+from zeroslot.errors import CorruptSegmentError, MismatchError
+from zeroslot.info import PublisherInfo, SubscriberInfo
+from zeroslot.memory import liveness, segment
+from zeroslot.qos import ON_FULL
+from zeroslot.types.layout import StructLayout
+from zeroslot.types.schema import unpack_schema
+
+if TYPE_CHECKING:
+    from zeroslot._core.binding import Segment
+    from zeroslot.memory.segment import AttachedControl
+
+
+def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None) -> SubscriberInfo:
+    """The subscriber at `index`, dead or alive. One that has left is not behind."""
+    published = mapped.published
+    peer = mapped.peer(index)
+    held = mapped.held_by(index)
+    oldest = min((published_ns for _, published_ns in held), default=None)
+    return SubscriberInfo(
+        index=index,
+        name=peer["name"],
+        pid=peer["pid"],
+        command=liveness.command_of(peer["pid"], peer["start_time"]),
+        stopped=liveness.is_stopped(peer["pid"], peer["start_time"]),
+        reliable=peer["reliable"],
+        max_leases=peer["max_leases"],
+        taken=peer["taken"],
+        lost=peer["lost"],
+        skipped=peer["skipped"],
+        held=len(held),
+        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and liveness.has_our_clock(mapped) else None,
+        behind=max(0, published - peer["cursor"]) if index in mapped.active_indexes() else 0,
+        stalled_s=stalled_s,
+    )
+
+
+def describe(peer: SubscriberInfo) -> str:
+    """A subscriber as error texts name it."""
+    stopped = ", stopped" if peer.stopped else ""
+    return f"{peer.name} (pid {peer.pid}{stopped}{': ' + peer.command[:80] if peer.command else ''})"
+
+
+def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:
+    """The publisher of a segment, and its living subscribers. None: the segment is cut short, or its schema damaged."""
+    mapped = attached.segment
+    facts = mapped.facts()
+    type_name, sample_bytes = "bytes", 0
+    try:
+        attached.look_again()
+        if facts["payload_kind"] == segment.TYPED:
+            layout, _ = unpack_schema(mapped.schema(), StructLayout)
+            type_name, sample_bytes = layout.name, layout.size
+    except (MismatchError, CorruptSegmentError):
+        return None
+    published = mapped.published
+    max_period_s, overdue = liveness.promised_period(mapped)
+    alive = segment.alive_among(attached.probe, mapped.active_indexes())
+    return PublisherInfo(
+        publisher_id=segment.segment_id_of(str(attached.control_name)),
+        flink=flink,
+        name=facts["owner_name"],
+        pid=facts["owner_pid"],
+        command=liveness.command_of(facts["owner_pid"], facts["owner_start_time"]),
+        type_name=type_name,
+        type_hash=facts["type_hash"].hex(),
+        sample_bytes=sample_bytes,
+        depth=facts["depth"],
+        slot_count=facts["slot_limit"],
+        slot_capacity=mapped.pool_facts(0)[0],
+        on_full=ON_FULL[facts["policy"]],
+        created_realtime_ns=facts["created_realtime_ns"],
+        published=published,
+        max_period_s=max_period_s,
+        overdue=overdue,
+        counters=mapped.counters(),
+        subscribers=tuple(subscriber_info(mapped, index) for index in alive),
+    )
