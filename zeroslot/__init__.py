@@ -15,8 +15,10 @@ Declare, publish, subscribe:
         for lease in sub:
             print(lease.sequence, lease.sample.accel)
 
-Why the names below are looked up when they are used: as in pydantic itself, a program that only wants the version, or
-one tool of many, does not wait for the rest.
+Why names are imported at their first use: a program that needs only the version, or one of the classes, does not wait
+for the rest. pydantic does the same.
+
+Why the names stand here twice: type checkers need import statements, and cannot read a table. A test compares the two.
 """
 
 from __future__ import annotations
@@ -28,114 +30,97 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroslot._core.binding import Lease, Loan, Slot, SlotLease
-    from zeroslot.endpoints.allocator import SegmentSize, SlotAllocator
-    from zeroslot.endpoints.publisher import Publisher
-    from zeroslot.endpoints.reader import SlotReader
-    from zeroslot.endpoints.subscriber import Subscriber
-    from zeroslot.errors import (
-        BackpressureError,
-        ClosedError,
-        CorruptSegmentError,
-        DeclarationError,
-        EvictedError,
-        ForkedHandleError,
-        FormatError,
-        MismatchError,
-        NoFreeSlotError,
-        OutOfSharedMemoryError,
-        OwnerGoneError,
-        QosMismatchError,
-        SampleTooLargeError,
-        TooManyLeasesError,
-        TooManyPeersError,
-        TopicNameError,
-        TopicNotFoundError,
-        TypeMismatchError,
-        ZeroslotError,
-    )
-    from zeroslot.memory.cleanup import Remains, clean
-    from zeroslot.observe.introspection import inspect, topics
-    from zeroslot.types.fields import F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Bool, MaxBytes, MaxLen, Shape
-    from zeroslot.types.sample import Layout, Sample, layout_of
-
-__all__ = [
-    "F16",
-    "F32",
-    "F64",
-    "I8",
-    "I16",
-    "I32",
-    "I64",
-    "U8",
-    "U16",
-    "U32",
-    "U64",
-    "BackpressureError",
-    "Bool",
-    "ClosedError",
-    "CorruptSegmentError",
-    "DeclarationError",
-    "EvictedError",
-    "ForkedHandleError",
-    "FormatError",
-    "Layout",
-    "Lease",
-    "Loan",
-    "MaxBytes",
-    "MaxLen",
-    "MismatchError",
-    "NoFreeSlotError",
-    "OutOfSharedMemoryError",
-    "OwnerGoneError",
-    "Publisher",
-    "QosMismatchError",
-    "Remains",
-    "Sample",
-    "SampleTooLargeError",
-    "SegmentSize",
-    "Shape",
-    "Slot",
-    "SlotAllocator",
-    "SlotLease",
-    "SlotReader",
-    "Subscriber",
-    "TooManyLeasesError",
-    "TooManyPeersError",
-    "TopicNameError",
-    "TopicNotFoundError",
-    "TypeMismatchError",
-    "ZeroslotError",
-    "clean",
-    "inspect",
-    "layout_of",
-    "topics",
-]
+    from zeroslot._core.binding import Lease as Lease
+    from zeroslot._core.binding import Loan as Loan
+    from zeroslot._core.binding import Slot as Slot
+    from zeroslot._core.binding import SlotLease as SlotLease
+    from zeroslot._core.binding import View as View
+    from zeroslot.endpoints.allocator import SegmentSize as SegmentSize
+    from zeroslot.endpoints.allocator import SlotAllocator as SlotAllocator
+    from zeroslot.endpoints.following import Match as Match
+    from zeroslot.endpoints.publisher import Publisher as Publisher
+    from zeroslot.endpoints.publisher import PublisherStats as PublisherStats
+    from zeroslot.endpoints.reader import SlotReader as SlotReader
+    from zeroslot.endpoints.subscriber import Subscriber as Subscriber
+    from zeroslot.endpoints.subscriber import SubscriberStats as SubscriberStats
+    from zeroslot.errors import BackpressureError as BackpressureError
+    from zeroslot.errors import ClosedError as ClosedError
+    from zeroslot.errors import CorruptSegmentError as CorruptSegmentError
+    from zeroslot.errors import DeclarationError as DeclarationError
+    from zeroslot.errors import EvictedError as EvictedError
+    from zeroslot.errors import ForkedHandleError as ForkedHandleError
+    from zeroslot.errors import FormatError as FormatError
+    from zeroslot.errors import MismatchError as MismatchError
+    from zeroslot.errors import NoFreeSlotError as NoFreeSlotError
+    from zeroslot.errors import OutOfSharedMemoryError as OutOfSharedMemoryError
+    from zeroslot.errors import OwnerGoneError as OwnerGoneError
+    from zeroslot.errors import QosMismatchError as QosMismatchError
+    from zeroslot.errors import SampleTooLargeError as SampleTooLargeError
+    from zeroslot.errors import TooManyLeasesError as TooManyLeasesError
+    from zeroslot.errors import TooManyPeersError as TooManyPeersError
+    from zeroslot.errors import TopicNameError as TopicNameError
+    from zeroslot.errors import TopicNotFoundError as TopicNotFoundError
+    from zeroslot.errors import TypeMismatchError as TypeMismatchError
+    from zeroslot.errors import ZeroslotError as ZeroslotError
+    from zeroslot.info import PublisherInfo as PublisherInfo
+    from zeroslot.info import SubscriberInfo as SubscriberInfo
+    from zeroslot.info import TopicInfo as TopicInfo
+    from zeroslot.memory.cleanup import Remains as Remains
+    from zeroslot.memory.cleanup import clean as clean
+    from zeroslot.observe.introspection import inspect as inspect
+    from zeroslot.observe.introspection import topics as topics
+    from zeroslot.qos import OnFull as OnFull
+    from zeroslot.types.fields import F16 as F16
+    from zeroslot.types.fields import F32 as F32
+    from zeroslot.types.fields import F64 as F64
+    from zeroslot.types.fields import I8 as I8
+    from zeroslot.types.fields import I16 as I16
+    from zeroslot.types.fields import I32 as I32
+    from zeroslot.types.fields import I64 as I64
+    from zeroslot.types.fields import U8 as U8
+    from zeroslot.types.fields import U16 as U16
+    from zeroslot.types.fields import U32 as U32
+    from zeroslot.types.fields import U64 as U64
+    from zeroslot.types.fields import Bool as Bool
+    from zeroslot.types.fields import MaxBytes as MaxBytes
+    from zeroslot.types.fields import MaxLen as MaxLen
+    from zeroslot.types.fields import Shape as Shape
+    from zeroslot.types.layout import Field as Field
+    from zeroslot.types.sample import Layout as Layout
+    from zeroslot.types.sample import Sample as Sample
+    from zeroslot.types.sample import layout_of as layout_of
 
 _HOME = {
-    "_core.binding": "Lease Loan Slot SlotLease",
-    "endpoints.allocator": "SegmentSize SlotAllocator",
-    "memory.cleanup": "Remains clean",
     "errors": (
         "BackpressureError ClosedError CorruptSegmentError DeclarationError EvictedError ForkedHandleError "
         "FormatError MismatchError NoFreeSlotError OutOfSharedMemoryError OwnerGoneError QosMismatchError "
         "SampleTooLargeError TooManyLeasesError TooManyPeersError TopicNameError TopicNotFoundError "
         "TypeMismatchError ZeroslotError"
     ),
+    "qos": "OnFull",
+    "info": "PublisherInfo SubscriberInfo TopicInfo",
+    "_core.binding": "Lease Loan Slot SlotLease View",
     "types.fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
-    "observe.introspection": "inspect topics",
-    "endpoints.publisher": "Publisher",
-    "endpoints.reader": "SlotReader",
+    "types.layout": "Field",
     "types.sample": "Layout Sample layout_of",
-    "endpoints.subscriber": "Subscriber",
+    "memory.cleanup": "Remains clean",
+    "endpoints.allocator": "SegmentSize SlotAllocator",
+    "endpoints.reader": "SlotReader",
+    "endpoints.publisher": "Publisher PublisherStats",
+    "endpoints.following": "Match",
+    "endpoints.subscriber": "Subscriber SubscriberStats",
+    "observe.introspection": "inspect topics",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports
 
 logging.getLogger("zeroslot").addHandler(logging.NullHandler())
 
 
 def _finish_loading() -> None:
-    """Before a fork: a thread in the middle of an import of ours holds a lock that the child would wait on for ever."""
+    """Before a fork: finish all imports of the package. A thread in the middle of one holds a lock, and the child would
+    wait for that lock for ever.
+    """
     if any(module in sys.modules for module in _MODULE_OF.values()):
         for module in set(_MODULE_OF.values()):
             import_module(module)
@@ -156,4 +141,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__doc__", "__file__", "__version__"]

@@ -33,6 +33,21 @@ USES = {
     "topics": "assert [facts.topic for facts in zs.topics()] == []",
     "inspect": "try: zs.inspect('foreign')\nexcept zs.TopicNotFoundError as error: assert error.topic == 'foreign'",
     "clean": "assert [remains.removed for remains in zs.clean() if remains.where == FLINK] == [False]",
+    "Field": f"{TICK}assert isinstance(zs.layout_of(Tick).fields[0], zs.Field)",
+    "Match": "from typing import get_args\nassert 'by_name' in get_args(zs.Match)",
+    "OnFull": "from typing import get_args\nassert 'block' in get_args(zs.OnFull)",
+    "PublisherInfo": (
+        f"{TICK}with zs.Publisher('own', Tick), zs.Subscriber('own') as sub:\n"
+        "    assert isinstance(sub.publishers[0], zs.PublisherInfo)"
+    ),
+    "PublisherStats": f"{TICK}with zs.Publisher('own', Tick) as pub: assert isinstance(pub.stats, zs.PublisherStats)",
+    "SubscriberInfo": (
+        "with zs.SlotAllocator.in_memory(2, 64, max_subscribers=1) as slots, slots.reader():\n"
+        "    try: slots.reader()\n"
+        "    except zs.TooManyPeersError as error: assert isinstance(error.peers[0], zs.SubscriberInfo)"
+    ),
+    "SubscriberStats": "with zs.Subscriber('own') as sub: assert isinstance(sub.stats, zs.SubscriberStats)",
+    "TopicInfo": f"{TICK}with zs.Publisher('own', Tick): assert isinstance(zs.inspect('own'), zs.TopicInfo)",
     "Remains": "assert zs.Remains('what', 'where', removed=True).removed",
 }
 NATIVE = "try:\n    zs.{name}()\nexcept TypeError as error:\n    assert 'come from' in str(error)"

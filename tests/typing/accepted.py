@@ -219,7 +219,10 @@ def errors() -> None:
     try:
         untyped_slots(Path("a"))
     except zs.NoFreeSlotError as error:
-        print(error.slot_count, error.holders)
+        assert_type(error.holders, tuple[zs.SubscriberInfo, ...])
+        print(error.slot_count, [described(holder) for holder in error.holders])
+    except zs.TooManyPeersError as error:
+        assert_type(error.peers, tuple[zs.SubscriberInfo, ...])
     except zs.TypeMismatchError as error:
         print(error.topic)
     except zs.BackpressureError as error:
@@ -228,10 +231,27 @@ def errors() -> None:
         raise
 
 
-def inspecting() -> None:
-    """Facts of live segments."""
-    for topic in zs.topics():
-        assert_type(zs.inspect(topic.topic, topic.domain).publishers[0].counters, dict[str, int])
+def described(peer: zs.SubscriberInfo) -> str:
+    """A record of a subscriber, from an error, a callback or a listing."""
+    stalled = f" for {peer.stalled_s:.3f} s" if peer.stalled_s is not None else ""
+    return f"{peer.name} ({peer.pid}) holds {peer.held}, {peer.slots}, is {peer.behind} behind{stalled}"
+
+
+def inspecting(sub: zs.Subscriber[Imu], pub: zs.Publisher[Imu], match: zs.Match, on_full: zs.OnFull) -> None:
+    """Records of live segments have names, and are the same wherever they come from."""
+    found: tuple[zs.TopicInfo, ...] = zs.topics()
+    for topic in found:
+        assert_type(zs.inspect(topic.topic, topic.domain), zs.TopicInfo)
+        assert_type(topic.publishers, tuple[zs.PublisherInfo, ...])
+        assert_type(topic.publishers[0].counters, dict[str, int])
+        assert_type(topic.publishers[0].subscribers[0], zs.SubscriberInfo)
+    assert_type(sub.publishers, tuple[zs.PublisherInfo, ...])
+    assert_type(sub.stats, zs.SubscriberStats)
+    assert_type(pub.stats, zs.PublisherStats)
+    assert_type(zs.layout_of(Imu).fields, tuple[zs.Field, ...])
+    pub.on_subscriber_death(lambda peer: print(described(peer)))
+    zs.Subscriber("robot/imu", Imu, match=match).close()
+    zs.Publisher("robot/imu", Imu, on_full=on_full).close()
 
 
 async def off_the_loop(sub: zs.Subscriber[Imu]) -> Imu | None:
