@@ -1,7 +1,10 @@
-"""How much a publisher keeps, and what it does when nobody has room.
+"""The options of a segment: how much it keeps, whom it serves, and what its publisher does when no slot is free.
 
-Why `depth` is exact: the newest `depth` samples can always be taken, by everybody, whatever readers hold. Slots beyond
-them (`max_loans` being written, `spare_slots` being read) are what that costs.
+Why `depth` is exact: every subscriber can always take the newest `depth` samples, whatever the others hold. The price
+is the slots beyond them: `max_loans` that are written, `spare_slots` that are read.
+
+Why all options are one record: an option is added to `Qos`, with its check and its field of the header, and to the
+constructor that users see. Nothing between them names it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ SLOT_LIMIT = 65535
 SUBSCRIBER_LIMIT = 1024
 DEFAULT_SPARE = 32
 LEAST_SPARE = 4
-RESERVE_SLOTS = 4  # as many as a subscriber holds at most where it names no max_leases
+RESERVE_SLOTS = 4  # the default of a subscriber's max_leases
 SPARE_BYTES = 16 * 1024 * 1024
 
 
@@ -32,7 +35,7 @@ def whole_number(name: str, value: int, low: int, high: int) -> int:
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
-    """A length of time above 0, or None for none; ValueError or TypeError naming it."""
+    """A length of time above 0, or None; ValueError or TypeError naming it."""
     if value is None:
         return None
     seconds = _real(name, "seconds or None", value)
@@ -59,22 +62,25 @@ def _real(name: str, unit: str, value: Any) -> float:
 
 
 def default_spare(slot_capacity: int) -> int:
-    """Spare slots where the user names none: 32, fewer so that they take at most 16 MiB, at least 4."""
+    """Spare slots by default: 32, fewer so that they take at most 16 MiB, at least 4."""
     return max(LEAST_SPARE, min(DEFAULT_SPARE, SPARE_BYTES // max(slot_capacity, 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Qos:
-    """The counts of one segment."""
+    """The options of one segment. `evict_after` and `max_period` are in seconds."""
 
     depth: int
     max_loans: int
     spare_slots: int
     max_subscribers: int
     on_full: OnFull
-    reserve_slots: int = 0  # given out only in place of what evicted subscribers still hold
+    evict_after: float | None = None
+    max_period: float | None = None
 
     def __post_init__(self) -> None:
+        checked_seconds("evict_after", self.evict_after)
+        checked_seconds("max_period", self.max_period)
         whole_number("depth", self.depth, 1, SLOT_LIMIT - 1)
         whole_number("max_loans", self.max_loans, 1, SLOT_LIMIT - 1)
         whole_number("spare_slots", self.spare_slots, 0, SLOT_LIMIT - 1)
@@ -89,11 +95,24 @@ class Qos:
             )
 
     @property
+    def reserve_slots(self) -> int:
+        """Slots that are used only in place of those that evicted subscribers still hold."""
+        return max(RESERVE_SLOTS, self.max_loans) if self.evict_after is not None else 0
+
+    @property
     def slot_count(self) -> int:
         """All slots of the segment."""
         return self.depth + self.max_loans + self.spare_slots + self.reserve_slots
 
-    @property
-    def policy(self) -> int:
-        """`on_full` as the header stores it."""
-        return ON_FULL.index(self.on_full)
+    def header(self) -> dict[str, int]:
+        """The fields of the header that follow from the options."""
+        return {
+            "depth": self.depth,
+            "max_loans": self.max_loans,
+            "spare_slots": self.spare_slots,
+            "reserve_slots": self.reserve_slots,
+            "slot_limit": self.slot_count,
+            "max_subscribers": self.max_subscribers,
+            "policy": ON_FULL.index(self.on_full),
+            "max_period_ns": int(float(self.max_period or 0) * 1e9),
+        }

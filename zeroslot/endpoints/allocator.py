@@ -88,7 +88,7 @@ class SlotAllocator(AllocatorEnd):
         self.flink = flink_path
         self._topic = topic
         self._pressure = Pressure(self.owner, topic)
-        self.evict_after: float | None = None
+        self.evict_after = qos.evict_after
         self.on_subscriber_death: Callable[[SubscriberInfo], None] | None = None
         self._owned = owned  # last: `close` does nothing before this is set
         close_at_exit(self)

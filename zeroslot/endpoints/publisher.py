@@ -22,7 +22,7 @@ from zeroslot.memory import flink, segment
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.cleanup import named_by, sweep
 from zeroslot.memory.liveness import identity
-from zeroslot.qos import RESERVE_SLOTS, OnFull, Qos, checked_seconds, default_spare
+from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.types.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.types.schema import mismatch, pack_schema, unpack_schema
 from zeroslot.types.view import plan_of, prepared, write
@@ -100,10 +100,7 @@ class Publisher(PublisherEnd[S]):
         layout = layout_of(sample_type)
         plan = plan_of(sample_type)
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
-        stall = checked_seconds("evict_after", evict_after)
-        period = checked_seconds("max_period", max_period) or 0.0
-        reserve = max(RESERVE_SLOTS, max_loans) if stall is not None else 0
-        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, reserve)
+        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period)
         self._ended = False
         self._bell = Bell.join(self.domain)
         try:
@@ -115,7 +112,6 @@ class Publisher(PublisherEnd[S]):
                 segment.TYPED,
                 layout.type_hash,
                 pack_schema(layout, layout.to_idl()),
-                max_period_ns=int(period * 1e9),
             )
             allocator = SlotAllocator._create(
                 qos,
@@ -130,7 +126,6 @@ class Publisher(PublisherEnd[S]):
             # Once more, now that others can find this one: of two that start at the same moment, the one that looks
             # later sees the other. Both may, and then both withdraw.
             self._refuse_other_types(directory, layout, own=allocator.flink)
-            allocator.evict_after = stall
             close_at_exit(self)
             self._bell.ring()
         except BaseException:

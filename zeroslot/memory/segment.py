@@ -115,7 +115,6 @@ class Contents:
     type_hash: bytes = bytes(16)
     schema: bytes = b""
     first_sequence: int = 1
-    max_period_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -260,21 +259,14 @@ def _fill(
         control,
         segment_id=segment_id,
         type_hash=contents.type_hash,
-        depth=qos.depth,
-        slot_limit=qos.slot_count,
-        max_subscribers=qos.max_subscribers,
-        spare_slots=qos.spare_slots,
-        max_loans=qos.max_loans,
-        reserve_slots=qos.reserve_slots,
+        **qos.header(),
         first_sequence=contents.first_sequence,
         schema=contents.schema,
         owner_pid=who.pid,
         owner_start_time=who.start_time,
         created_realtime_ns=time.time_ns(),
-        policy=qos.policy,
         payload_kind=contents.kind,
         owner_name=who.name,
-        max_period_ns=contents.max_period_ns,
         time_namespace=who.time_namespace,
     )
     segment.add_pool(
