@@ -1,4 +1,4 @@
-"""For tests of programs that use zeroslot: death in one process, without killing one."""
+"""For tests of programs that use zeroslot: how they meet the death of a publisher, without killing a process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from zeroslot.endpoints.publisher import Publisher
 
 
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
-    """Let a publisher or an allocator go as a killed process goes: its lock falls, and nothing else happens.
+    """Drop the lock of a publisher or an allocator and do nothing else, as the kernel does after kill -9.
 
-    Its flink and its shared memory stay for the next publisher of the topic to remove, as after kill -9. The handle is
-    closed.
+    Its flink and its shared memory stay until the next publisher of the topic removes them. The handle is closed.
     """
     if isinstance(handle, Publisher):
         handle._abandon()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import zeroslot as zs
 from zeroslot.cli.figures import Histogram, as_bytes, as_time, median, percentiles
-from zeroslot.cli.processes import ChildError, Family
+from zeroslot.cli.processes import ChildError, Children
 
 
 class Imu(zs.Sample):
@@ -120,29 +120,29 @@ def test_bench_tells_the_machine_and_the_figures_as_json():
 
 
 def test_a_child_that_fails_is_an_error_with_its_text():
-    with Family() as family:
-        child = family.start("zeroslot.cli.bench.workers", "the worker", task="no such task")
+    with Children() as children:
+        child = children.start("zeroslot.cli.bench.workers", "the worker", task="no such task")
         with pytest.raises(ChildError, match=r"(?s)the worker .*no such task"):
-            family.hear(child)
+            children.receive(child)
 
 
-def test_children_end_with_the_family(tmp_path, monkeypatch):
-    """Leaving the family ends those that wait for orders, and those that do not listen."""
+def test_children_end_with_their_group(tmp_path, monkeypatch):
+    """Leaving the group ends children that wait for orders, and those that never read one."""
     (tmp_path / "endless.py").write_text(
         "from zeroslot.cli.processes import serve\n"
         "def spin(parent):\n"
-        "    parent.say('spinning')\n"
+        "    parent.send('spinning')\n"
         "    while True: pass\n"
         "def wait(parent):\n"
-        "    parent.say('waiting')\n"
-        "    assert parent.hear() is None\n"
+        "    parent.send('waiting')\n"
+        "    assert parent.receive() is None\n"
         "raise SystemExit(serve({'spin': spin, 'wait': wait}))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with Family() as family:
-        children = [family.start("endless", task, task=task) for task in ("spin", "wait")]
-        assert [family.hear(child) for child in children] == ["spinning", "waiting"]
-    assert [child.status for child in children] == [130, 0]
+    with Children() as children:
+        both = [children.start("endless", task, task=task) for task in ("spin", "wait")]
+        assert [children.receive(child) for child in both] == ["spinning", "waiting"]
+    assert [child.status for child in both] == [130, 0]
 
 
 # --- figures

@@ -1,4 +1,4 @@
-"""The `zeroslot` command. Its code is in every installation; what it needs beside the library is an extra."""
+"""The `zeroslot` command. Its code is in every installation; the packages that it needs come with the extra `cli`."""
 
 from __future__ import annotations
 

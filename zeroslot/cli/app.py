@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is in the modules that they call."""
+"""The commands and their options. Each calls a module that does the work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Domain = Annotated[str | None, typer.Option("--domain", "-d", help="The domain t
 def run() -> int:
     """Run the command line on `sys.argv`: its exit status.
 
-    What the library, a child or the system refuses is told in one text, without a traceback.
+    An error of the library, of a child or of the system is printed as one line, without a traceback.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
@@ -94,7 +94,7 @@ def bench(
 
 @app.command(name="list")
 def list_(domain: Domain = None, json: Json = False) -> None:
-    """List the topics that somebody publishes."""
+    """List the topics that have a publisher."""
     from zeroslot.cli.topics import list_topics
 
     _end(list_topics(domain, json_output=json))
@@ -113,10 +113,10 @@ def info(
 @app.command()
 def gc(
     domain: Domain = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what there is, remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what there is, remove nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove what dead processes left in a domain, and segments that nobody owns any more.
+    """Remove what dead processes left in a domain, and segments without an owner.
 
     What live processes use is not touched. One line for each thing: "removed", "found" (with --dry-run) or "not
     removed", what it was, and where. With --json a list of objects with the same: "what" (a text), "where" (a path, or

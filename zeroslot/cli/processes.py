@@ -1,10 +1,10 @@
-"""Child processes of a command: started as modules of this package, spoken to in JSON lines, always reaped.
+"""Child processes of a command. They run modules of this package, exchange JSON lines with it, and are always reaped.
 
-Why stdin is the leash: a child whose stdin ends, ends. So none survives its parent, however the parent goes, and a
-child that ends by itself closes what it has in shared memory, which one that is killed leaves behind.
+Why a child ends when its stdin ends: no child outlives its parent, however the parent ends. A child that ends by itself
+also closes its segments, which a child that is killed leaves behind.
 
-Why a process group of their own: Ctrl-C reaches the whole foreground group at once. Here it shall reach the parent
-alone, which ends the others in the order that it wants.
+Why each child has a process group of its own: Ctrl-C is sent to the whole foreground group. It has to reach the parent
+alone, which ends the children in its own order.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE_S = 5.0  # for a child to end by itself
+END_TIMEOUT_S = 5.0  # for a child to end by itself
 
 
 class ChildError(RuntimeError):
-    """A child ended when nobody asked it to. The text has what it left on stderr."""
+    """A child ended before its stdin did. The text has what it wrote to stderr."""
 
 
 class Child:
-    """One process. Made by `Family.start`, which also reaps it."""
+    """One process. `Children.start` makes it; leaving `Children` reaps it."""
 
     def __init__(self, module: str, arguments: dict[str, Any], name: str) -> None:
         self.name = name
         self.ended = False
         self._buffer = b""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # read when the child fails, closed with it
-        # -P: the current directory is no place to import from, unless it is one for this process.
+        # -P: import from the current directory only if this process does.
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        self._process = subprocess.Popen(  # noqa: S603  # this interpreter, a module that imports from where we do
+        self._process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of this package
             [sys.executable, "-P", "-m", module, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,19 +62,19 @@ class Child:
         """Its exit status, negative for a signal; None while it runs."""
         return self._process.poll()
 
-    def tell(self, order: object) -> None:
-        """Send an order. One that has ended already does not hear it."""
+    def send(self, order: object) -> None:
+        """Send an order. It is dropped if the child has ended."""
         try:
             _write_all(_pipe(self._process.stdin), json.dumps(order).encode() + b"\n")
         except BrokenPipeError:
             self.ended = True
 
     def fileno(self) -> int:
-        """Readable when the child has said something, or has ended."""
+        """A descriptor that is readable when the child has sent something, or has ended."""
         return _pipe(self._process.stdout)
 
-    def heard(self) -> Iterator[Any]:
-        """What it has said since the last call; waits for it unless `fileno` is readable."""
+    def messages(self) -> Iterator[Any]:
+        """What it has sent since the last call. Blocks unless `fileno` is readable."""
         chunk = os.read(self.fileno(), 65536)
         if not chunk:
             self.ended = True
@@ -83,14 +83,14 @@ class Child:
             yield json.loads(line)
 
     def failure(self) -> ChildError:
-        """What to raise when it has ended and should not have."""
+        """The error for a child that has ended too early."""
         status = self._process.wait()
         self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip()
-        return ChildError(f"{self.name} (pid {self.pid}) ended with status {status}" + (f":\n{said}" if said else ""))
+        text = self._stderr.read().decode(errors="replace").strip()
+        return ChildError(f"{self.name} (pid {self.pid}) ended with status {status}" + (f":\n{text}" if text else ""))
 
-    def let_go(self) -> None:
-        """Close its stdin: it ends."""
+    def close_stdin(self) -> None:
+        """Tell it to end."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
 
@@ -110,45 +110,45 @@ class Child:
         self._stderr.close()
 
 
-class Family:
+class Children:
     """The children of one command. A context manager: leaving it ends and reaps them all."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
-        self._said: dict[int, list[Any]] = {}
+        self._received: dict[int, list[Any]] = {}
 
     def start(self, module: str, name: str, **arguments: Any) -> Child:
-        """Start `python -m module` with these arguments; it calls `serve`. `name` is how errors call it."""
+        """Start `python -m module` with these arguments; it calls `serve`. `name` is for error texts."""
         child = Child(module, arguments, name)
         self._children.append(child)
         self._selector.register(child, selectors.EVENT_READ)
-        self._said[child.pid] = []
+        self._received[child.pid] = []
         return child
 
     def events(self, timeout: float | None) -> Iterator[tuple[Child, Any]]:
-        """What the children say within `timeout` seconds, until the first pause. One that ends is a ChildError."""
+        """What the children send within `timeout` seconds, up to the first pause. Raises ChildError when one ends."""
         for key, _ in self._selector.select(timeout):
             child = key.fileobj
             if not isinstance(child, Child):
                 continue
-            for value in child.heard():
+            for value in child.messages():
                 yield child, value
             if child.ended:
                 self._selector.unregister(child)
                 raise child.failure()
 
-    def hear(self, child: Child) -> Any:
-        """The next thing that this child says. Another one that ends meanwhile is a ChildError too."""
-        while not self._said[child.pid]:
+    def receive(self, child: Child) -> Any:
+        """The next message of this child. Raises ChildError when it or another one ends meanwhile."""
+        while not self._received[child.pid]:
             for other, value in self.events(None):
-                self._said[other.pid].append(value)
-        return self._said[child.pid].pop(0)
+                self._received[other.pid].append(value)
+        return self._received[child.pid].pop(0)
 
-    def ask(self, child: Child, order: object) -> Any:
+    def request(self, child: Child, order: object) -> Any:
         """Send an order and wait for the answer."""
-        child.tell(order)
-        return self.hear(child)
+        child.send(order)
+        return self.receive(child)
 
     def __enter__(self) -> Self:
         return self
@@ -157,15 +157,15 @@ class Family:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         for child in self._children:
-            child.let_go()
-        deadline = time.monotonic() + PATIENCE_S
+            child.close_stdin()
+        deadline = time.monotonic() + END_TIMEOUT_S
         for child in self._children:
             child.reap(deadline)
         self._selector.close()
 
 
 class Parent:
-    """The other end, in the child. When it is gone and the child does not notice, the child is interrupted."""
+    """The parent, as the child sees it. If the child does not end after the parent did, it is interrupted."""
 
     def __init__(self) -> None:
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -177,29 +177,31 @@ class Parent:
             for line in orders:
                 self._orders.put(json.loads(line))
         self._orders.put(None)
-        if not self._done.wait(PATIENCE_S):
+        if not self._done.wait(END_TIMEOUT_S):
             _thread.interrupt_main()
 
-    def say(self, value: object) -> None:
-        """Tell the parent. Returns when the pipe has it."""
+    def send(self, value: object) -> None:
+        """Send a message to the parent. Returns when it is in the pipe."""
         _write_all(1, json.dumps(value).encode() + b"\n")
 
-    def hear(self) -> Any:
-        """The next order; None when there will be none."""
+    def receive(self) -> Any:
+        """The next order; None after the last."""
         return self._orders.get()
 
     @property
-    def has_spoken(self) -> bool:
-        """Whether `hear` would return at once."""
+    def has_order(self) -> bool:
+        """Whether `receive` would return at once."""
         return not self._orders.empty()
 
     def finish(self) -> None:
-        """From here on the child ends by itself."""
+        """The child is about to end: do not interrupt it."""
         self._done.set()
 
 
 def serve(tasks: dict[str, Callable[..., None]]) -> int:
-    """The child's main: run `tasks[task](parent, **rest)` with the arguments that `start` passed. Its exit status."""
+    """The main function of a child: run `tasks[task](parent, **rest)` with the arguments of `start`. Returns its exit
+    status.
+    """
     arguments = json.loads(sys.argv[1])
     parent = Parent()
     try:

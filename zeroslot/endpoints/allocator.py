@@ -295,7 +295,7 @@ class SlotAllocator(AllocatorEnd):
             raise
 
     def reap(self) -> int:
-        """Clear what dead subscribers left; how many there were. `reserve` does this by itself under pressure.
+        """Clear what dead subscribers left; returns how many. `reserve` does this by itself when no slot is free.
 
         `on_subscriber_death`, where one is set, is called for each, in this thread.
         """

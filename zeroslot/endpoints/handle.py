@@ -1,11 +1,11 @@
-"""The end of the interpreter: handles that are still open are closed, so that a program that just ends leaves nothing.
+"""Closing at exit: handles that are still open are closed, so that a program that ends without closing leaves nothing.
 
 Why also through multiprocessing: its children skip atexit.
 
-Why workers of executors stop waiting before that: the interpreter joins them, and a program that has ended would hang
-in `take(timeout=None)` of one. Their waits raise ClosedError, their iterations end, and the handles stay open. Threads
-that the program started itself go on for as long as they like, as everywhere in Python. The hooks that end executors
-run in reverse order of registration, so concurrent.futures.thread is imported first.
+Why the waits of executors' workers end before that: the interpreter joins the workers, and a program would hang at its
+end in the `take(timeout=None)` of one. Their waits raise ClosedError, their iterations end, and the handles stay open.
+Threads that the program started itself go on for as long as they like, as everywhere in Python. The hooks that end
+executors run in reverse order of registration, so concurrent.futures.thread is imported first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _close_all() -> None:
     binding.begin_exit()
     interrupted: BaseException | None = None
     for handle in list(_handles):
-        for _ in range(2):  # again where Ctrl-C has interrupted it: all is closed, and then the interruption is raised
+        for _ in range(2):  # again if Ctrl-C interrupted it; the interruption is raised once all handles are closed
             try:
                 handle.close()
                 break

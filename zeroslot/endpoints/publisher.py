@@ -1,4 +1,4 @@
-"""`Publisher`: owns a segment, writes typed samples into its slots, and is found by its topic."""
+"""`Publisher`: owns a segment, writes typed samples into its slots. Subscribers find it by its topic."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Publisher(PublisherEnd[S]):
     no reliable subscribers, "block" waits, "raise" raises. `mode`: 0o600, or 0o660 to share the topic with the group of
     the directory in $ZEROSLOT_DIR, which has mode 2770.
 
-    `evict_after`: seconds after which a subscriber that stalls loses its claim when it is in the way, counted from when
-    this publisher first found it so, with the same sample held or behind at the same sequence; it gets an
-    EvictedError and may join again. What it still holds is replaced from a reserve, of max_loans slots and at least 4.
-    `max_period`: the longest time between two samples, in seconds, that subscribers are promised.
+    `evict_after`: seconds after which a subscriber that stalls is evicted when no slot is free, counted from when this
+    publisher first found it holding the same sample, or behind at the same sequence; it gets an EvictedError and may
+    join again. The slots that it still holds are replaced from a reserve, of max_loans slots and at least 4.
+    `max_period`: the longest time between two samples, in seconds, that the publisher promises.
 
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
     topic has another type, and PermissionError when another user controls the directory or what lies in it.
@@ -123,8 +123,8 @@ class Publisher(PublisherEnd[S]):
                 topic=self.topic,
             )
             super().__init__(allocator, plan, None if on_full == "block" else 0)
-            # Once more, now that others can find this one: of two that start at the same moment, the one that looks
-            # later sees the other. Both may, and then both withdraw.
+            # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
+            # that looks later sees the other. If both do, both withdraw.
             self._refuse_other_types(directory, layout, own=allocator.flink)
             close_at_exit(self)
             self._bell.ring()
@@ -142,7 +142,7 @@ class Publisher(PublisherEnd[S]):
                 sweep(named, path)
 
     def _refuse_other_types(self, directory: Path, layout: Layout, own: Path | None = None) -> None:
-        """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink of this one."""
+        """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink to skip."""
         for path in flink.list_flinks(directory):
             attached = flink.attach(path, str(path)) if path != own else None
             if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
@@ -156,25 +156,25 @@ class Publisher(PublisherEnd[S]):
                     here_hash=layout.type_hash,
                 )
             if facts["type_hash"] != layout.type_hash:
-                theirs, _ = unpack_schema(attached.segment.schema(), Layout, self.topic)
-                raise mismatch(self.topic, theirs, layout)
+                other, _ = unpack_schema(attached.segment.schema(), Layout, self.topic)
+                raise mismatch(self.topic, other, layout)
 
     def publish(
         self, sample: S | Mapping[str, Any] | np.void | NDArray[Any], timeout: float | EllipsisType | None = ...
     ) -> int:
-        """Copy a sample into a slot and publish it; its sequence.
+        """Copy a sample into a slot and publish it. Returns its sequence.
 
-        A model of the type (or of a class derived from it), or a view, is copied field by field as it is. It is not
-        validated again: no validator of its class runs, and aliases do not matter. Kinds, ranges, and the bounds of
-        text, lists and arrays are checked all the same. A mapping is validated by pydantic as `sample_type(**mapping)`
-        is, aliases included. A numpy record has `layout_of(sample_type).dtype`.
+        A model of the type (or of a class derived from it), or a view, is copied field by field. It is not validated
+        again: no validator of its class runs, and aliases are ignored. Kinds, ranges, and the bounds of text, lists and
+        arrays are still checked. A mapping is validated by pydantic as `sample_type(**mapping)` is, aliases included. A
+        numpy record has `layout_of(sample_type).dtype`.
 
-        Raises what `loan` raises; ValueError or TypeError, which names the field, for what the sample's memory cannot
-        hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a slot is
-        borrowed.
+        Raises what `loan` raises; ValueError or TypeError, which names the field, for a value that the sample's memory
+        cannot hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a
+        slot is borrowed.
         """
         ready = prepared(sample, self.sample_type)
-        loan = self.loan_uninit(timeout)  # what follows writes every field
+        loan = self.loan_uninit(timeout)  # `write` sets every field
         try:
             write(loan.sample, ready)
         except BaseException:
@@ -185,7 +185,7 @@ class Publisher(PublisherEnd[S]):
     @property
     def flink(self) -> Path:
         """The file by which subscribers find this publisher."""
-        return cast("Path", self.allocator.flink)  # a publisher's segment has one
+        return cast("Path", self.allocator.flink)  # only segments in memory have none
 
     @property
     def publisher_id(self) -> str:
@@ -218,13 +218,13 @@ class Publisher(PublisherEnd[S]):
         return bool(self.allocator.closed)
 
     def on_subscriber_death(self, callback: Callable[[SubscriberInfo], None] | None) -> None:
-        """Call this for every subscriber that is found dead, in the thread that finds it: one that waits for room, or
-        calls `reap`. None: nobody.
+        """Call `callback` for every subscriber that is found dead, in the thread that finds it: one that waits for a
+        free slot, or calls `reap`. None: call nothing.
         """
         self.allocator.on_subscriber_death = callback
 
     def reap(self) -> int:
-        """Clear what dead subscribers left; how many there were. Loans under pressure do it by themselves."""
+        """Clear what dead subscribers left; returns how many. `loan` does it by itself when no slot is free."""
         return self.allocator.reap()
 
     def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
@@ -253,8 +253,8 @@ class Publisher(PublisherEnd[S]):
             self._end()
 
     def _end(self) -> None:
-        """Each step may be taken twice, since an interruption may come between any two."""
-        allocator: SlotAllocator | None = self.allocator  # None: the constructor has not come that far
+        """Each step may run twice, since an interruption may come between any two."""
+        allocator: SlotAllocator | None = self.allocator  # None: the constructor was interrupted before it was made
         if allocator is not None:
             allocator.close()
             self._bell.ring()

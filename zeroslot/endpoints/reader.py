@@ -1,4 +1,4 @@
-"""`SlotReader`: the untyped reading end. Bytes in slots, read in place."""
+"""`SlotReader`: reads the bytes in a segment's slots, in place."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class SlotReader(ReaderEnd):
     ) -> SlotReader:
         """Read the segment that a flink names, from now on, or from the newest `history` samples on.
 
-        `max_leases` bounds how many samples are held at once (default: all slots). Without a live segment it is looked
-        for again until `timeout` seconds are over (None: for ever); then TopicNotFoundError. Raises FormatError and
-        CorruptSegmentError for what is none, TooManyPeersError when its table is full.
+        `max_leases` bounds how many samples are held at once (default: all slots). While the flink names no live
+        segment, this waits up to `timeout` seconds (None: for ever), then raises TopicNotFoundError. Raises FormatError
+        or CorruptSegmentError for what is no segment, TooManyPeersError when its peer table is full.
         """
         path = Path(flink_path).absolute()
         attached = cls._find(path)
@@ -65,7 +65,7 @@ class SlotReader(ReaderEnd):
     def _find(path: Path) -> AttachedControl | None:
         attached = flink.attach(path, str(path))
         if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
-            return None  # of a dead owner: it waits to be removed
+            return None  # the owner is dead, and a cleaner will remove the segment
         return attached if attached.map_pools() else None
 
     @classmethod
@@ -85,7 +85,7 @@ class SlotReader(ReaderEnd):
         facts = attached.segment.facts()
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
-        who = liveness.identity(name)
+        process = liveness.identity(name)
         reader = None
         try:
             index = _register(attached)
@@ -95,16 +95,16 @@ class SlotReader(ReaderEnd):
                 index=index,
                 max_leases=leases,
                 reliable=reliable,
-                pid=who.pid,
-                start_time=who.start_time,
-                name=who.name,
+                pid=process.pid,
+                start_time=process.start_time,
+                name=process.name,
                 history=history,
                 after=after,
-                time_namespace=who.time_namespace,
+                time_namespace=process.time_namespace,
                 map_pools=attached.map_pools,
             )
             return cls(reader, attached)
-        except BaseException:  # the entry is free at once, also where a traceback keeps what is here
+        except BaseException:  # free the entry now: a traceback may keep these objects alive
             if reader is not None:
                 reader.close()
             attached.descriptor.close()
@@ -122,7 +122,7 @@ class SlotReader(ReaderEnd):
 
     @property
     def lost(self) -> int:
-        """Samples that were gone before they could be taken."""
+        """Samples that were overwritten before they were taken."""
         return self.stats["lost"]
 
     @property
@@ -156,11 +156,11 @@ class SlotReader(ReaderEnd):
             if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
                 liveness.bury(self.reader.segment, self._attached.probe)
         except OSError:
-            if not self.reader.closed:  # or the interpreter's end has closed it under a daemon thread
+            if not self.reader.closed:  # at exit the interpreter closes it while a daemon thread still uses it
                 raise
 
     def close(self) -> None:
-        """Leave. Leases stay good. A second call does nothing, and nor does a call in a forked child."""
+        """Leave the segment. Leases stay valid. A second call does nothing, nor does a call in a forked child."""
         self.reader.close()
 
     def __enter__(self) -> Self:

@@ -126,7 +126,7 @@ class Subscriber(Following[S_co]):
 
     @property
     def lost(self) -> int:
-        """Samples that were gone before they could be taken, over all publishers; exact."""
+        """Samples that were overwritten before they were taken, over all publishers; exact."""
         return self.stats.lost
 
     @property

@@ -19,7 +19,7 @@ from typing import Any
 
 from zeroslot.cli.bench.machine import pair_of_cores
 from zeroslot.cli.figures import as_bytes, median, percentiles
-from zeroslot.cli.processes import Child, Family
+from zeroslot.cli.processes import Child, Children
 
 WORKERS = "zeroslot.cli.bench.workers"
 SIZES: tuple[int | None, ...] = (None, 64, 4096, 65536, 1 << 20, 8 << 20)
@@ -66,32 +66,36 @@ def name_of(size: int | None) -> str:
 
 
 def _two(
-    family: Family, tasks: tuple[str, str], each: dict[str, Any], first: dict[str, Any] | None = None, name: str = ""
+    children: Children,
+    tasks: tuple[str, str],
+    each: dict[str, Any],
+    first: dict[str, Any] | None = None,
+    name: str = "",
 ) -> list[Child]:
     """Two workers on two processors, ready."""
     both = []
     for task, core, more in zip(tasks, cores(), (first or {}, {}), strict=True):
         both.append(
-            family.start(WORKERS, f"bench {task}", task=task, core=core, domain=domain() + name, **each, **more)
+            children.start(WORKERS, f"bench {task}", task=task, core=core, domain=domain() + name, **each, **more)
         )
     for child in both:
-        family.hear(child)
+        children.receive(child)
     return both
 
 
-def pingpong(family: Family, both: list[Child], rounds: int) -> list[float]:
+def pingpong(children: Children, both: list[Child], rounds: int) -> list[float]:
     """One-way times in nanoseconds of so many round trips."""
-    both[1].tell(rounds)
-    times: list[float] = family.ask(both[0], rounds)
-    family.hear(both[1])
+    both[1].send(rounds)
+    times: list[float] = children.request(both[0], rounds)
+    children.receive(both[1])
     return times
 
 
 def players(
-    family: Family, *, size: int | None, copy: bool = False, parked: bool = False, name: str = ""
+    children: Children, *, size: int | None, copy: bool = False, parked: bool = False, name: str = ""
 ) -> list[Child]:
     """The two sides of a ping-pong, ready. `name` tells pairs apart that live at the same time."""
-    return _two(family, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked}, name=name)
+    return _two(children, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked}, name=name)
 
 
 def latency(numbers: Numbers) -> Iterator[Row]:
@@ -101,10 +105,10 @@ def latency(numbers: Numbers) -> Iterator[Row]:
             for size in SIZES:
                 large = (size or 0) > 65536 and copy
                 rounds = numbers.of(*((2000, 200) if large else (20000, 2000) if parked else (100000, 10000)))
-                with Family() as family:
-                    both = players(family, size=size, copy=copy, parked=parked)
-                    pingpong(family, both, rounds // 10 + 1)
-                    times = pingpong(family, both, rounds)
+                with Children() as children:
+                    both = players(children, size=size, copy=copy, parked=parked)
+                    pingpong(children, both, rounds // 10 + 1)
+                    times = pingpong(children, both, rounds)
                 what = (
                     f"{'parked' if parked else 'spinning'}, {'publish(model)' if copy else 'in place'}, {name_of(size)}"
                 )
@@ -116,24 +120,24 @@ def handover(numbers: Numbers) -> Iterator[Row]:
     for settle_ns in (SETTLE_NS, 0):
         for size in (64, 65536, 1 << 20, 8 << 20):
             rounds = numbers.of(2000, 200)
-            with Family() as family:
-                both = fillers(family, size, settle_ns)
-                filled(family, both, rounds // 10)
-                times = filled(family, both, rounds)
+            with Children() as children:
+                both = fillers(children, size, settle_ns)
+                filled(children, both, rounds // 10)
+                times = filled(children, both, rounds)
             when = f"committed {settle_ns // 1000} us later" if settle_ns else "committed at once"
             yield Row("handover", f"filled, {when}, {as_bytes(size)}", percentiles(times), payload_bytes=size)
 
 
-def fillers(family: Family, size: int, settle_ns: int, name: str = "") -> list[Child]:
+def fillers(children: Children, size: int, settle_ns: int, name: str = "") -> list[Child]:
     """One that fills and one that receives, ready. `name` tells pairs apart that live at the same time."""
-    return _two(family, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns}, name=name)
+    return _two(children, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns}, name=name)
 
 
-def filled(family: Family, both: list[Child], rounds: int) -> list[float]:
+def filled(children: Children, both: list[Child], rounds: int) -> list[float]:
     """Nanoseconds of so many hand-overs."""
-    both[0].tell(rounds)
-    times: list[float] = family.ask(both[1], rounds)
-    family.hear(both[0])
+    both[0].send(rounds)
+    times: list[float] = children.request(both[1], rounds)
+    children.receive(both[0])
     return times
 
 
@@ -143,13 +147,13 @@ def throughput(numbers: Numbers) -> Iterator[Row]:
         for size in (*SIZES, FRAME):
             small = size is None or size < 65536
             count = numbers.of(*((100000, 10000) if small else (2000, 200)))
-            with Family() as family:
-                both = _two(family, ("flood", "drain"), {"size": size}, {"copy": copy})
+            with Children() as children:
+                both = _two(children, ("flood", "drain"), {"size": size}, {"copy": copy})
                 rates, lost = [], 0
                 for _ in range(5):
-                    both[1].tell(count)
-                    elapsed = family.ask(both[0], count)
-                    lost = family.hear(both[1])
+                    both[1].send(count)
+                    elapsed = children.request(both[0], count)
+                    lost = children.receive(both[1])
                     rates.append(count * 1e9 / elapsed)
             rate = median(rates)
             figures = {"samples_per_s": rate, "bytes_per_s": rate * (size or 64), "lost": lost}
@@ -172,16 +176,16 @@ def fanout(numbers: Numbers) -> Iterator[Row]:
 def fanout_rounds(rounds: int, count: int) -> dict[int, list[float]]:
     """Nanoseconds per sample of each round, the counts of subscribers in turn."""
     costs: dict[int, list[float]] = {attached: [] for attached in ATTACHED}
-    with Family() as family:
-        publisher, holder = _two(family, ("publish_alone", "attach_many"), {})
-        family.ask(publisher, [count, 3])
+    with Children() as children:
+        publisher, holder = _two(children, ("publish_alone", "attach_many"), {})
+        children.request(publisher, [count, 3])
         for _ in range(rounds):
             for attached, found in costs.items():
-                family.ask(holder, attached)
-                said = family.ask(publisher, [count, 5])
-                if said["subscribers"] != attached:
-                    raise RuntimeError(f"{said['subscribers']} subscribers are attached, not {attached}")
-                found.append(said["ns"])
+                children.request(holder, attached)
+                report = children.request(publisher, [count, 5])
+                if report["subscribers"] != attached:
+                    raise RuntimeError(f"{report['subscribers']} subscribers are attached, not {attached}")
+                found.append(report["ns"])
     return costs
 
 
@@ -197,11 +201,11 @@ CALLS = (
 
 def calls(numbers: Numbers) -> Iterator[Row]:
     """What calls cost in one process, and how much of it above an empty method call or an empty attribute access."""
-    with Family() as family:
-        child = family.start(WORKERS, "bench calls", task="calls", core=cores()[0], domain=domain())
-        family.hear(child)
-        family.ask(child, [BLOCK_OF_CALLS, 3])
-        found = family.ask(child, [BLOCK_OF_CALLS, numbers.of(101, 21)])
+    with Children() as children:
+        child = children.start(WORKERS, "bench calls", task="calls", core=cores()[0], domain=domain())
+        children.receive(child)
+        children.request(child, [BLOCK_OF_CALLS, 3])
+        found = children.request(child, [BLOCK_OF_CALLS, numbers.of(101, 21)])
     for what, name, baseline in CALLS:
         figures = {"p50": found[name] - found["nothing"], "above": found[name] - found[baseline]}
         yield Row("calls", what, figures, facts={"above": f"an empty {baseline}"})
@@ -242,14 +246,14 @@ def import_rounds(rounds: int) -> dict[str, list[float]]:
 def attach(numbers: Numbers) -> Iterator[Row]:
     """From the call of Subscriber to its return, where one publisher is there."""
     for size, slots in ((64, 8), (32768, 29)):
-        with Family() as family:
-            holder = family.start(
+        with Children() as children:
+            holder = children.start(
                 WORKERS, "bench hold_topic", task="hold_topic", size=size, slots=slots, domain=domain()
             )
-            family.hear(holder)
+            children.receive(holder)
             rounds = numbers.of(200, 50)
-            child = family.start(WORKERS, "bench attach", task="attach", size=size, rounds=rounds, domain=domain())
-            times = family.hear(child)
+            child = children.start(WORKERS, "bench attach", task="attach", size=size, rounds=rounds, domain=domain())
+            times = children.receive(child)
         pool = size * (slots + 2)
         yield Row("attach", f"a pool of {as_bytes(pool)}", percentiles(times), payload_bytes=size)
 

@@ -38,19 +38,19 @@ def ping(parent: Parent, **how: Any) -> None:
     """Send and wait for the answer, as often as each order says; tell how long one way took each time."""
     publisher, subscriber, turns, _, _ = _player(parent, ("there", "back"), **how)
     with publisher, subscriber:
-        while (rounds := parent.hear()) is not None:
-            parent.say([elapsed / 2 for elapsed in turns(publisher, subscriber, rounds)])
+        while (rounds := parent.receive()) is not None:
+            parent.send([elapsed / 2 for elapsed in turns(publisher, subscriber, rounds)])
 
 
 def pong(parent: Parent, **how: Any) -> None:
     """Wait and answer, as often as each order says."""
     publisher, subscriber, turns, send, receive = _player(parent, ("back", "there"), **how)
     with publisher, subscriber:
-        while (rounds := parent.hear()) is not None:
+        while (rounds := parent.receive()) is not None:
             receive()
             turns(publisher, subscriber, rounds - 1)
             send()
-            parent.say("answered")
+            parent.send("answered")
 
 
 Turns = Callable[[Any, Any, int], list[int]]
@@ -109,7 +109,7 @@ def _player(
         return times
 
     spun = _typed_turns if typed else _block_turns
-    parent.say("ready")
+    parent.send("ready")
     return publisher, subscriber, turns if copy or parked else spun, send, receive
 
 
@@ -189,8 +189,8 @@ def fill(parent: Parent, *, size: int, settle_ns: int, domain: str, core: int | 
     ):
         publisher.wait_for_subscribers()
         subscriber.wait_for_publishers()
-        parent.say("ready")
-        while (rounds := parent.hear()) is not None:
+        parent.send("ready")
+        while (rounds := parent.receive()) is not None:
             for turn in range(rounds):
                 loan = publisher.loan_uninit()
                 loan.sample.number = turn
@@ -202,7 +202,7 @@ def fill(parent: Parent, *, size: int, settle_ns: int, domain: str, core: int | 
                 while (lease := subscriber.take()) is None:
                     pass
                 lease.release()
-            parent.say("filled")
+            parent.send("filled")
 
 
 def receive_filled(parent: Parent, *, size: int, domain: str, core: int | None) -> None:
@@ -215,8 +215,8 @@ def receive_filled(parent: Parent, *, size: int, domain: str, core: int | None) 
     ):
         publisher.wait_for_subscribers()
         subscriber.wait_for_publishers()
-        parent.say("ready")
-        while (rounds := parent.hear()) is not None:
+        parent.send("ready")
+        while (rounds := parent.receive()) is not None:
             times = [0] * rounds
             for turn in range(rounds):
                 while (lease := subscriber.take()) is None:
@@ -231,7 +231,7 @@ def receive_filled(parent: Parent, *, size: int, domain: str, core: int | None) 
                 loan = publisher.loan_uninit()
                 loan.sample.number = turn
                 loan.commit()
-            parent.say(times)
+            parent.send(times)
 
 
 # --- throughput ---
@@ -245,8 +245,8 @@ def flood(parent: Parent, *, size: int | None, copy: bool, domain: str, core: in
     with zs.Publisher("flood", sample_type, depth=depth, on_full="block", domain=domain) as publisher:
         publisher.wait_for_subscribers()
         model = _model_of(size)
-        parent.say("ready")
-        while (count := parent.hear()) is not None:
+        parent.send("ready")
+        while (count := parent.receive()) is not None:
             began = clock()
             if copy:
                 for _ in range(count):
@@ -262,7 +262,7 @@ def flood(parent: Parent, *, size: int | None, copy: bool, domain: str, core: in
                     loan.sample.data.fill(turn & 0xFF)
                     loan.commit()
             publisher.flush()
-            parent.say(clock() - began)
+            parent.send(clock() - began)
 
 
 def drain(parent: Parent, *, size: int | None, domain: str, core: int | None) -> None:
@@ -271,14 +271,14 @@ def drain(parent: Parent, *, size: int | None, domain: str, core: int | None) ->
     sample_type: Any = Typed if size is None else block_type(size)
     with zs.Subscriber("flood", sample_type, reliable=True, domain=domain) as subscriber:
         subscriber.wait_for_publishers()
-        parent.say("ready")
-        while (count := parent.hear()) is not None:
+        parent.send("ready")
+        while (count := parent.receive()) is not None:
             for _ in range(count):
                 lease = subscriber.take(None)
                 if lease is None:
                     raise RuntimeError("a take without a timeout came back empty")
                 lease.release()
-            parent.say(subscriber.lost)
+            parent.send(subscriber.lost)
 
 
 # --- fan-out ---
@@ -291,8 +291,8 @@ def publish_alone(parent: Parent, *, domain: str, core: int | None) -> None:
     """
     pin(core)
     with zs.Publisher("fanout", Typed, domain=domain, spare_slots=128) as publisher:
-        parent.say("ready")
-        while (order := parent.hear()) is not None:
+        parent.send("ready")
+        while (order := parent.receive()) is not None:
             count, batches = order
             loan_uninit = publisher.loan_uninit
             times = []
@@ -303,20 +303,20 @@ def publish_alone(parent: Parent, *, domain: str, core: int | None) -> None:
                     loan.sample.number = turn
                     loan.commit()
                 times.append((clock() - began) / count)
-            parent.say({"ns": median(times), "subscribers": publisher.subscriber_count})
+            parent.send({"ns": median(times), "subscribers": publisher.subscriber_count})
 
 
 def attach_many(parent: Parent, *, domain: str, core: int | None) -> None:
-    """Hold as many subscribers as the last order said; they neither take nor sleep."""
+    """Hold as many subscribers as the last order says; they neither take nor sleep."""
     pin(core)
     held: list[zs.Subscriber[Typed]] = []
-    parent.say("ready")
-    while (wanted := parent.hear()) is not None:
+    parent.send("ready")
+    while (wanted := parent.receive()) is not None:
         while len(held) > wanted:
             held.pop().close()
         while len(held) < wanted:
             held.append(zs.Subscriber("fanout", Typed, domain=domain))
-        parent.say("attached")
+        parent.send("attached")
 
 
 # --- calls ---
@@ -350,14 +350,14 @@ def calls(parent: Parent, *, domain: str, core: int | None) -> None:
         if lease is None:
             raise RuntimeError("what was published is not there")
         loops = _loops(publisher, subscriber, lease.sample)
-        parent.say("ready")
-        while (order := parent.hear()) is not None:
+        parent.send("ready")
+        while (order := parent.receive()) is not None:
             count, repeats = order
             times: dict[str, list[float]] = {name: [] for name in loops}
             for _ in range(repeats):
                 for name, loop in loops.items():
                     times[name].append(loop(count) / count)
-            parent.say({name: median(values) for name, values in times.items()})
+            parent.send({name: median(values) for name, values in times.items()})
 
 
 def _loops(publisher: Any, subscriber: Any, view: Any) -> dict[str, Callable[[int], int]]:
@@ -452,8 +452,8 @@ def hold_topic(parent: Parent, *, size: int, slots: int, domain: str) -> None:
     """A publisher of which others time how long subscribing takes."""
     with zs.Publisher("attach", block_type(size), depth=slots, max_loans=1, spare_slots=1, domain=domain) as publisher:
         publisher.publish(_model_of(size))
-        parent.say("ready")
-        parent.hear()
+        parent.send("ready")
+        parent.receive()
 
 
 def attach(parent: Parent, *, size: int, rounds: int, domain: str) -> None:
@@ -467,8 +467,8 @@ def attach(parent: Parent, *, size: int, rounds: int, domain: str) -> None:
         if subscriber.take() is None:
             raise RuntimeError("the history is not there")
         subscriber.close()
-    parent.say(times)
-    parent.hear()
+    parent.send(times)
+    parent.receive()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from zeroslot.cli.demo.parts import SOURCES, SUBSCRIBERS, Source
 from zeroslot.cli.demo.screen import Screen, Silent, SubscriberState, TopicState, print_summary, screen_for_stdout
-from zeroslot.cli.processes import Child, Family
+from zeroslot.cli.processes import Child, Children
 
 __all__ = ["run_demo"]
 
@@ -26,8 +26,8 @@ UPDATE_S = 0.25
 def run_demo(seconds: float, *, json_output: bool) -> int:
     """Run it for so long, or until SIGINT or SIGTERM; 0 when nothing was torn or lost, 1 otherwise."""
     screen = Silent() if json_output else screen_for_stdout()
-    with Interruption() as interruption, Family() as family:
-        demo = Demo(family, screen, interruption)
+    with Interruption() as interruption, Children() as children:
+        demo = Demo(children, screen, interruption)
         with screen:
             demo.run(seconds)
     if json_output:
@@ -64,8 +64,8 @@ class Interruption:
 class Demo:
     """One run."""
 
-    def __init__(self, family: Family, screen: Screen, interruption: Interruption) -> None:
-        self._family = family
+    def __init__(self, children: Children, screen: Screen, interruption: Interruption) -> None:
+        self._children = children
         self._screen = screen
         self._interruption = interruption
         self._domain = f"demo-{os.getpid()}"
@@ -77,10 +77,12 @@ class Demo:
 
     def _start(self, name: str, source: Source) -> TopicState:
         subscribers = [
-            self._family.start(PARTS, f"the {name} subscriber", task="subscribe", source=name, domain=self._domain)
+            self._children.start(PARTS, f"the {name} subscriber", task="subscribe", source=name, domain=self._domain)
             for _ in range(SUBSCRIBERS)
         ]
-        publisher = self._family.start(PARTS, f"the {name} publisher", task="publish", source=name, domain=self._domain)
+        publisher = self._children.start(
+            PARTS, f"the {name} publisher", task="publish", source=name, domain=self._domain
+        )
         states = [SubscriberState(child.pid) for child in subscribers]
         topic = TopicState(source.topic, source.sample_type.__name__, source.sample_bytes, publisher.pid, states)
         self._publishers[publisher.pid] = publisher, topic
@@ -93,21 +95,21 @@ class Demo:
         """All of it: start, measure, stop, account."""
         ready: set[int] = set()
         while len(ready) < len(self._publishers):
-            ready |= {child.pid for child, said in self._family.events(UPDATE_S) if said["is"] == "ready"}
+            ready |= {child.pid for child, report in self._children.events(UPDATE_S) if report["is"] == "ready"}
             if self._interruption.requested:
                 return
         self._began_ns = time.monotonic_ns()
         for publisher, topic in self._publishers.values():
             topic.note(0)
-            publisher.tell("go")
+            publisher.send("go")
         while self._seconds < seconds and not self._interruption.requested:
             self._listen(min(UPDATE_S, max(seconds - self._seconds, 0)))
         for publisher, topic in self._publishers.values():
-            publisher.tell("stop")
+            publisher.send("stop")
             topic.seconds = self._seconds
         self._listen_until(self._publishers.keys())
         for subscriber, topic, _ in self._subscribers.values():
-            subscriber.tell({"published": topic.published})
+            subscriber.send({"published": topic.published})
         self._listen_until(self._subscribers.keys())
 
     @property
@@ -117,23 +119,23 @@ class Demo:
     def _listen(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while True:
-            for child, said in self._family.events(max(deadline - time.monotonic(), 0)):
-                self._note(child.pid, said)
+            for child, report in self._children.events(max(deadline - time.monotonic(), 0)):
+                self._note(child.pid, report)
             if time.monotonic() >= deadline or self._interruption.requested:
                 break
         self._screen.update(self.topics, self._seconds)
 
     def _listen_until(self, finished: Any) -> None:
         while not finished <= self._finished:
-            for child, said in self._family.events(UPDATE_S):
-                self._note(child.pid, said)
+            for child, report in self._children.events(UPDATE_S):
+                self._note(child.pid, report)
 
-    def _note(self, pid: int, said: dict[str, Any]) -> None:
+    def _note(self, pid: int, report: dict[str, Any]) -> None:
         if pid in self._publishers:
-            self._publishers[pid][1].note(said["count"])
+            self._publishers[pid][1].note(report["count"])
         else:
-            self._subscribers[pid][2].note(said)
-        if said["is"] == "done":
+            self._subscribers[pid][2].note(report)
+        if report["is"] == "done":
             self._finished.add(pid)
 
     @property

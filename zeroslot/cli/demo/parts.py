@@ -68,21 +68,21 @@ def publish(parent: Parent, *, source: str, domain: str) -> None:
         about.topic, about.sample_type, depth=about.depth(), max_loans=1, spare_slots=spare, domain=domain, name=source
     ) as publisher:
         publisher.wait_for_subscribers(SUBSCRIBERS)
-        parent.say({"is": "ready"})
-        parent.hear()
+        parent.send({"is": "ready"})
+        parent.receive()
         due = reported = time.monotonic_ns()
-        while not parent.has_spoken:
+        while not parent.has_order:
             with publisher.loan_uninit() as sample:
                 about.fill(sample, publisher.sequence + 1)
             now = time.monotonic_ns()
             if now - reported >= REPORT_NS:
                 reported = now
-                parent.say({"is": "published", "count": publisher.sequence})
+                parent.send({"is": "published", "count": publisher.sequence})
             due = max(due + period_ns, now - CATCH_UP * period_ns)
             time.sleep(max(due - now, 0) / 1e9)
-        parent.say({"is": "done", "count": publisher.sequence})
-        parent.hear()
-        parent.hear()
+        parent.send({"is": "done", "count": publisher.sequence})
+        parent.receive()
+        parent.receive()
 
 
 def subscribe(parent: Parent, *, source: str, domain: str) -> None:
@@ -95,7 +95,7 @@ def subscribe(parent: Parent, *, source: str, domain: str) -> None:
 
     def report(what: str) -> None:
         stats = subscriber.stats
-        parent.say({"is": what, "taken": stats.taken, "lost": stats.lost, "torn": torn, "latency": recent.pairs()})
+        parent.send({"is": what, "taken": stats.taken, "lost": stats.lost, "torn": torn, "latency": recent.pairs()})
         recent.clear()
 
     with zs.Subscriber(about.topic, about.sample_type, max_leases=MAX_LEASES, domain=domain, name=source) as subscriber:
@@ -111,8 +111,8 @@ def subscribe(parent: Parent, *, source: str, domain: str) -> None:
             if now - reported >= REPORT_NS:
                 reported = now
                 report("taken")
-            if last is None and parent.has_spoken:
-                order = parent.hear()
+            if last is None and parent.has_order:
+                order = parent.receive()
                 if order is None:
                     return
                 last = order["published"]

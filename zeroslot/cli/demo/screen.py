@@ -41,7 +41,7 @@ class Rate:
 
 @dataclass
 class SubscriberState:
-    """What one subscriber process has said. `recent` came since the last line or picture, `latency` is everything."""
+    """What one subscriber process has reported. `recent` came since the last line or picture, `latency` is everything."""
 
     pid: int
     taken: int = 0
@@ -51,11 +51,11 @@ class SubscriberState:
     recent: Histogram = field(default_factory=Histogram)
     rate: Rate = field(default_factory=Rate)
 
-    def note(self, said: dict[str, Any]) -> None:
+    def note(self, report: dict[str, Any]) -> None:
         """Take over a report."""
-        self.taken, self.lost, self.torn = said["taken"], said["lost"], said["torn"]
-        self.latency.update(said["latency"])
-        self.recent.update(said["latency"])
+        self.taken, self.lost, self.torn = report["taken"], report["lost"], report["torn"]
+        self.latency.update(report["latency"])
+        self.recent.update(report["latency"])
         self.rate.note(self.taken, time.monotonic_ns())
 
     def summary(self) -> dict[str, Any]:
