@@ -41,7 +41,7 @@ class Rate:
 
 @dataclass
 class SubscriberState:
-    """What one subscriber process has reported. `recent` came since the last line or picture, `latency` is everything."""
+    """What one subscriber process has reported: `recent` since the last line or picture, `latency` since the start."""
 
     pid: int
     taken: int = 0
