@@ -20,7 +20,7 @@ from tests.compat import document, make_vectors
 from tests.compat.make_vectors import SEGMENT_ID, VECTORS, Control, Vector, patched
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import CorruptSegmentError, FormatError
-from zeroslot.memory import segment
+from zeroslot.memory.attach import attach_control
 from zeroslot.types.sample import Layout
 from zeroslot.types.schema import from_json_schema
 
@@ -227,7 +227,7 @@ def placed() -> Iterator[Callable[..., str]]:
 def verdict_of(name: str) -> str:
     """What the library says of a segment, in the words of the vectors."""
     try:
-        attached = segment.attach_control(name, "the vector")
+        attached = attach_control(name, "the vector")
         if attached is None:
             return "unfinished"
         attached.map_pools()

@@ -28,7 +28,8 @@ from tests.children import Child, Children
 from tests.fault import stepped
 from tests.fault.parcels import Parcel, fill, whole
 from tests.fault.victims import NEVER, SERVER
-from zeroslot.memory import segment
+from zeroslot.memory.objects import open_for_cleaning
+from zeroslot.memory.segment import OWNER_BYTE
 
 TOPIC = "t"
 DEPTH = 4
@@ -374,11 +375,11 @@ def dead_objects(before: set[str]) -> set[str]:
     """The new objects that belong to no living process. Those of other programs come and go meanwhile."""
     dead = set()
     for name in shared_memory.objects() - before:
-        own = segment.open_for_cleaning(f"/{name[:19]}")
+        own = open_for_cleaning(f"/{name[:19]}")
         if own is None:
             dead |= {name} & shared_memory.objects()
         else:
-            if not own.is_locked(segment.OWNER_BYTE):
+            if not own.is_locked(OWNER_BYTE):
                 dead.add(name)
             own.close()
     return dead

@@ -32,10 +32,13 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "SlotReader": lambda root: zs.SlotReader.attach(root / "other.flink"),
 }
 NATIVE = [
-    "zeroslot.memory.segment.Region",
+    "zeroslot.memory.create.Region",
+    "zeroslot.memory.attach.Region",
     "zeroslot.memory.bell.Region",
-    "zeroslot.memory.segment.reopened",
-    "zeroslot.memory.bell.reopened",
+    "zeroslot.memory.objects.reopen",
+    "zeroslot.memory.create.reopen",
+    "zeroslot.memory.attach.reopen",
+    "zeroslot.memory.bell.reopen",
 ]
 
 

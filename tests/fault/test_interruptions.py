@@ -26,8 +26,8 @@ def test_every_place_is_interrupted_once(at):
     assert [place.injected for place in places] == [True] * (len(places) - 1) + [False]
     assert all(isinstance(place.error, Interrupted) for place in places[:-1])
     assert places[-1].error is None
-    assert places[0].where.startswith("publisher.py:")
-    assert any(place.where.startswith("segment.py:") for place in places)
+    assert places[0].where.startswith("endpoints/publisher.py:")
+    assert any(place.where.startswith("memory/liveness.py:") for place in places)
 
 
 def test_a_handler_may_use_what_it_interrupts():

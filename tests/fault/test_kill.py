@@ -10,7 +10,9 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
-from zeroslot.memory import cleanup, segment
+from zeroslot.memory import cleanup
+from zeroslot.memory.attach import attach_control
+from zeroslot.memory.segment import DEAD, OPEN
 
 
 @pytest.mark.row("NEW-6", "PEER-11", "DEF-10")
@@ -65,14 +67,14 @@ def test_a_subscriber_that_finds_nothing_buries_its_dead_publisher(cast: Cast, w
     )
     sub.expect("ready")
     (control,) = (facts.publishers[0].publisher_id for facts in zs.topics())
-    attached = segment.attach_control(f"/zs-{control}", "t")
+    attached = attach_control(f"/zs-{control}", "t")
     assert attached is not None
     if waits == "asleep":
         sub.wait_for_sleep()
     pub.kill()
-    while attached.segment.state == segment.OPEN:
+    while attached.segment.state == OPEN:
         os.sched_yield()
-    assert attached.segment.state == segment.DEAD
+    assert attached.segment.state == DEAD
     sub.kill()
     cleanup.clean()
 

@@ -250,14 +250,14 @@ def test_what_cannot_be_joined_takes_no_other_publisher_away(caplog: pytest.LogC
 def test_a_publisher_is_newer_when_the_first_look_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its creator was preempted between the header and the flink: it is older by its clock, and all of it is read."""
     made: list[zs.Subscriber[Tick]] = []
-    appear = flink.write_flink
+    appear = flink.publish_flink
 
     def preempted(*arguments: Any, **named: Any) -> None:
         if not made:
             made.append(zs.Subscriber("t", Tick, reliable=True))
         appear(*arguments, **named)
 
-    monkeypatch.setattr(flink, "write_flink", preempted)
+    monkeypatch.setattr(flink, "publish_flink", preempted)
     with zs.Publisher("t", Tick, on_full="block") as pub, made[0] as sub:
         publish(pub, 3)
         assert take_all(sub) == [1, 2, 3]

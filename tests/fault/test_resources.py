@@ -93,8 +93,8 @@ def test_memory_that_vanishes_during_the_creation_is_the_same_error(cast: Cast, 
         SMALL_SHM
         + """
 import zeroslot as zs
-from zeroslot.memory import segment
-segment._check_room = lambda *_: None
+from zeroslot.memory import create
+create._check_room = lambda *_: None
 try:
     zs.SlotAllocator.create("/dev/shm/flink", 64, 1 << 20)
 except zs.OutOfSharedMemoryError as error:
@@ -329,12 +329,12 @@ def test_two_cleaners_of_one_flink_leave_a_new_owner_alone(tmp_path: Path, monke
     """The slower one has read the dead owner's name, and finds that another has cleaned and created in the meantime."""
     from zeroslot import testing
     from zeroslot.endpoints import allocator
-    from zeroslot.memory import segment
+    from zeroslot.memory import objects
 
     path = tmp_path / "slots"
     dead = zs.SlotAllocator.create(path, 4, 64)
     testing.abandon(dead)
-    opened = segment.open_for_cleaning
+    opened = objects.open_for_cleaning
     made: list[zs.SlotAllocator] = []
 
     def slow(control_name: str):
@@ -344,7 +344,7 @@ def test_two_cleaners_of_one_flink_leave_a_new_owner_alone(tmp_path: Path, monke
             made.append(zs.SlotAllocator.create(path, 4, 64))
         return result
 
-    monkeypatch.setattr(segment, "open_for_cleaning", slow)
+    monkeypatch.setattr(objects, "open_for_cleaning", slow)
     assert allocator.sweep_flink(path) is False
     assert path.exists()
     with made[0] as slots, zs.SlotReader.attach(path) as reader:

@@ -19,8 +19,10 @@ from tests.fault import survivors
 from tests.fault.parcels import Parcel, whole
 from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Victim, numbers_of
 from tests.fault.victims import NEVER
-from zeroslot.memory import segment
+from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import bells_of
+from zeroslot.memory.objects import open_for_cleaning
+from zeroslot.memory.segment import OPEN, OWNER_BYTE
 from zeroslot.types.sample import Layout
 from zeroslot.types.schema import unpack_schema
 
@@ -54,9 +56,9 @@ def locked_controls() -> set[str]:
     """The control objects that somebody owns."""
     found = set()
     for name in shared_memory.objects():
-        own = segment.open_for_cleaning(f"/{name}") if len(name) == 19 else None
+        own = open_for_cleaning(f"/{name}") if len(name) == 19 else None
         if own is not None:
-            if own.is_locked(segment.OWNER_BYTE):
+            if own.is_locked(OWNER_BYTE):
                 found.add(name)
             own.close()
     return found
@@ -65,9 +67,9 @@ def locked_controls() -> set[str]:
 def look(root: Path) -> bool:
     """Everything that others can do while a creator stands still. Whether they have seen its segment."""
     for name in shared_memory.objects():
-        attached = segment.attach_control(f"/{name}", name) if len(name) == 19 else None
+        attached = attach_control(f"/{name}", name) if len(name) == 19 else None
         if attached is not None:  # not ready is None; whatever else there is has to be all there
-            assert attached.segment.state == segment.OPEN
+            assert attached.segment.state == OPEN
             assert attached.map_pools()
             assert unpack_schema(attached.segment.schema(), Layout)[0].name == "Parcel"
     published = [publisher.published for facts in zs.topics() for publisher in facts.publishers]

@@ -265,7 +265,7 @@ def test_a_second_close_does_nothing(path: Path) -> None:
 def test_in_memory_is_the_same_without_names(zeroslot_dir: Path) -> None:
     """Same protections, nothing in the file system."""
     with memory() as slots:
-        links = [os.readlink(f"/proc/self/fd/{fd.fileno()}") for fd in (slots._owned.lock, *slots._owned.fds)]
+        links = [os.readlink(f"/proc/self/fd/{fd.fileno()}") for fd in (slots._owned.lock, *slots._owned.unnamed_pools)]
         assert [link.split(" ")[0] for link in links] == ["/memfd:zeroslot", "/memfd:zeroslot-p0"]
         assert slots.flink is None
         reader = slots.reader()

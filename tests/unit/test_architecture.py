@@ -31,10 +31,16 @@ FLOORS = (
     (  # where memory is, how it is found, which processes hold it
         "memory.access",
         "memory.segment",
+        "memory.clocks",
+        "memory.processes",
+        "memory.liveness",
+        "memory.objects",
+        "memory.create",
+        "memory.attach",
+        "memory.peers",
+        "memory.directories",
         "memory.flink",
         "memory.bell",
-        "memory.liveness",
-        "memory.peers",
         "memory.cleanup",
     ),
     (  # the handles that write and read samples

@@ -17,7 +17,7 @@ from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick as ActorsTick
 from tests.unit.test_peers import die
-from zeroslot.memory import cleanup, flink, liveness, segment
+from zeroslot.memory import cleanup, flink, liveness, objects
 from zeroslot.testing import abandon
 
 
@@ -80,7 +80,7 @@ def test_a_segment_without_a_flink_is_found():
     """Somebody has removed the flink: nothing leads to the objects any more."""
     found, control = left_by_a_dead_publisher("a/b")
     found.unlink()
-    assert ("a segment that nobody owns", "/" + control.name, True) in [
+    assert ("a segment without an owner", "/" + control.name, True) in [
         (remains.what, remains.where, remains.removed) for remains in zs.clean()
     ]
     assert not control.exists()
@@ -103,9 +103,9 @@ def test_what_a_creator_or_a_cleaner_did_not_end_is_cleared_by(zeroslot_dir: Pat
     found, control = left_by_a_dead_publisher("a/b")
     name = f"/{control.name}"
     before = shared_memory.objects() - {control.name, f"{control.name}-p0"}
-    flink.withdraw(found, name)
+    flink.withdraw_flink(found, name)
     if begun == "announced":
-        segment.unlink_all(name)
+        objects.unlink_all(name)
     elif begun == "half made":
         os.truncate(control, 0)
         Path(f"{control}-p0").unlink()
@@ -121,19 +121,19 @@ def test_what_a_living_creator_has_announced_stays(zeroslot_dir: Path):
     """For every cleaner: its segment is locked."""
     with zs.Publisher("a/b", Tick) as pub:
         name = pub.flink.read_text()
-        flink.announce(pub.flink, name)
+        flink.create_marker(pub.flink, name)
         with zs.Publisher("a/b", Tick):
             assert zs.clean() == ()
-            assert flink.list_announced(pub.flink.parent) == [(pub.flink, name)]
+            assert flink.list_markers(pub.flink.parent) == [(pub.flink, name)]
             assert pub.publish({"number": 1}) == 1
-        flink.forget(pub.flink, name)
+        flink.remove_marker(pub.flink, name)
 
 
 @pytest.mark.row("SEG-14")
 def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch: pytest.MonkeyPatch):
     """It holds the owner's byte for as long as it cleans; a creator that comes meanwhile finds the way cleared."""
     found, control = left_by_a_dead_publisher("a/b")
-    cleaner = segment.open_for_cleaning(f"/{control.name}")
+    cleaner = objects.open_for_cleaning(f"/{control.name}")
     assert cleaner is not None
     assert liveness.lock_to_clean(cleaner)
     looks = 0
@@ -164,7 +164,7 @@ def test_a_stopped_cleaner_leaves_the_dead_publisher_dead(tmp_path: Path, zerosl
         slots = zs.SlotAllocator.create(path, 4, 64)
         names = [f"/{control.name}", path.read_text()]
         abandon(slots)
-        cleaners = [segment.open_for_cleaning(name) for name in names]
+        cleaners = [objects.open_for_cleaning(name) for name in names]
         for cleaner in cleaners:
             assert cleaner is not None
             assert liveness.lock_to_clean(cleaner)
@@ -238,7 +238,7 @@ def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_d
     foreign, control = left_by_a_dead_publisher("a/c")
     odd = foreign.with_name("0" * 16 + ".flink")
     odd.write_text("/etc/passwd")
-    flink.announce(odd, "/zs-" + "0" * 16)
+    flink.create_marker(odd, "/zs-" + "0" * 16)
     os.chown(control, 12345, 12345)
     clean = """if True:
         import os, zeroslot as zs
@@ -290,7 +290,7 @@ def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: 
             (f"a dead subscriber: gone (pid {sub.pid})", str(pub.flink)),
             ("a dead publisher of dead", str(dead)),
             ("a pool without a segment", f"/{pooled.name}-p0"),
-            ("a segment that nobody owns", f"/{nobodys.name}"),
+            ("a segment without an owner", f"/{nobodys.name}"),
             (left_alone, str(odd)),
         }
         for _ in range(2):  # telling changes nothing
@@ -310,7 +310,7 @@ def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: 
     sub = run_child(actors.SUBSCRIBER, "alive", {"domain": "lab"})
     sub.expect("ready")
     sub.kill()
-    bell = ["a bell that nobody uses", str(zeroslot_dir / "lab" / ".bell"), True]
+    bell = ["a bell that no process uses", str(zeroslot_dir / "lab" / ".bell"), True]
     assert told("--json")[1] == []
     assert told("--json", "--domain", "lab")[:2] == (0, [bell])
     assert not (zeroslot_dir / "lab").exists()

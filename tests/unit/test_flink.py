@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zeroslot import Publisher, Sample, SlotAllocator, SlotReader, Subscriber, TopicNameError
-from zeroslot.memory import flink
+from zeroslot.memory import directories, flink
 
 NAME = "/zs-0123456789abcdef"
 
@@ -41,7 +41,7 @@ class Tick(Sample):
 )
 def test_topics_that_may_be(topic: str) -> None:
     """Parts of letters, digits, _ . - joined by /."""
-    assert flink.checked_topic(topic) == topic
+    assert directories.checked_topic(topic) == topic
     with Publisher(topic, Tick) as pub, Subscriber(topic, Tick) as sub:
         pub.publish(Tick(n=1))
         assert sub.take() is not None
@@ -80,7 +80,7 @@ def test_topics_that_may_be(topic: str) -> None:
 )
 def test_topics_that_may_not_be(zeroslot_dir: Path, topic: str) -> None:
     """TopicNameError, a ValueError, with the topic; nothing is created."""
-    for use in (flink.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
+    for use in (directories.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
         with pytest.raises(TopicNameError) as caught:
             use(topic)
         assert isinstance(caught.value, ValueError)
@@ -91,7 +91,7 @@ def test_topics_that_may_not_be(zeroslot_dir: Path, topic: str) -> None:
 @pytest.mark.parametrize("topic", [None, 5, b"bytes", ["a"], object(), Path("a")])
 def test_topics_are_texts(topic: Any) -> None:
     """TopicNameError says what came instead."""
-    for use in (flink.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
+    for use in (directories.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
         with pytest.raises(TopicNameError, match=type(topic).__name__):
             use(topic)
 
@@ -101,7 +101,7 @@ def test_topics_are_texts(topic: Any) -> None:
 def test_domains_are_one_part(domain: Any) -> None:
     """As strict as a topic's parts, and without a slash."""
     with pytest.raises(TopicNameError):
-        flink.checked_domain(domain)
+        directories.checked_domain(domain)
 
 
 @pytest.mark.row("DIS-11")
@@ -109,14 +109,14 @@ def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monke
     """Else a directory of the user's in /dev/shm, and `default`."""
     monkeypatch.setenv("ZEROSLOT_DIR", str(tmp_path))
     monkeypatch.setenv("ZEROSLOT_DOMAIN", "lab")
-    assert flink.root() == tmp_path
-    assert flink.checked_domain(None) == "lab"
-    assert flink.checked_domain("x") == "x"
-    assert flink.topic_directory("lab", "a/b") == tmp_path / "lab" / "a" / "b"
+    assert directories.root() == tmp_path
+    assert directories.checked_domain(None) == "lab"
+    assert directories.checked_domain("x") == "x"
+    assert directories.topic_directory("lab", "a/b") == tmp_path / "lab" / "a" / "b"
     monkeypatch.delenv("ZEROSLOT_DIR")
     monkeypatch.delenv("ZEROSLOT_DOMAIN")
-    assert flink.root() == Path(f"/dev/shm/zeroslot-{os.getuid()}")
-    assert flink.checked_domain(None) == "default"
+    assert directories.root() == Path(f"/dev/shm/zeroslot-{os.getuid()}")
+    assert directories.checked_domain(None) == "default"
 
 
 @pytest.mark.row("DIS-11")
@@ -178,17 +178,17 @@ def test_a_flink_appears_whole_with_its_directories(zeroslot_dir: Path, umask: i
     path = zeroslot_dir / "d" / "a" / "b" / "0123456789abcdef.flink"
     before = os.umask(umask)
     try:
-        flink.write_flink(path, NAME)
+        flink.publish_flink(path, NAME)
     finally:
         os.umask(before)
     assert path.read_text() == NAME == flink.read_flink(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    flink.forget(path, NAME)
+    flink.remove_marker(path, NAME)
     assert os.listdir(path.parent) == [path.name]
-    flink.withdraw(path, NAME)
-    flink.forget(path, NAME)
+    flink.withdraw_flink(path, NAME)
+    flink.remove_marker(path, NAME)
     assert list(zeroslot_dir.iterdir()) == []
 
 
@@ -198,8 +198,8 @@ def test_a_flink_that_is_gone_is_none(zeroslot_dir: Path) -> None:
     (zeroslot_dir / "file").write_text("x")
     for path in (zeroslot_dir / "a", zeroslot_dir / "a" / "b", zeroslot_dir / "file" / "a"):
         assert flink.read_flink(path) is None
-        flink.withdraw(path, NAME)
-        flink.forget(path, NAME)
+        flink.withdraw_flink(path, NAME)
+        flink.remove_marker(path, NAME)
         assert flink.list_flinks(path) == []
     (zeroslot_dir / "file").unlink()
 
@@ -332,21 +332,21 @@ def test_a_directory_that_a_leaver_removes_is_made_again(zeroslot_dir: Path, mon
         return opened
 
     monkeypatch.setattr(flink, "open_directory", removed_after)
-    flink.write_flink(path, NAME)
+    flink.publish_flink(path, NAME)
     monkeypatch.undo()
     assert count == 4
     assert path.read_text() == NAME
     path.unlink()
-    flink.forget(path, NAME)
+    flink.remove_marker(path, NAME)
 
 
 @pytest.mark.row("SEC-3")
 def test_nothing_is_announced_through_a_symbolic_link(zeroslot_dir: Path, tmp_path: Path) -> None:
     """One that somebody has put there leads nowhere."""
     path, elsewhere = tmp_path / "slots", tmp_path / "elsewhere"
-    flink._aside(path, NAME).symlink_to(elsewhere)
+    flink.marker_of(path, NAME).symlink_to(elsewhere)
     with pytest.raises(OSError, match="slots"):
-        flink.announce(path, NAME)
+        flink.create_marker(path, NAME)
     assert not elsewhere.exists()
 
 
@@ -356,16 +356,16 @@ OTHER = "/zs-fedcba9876543210"
 def test_what_is_announced_is_followed_by_nobody(zeroslot_dir: Path) -> None:
     """Until it appears; the announcement names flink and segment also where its writer died before the content."""
     path = zeroslot_dir / "0123456789abcdef.flink"
-    flink.announce(path, NAME)
+    flink.create_marker(path, NAME)
     assert flink.read_flink(path) is None
     assert flink.list_flinks(zeroslot_dir) == []
-    assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
+    assert flink.list_markers(zeroslot_dir) == [(path, NAME)]
     (file,) = zeroslot_dir.iterdir()
     file.write_bytes(b"")
-    assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
-    flink.write_flink(path, NAME)
-    flink.forget(path, NAME)
-    assert flink.list_announced(zeroslot_dir) == []
+    assert flink.list_markers(zeroslot_dir) == [(path, NAME)]
+    flink.publish_flink(path, NAME)
+    flink.remove_marker(path, NAME)
+    assert flink.list_markers(zeroslot_dir) == []
     path.unlink()
 
 
@@ -373,13 +373,13 @@ def test_a_withdrawn_flink_leaves_a_trace_until_it_is_forgotten(zeroslot_dir: Pa
     """Also where its creator died before it forgot the announcement: two names of one file."""
     path = zeroslot_dir / "0123456789abcdef.flink"
     for forgotten in (True, False):
-        flink.write_flink(path, NAME)
+        flink.publish_flink(path, NAME)
         if forgotten:
-            flink.forget(path, NAME)
-        flink.withdraw(path, NAME)
+            flink.remove_marker(path, NAME)
+        flink.withdraw_flink(path, NAME)
         assert not path.exists()
-        assert flink.list_announced(zeroslot_dir) == [(path, NAME)]
-        flink.forget(path, NAME)
+        assert flink.list_markers(zeroslot_dir) == [(path, NAME)]
+        flink.remove_marker(path, NAME)
         assert list(zeroslot_dir.iterdir()) == []
 
 
@@ -387,21 +387,21 @@ def test_a_withdrawn_flink_leaves_a_trace_until_it_is_forgotten(zeroslot_dir: Pa
 def test_only_a_segments_own_flink_is_withdrawn(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that another has taken with force, nor one that it takes between the look and the withdrawal."""
     path = zeroslot_dir / "slots.flink"
-    flink.write_flink(path, OTHER)
-    flink.forget(path, OTHER)
-    flink.withdraw(path, NAME)
+    flink.publish_flink(path, OTHER)
+    flink.remove_marker(path, OTHER)
+    flink.withdraw_flink(path, NAME)
     assert path.read_text() == OTHER
-    flink.write_flink(path, NAME, replace=True)
+    flink.publish_flink(path, NAME, replace=True)
     real = os.rename
 
     def overtaken(*names: Any) -> None:
-        flink.write_flink(path, OTHER, replace=True)
+        flink.publish_flink(path, OTHER, replace=True)
         real(*names)
 
     monkeypatch.setattr(os, "rename", overtaken)
-    flink.withdraw(path, NAME)
+    flink.withdraw_flink(path, NAME)
     monkeypatch.undo()
-    flink.forget(path, NAME)
+    flink.remove_marker(path, NAME)
     assert path.read_text() == OTHER
     assert os.listdir(zeroslot_dir) == [path.name]
     path.unlink()
@@ -411,15 +411,15 @@ def test_only_a_segments_own_flink_is_withdrawn(zeroslot_dir: Path, monkeypatch:
 def test_of_two_creators_at_once_one_gets_the_flink(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one finds it taken after it had looked, removes what it made, and attaches where it may."""
     path = zeroslot_dir / "slots.flink"
-    real = flink.write_flink
+    real = flink.publish_flink
     first: list[SlotAllocator] = []
 
     def overtaken(*arguments: Any, **named: Any) -> None:
-        monkeypatch.setattr(flink, "write_flink", real)
+        monkeypatch.setattr(flink, "publish_flink", real)
         first.append(SlotAllocator.create(path, 4, 64))
         real(*arguments, **named)
 
-    monkeypatch.setattr(flink, "write_flink", overtaken)
+    monkeypatch.setattr(flink, "publish_flink", overtaken)
     with pytest.raises(FileExistsError):
         SlotAllocator.create(path, 4, 64)
     content = path.read_bytes()

@@ -13,7 +13,8 @@ import pytest
 from tests.unit.control_bytes import SECTION_AT, SECTIONS
 from zeroslot import CorruptSegmentError, SlotReader
 from zeroslot._core.binding import AllocatorEnd, Owner, Region, Segment
-from zeroslot.memory import segment
+from zeroslot.memory import attach, objects
+from zeroslot.memory.segment import BYTES, OWNER_BYTE
 
 POOLS = [(3, 128), (5, 384)]  # (slots, bytes of each)
 DEPTH = 4
@@ -26,21 +27,21 @@ class GrowingSegment:
     """
 
     def __init__(self) -> None:
-        self.name = segment.new_name()
-        lock = segment._new_object(self.name)
+        self.name = objects.new_name()
+        lock = objects.create_object(self.name)
         assert lock is not None
-        assert lock.try_lock(segment.OWNER_BYTE)
+        assert lock.try_lock(OWNER_BYTE)
         counts = {"depth": DEPTH, "slot_limit": 8, "max_subscribers": 4, "pool_limit": 2}
         size = Segment.control_size(schema_size=0, **counts)
-        self.control = Region(segment.reopened(lock.fileno(), os.O_RDWR), _sized(lock.fileno(), size), True)
+        self.control = Region(objects.reopen(lock.fileno(), os.O_RDWR), _sized(lock.fileno(), size), True)
         self.segment = Segment.create(
-            self.control, segment_id=int(segment.segment_id_of(self.name), 16), type_hash=bytes(16), schema=b"",
+            self.control, segment_id=int(objects.segment_id_of(self.name), 16), type_hash=bytes(16), schema=b"",
             spare_slots=3, max_loans=1, first_sequence=1, owner_pid=os.getpid(), owner_start_time=0,
-            created_realtime_ns=0, policy=0, payload_kind=segment.BYTES, owner_name="growing", **counts,
+            created_realtime_ns=0, policy=0, payload_kind=BYTES, owner_name="growing", **counts,
         )  # fmt: skip  # one list
         first = 0
         for k, (count, capacity) in enumerate(POOLS):
-            pool = segment._new_object(segment.pool_name(self.name, k))
+            pool = objects.create_object(objects.pool_name(self.name, k))
             assert pool is not None
             region = Region(pool, _sized(pool.fileno(), count * capacity), True)
             self.segment.add_pool(region, first_slot=first, slot_capacity=capacity, slot_count=count)
@@ -65,7 +66,7 @@ class GrowingSegment:
 
     def reader(self) -> SlotReader:
         """A reader that has mapped what the table says."""
-        attached = segment.attach_control(self.name, "the growing segment")
+        attached = attach.attach_control(self.name, "the growing segment")
         assert attached is not None
         assert attached.map_pools()
         return SlotReader._join(attached, history=0, max_leases=None, reliable=False, name="reader")
@@ -74,8 +75,8 @@ class GrowingSegment:
         """End, and remove the objects."""
         self.owner.close()
         for k in range(len(POOLS)):
-            segment.unlink(segment.pool_name(self.name, k))
-        segment.unlink(self.name)
+            objects.unlink(objects.pool_name(self.name, k))
+        objects.unlink(self.name)
 
 
 def _sized(fd: int, size: int) -> int:
@@ -160,7 +161,7 @@ def test_samples_of_a_pool_that_is_gone_are_lost_and_counted(growing: GrowingSeg
     with growing.reader() as reader:
         growing.grow()
         growing.publish(1, 2, 3, 4, 5)
-        segment.unlink(segment.pool_name(growing.name, 1))
+        objects.unlink(objects.pool_name(growing.name, 1))
         assert [checked(reader.take()) for _ in range(2)] == [(2, 128), (3, 128)]
         assert reader.take() is None
         assert reader.lost == 3
@@ -170,10 +171,10 @@ def test_a_handler_that_takes_while_a_pool_is_mapped_takes_each_sample_once(
     growing: GrowingSegment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mapping runs Python code, so a signal handler may be in the middle of it and map the same pool."""
-    real, taken = segment._open_object, []
+    real, taken = attach.open_object, []
 
     def interrupted(name: str, *, read_only: bool) -> Any:
-        monkeypatch.setattr(segment, "_open_object", real)
+        monkeypatch.setattr(attach, "open_object", real)
         opened = real(name, read_only=read_only)
         taken.append(checked(reader.take())[0])
         return opened
@@ -182,7 +183,7 @@ def test_a_handler_that_takes_while_a_pool_is_mapped_takes_each_sample_once(
         growing.grow()
         growing.publish(1, 2, 3, 4, 5)
         taken += [checked(reader.take())[0] for _ in range(2)]
-        monkeypatch.setattr(segment, "_open_object", interrupted)
+        monkeypatch.setattr(attach, "open_object", interrupted)
         taken.append(checked(reader.take())[0])
         assert taken == [2, 3, 4, 5]
         assert reader.lost == 1

@@ -15,7 +15,7 @@ from tests.process.samples import Tick
 from tests.unit.control_bytes import READERS_AT, ControlBytes
 from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
 from zeroslot._core.binding import Descriptor
-from zeroslot.memory import liveness, peers, segment
+from zeroslot.memory import liveness, peers, processes
 from zeroslot.testing import abandon
 
 
@@ -232,15 +232,15 @@ def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
     """By whoever notices first; a live or a sealed one is not."""
     with SlotReader.attach(path) as reader:
         description = asking(path)
-        assert not liveness.bury(reader.reader.segment, description)
+        assert not liveness.mark_owner_dead(reader.reader.segment, description)
         assert not reader.owner_gone
         abandon(slots)
-        assert not segment.is_owned(description)
+        assert not liveness.is_owned(description)
         generation = reader.generation
-        assert liveness.bury(reader.reader.segment, description)
+        assert liveness.mark_owner_dead(reader.reader.segment, description)
         assert reader.owner_gone
         assert reader.generation != generation
-        assert not liveness.bury(reader.reader.segment, description)
+        assert not liveness.mark_owner_dead(reader.reader.segment, description)
         assert not description.is_locked(0)
         description.close()
     os.unlink(path)
@@ -281,7 +281,7 @@ def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
             slots.commit(slots.reserve(), struct.pack("<I", i))
         lease = reader.take()
         entry = slots.owner.segment.peer(0)
-        assert (entry["pid"], entry["start_time"]) == (os.getpid(), liveness.start_time_of(os.getpid()))
+        assert (entry["pid"], entry["start_time"]) == (os.getpid(), processes.start_time_of(os.getpid()))
         assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
         assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
         assert "käfer (pid" in peers.describe(peers.subscriber_info(slots.owner.segment, 0))
@@ -293,13 +293,13 @@ def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
 def test_processes_are_described_from_proc() -> None:
     """This one has a command and is not stopped; one that is not there has nothing."""
     me = os.getpid()
-    assert liveness.command_of(me) != ""
-    assert liveness.command_of(me, liveness.start_time_of(me)) == liveness.command_of(me)
-    assert liveness.command_of(me, 1) == ""
-    assert not liveness.is_stopped(me)
-    assert not liveness.is_stopped(me, liveness.start_time_of(me))
+    assert processes.command_of(me) != ""
+    assert processes.command_of(me, processes.start_time_of(me)) == processes.command_of(me)
+    assert processes.command_of(me, 1) == ""
+    assert not processes.is_stopped(me)
+    assert not processes.is_stopped(me, processes.start_time_of(me))
     for pid in (0, 2**31 - 1, 2**32 - 1):
-        assert (liveness.start_time_of(pid), liveness.command_of(pid), liveness.is_stopped(pid)) == (
+        assert (processes.start_time_of(pid), processes.command_of(pid), processes.is_stopped(pid)) == (
             0,
             "",
             False,

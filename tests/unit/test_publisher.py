@@ -605,15 +605,15 @@ def test_a_live_publisher_of_another_type_is_in_the_way(pub: Publisher[Reading])
 @pytest.fixture
 def before_the_flink(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Runs an action once, in the next creation, right before its flink appears."""
-    real = flink.write_flink
+    real = flink.publish_flink
 
     def arrange(action: Callable[[], object]) -> None:
         def interleaved(*arguments: Any, **named: Any) -> None:
-            monkeypatch.setattr(flink, "write_flink", real)
+            monkeypatch.setattr(flink, "publish_flink", real)
             action()
             real(*arguments, **named)
 
-        monkeypatch.setattr(flink, "write_flink", interleaved)
+        monkeypatch.setattr(flink, "publish_flink", interleaved)
 
     return arrange
 
@@ -642,7 +642,7 @@ def test_of_two_types_whose_flinks_appear_at_the_same_moment_not_both_succeed(
     """Both have looked before either flink appeared, and both look after both did: both withdraw."""
     linked = threading.Barrier(2)
     looked = threading.Barrier(2)
-    real_link, real_look = flink.write_flink, Publisher._refuse_other_types
+    real_link, real_look = flink.publish_flink, Publisher._refuse_other_types
 
     def link(*arguments: Any, **named: Any) -> None:
         linked.wait()
@@ -655,7 +655,7 @@ def test_of_two_types_whose_flinks_appear_at_the_same_moment_not_both_succeed(
         finally:
             looked.wait()
 
-    monkeypatch.setattr(flink, "write_flink", link)
+    monkeypatch.setattr(flink, "publish_flink", link)
     monkeypatch.setattr(Publisher, "_refuse_other_types", look)
     refused: list[Exception] = []
 

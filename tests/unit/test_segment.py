@@ -27,7 +27,10 @@ from zeroslot import (
 )
 from zeroslot._core.binding import Descriptor, Region, Segment
 from zeroslot.errors import ZeroslotError
-from zeroslot.memory import flink, segment
+from zeroslot.memory import create, flink, objects
+from zeroslot.memory.attach import attach_control
+from zeroslot.memory.processes import Identity
+from zeroslot.memory.segment import OPEN
 from zeroslot.qos import Qos
 
 
@@ -244,8 +247,8 @@ def test_what_is_no_object_is_refused_and_waited_for_by_nobody(path: Path, what:
             bound.close()
         try:
             with pytest.raises((CorruptSegmentError, PermissionError), match=name):
-                segment.attach_control(name, "here", read_only=read_only)
-            assert segment.open_for_cleaning(name) is None
+                attach_control(name, "here", read_only=read_only)
+            assert objects.open_for_cleaning(name) is None
         finally:
             place.rmdir() if what == "directory" else place.unlink()
 
@@ -277,7 +280,7 @@ def test_a_control_object_with_holes_is_refused_and_costs_no_memory(path: Path, 
             os.truncate(sparse, 2**33)
             before = sparse.stat().st_blocks
             with pytest.raises(CorruptSegmentError, match=str(2**33)):
-                segment.attach_control(f"/{sparse.name}", "here", read_only=read_only)
+                attach_control(f"/{sparse.name}", "here", read_only=read_only)
             assert sparse.stat().st_blocks == before
         finally:
             sparse.unlink()
@@ -307,7 +310,7 @@ def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> Non
         try:
             os.pwrite(made.fd, content[:size], 0)
             with pytest.raises(CorruptSegmentError) if size >= 384 else _nothing():
-                assert segment.attach_control(name, "here") is None
+                assert attach_control(name, "here") is None
         finally:
             made.close_fd()
             made.unlink()
@@ -365,7 +368,7 @@ def test_every_page_is_there_after_creation(path: Path) -> None:
 @pytest.mark.row("SEG-14")
 def test_a_name_that_vanishes_under_way_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cleaner took the half-made object for a dead one's: the creator starts over."""
-    real, names = segment._new_object, []
+    real, names = create.create_object, []
 
     def cleaned(name: str) -> int | None:
         fd = real(name)
@@ -374,7 +377,7 @@ def test_a_name_that_vanishes_under_way_is_replaced(path: Path, monkeypatch: pyt
             posix_ipc.unlink_shared_memory(name)
         return fd
 
-    monkeypatch.setattr(segment, "_new_object", cleaned)
+    monkeypatch.setattr(create, "create_object", cleaned)
     with SlotAllocator.create(path, 4, 64):
         assert path.read_text() not in names[:1]
         assert len(names) == 3
@@ -383,7 +386,7 @@ def test_a_name_that_vanishes_under_way_is_replaced(path: Path, monkeypatch: pyt
 @pytest.mark.row("SEG-14")
 def test_a_name_that_vanishes_later_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the segment was complete already: nobody could find its objects, so they are no segment."""
-    real, names = segment._fill, []
+    real, names = create._fill, []
 
     def cleaned(*arguments: Any) -> Segment:
         filled = real(*arguments)
@@ -392,7 +395,7 @@ def test_a_name_that_vanishes_later_is_replaced(path: Path, monkeypatch: pytest.
             posix_ipc.unlink_shared_memory(names[0])
         return filled
 
-    monkeypatch.setattr(segment, "_fill", cleaned)
+    monkeypatch.setattr(create, "_fill", cleaned)
     with SlotAllocator.create(path, 4, 64):
         assert [path.read_text()] == names[1:]
 
@@ -417,38 +420,38 @@ def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch
 
         control_size = staticmethod(Segment.control_size)
 
-    monkeypatch.setattr(segment, "Segment", Watched)
+    monkeypatch.setattr(create, "Segment", Watched)
     qos = Qos(2, 1, 1, 4, "evict")
-    made = segment.create_in_memory(qos, 64, segment.Contents(segment.Identity(1, 1, "x")))
-    assert seen == [(0, (128, 0, 4, 1, os.fstat(made.fds[0].fileno()).st_ino))]
-    assert made.segment.state == segment.OPEN
+    made = create.create_in_memory(qos, 64, create.Contents(Identity(1, 1, "x")))
+    assert seen == [(0, (128, 0, 4, 1, os.fstat(made.unnamed_pools[0].fileno()).st_ino))]
+    assert made.segment.state == OPEN
 
 
 @pytest.mark.row("SEG-1")
 def test_a_flink_appears_when_its_segment_is_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever follows it finds a segment that is ready."""
-    real, states = flink.write_flink, []
+    real, states = flink.publish_flink, []
 
     def looked_at(where: Path, control_name: str, *arguments: Any, **named: Any) -> None:
-        attached = segment.attach_control(control_name, "here")
+        attached = attach_control(control_name, "here")
         states.append(None if attached is None else attached.segment.state)
         real(where, control_name, *arguments, **named)
 
-    monkeypatch.setattr(flink, "write_flink", looked_at)
+    monkeypatch.setattr(flink, "publish_flink", looked_at)
     with SlotAllocator.create(path, 4, 64):
-        assert states == [segment.OPEN]
+        assert states == [OPEN]
 
 
 @pytest.mark.row("SEG-13")
 def test_objects_are_announced_before_they_are_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A creator that is killed at any moment leaves a trace to them."""
-    real, announced = segment.create, []
+    real, announced = create.create_segment, []
 
     def looked_at(control_name: str, *arguments: Any, **named: Any) -> Any:
-        announced.append((path, control_name) in flink.list_announced(path.parent))
+        announced.append((path, control_name) in flink.list_markers(path.parent))
         return real(control_name, *arguments, **named)
 
-    monkeypatch.setattr(segment, "create", looked_at)
+    monkeypatch.setattr(create, "create_segment", looked_at)
     with SlotAllocator.create(path, 4, 64):
         assert announced == [True]
 
@@ -479,7 +482,7 @@ def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.
     def interrupted(region: Any, limit: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segment, "populate", interrupted)
+    monkeypatch.setattr(create, "populate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         SlotAllocator.create(path, 4, 64)
     assert not path.exists()
@@ -492,7 +495,7 @@ def test_counts_beyond_the_format_are_refused_by_the_core_too() -> None:
         given = {"depth": 2, "slot_limit": 4, "max_subscribers": 4, "schema_size": 0} | counts
         with pytest.raises(ValueError):
             Segment.control_size(**given)  # type: ignore[arg-type]  # numbers all of them
-    assert segment.control_size(Qos(2, 1, 1, 4, "evict"), 0) % 128 == 0
+    assert create.control_size(Qos(2, 1, 1, 4, "evict"), 0) % 128 == 0
 
 
 def test_segments_are_not_made_by_force() -> None:

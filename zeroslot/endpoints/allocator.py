@@ -20,8 +20,13 @@ from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
 from zeroslot.errors import MismatchError, OwnerGoneError
-from zeroslot.memory import flink, liveness, segment
+from zeroslot.memory import create, flink, liveness, objects
+from zeroslot.memory.attach import attach_own
 from zeroslot.memory.cleanup import sweep_flink
+from zeroslot.memory.create import Contents
+from zeroslot.memory.directories import group_to_share_with
+from zeroslot.memory.processes import identity
+from zeroslot.memory.segment import SEALED, SLOT_ALIGN
 from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
 from zeroslot.types.fields import round_up
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zeroslot.info import SubscriberInfo
-    from zeroslot.memory.segment import Contents, OwnedSegment
+    from zeroslot.memory.create import OwnedSegment
 
 log = logging.getLogger("zeroslot")
 
@@ -124,7 +129,7 @@ class SlotAllocator(AllocatorEnd):
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
-        contents = segment.Contents(liveness.identity(name), first_sequence=first_sequence)
+        contents = Contents(identity(name), first_sequence=first_sequence)
         capacity = _capacity(slot_capacity)
         return cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
 
@@ -149,23 +154,23 @@ class SlotAllocator(AllocatorEnd):
             raise ValueError(
                 f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
             )
-        group = flink.group_to_share_with(flink_of(segment.new_name()).parent, mode)
+        group = group_to_share_with(flink_of(objects.new_name()).parent, mode)
         for _ in range(_TRIES):
-            control_name = segment.new_name()
+            control_name = objects.new_name()
             path = flink_of(control_name)
             try:
-                flink.announce(path, control_name, mode & 0o640, group)
-                made = segment.create(control_name, qos, slot_capacity, contents, mode=mode, group=group)
+                flink.create_marker(path, control_name, mode & 0o640, group)
+                made = create.create_segment(control_name, qos, slot_capacity, contents, mode=mode, group=group)
                 if made is not None:
-                    flink.write_flink(path, control_name, mode & 0o640, group, replace=force)
+                    flink.publish_flink(path, control_name, mode & 0o640, group, replace=force)
                     return cls(made, qos, max_loans, path, topic)
             except BaseException:
                 # By name: the call that was interrupted may have created the objects without returning them.
-                flink.withdraw(path, control_name)
-                segment.unlink_all(control_name)
+                flink.withdraw_flink(path, control_name)
+                objects.unlink_all(control_name)
                 raise
             finally:
-                flink.forget(path, control_name)
+                flink.remove_marker(path, control_name)
         raise OSError("the names of new segments vanish as often as they are created: is something cleaning /dev/shm?")
 
     @classmethod
@@ -180,7 +185,7 @@ class SlotAllocator(AllocatorEnd):
             return cls.create(flink, slot_count, slot_capacity, **options)
         except FileExistsError:
             reader = SlotReader.attach(flink)
-        capacity = round_up(_capacity(slot_capacity), segment.SLOT_ALIGN)
+        capacity = round_up(_capacity(slot_capacity), SLOT_ALIGN)
         if (reader.slot_count, reader.slot_capacity) != (slot_count, capacity):
             reader.close()
             raise MismatchError(
@@ -205,8 +210,8 @@ class SlotAllocator(AllocatorEnd):
         """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
         qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
-        contents = segment.Contents(liveness.identity(None), first_sequence=first_sequence)
-        made = segment.create_in_memory(qos, _capacity(slot_capacity), contents)
+        contents = Contents(identity(None), first_sequence=first_sequence)
+        made = create.create_in_memory(qos, _capacity(slot_capacity), contents)
         return cls(made, qos, limit, None, "this segment")
 
     @staticmethod
@@ -217,9 +222,9 @@ class SlotAllocator(AllocatorEnd):
         qos, _ = _qos(slot_count, depth, None, max_subscribers, "evict")
         capacity = _capacity(slot_capacity)
         return SegmentSize(
-            segment.control_size(qos, 0),
-            segment.pool_size(slot_count, capacity),
-            round_up(capacity, segment.SLOT_ALIGN),
+            create.control_size(qos, 0),
+            create.pool_size(slot_count, capacity),
+            round_up(capacity, SLOT_ALIGN),
         )
 
     @property
@@ -276,7 +281,7 @@ class SlotAllocator(AllocatorEnd):
     ) -> SlotReader:
         """Read this segment in this process."""
         self._check()
-        attached = segment.attach_unnamed(self._owned)
+        attached = attach_own(self._owned)
         if not attached.map_pools():
             raise OwnerGoneError(
                 f"{self._topic} has lost its pools: something has removed them from /dev/shm",
@@ -289,7 +294,7 @@ class SlotAllocator(AllocatorEnd):
         """The indexes of the subscribers that are attached and alive."""
         self._check()
         try:
-            return segment.alive_among(self._owned.probe, self.owner.segment.active_indexes())
+            return liveness.live_peers(self.owner.segment, self._owned.probe)
         except OSError:
             self._check()  # another thread has closed the allocator meanwhile
             raise
@@ -302,7 +307,7 @@ class SlotAllocator(AllocatorEnd):
         self._check()
         callback = self.on_subscriber_death
         try:
-            dead = segment.dead_among(self._owned.probe, self.owner.segment.indexes_in_use())
+            dead = liveness.dead_peers(self.owner.segment, self._owned.probe)
             records = [self._pressure.subscriber(index) for index in dead] if callback is not None else []
             count = liveness.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
         except OSError:
@@ -372,7 +377,7 @@ class SlotAllocator(AllocatorEnd):
         try:
             self._remove_names(sealed=True)
         except PermissionError:
-            self.owner.segment.end(segment.SEALED)
+            self.owner.segment.end(SEALED)
             self.owner.close()
             raise
         self.owner.close()
@@ -388,12 +393,12 @@ class SlotAllocator(AllocatorEnd):
     def _remove_names(self, *, sealed: bool) -> None:
         control_name = str(self._owned.control_name)
         if self.flink is not None:
-            flink.withdraw(self.flink, control_name)
+            flink.withdraw_flink(self.flink, control_name)
         if sealed:
-            self.owner.segment.end(segment.SEALED)
+            self.owner.segment.end(SEALED)
         self._owned.unlink()
         if self.flink is not None:
-            flink.forget(self.flink, control_name)
+            flink.remove_marker(self.flink, control_name)
 
     def abandon(self) -> None:
         """Drop the lock and do nothing else, as the kernel does when this process is killed. For tests."""

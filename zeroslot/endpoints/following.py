@@ -24,7 +24,9 @@ from typing import Any, Literal, TypeVar, cast
 from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
 from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError, TypeMismatchError
-from zeroslot.memory import flink, segment
+from zeroslot.memory import flink
+from zeroslot.memory.objects import exists
+from zeroslot.memory.segment import OPEN, TYPED
 from zeroslot.types.sample import Layout, Sample, layout_of
 from zeroslot.types.schema import mismatch, shared_members, unpack_schema
 from zeroslot.types.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
@@ -167,13 +169,13 @@ class Following(SubscriberEnd[S_co]):
         reader = None
         try:
             attached = flink.attach(path, self.topic)
-            if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+            if attached is None or not attached.is_live():
                 if attached is not None or mapped is not None:
                     self._change(publisher_id, known, Ignored(), pending.missed())
                 return
-            attached.look_again()
+            attached.check_not_truncated()
             facts = attached.segment.facts()
-            if facts["payload_kind"] != segment.TYPED:
+            if facts["payload_kind"] != TYPED:
                 raise TypeMismatchError(
                     f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
                     topic=self.topic,
@@ -227,7 +229,7 @@ class Following(SubscriberEnd[S_co]):
         """The flink is gone. What was missed of the publisher is counted once it publishes no more."""
         if isinstance(known, Ignored):
             self._change(publisher_id, known, None)
-        elif known.segment is not None and known.segment.state == segment.OPEN and _has_name(known.segment):
+        elif known.segment is not None and known.segment.state == OPEN and _has_name(known.segment):
             again = Pending(known.after, known.segment, known.reported, now_ns() + RETRY_NS)
             self._change(publisher_id, known, again)
         else:
@@ -334,4 +336,4 @@ class Following(SubscriberEnd[S_co]):
 
 
 def _has_name(mapped: Segment) -> bool:
-    return segment.exists(f"/zs-{mapped.facts()['segment_id']:016x}")
+    return exists(f"/zs-{mapped.facts()['segment_id']:016x}")

@@ -18,10 +18,14 @@ from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import TypeMismatchError
 from zeroslot.info import SubscriberInfo
-from zeroslot.memory import flink, segment
+from zeroslot.memory import flink
 from zeroslot.memory.bell import Bell
-from zeroslot.memory.cleanup import named_by, sweep
-from zeroslot.memory.liveness import identity
+from zeroslot.memory.cleanup import sweep_topic
+from zeroslot.memory.create import Contents
+from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
+from zeroslot.memory.objects import segment_id_of
+from zeroslot.memory.processes import identity
+from zeroslot.memory.segment import TYPED
 from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.types.sample import Layout, Sample, layout_of, not_a_sample_type
 from zeroslot.types.schema import mismatch, pack_schema, unpack_schema
@@ -92,8 +96,8 @@ class Publisher(PublisherEnd[S]):
         evict_after: float | None = None,
         max_period: float | None = None,
     ) -> None:
-        self.topic = flink.checked_topic(topic)
-        self.domain = flink.checked_domain(domain)
+        self.topic = checked_topic(topic)
+        self.domain = checked_domain(domain)
         if not isinstance(sample_type, type):
             raise not_a_sample_type(sample_type)
         self.sample_type = sample_type
@@ -104,12 +108,12 @@ class Publisher(PublisherEnd[S]):
         self._ended = False
         self._bell = Bell.join(self.domain)
         try:
-            directory = flink.topic_directory(self.domain, self.topic)
-            self._remove_stale_segments(directory)
+            directory = topic_directory(self.domain, self.topic)
+            sweep_topic(directory)
             self._refuse_other_types(directory, layout)
-            contents = segment.Contents(
+            contents = Contents(
                 identity(name),
-                segment.TYPED,
+                TYPED,
                 layout.type_hash,
                 pack_schema(layout, layout.to_idl()),
             )
@@ -118,7 +122,7 @@ class Publisher(PublisherEnd[S]):
                 max_loans,
                 layout.size,
                 contents,
-                lambda control_name: directory / f"{segment.segment_id_of(control_name)}.flink",
+                lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
                 mode=mode,
                 topic=self.topic,
             )
@@ -132,23 +136,14 @@ class Publisher(PublisherEnd[S]):
             self._end()
             raise
 
-    def _remove_stale_segments(self, directory: Path) -> None:
-        """Remove what dead publishers of the topic left."""
-        for path, control_name in flink.list_announced(directory):
-            sweep(control_name, path)
-        for path in flink.list_flinks(directory):
-            named = named_by(path)
-            if named is not None:
-                sweep(named, path)
-
     def _refuse_other_types(self, directory: Path, layout: Layout, own: Path | None = None) -> None:
         """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink to skip."""
         for path in flink.list_flinks(directory):
             attached = flink.attach(path, str(path)) if path != own else None
-            if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+            if attached is None or not attached.is_live():
                 continue
             facts = attached.segment.facts()
-            if facts["payload_kind"] != segment.TYPED:
+            if facts["payload_kind"] != TYPED:
                 raise TypeMismatchError(
                     f"{self.topic} carries bytes, not {layout.name}. Publish under another topic",
                     topic=self.topic,

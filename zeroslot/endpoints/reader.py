@@ -11,12 +11,14 @@ from zeroslot._core import binding
 from zeroslot._core.binding import Reader, ReaderEnd
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
-from zeroslot.memory import flink, liveness, segment
+from zeroslot.memory import flink, liveness
 from zeroslot.memory.peers import describe, subscriber_info
+from zeroslot.memory.processes import identity
+from zeroslot.memory.segment import OPEN
 from zeroslot.qos import ON_FULL, SLOT_LIMIT, whole_number
 
 if TYPE_CHECKING:
-    from zeroslot.memory.segment import AttachedControl
+    from zeroslot.memory.attach import AttachedControl
 
 _LOOK_AGAIN_S = 0.01
 EVICT = 0
@@ -64,7 +66,7 @@ class SlotReader(ReaderEnd):
     @staticmethod
     def _find(path: Path) -> AttachedControl | None:
         attached = flink.attach(path, str(path))
-        if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+        if attached is None or not attached.is_live():
             return None  # the owner is dead, and a cleaner will remove the segment
         return attached if attached.map_pools() else None
 
@@ -85,7 +87,7 @@ class SlotReader(ReaderEnd):
         facts = attached.segment.facts()
         check_qos(attached.where, facts, history, reliable)
         leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
-        process = liveness.identity(name)
+        process = identity(name)
         reader = None
         try:
             index = _register(attached)
@@ -149,12 +151,12 @@ class SlotReader(ReaderEnd):
         """
         self.reader.check_process()
         self._look_for_owner()
-        return self.reader.segment.state != segment.OPEN
+        return self.reader.segment.state != OPEN
 
     def _probe(self) -> None:
         try:
-            if self.reader.segment.state == segment.OPEN and not self._attached.owner_alive():
-                liveness.bury(self.reader.segment, self._attached.probe)
+            if self.reader.segment.state == OPEN and not self._attached.owner_alive():
+                liveness.mark_owner_dead(self.reader.segment, self._attached.probe)
         except OSError:
             if not self.reader.closed:  # at exit the interpreter closes it while a daemon thread still uses it
                 raise

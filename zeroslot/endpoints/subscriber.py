@@ -13,8 +13,8 @@ from zeroslot.endpoints.reader import SlotReader
 from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import ForkedHandleError
 from zeroslot.info import PublisherInfo
-from zeroslot.memory import flink
 from zeroslot.memory.bell import Bell
+from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
 from zeroslot.types.sample import layout_of, not_a_sample_type
@@ -97,8 +97,8 @@ class Subscriber(Following[S_co]):
         domain: str | None = None,
         name: str | None = None,
     ) -> None:
-        self.topic = flink.checked_topic(topic)
-        self.domain = flink.checked_domain(domain)
+        self.topic = checked_topic(topic)
+        self.domain = checked_domain(domain)
         if match not in ("exact", "by_name"):
             raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
         if sample_type is not None and not isinstance(sample_type, type):
@@ -112,7 +112,7 @@ class Subscriber(Following[S_co]):
         self._reliable = reliable
         self._match = match
         self._name = name
-        self._directory = flink.topic_directory(self.domain, self.topic)
+        self._directory = topic_directory(self.domain, self.topic)
         self._following = threading.RLock()
         self._released = False
         self._bell = Bell.join(self.domain)

@@ -1,20 +1,20 @@
-"""Access: who owns directories, flinks, bells and objects, and which group shares them.
+"""Access rights: the owners of directories, flinks, bells and objects, and the group that shares them.
 
 A tree of files is private or shared. In a private one everything belongs to this process's user, and no other user may
 write. A directory that is shared with a group has mode 2770, and so have all directories below it; they and every
-shared file have the group of the root. The members of the group trust each other: each can remove what the others made.
+shared file have the group of the root. The members of the group trust each other: each can remove the others' files.
 
 Why the setgid bit: it says that the sharing is meant. A umask of 002 gives every directory a group-write bit, and the
 group may be one that half of the machine is in.
 
-Why an access control list is refused: with one, the group bits of a mode are only its mask, and users whom the mode
+Why an access control list is refused: with one, the group bits of a mode are only its mask, and users that the mode
 does not show may have rights.
 
 Why an object is compared with the flink that names it: names of objects are visible in /dev/shm, and any user may make
 an object under a name that has just become free.
 
-What holds for root: uid 0 counts as a member of every group. In the private tree of another user it is refused like any
-other user: it would map what that user wrote. `clean` as root removes the objects of dead processes of every user.
+Root counts as a member of every group. In the private tree of another user it is refused like any other user, since it
+would map what that user wrote. `clean` as root removes the objects of dead processes of every user.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SHARES = stat.S_ISGID | stat.S_IWGRP
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whom a file belongs to. `gid` counts where the mode gives the group a right."""
+    """The user and the group of a file. `gid` counts where the mode gives the group a right."""
 
     uid: int
     gid: int
@@ -47,7 +47,7 @@ def is_member(group: int) -> bool:
     return os.geteuid() == 0 or group == os.getegid() or group in os.getgroups()
 
 
-def refusal(path: str | Path, info: os.stat_result, reason: str) -> PermissionError:
+def permission_error(path: str | Path, info: os.stat_result, reason: str) -> PermissionError:
     """PermissionError with the file, its owner and its mode. `reason` says what is wrong, and what to do."""
     return PermissionError(
         f"{path} belongs to uid {info.st_uid} and gid {info.st_gid} with mode {stat.S_IMODE(info.st_mode):04o}, and "
@@ -56,17 +56,17 @@ def refusal(path: str | Path, info: os.stat_result, reason: str) -> PermissionEr
 
 
 def has_acl(fd: int) -> bool:
-    """Whether a file has a POSIX access control list, or gives one to what is made in it."""
+    """Whether a file has a POSIX access control list, or a directory gives one to new files."""
     try:
         names = os.listxattr(fd)
     except OSError:
-        return False  # a file system without
+        return False  # the file system has none
     return any(name.startswith("system.posix_acl_") for name in names)
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Give an OSError of system calls on descriptors the name of their file, and say which limit is meant by EFBIG."""
+def naming_file(path: str | Path) -> Iterator[None]:
+    """Add the file to an OSError of a system call on a descriptor, and the limit to raise to an EFBIG."""
     try:
         yield
     except OSError as error:
@@ -86,7 +86,7 @@ def check_root(fd: int, path: Path, *, shareable: bool) -> int | None:
     if shareable and info.st_mode & _SHARES == _SHARES:
         _check_shared(path, info)
         if not is_member(info.st_gid):
-            raise refusal(path, info, "this process is not in its group. Join the group, or set ZEROSLOT_DIR")
+            raise permission_error(path, info, "this process is not in its group. Join the group, or set ZEROSLOT_DIR")
         return info.st_gid
     _check_private(path, info, 0o022 if shareable else 0o077)
     return None
@@ -99,32 +99,32 @@ def check_below(fd: int, path: Path, group: int | None) -> None:
     if group is None:
         _check_private(path, info, 0o022)
     elif info.st_gid != group:
-        raise refusal(path, info, f"the tree that it is in is shared with gid {group}. Remove it")
+        raise permission_error(path, info, f"the tree that it is in is shared with gid {group}. Remove it")
     else:
         _check_shared(path, info)
 
 
 def _check_no_acl(fd: int, path: Path, info: os.stat_result) -> None:
     if has_acl(fd):
-        raise refusal(
+        raise permission_error(
             path, info, "it has an access control list, which may give rights to other users. Remove it: setfacl -b"
         )
 
 
 def _check_shared(path: Path, info: os.stat_result) -> None:
     if info.st_mode & 0o2077 != SHARED_DIRECTORY & 0o2077:
-        raise refusal(path, info, "a directory that a group shares has mode 2770. Set it: chmod 2770")
+        raise permission_error(path, info, "a directory that a group shares has mode 2770. Set it: chmod 2770")
 
 
 def _check_private(path: Path, info: os.stat_result, forbidden: int) -> None:
     if info.st_uid != os.geteuid():
-        raise refusal(
+        raise permission_error(
             path,
             info,
-            "it is another user's. Remove it, choose another place with ZEROSLOT_DIR, or share it with a group",
+            "it belongs to another user. Remove it, choose another place with ZEROSLOT_DIR, or share it with a group",
         )
     if info.st_mode & forbidden:
-        raise refusal(
+        raise permission_error(
             path,
             info,
             "other users have rights in it. Take them away (chmod go-rwx), or share it with a group (chmod 2770)",
@@ -132,31 +132,33 @@ def _check_private(path: Path, info: os.stat_result, forbidden: int) -> None:
 
 
 def check_file(path: Path, info: os.stat_result, group: int | None) -> None:
-    """Raise PermissionError for a flink or a bell that another user may have written and does not share.
+    """Raise PermissionError for a flink or a bell that a user outside of the group may have written.
 
-    `group`: the one that the directory is shared with. FileExistsError for what is no regular file.
+    `group`: the one that the directory is shared with. Raises FileExistsError for what is no regular file.
     """
     if not stat.S_ISREG(info.st_mode):
         raise FileExistsError(f"{path} is no regular file. Remove it")
     shared = group is not None and info.st_gid == group
     if info.st_mode & stat.S_IWOTH or (info.st_mode & stat.S_IWGRP and not shared):
-        raise refusal(path, info, "other users may write it. Remove it")
+        raise permission_error(path, info, "other users may write it. Remove it")
     if info.st_uid != os.geteuid() and not shared:
-        raise refusal(path, info, "it is another user's. Remove it, or choose another place with ZEROSLOT_DIR")
+        raise permission_error(
+            path, info, "it belongs to another user. Remove it, or choose another place with ZEROSLOT_DIR"
+        )
 
 
 def check_object(name: str, info: os.stat_result, owner: Owner) -> None:
-    """Raise PermissionError for an object that does not belong to the owner of what names it, or to its group."""
+    """Raise PermissionError for an object whose user or group is not the one of the file that names it."""
     if info.st_uid != owner.uid:
-        raise refusal(name, info, f"what names it belongs to uid {owner.uid}. Remove what names it")
+        raise permission_error(name, info, f"the file that names it belongs to uid {owner.uid}. Remove that file")
     if info.st_mode & 0o007:
-        raise refusal(name, info, "it is open to every user. Start its publisher again")
+        raise permission_error(name, info, "it is open to every user. Start its publisher again")
     if info.st_mode & 0o070 and info.st_gid != owner.gid:
-        raise refusal(name, info, f"what names it is shared with gid {owner.gid}. Remove what names it")
+        raise permission_error(name, info, f"the file that names it is shared with gid {owner.gid}. Remove that file")
 
 
-def share(fd: int, info: os.stat_result, mode: int, group: int | None) -> None:
-    """Give a file of this process's user its mode and its group, where it has others: a umask may have changed them."""
+def set_rights(fd: int, info: os.stat_result, mode: int, group: int | None) -> None:
+    """Give a file of this user its mode and its group, where they differ: the umask may have changed the mode."""
     if group is not None and info.st_gid != group:
         os.fchown(fd, -1, group)
     if stat.S_IMODE(info.st_mode) != mode:

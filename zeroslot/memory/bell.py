@@ -1,19 +1,19 @@
-"""The bell of a domain: a futex word in a file, which moves as publishers come and go.
+"""The bell of a domain: a futex word in a file, which changes as publishers come and go.
 
     <root>/<domain>/.bell        one word, mapped by every process in the domain
-    <root>/<domain>/.bell.<n>    the same, while a process that leaves has the one before locked
+    <root>/<domain>/.bell.<n>    the same, where a leaving process holds the exclusive lock of the one before
 
 Why a bell: a subscriber notices a new publisher with one load, also while it sleeps, and no directory is polled.
 
-A user of a bell holds a shared lock on byte 0 of its file. The last user removes the file: it drops its shared lock,
-tries for the exclusive one, and unlinks the file under that. A bell is unlinked under its exclusive lock only, so one
-that is in use is never lost. A process may be stopped between its lock and its unlink: what it unlinks later is the
-file that it locked, since the name stays with that file until then.
+A user of a bell holds a shared lock on byte 0 of its file. On leaving, drop the shared lock, then try for the exclusive
+one; the last leaver gets it, and unlinks the file under it. Nothing else unlinks a bell, so one that is in use is never
+lost. A process may be stopped between its lock and its unlink: the name belongs to that file until then, so no other
+file is removed.
 
-Why several bells: the shared lock of a bell that is exclusively locked cannot be had, and the holder may be stopped.
-A joiner does not wait; it takes the next number. Why a ring goes to all of them: then it does not matter which of the
-bells a process uses. A process that joins a bell looks for publishers after that; a publisher rings after its flink has
-appeared. Either the ring finds the bell, or the look finds the flink.
+Why several bells: the shared lock of a bell that is exclusively locked cannot be taken, and its holder may be stopped.
+A joiner does not wait; it takes the next number. Why a ring goes to all of them: a publisher cannot know which bell a
+subscriber uses. A joiner looks for publishers after joining; a publisher rings after its flink is published. Either the
+ring reaches the joiner, or the joiner finds the flink.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import re
 import stat
 import threading
 import weakref
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import Descriptor, Region, Word
 from zeroslot.memory import access
-from zeroslot.memory.flink import domain_directory, names_in, open_directory, remove_empty
-from zeroslot.memory.segment import reopened
+from zeroslot.memory.directories import domain_directory, names_in, open_directory, remove_empty, retry
+from zeroslot.memory.objects import reopen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ log = logging.getLogger("zeroslot")
 _NAME = re.compile(r"\.bell(\.[0-9]{1,2})?", re.ASCII)
 _NAMES = [".bell", *(f".bell.{n}" for n in range(1, 100))]
 _SIZE = 64
-_TRIES = 100
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW
 
 
 class _OpenBell:
@@ -53,7 +53,7 @@ class _OpenBell:
         self.users: weakref.WeakSet[Bell] = weakref.WeakSet()
 
     def is_current(self) -> bool:
-        """Whether the file at the path is still this one: a test or a user may have removed it."""
+        """Whether the path still leads to this file: a test or a user may have removed it."""
         try:
             return os.path.samestat(os.fstat(self.descriptor.fileno()), self.path.stat())
         except OSError:
@@ -61,10 +61,10 @@ class _OpenBell:
 
 
 class Bell:
-    """One handle's use of the bell of its domain. `word` moves whenever a publisher of the domain comes or goes.
+    """One handle's use of the bell of its domain. `word` changes whenever a publisher of the domain comes or goes.
 
-    Why one object for each handle: what is interrupted between the joining and the storing is left by its `__del__`,
-    and a second `leave` changes nothing.
+    Why one object for each handle: if `join` is interrupted before its result is stored, `__del__` leaves the bell. A
+    second `leave` changes nothing.
     """
 
     _open: dict[Path, _OpenBell] = {}  # noqa: RUF012 (all bells of the process, by their directories)
@@ -89,7 +89,7 @@ class Bell:
             with cls._guard:
                 bell._join()
         except PermissionError:
-            bell._left = True  # what is there belongs to another user
+            bell._left = True  # the bell belongs to another user: there is nothing to remove
             raise
         except BaseException:
             bell.leave()
@@ -99,7 +99,7 @@ class Bell:
     def _join(self) -> None:
         opened = self._opened = self._open.get(self.directory)
         if opened is not None:
-            opened.users.add(self)  # first, since whatever runs meanwhile may leave it
+            opened.users.add(self)  # first, since a signal handler may close its other users meanwhile
             if opened.is_current():
                 self.word = opened.word
                 return
@@ -109,7 +109,7 @@ class Bell:
         self.word = opened.word
 
     def ring(self) -> None:
-        """A publisher has come or gone: every subscriber in the domain looks."""
+        """Tell every subscriber in the domain that a publisher has come or gone."""
         self.word.bump()
         opened = self._opened
         try:
@@ -122,9 +122,9 @@ class Bell:
             )
 
     def leave(self) -> None:
-        """Use it no more. The last user in the last process removes the file, and the domain's directory if empty.
+        """End this use. The last user in the last process removes the file, and the domain's directory if it is empty.
 
-        One that was interrupted is finished by the next call. After that a call does nothing, and nor does one in a
+        A call that was interrupted is finished by the next one. After that a call does nothing, and nor does one in a
         forked child.
         """
         if self._left or self._pid != os.getpid():
@@ -137,7 +137,7 @@ class Bell:
         self._left = True
 
     def _drop(self) -> None:
-        """End this use; the last of the process unlocks the file."""
+        """Remove this use; the last one of the process closes the file, which drops its lock."""
         opened = self._opened
         if opened is not None:
             opened.users.discard(self)
@@ -157,28 +157,33 @@ def bells_of(directory: Path) -> list[Path]:
 
 
 def _open_bell(directory: Path) -> _OpenBell:
-    opened = None
-    for left in reversed(range(_TRIES)):
-        try:
-            _, group = open_directory(directory)
-            for name in _NAMES:
-                opened = _open_file(directory / name, group)
-                if opened is not None:
-                    return opened
-        except FileNotFoundError:  # a process that leaves has removed the directory
-            if not left:
-                raise
-            continue
-        except BaseException:
+    """Open the first bell of a domain that no leaving process has locked."""
+    opened: _OpenBell | None = None
+
+    def open_first() -> _OpenBell:
+        nonlocal opened
+        _, group = open_directory(directory)
+        for name in _NAMES:
+            opened = _open_file(directory / name, group)
             if opened is not None:
-                opened.descriptor.close()  # interrupted before it was returned
-            raise
-        break
-    raise OSError(f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them")
+                return opened
+        raise OSError(
+            f"every bell of {directory} is locked by a process that is stopped. Let them continue, or end them"
+        )
+
+    try:
+        return retry(open_first)
+    except BaseException:
+        if opened is not None:
+            opened.descriptor.close()  # interrupted before it was returned
+        raise
 
 
 def _open_file(path: Path, group: int | None) -> _OpenBell | None:
-    """Lock and map a bell, which is made if it is missing. None: a process that leaves, or makes it, has it."""
+    """Open, lock and map a bell, which is created if it is missing.
+
+    None: a leaving process holds its lock, or its creator has not set its rights yet.
+    """
     while True:
         try:
             descriptor = _open(path)
@@ -187,19 +192,19 @@ def _open_file(path: Path, group: int | None) -> _OpenBell | None:
             if group is not None and info.st_gid == group:
                 return None  # its creator has not shared it yet, and looks for publishers after that
             reason = "this process may not use it. Remove it, or choose another place with ZEROSLOT_DIR"
-            raise access.refusal(path, info, reason) from None
+            raise access.permission_error(path, info, reason) from None
         try:
             info = os.fstat(descriptor.fileno())
             access.check_file(path, info, group)
             if info.st_uid == os.geteuid():
-                access.share(descriptor.fileno(), info, 0o600 if group is None else 0o660, group)
-            # Locked before looked at: the last user unlinks the file under the exclusive lock.
+                access.set_rights(descriptor.fileno(), info, 0o600 if group is None else 0o660, group)
+            # Lock first, then check the name: the last user unlinks the file under the exclusive lock.
             locked = descriptor.try_lock(0, shared=True)
             if locked and os.fstat(descriptor.fileno()).st_nlink:
                 if info.st_size < _SIZE:
-                    with access.naming(path):
+                    with access.naming_file(path):
                         os.posix_fallocate(descriptor.fileno(), 0, _SIZE)
-                return _OpenBell(path, descriptor, Region(reopened(descriptor.fileno(), os.O_RDWR), _SIZE, True))
+                return _OpenBell(path, descriptor, Region(reopen(descriptor.fileno(), os.O_RDWR), _SIZE, True))
         except BaseException:
             descriptor.close()
             raise
@@ -209,66 +214,58 @@ def _open_file(path: Path, group: int | None) -> _OpenBell | None:
 
 
 def _open(path: Path) -> Descriptor:
-    flags = os.O_RDWR | os.O_NOFOLLOW
     try:
-        return Descriptor.open(str(path), flags)  # without O_CREAT, which the kernel may refuse for another user's file
+        return _open_existing(path)  # without O_CREAT, which the kernel may refuse for another user's file
     except FileNotFoundError:
-        return Descriptor.open(str(path), flags | os.O_CREAT, 0o600)
+        return Descriptor.open(str(path), _FLAGS | os.O_CREAT, 0o600)
     except PermissionError:
         if path.lstat().st_uid != os.geteuid():
             raise
-        path.chmod(0o600)  # a umask has taken its owner's rights, and its creator ended before it gave them back
-        return Descriptor.open(str(path), flags)
+        path.chmod(0o600)  # a umask has removed its owner's rights, and its creator ended before it restored them
+        return _open_existing(path)
+
+
+def _open_existing(path: Path) -> Descriptor:
+    return Descriptor.open(str(path), _FLAGS)
 
 
 def _ring_other(path: Path) -> None:
     """Ring a bell that this process does not use."""
-    with suppress(FileNotFoundError, PermissionError):  # gone, or its creator has not shared it yet, and will look
-        descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
-        try:
-            info = os.fstat(descriptor.fileno())
-            if stat.S_ISREG(info.st_mode) and info.st_size >= _SIZE and info.st_blocks:
-                Word(Region(descriptor, _SIZE, True), 0).bump()
-        finally:
-            descriptor.close()
+    # It may no longer exist, or its creator may not have shared it yet, and will look for publishers after that.
+    with suppress(FileNotFoundError, PermissionError), closing(_open_existing(path)) as descriptor:
+        info = os.fstat(descriptor.fileno())
+        if stat.S_ISREG(info.st_mode) and info.st_size >= _SIZE and info.st_blocks:
+            Word(Region(descriptor, _SIZE, True), 0).bump()
 
 
 def remove_unused_bells(directory: Path) -> list[Path]:
-    """Remove the bells of a domain that no process uses, which the exclusive lock tells; those that were removed.
+    """Remove the bells of a domain that no process uses; those that were removed.
 
-    Of two processes that leave at once, the later one gets that lock.
+    The exclusive lock tells that a bell is unused. Of two processes that leave at once, the later one gets it.
     """
     removed = []
     with suppress(OSError):
         for path in bells_of(directory):
-            with suppress(OSError):
-                descriptor = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    info = os.fstat(descriptor.fileno())
-                    if stat.S_ISREG(info.st_mode) and descriptor.try_lock(0) and os.path.samestat(info, path.stat()):
-                        path.unlink()
-                        removed.append(path)
-                finally:
-                    descriptor.close()
+            with suppress(OSError), closing(_open_existing(path)) as descriptor:
+                info = os.fstat(descriptor.fileno())
+                if stat.S_ISREG(info.st_mode) and descriptor.try_lock(0) and os.path.samestat(info, path.stat()):
+                    path.unlink()
+                    removed.append(path)
     return removed
 
 
 def unused_bells(directory: Path) -> list[Path]:
-    """The bells of a domain that no process uses: their users were killed. Nothing is touched."""
+    """The bells of a domain that no process uses, since their users were killed. Nothing is changed."""
     unused = []
     for path in bells_of(directory):
-        with suppress(OSError):
-            probe = Descriptor.open(str(path), os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                if not probe.is_locked(0):
-                    unused.append(path)
-            finally:
-                probe.close()
+        with suppress(OSError), closing(_open_existing(path)) as probe:
+            if not probe.is_locked(0):
+                unused.append(path)
     return unused
 
 
 def leave_bells() -> None:
-    """Leave every bell of this process, whatever uses it: the interpreter ends."""
+    """Leave every bell of this process, at the end of the interpreter."""
     for directory, opened in list(Bell._open.items()):
         for user in list(opened.users):
             user.leave()

@@ -1,45 +1,65 @@
-"""Who is there: locks that the kernel frees when a process dies, and what /proc says of a process.
+"""Which processes are alive, told by locks that the kernel frees when a process dies.
 
-A publisher holds byte 0 of its control object, a subscriber byte 64 + its index (open-file-description locks, so that
-a second descriptor of the same file in this process neither sees nor frees them). There is no heartbeat: a lock that is
-held means alive, also when the process is stopped, in a debugger, or in another pid namespace.
+A publisher locks byte 0 of its control object, a subscriber byte 64 + its index. The locks belong to an open file
+description, so another descriptor of the same file in the same process neither sees nor frees them. There are no
+heartbeats: a held lock means alive, also when the process is stopped, in a debugger, or in another pid namespace.
 
 Why each segment has two descriptions here: a description does not see its own locks, and a mapping keeps the
-description that it was made through. One holds the locks, and nothing is mapped through it; the other is mapped through
-and asked, and never locks. Both are kept from the attach: a process that has dropped its rights meanwhile could open
+description that it was made through. One holds the locks, and nothing is mapped through it. The other is mapped through
+and probes, and never locks. Both are opened at the attach: a process that has dropped its rights since then could open
 neither again.
 
-Why probing never tries to lock: a lock taken only to see whether it is free would make the peer look alive.
+Why probing never tries to lock: a lock that is taken only to see whether it is free makes the peer look alive.
+
+Why a cleaner locks bytes 0 and 1: the length of the lock over byte 0 tells an owner from a cleaner, which cannot lock
+while the owner lives.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Descriptor, now_ns
-from zeroslot.memory.segment import CLEANER_BYTES, DEAD, OPEN, OWNER_BYTE, Identity, is_owned, peer_byte
+from zeroslot.memory.segment import DEAD, FIRST_PEER_BYTE, OPEN, OWNER_BYTE
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
 
+CLEANER_BYTES = 2  # from the owner's byte on
 _CLEANER_TRIES = 100
 
 _reaping = threading.RLock()  # reentrant: a signal handler may publish while its thread reaps
 
 
-def _forget_reaping() -> None:
-    # In a forked child, where the thread that holds it does not exist.
-    global _reaping  # noqa: PLW0603 (the lock of the process, which is another one now)
+def _renew_lock() -> None:
+    # In a forked child: the thread that holds the lock does not exist there.
+    global _reaping  # noqa: PLW0603 (one lock for the process)
     _reaping = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_forget_reaping)
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def peer_byte(index: int) -> int:
+    """The byte of the control object that the subscriber of this index locks."""
+    return FIRST_PEER_BYTE + index
+
+
+def is_owned(probe: Descriptor) -> bool:
+    """Whether the segment's owner is alive. `probe` holds no lock. A longer lock over byte 0 is a cleaner's."""
+    return probe.lock_length(OWNER_BYTE) == 1
+
+
+def live_peers(segment: Segment, probe: Descriptor) -> list[int]:
+    """The indexes of the attached subscribers that are alive. `probe` holds no lock."""
+    return [index for index in segment.active_indexes() if probe.is_locked(peer_byte(index))]
+
+
+def dead_peers(segment: Segment, probe: Descriptor) -> list[int]:
+    """The indexes of dead subscribers that have left something in the segment. `probe` holds no lock."""
+    return [index for index in segment.indexes_in_use() if not probe.is_locked(peer_byte(index))]
 
 
 def register(segment: Segment, description: Descriptor) -> int | None:
@@ -58,15 +78,15 @@ def register(segment: Segment, description: Descriptor) -> int | None:
 
 
 def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
-    """Clear what these dead subscribers left. Returns how many there still were.
+    """Clear what dead subscribers left; the number of entries that were cleared.
 
-    A dead one is one whose byte can be locked. The lock is held while the entry is cleared; one thread of a process at
-    a time does this, since two that use one description do not keep each other out. A joiner that wants the index
-    takes the next.
+    A subscriber is dead if its byte can be locked, and its entry is cleared under that lock. One thread of a process
+    does this at a time, since two threads with one description do not exclude each other. A joiner that finds the byte
+    locked takes the next index.
     """
     reaped = 0
     with _reaping:
-        left = set(segment.indexes_in_use())  # another thread may have cleared them before this one had its turn
+        left = set(segment.indexes_in_use())  # another thread may have cleared some meanwhile
         for index in dead:
             if index in left and segment.reap_peer(description, index):
                 reaped += 1
@@ -75,10 +95,10 @@ def reap(segment: Segment, description: Descriptor, dead: list[int]) -> int:
 
 
 def lock_to_clean(own: Descriptor) -> bool:
-    """Lock a dead owner's segment, through a description of one's own. False: the owner lives, or another cleaner
-    holds it.
+    """Lock a dead owner's segment as its cleaner, through a description that does nothing else.
 
-    Another cleaner is waited for, but not for long: it may be stopped.
+    False: the owner is alive, or another cleaner holds the lock. If another cleaner holds it, wait, but not for long:
+    that process may be stopped.
     """
     for _ in range(_CLEANER_TRIES):
         if own.try_lock(OWNER_BYTE, count=CLEANER_BYTES):
@@ -89,89 +109,12 @@ def lock_to_clean(own: Descriptor) -> bool:
     return False
 
 
-def bury(segment: Segment, probe: Descriptor) -> bool:
-    """Mark a segment whose owner is dead as dead, and wake everybody. False: the owner lives, or has sealed it.
+def mark_owner_dead(segment: Segment, probe: Descriptor) -> bool:
+    """Mark a segment whose owner is dead as dead, and wake all its sleepers. False: the owner lives, or has sealed it.
 
-    This takes no lock: an owner that is dead stays dead, and however many processes mark it, the result is the same.
+    No lock is needed: a dead owner stays dead, and marking twice has the same result.
     """
     if is_owned(probe) or segment.state != OPEN:
         return False
     segment.end(DEAD)
     return True
-
-
-def identity(name: str | None) -> Identity:
-    """This process; `name` is what others shall call it (default: its program)."""
-    if name is None:
-        name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-        name = name.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be UTF-8
-    pid = os.getpid()
-    return Identity(pid, _own_start_time(pid), name, time_namespace(pid))
-
-
-@lru_cache(maxsize=1)
-def _own_start_time(pid: int) -> int:
-    # Asked once: on a busy machine the answer of /proc takes longer than all the rest of an attach. By pid, because a
-    # forked child has its own.
-    return start_time_of(pid)
-
-
-@lru_cache(maxsize=1)
-def time_namespace(pid: int) -> int:
-    """The clock domain of this process, whose pid is `pid`: CLOCK_MONOTONIC is the same clock for all processes of the
-    same time namespace. The inode of the namespace; 0 where the kernel has none (before 5.6) or /proc is not there.
-    """
-    try:
-        return os.stat(f"/proc/{pid}/ns/time").st_ino
-    except OSError:
-        return 0
-
-
-def has_our_clock(segment: Segment) -> bool:
-    """Whether the times that a segment's owner writes are of the same clock as this process's."""
-    return bool(segment.facts()["time_namespace"] == time_namespace(os.getpid()))
-
-
-def promised_period(segment: Segment) -> tuple[float | None, bool | None]:
-    """The longest time between two samples that the owner promises, in seconds, or None without a promise; and whether
-    it has passed since the newest sample, or since the creation: None where the owner's clock is another one.
-    """
-    facts = segment.facts()
-    period_ns = facts["max_period_ns"]
-    if not period_ns:
-        return None, False
-    if not has_our_clock(segment):
-        return period_ns / 1e9, None
-    return period_ns / 1e9, now_ns() - (segment.newest_ns or facts["created_monotonic_ns"]) > period_ns
-
-
-def start_time_of(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc(5), stat field 22); 0 when it is not there."""
-    fields = _stat_of(pid)
-    return int(fields[19]) if len(fields) > 19 else 0
-
-
-def is_stopped(pid: int, start_time: int = 0) -> bool:
-    """Whether a process is stopped by a signal or a debugger; not when it is gone, or another one with its number."""
-    fields = _stat_of(pid)
-    if start_time and fields[19:20] != [str(start_time)]:
-        return False
-    return fields[:1] in (["T"], ["t"])
-
-
-def _stat_of(pid: int) -> list[str]:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
-
-
-def command_of(pid: int, start_time: int = 0) -> str:
-    """The command line of a process; empty when it is gone, or another one with its number."""
-    if start_time and start_time_of(pid) != start_time:
-        return ""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from zeroslot._core.binding import now_ns
 from zeroslot.errors import CorruptSegmentError, MismatchError
 from zeroslot.info import PublisherInfo, SubscriberInfo
-from zeroslot.memory import liveness, segment
+from zeroslot.memory.clocks import promised_period, shares_clock
+from zeroslot.memory.liveness import live_peers
+from zeroslot.memory.objects import segment_id_of
+from zeroslot.memory.processes import command_of, is_stopped
+from zeroslot.memory.segment import TYPED
 from zeroslot.qos import ON_FULL
 from zeroslot.types.layout import StructLayout
 from zeroslot.types.schema import unpack_schema
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Segment
-    from zeroslot.memory.segment import AttachedControl
+    from zeroslot.memory.attach import AttachedControl
 
 
 def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None) -> SubscriberInfo:
@@ -28,15 +32,15 @@ def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None)
         index=index,
         name=peer["name"],
         pid=peer["pid"],
-        command=liveness.command_of(peer["pid"], peer["start_time"]),
-        stopped=liveness.is_stopped(peer["pid"], peer["start_time"]),
+        command=command_of(peer["pid"], peer["start_time"]),
+        stopped=is_stopped(peer["pid"], peer["start_time"]),
         reliable=peer["reliable"],
         max_leases=peer["max_leases"],
         taken=peer["taken"],
         lost=peer["lost"],
         skipped=peer["skipped"],
         held=len(held),
-        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and liveness.has_our_clock(mapped) else None,
+        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and shares_clock(mapped) else None,
         behind=max(0, published - peer["cursor"]) if index in mapped.active_indexes() else 0,
         stalled_s=stalled_s,
     )
@@ -54,21 +58,21 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
     facts = mapped.facts()
     type_name, sample_bytes = "bytes", 0
     try:
-        attached.look_again()
-        if facts["payload_kind"] == segment.TYPED:
+        attached.check_not_truncated()
+        if facts["payload_kind"] == TYPED:
             layout, _ = unpack_schema(mapped.schema(), StructLayout)
             type_name, sample_bytes = layout.name, layout.size
     except (MismatchError, CorruptSegmentError):
         return None
     published = mapped.published
-    max_period_s, overdue = liveness.promised_period(mapped)
-    alive = segment.alive_among(attached.probe, mapped.active_indexes())
+    max_period_s, overdue = promised_period(mapped)
+    alive = live_peers(mapped, attached.probe)
     return PublisherInfo(
-        publisher_id=segment.segment_id_of(str(attached.control_name)),
+        publisher_id=segment_id_of(str(attached.control_name)),
         flink=flink,
         name=facts["owner_name"],
         pid=facts["owner_pid"],
-        command=liveness.command_of(facts["owner_pid"], facts["owner_start_time"]),
+        command=command_of(facts["owner_pid"], facts["owner_start_time"]),
         type_name=type_name,
         type_hash=facts["type_hash"].hex(),
         sample_bytes=sample_bytes,

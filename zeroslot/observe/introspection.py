@@ -6,22 +6,25 @@ from pathlib import Path
 
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
 from zeroslot.info import PublisherInfo, TopicInfo
-from zeroslot.memory import flink, segment
+from zeroslot.memory import flink
+from zeroslot.memory.attach import AttachedControl
+from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
+from zeroslot.memory.segment import TYPED
 from zeroslot.types.sample import Layout
 from zeroslot.types.schema import unpack_schema
 
 
 def topics(domain: str | None = None) -> tuple[TopicInfo, ...]:
     """Every topic of a domain that has a live publisher."""
-    checked = flink.checked_domain(domain)
+    checked = checked_domain(domain)
     found = (_topic_info(topic, checked) for topic in flink.list_topics(checked))
     return tuple(info for info in found if info.publishers)
 
 
 def inspect(topic: str, domain: str | None = None) -> TopicInfo:
     """What is known of one topic. Raises TopicNotFoundError when it has no live publisher."""
-    info = _topic_info(flink.checked_topic(topic), flink.checked_domain(domain))
+    info = _topic_info(checked_topic(topic), checked_domain(domain))
     if not info.publishers:
         raise TopicNotFoundError(
             f"{topic} has no publisher in domain {info.domain}. Start one, or list the topics with topics()",
@@ -33,26 +36,26 @@ def inspect(topic: str, domain: str | None = None) -> TopicInfo:
 
 def schema_of(topic: str, domain: str | None = None) -> Layout:
     """The layout of a topic's samples, from the segment of its first live publisher. Raises TopicNotFoundError."""
-    checked, place = flink.checked_topic(topic), flink.checked_domain(domain)
-    for path in flink.list_flinks(flink.topic_directory(place, checked)):
+    checked, place = checked_topic(topic), checked_domain(domain)
+    for path in flink.list_flinks(topic_directory(place, checked)):
         attached = _attach(path)
-        if attached is not None and attached.segment.facts()["payload_kind"] == segment.TYPED:
+        if attached is not None and attached.segment.facts()["payload_kind"] == TYPED:
             return unpack_schema(attached.segment.schema(), Layout, topic)[0]
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)
 
 
 def _topic_info(topic: str, domain: str) -> TopicInfo:
-    found = (_publisher_info(path) for path in flink.list_flinks(flink.topic_directory(domain, topic)))
+    found = (_publisher_info(path) for path in flink.list_flinks(topic_directory(domain, topic)))
     return TopicInfo(topic, domain, tuple(info for info in found if info is not None))
 
 
-def _attach(path: Path) -> segment.AttachedControl | None:
+def _attach(path: Path) -> AttachedControl | None:
     """The control object under a flink, or None when it is gone, dead, or not to be read."""
     try:
         attached = flink.attach(path, str(path), read_only=True)
-        if attached is None or attached.segment.state != segment.OPEN or not attached.owner_alive():
+        if attached is None or not attached.is_live():
             return None
-        attached.look_again()
+        attached.check_not_truncated()
     except (ValueError, PermissionError, MismatchError, CorruptSegmentError):
         return None
     return attached
