@@ -283,7 +283,9 @@ def test_in_memory_is_the_same_without_names(zeroslot_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "control", "pool", "flink"), [(0o600, 0o600, 0o600, 0o600), (0o660, 0o660, 0o640, 0o640)]
 )
-def test_the_umask_has_no_say(path: Path, umask: int, mode: int, control: int, pool: int, flink: int) -> None:
+def test_the_mode_does_not_depend_on_the_umask(
+    path: Path, umask: int, mode: int, control: int, pool: int, flink: int
+) -> None:
     """Modes are what was asked for; group members never write pools or flinks."""
     path.parent.chmod(0o2770 if mode & 0o070 else 0o700)
     before = os.umask(umask)
@@ -298,7 +300,7 @@ def test_the_umask_has_no_say(path: Path, umask: int, mode: int, control: int, p
 
 @pytest.mark.row("SEC-1")
 @pytest.mark.parametrize("mode", [0o666, 0o604, 0o400, 0o000, 0o060, -1, 0o10600, 0o700])
-def test_modes_that_open_a_segment_to_everybody_are_refused(path: Path, mode: int) -> None:
+def test_modes_that_give_others_access_are_refused(path: Path, mode: int) -> None:
     """As are those that shut its owner out."""
     with pytest.raises(ValueError, match="mode"):
         SlotAllocator.create(path, 4, 64, mode=mode)
@@ -370,7 +372,7 @@ def test_negative_sizes_are_refused(size: int) -> None:
 
 @pytest.mark.row("SLOT-1", "SEC-4")
 @pytest.mark.parametrize("size", [129, 2**63, 10**30, Liar(129), Liar(10**9), np.int64(129)])
-def test_sizes_beyond_the_slot_are_refused_whatever_they_claim(size: int) -> None:
+def test_sizes_beyond_the_slot_are_refused(size: int) -> None:
     """A number that lies about how it compares would else be a write over the end of the pool."""
     with memory() as slots:
         with pytest.raises(SampleTooLargeError):
@@ -399,7 +401,7 @@ def test_sizes_are_numbers(size: Any) -> None:
 
 @pytest.mark.row("SLOT-5", "SLOT-13", "DEF-7")
 @pytest.mark.parametrize("ending", ["commit", "discard"])
-def test_a_slot_ends_once(ending: str) -> None:
+def test_a_slot_is_committed_or_discarded_once(ending: str) -> None:
     """After commit or discard every use is a ClosedError, and nothing is published or freed twice."""
     with memory() as slots:
         slot = slots.reserve()
@@ -439,7 +441,7 @@ def test_another_allocators_slot_is_refused() -> None:
 
 
 @pytest.mark.parametrize("slot", [None, 5, "slot", b"x", object()])
-def test_what_is_no_slot_is_refused(slot: Any) -> None:
+def test_commit_and_discard_accept_slots_alone(slot: Any) -> None:
     """TypeError from both."""
     with memory() as slots:
         for use in (slots.commit, slots.discard):
@@ -523,7 +525,7 @@ def filled(slot: Slot) -> Slot:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_reserved_slot_shows_no_older_sample(way: str) -> None:
+def test_a_reserved_slot_is_zeroed(way: str) -> None:
     """It is zeros until it is written, to its owner and to readers; only reserve_uninit leaves what was there."""
     act, expected = WAYS[way]
     with memory(slot_count=2, slot_capacity=128, depth=1) as slots, slots.reader() as reader:
@@ -582,7 +584,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_a_hold_counts_from_when_it_was_found_and_not_from_its_sample(clock: Clock) -> None:
+def test_a_stall_starts_when_the_owner_finds_the_hold(clock: Clock) -> None:
     """An hour-old sample that was taken just now is no stall; each hold counts for itself, and is forgotten."""
     with memory() as slots, slots.reader(history=3) as reader:
         for number in range(3):
@@ -603,7 +605,7 @@ def test_a_hold_counts_from_when_it_was_found_and_not_from_its_sample(clock: Clo
         assert (lease, other) != (None, None)
 
 
-def test_being_behind_counts_from_when_it_was_found_at_that_sequence(clock: Clock) -> None:
+def test_a_stall_starts_when_the_owner_finds_the_cursor_behind(clock: Clock) -> None:
     """A reliable subscriber that takes is not stalled, however old what it takes is; nor is a joiner at its place."""
     with memory(on_full="block", depth=4) as slots:
         reader = slots.reader(reliable=True, history=1)
@@ -625,7 +627,7 @@ def test_being_behind_counts_from_when_it_was_found_at_that_sequence(clock: Cloc
                 joiner.take()
 
 
-def test_an_owner_without_room_evicts_by_the_same_measure(clock: Clock) -> None:
+def test_evict_after_counts_from_when_the_stall_was_found(clock: Clock) -> None:
     """`evict_after` spares a subscriber that has just joined or taken; the error tells since when it is in the way."""
     with memory(slot_count=6, depth=1, max_loans=1) as slots, slots.reader() as reader:
         slots.evict_after = 10.0
@@ -648,7 +650,7 @@ def test_an_owner_without_room_evicts_by_the_same_measure(clock: Clock) -> None:
 
 
 @pytest.mark.row("SLOT-10", "SLOT-1")
-def test_many_loans_at_once_and_then_none() -> None:
+def test_all_slots_can_be_loaned_at_once() -> None:
     """Up to all slots that are not published; then an error that says what is out."""
     with memory(6, 64, depth=2) as slots:
         loans = [slots.reserve() for _ in range(6)]
@@ -664,7 +666,7 @@ def test_many_loans_at_once_and_then_none() -> None:
 
 
 @pytest.mark.row("SLOT-10")
-def test_max_loans_bounds_them() -> None:
+def test_max_loans_limits_the_loans() -> None:
     """The text names the setting."""
     with memory(6, 64, max_loans=2) as slots:
         loans = [slots.reserve(), slots.reserve()]
@@ -705,7 +707,7 @@ def test_a_held_slot_is_not_reused_and_a_released_one_is() -> None:
 
 
 @pytest.mark.row("SLOT-8", "SLOT-18", "NEW-7")
-def test_when_readers_hold_all_the_error_names_them() -> None:
+def test_no_free_slot_error_names_the_holders() -> None:
     """Who, how many slots, and that nothing was counted wrongly."""
     with memory(4, 64, depth=1) as slots:
         reader = slots.reader(name="hoarder")
@@ -751,7 +753,7 @@ def test_a_blocked_reserve_is_woken_by_a_release(path: Path, ending: str) -> Non
 
 @pytest.mark.row("NOT-4")
 @pytest.mark.parametrize("ending", ["commit", "discard", "view"])
-def test_whoever_ends_a_loan_moves_the_word_that_is_slept_on(path: Path, ending: str) -> None:
+def test_the_end_of_a_loan_moves_the_space_word(path: Path, ending: str) -> None:
     """A thread that waits for max_loans, or for the last view of a published slot, looks again at once."""
     with SlotAllocator.create(path, 2, 64, depth=1, max_loans=1) as slots:
         slot = slots.reserve()
@@ -802,7 +804,7 @@ def test_a_reserve_that_may_not_wait_raises(timeout: float) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["1", object(), [], float("nan")])
-def test_timeouts_that_are_none_are_refused(timeout: Any) -> None:
+def test_invalid_timeouts_are_refused(timeout: Any) -> None:
     """TypeError, and ValueError for NaN, when there is something to wait for."""
     with memory(2, 64, depth=1) as slots, slots.reader() as reader:
         publish(slots, b"a")
@@ -815,7 +817,7 @@ def test_timeouts_that_are_none_are_refused(timeout: Any) -> None:
 
 
 @pytest.mark.row("SLOT-18")
-def test_counters_count() -> None:
+def test_counters_are_exact() -> None:
     """Samples, bytes, discards and failures."""
     with memory(4, 64, depth=2, max_loans=1) as slots:
         publish(slots, b"abc")
@@ -856,7 +858,7 @@ def test_exactly_depth_samples_are_kept(depth: int) -> None:
 
 @pytest.mark.row("PUB-2")
 @pytest.mark.parametrize("on_full", ["block", "raise"])
-def test_a_reliable_reader_stops_the_owner(on_full: Any) -> None:
+def test_a_reliable_reader_blocks_the_owner(on_full: Any) -> None:
     """The window is the depth: one more is refused until the reader has taken one."""
     with memory(6, 64, depth=2, on_full=on_full) as slots, slots.reader(reliable=True, name="slow") as reader:
         publish(slots, b"1")
@@ -913,7 +915,7 @@ def test_slots_come_from_reserve_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", [SlotAllocator, SlotReader])
-def test_an_allocator_without_its_parts_raises(kind: type) -> None:
+def test_a_half_constructed_allocator_raises(kind: type) -> None:
     """`__new__` without `__init__`: every use is an exception, and none ends the process."""
     empty = kind.__new__(kind)
     for name in (
@@ -968,7 +970,7 @@ def test_arrays_do_not_leave_their_slot(dtype: Any, shape: Any, error: type) -> 
             slot.array(dtype, shape)
 
 
-def test_a_shape_that_lies_about_its_length_is_counted_again() -> None:
+def test_the_length_of_a_shape_is_counted_and_not_believed() -> None:
     """More dims than there is room for would be a write over the end of a C array."""
 
     class Short(tuple[int, ...]):
@@ -1044,7 +1046,7 @@ def test_threads_that_race_for_one_commit_publish_it_once() -> None:
 
 
 @pytest.mark.row("SLOT-5")
-def test_a_writable_memoryview_holds_off_the_commit() -> None:
+def test_a_writable_memoryview_prevents_the_commit() -> None:
     """Also one of a part, and one of another item type; once it is released, the same commit goes through."""
     with memory(4, 1 << 20) as slots, slots.reader() as reader:
         slot = slots.reserve()
@@ -1058,7 +1060,7 @@ def test_a_writable_memoryview_holds_off_the_commit() -> None:
 
 
 @pytest.mark.row("PEER-12", "SLOT-11")
-def test_one_claim_is_ended_by_hand() -> None:
+def test_evict_ends_one_registration() -> None:
     """The subscriber's next take says so, what it holds stays, the others are not touched."""
     with SlotAllocator.in_memory(8, 64) as slots, slots.reader() as one, slots.reader() as other:
         slots.commit(slots.reserve(), b"first")

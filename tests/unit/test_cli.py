@@ -77,7 +77,7 @@ def test_list_looks_into_one_domain():
     assert found["domain"] == "lab"
 
 
-def test_info_tells_who_holds_what():
+def test_info_shows_what_each_subscriber_holds():
     with zs.Publisher("robot/imu", Imu, name="driver") as publisher, zs.Subscriber("robot/imu", Imu, name="log") as log:
         publisher.publish(Imu(stamp_ns=1, accel=np.zeros(3)))
         lease = log.take()
@@ -105,7 +105,7 @@ def test_bench_refuses_a_name_it_does_not_know():
     assert "latency" in done.stderr
 
 
-def test_bench_tells_the_machine_and_the_figures_as_json():
+def test_bench_prints_the_machine_and_the_figures_as_json():
     """It measures for real, in processes of its own."""
     done = zeroslot("bench", "attach", "calls", "--quick", "--json")
     assert done.returncode == 0, done.stderr
@@ -174,7 +174,7 @@ def test_an_empty_histogram_has_no_percentile():
     assert as_time(None) == "-"
 
 
-def test_a_negative_time_counts_as_none():
+def test_a_negative_time_counts_as_zero():
     histogram = Histogram()
     histogram.add(-5)
     assert histogram.at(1.0) == 0

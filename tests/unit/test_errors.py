@@ -81,7 +81,7 @@ def test_pickle_keeps_type_text_and_facts(error_type):
 
 
 @pytest.mark.parametrize("error_type", EVERY_ERROR)
-def test_facts_that_the_raiser_did_not_know_are_empty(error_type):
+def test_unknown_facts_are_none_or_empty(error_type):
     """A handler may look at every declared fact of every error."""
     error = error_type("text")
     for kind in error_type.__mro__:

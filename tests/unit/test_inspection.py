@@ -156,7 +156,7 @@ def test_a_header_of_garbage_is_left_out() -> None:
 
 
 @pytest.mark.row("SEC-4")
-def test_a_name_of_garbage_is_shown_as_far_as_it_can_be() -> None:
+def test_a_garbage_name_is_shown_with_replacements() -> None:
     """And a pid that cannot be has no command."""
     with Publisher("t", Tick) as pub, Subscriber("t", Tick):
         control = ControlBytes(pub.flink)
@@ -166,7 +166,7 @@ def test_a_name_of_garbage_is_shown_as_far_as_it_can_be() -> None:
 
 
 @pytest.mark.row("SUB-16")
-def test_a_broken_promise_is_seen_from_outside() -> None:
+def test_inspect_shows_that_a_publisher_is_overdue() -> None:
     """By whoever looks, without subscribing: the period, and whether it has passed since the newest sample."""
     with zs.Publisher("late", Tick, max_period=1e-9), zs.Publisher("prompt", Tick, max_period=3600):
         with zs.Publisher("free", Tick):

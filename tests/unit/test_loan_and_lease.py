@@ -196,7 +196,7 @@ def test_fields_of_a_lease_cannot_be_set(pair: Pair) -> None:
         lambda lease: lease.sample.accel.__array_interface__ and lease.sample.accel.T,
     ],
 )
-def test_whatever_is_kept_of_a_lease_keeps_its_slot(pair: Pair, keep: Callable[[Any], Any]) -> None:
+def test_everything_read_from_a_lease_keeps_its_slot(pair: Pair, keep: Callable[[Any], Any]) -> None:
     """The bytes stay while the owner goes around all other slots; with the last reference the slot is free again."""
     lease = pair.send(points=[Point(x=1)])
     before = bytes(lease)
@@ -233,7 +233,7 @@ def test_leases_survive_the_close_of_both_ends(pair: Pair, first: str) -> None:
 
 
 @pytest.mark.row("NEW-1")
-def test_memory_that_numpy_would_not_keep_is_not_given(pair: Pair) -> None:
+def test_exports_that_numpy_would_not_keep_are_refused(pair: Pair) -> None:
     """np.ndarray(buffer=lease) keeps the handle alone, whose release would leave the array without its slot."""
     lease = pair.send()
     loan = pair.pub.loan()
@@ -309,7 +309,7 @@ def test_a_copy_is_a_model_of_its_own(pair: Pair) -> None:
 
 @pytest.mark.row("SLOT-5", "SLOT-13", "PUB-1", "DEF-7")
 @pytest.mark.parametrize("ending", ["commit", "discard", "with", "failed with"])
-def test_a_loan_ends_once(pair: Pair, ending: str) -> None:
+def test_a_loan_is_committed_or_discarded_once(pair: Pair, ending: str) -> None:
     """Afterwards every use is a ClosedError and nothing more is published."""
     loan = pair.pub.loan()
     if ending in ("commit", "discard"):
@@ -331,7 +331,7 @@ def test_a_loan_ends_once(pair: Pair, ending: str) -> None:
 
 
 @pytest.mark.row("SLOT-4")
-def test_a_commit_or_discard_inside_the_block_is_the_last_word(pair: Pair) -> None:
+def test_a_loan_that_ended_inside_its_block_is_not_ended_again(pair: Pair) -> None:
     """Leaving the block does nothing more."""
     loan = pair.pub.loan()
     with loan as imu:
@@ -415,7 +415,7 @@ def test_the_publishers_views_are_harmless_after_the_commit(pair: Pair) -> None:
     ],
 )
 @pytest.mark.parametrize("of", ["loan", "sample"])
-def test_a_writable_memoryview_holds_off_the_commit(pair: Pair, keep: Callable[[Any], Any], of: str) -> None:
+def test_a_writable_memoryview_prevents_the_commit(pair: Pair, keep: Callable[[Any], Any], of: str) -> None:
     """BufferError, and the loan is still good: released, it is committed."""
     loan = pair.pub.loan()
     kept = keep(loan if of == "loan" else loan.sample)
@@ -453,7 +453,7 @@ def test_a_slice_that_outlives_the_commit_reaches_its_own_sample_only(pair: Pair
 
 @pytest.mark.row("SLOT-5", "NEW-1")
 @pytest.mark.parametrize("ending", ["commit", "discard"])
-def test_a_slot_that_the_publisher_still_sees_is_loaned_to_nobody(ending: str) -> None:
+def test_a_slot_with_live_views_is_not_loaned_again(ending: str) -> None:
     """With every other slot taken, NoFreeSlotError; when the slice goes, this very slot is the one."""
     with Publisher("few", Imu, depth=1, max_loans=8, spare_slots=0) as pub:
         loan = pub.loan()
@@ -470,7 +470,7 @@ def test_a_slot_that_the_publisher_still_sees_is_loaned_to_nobody(ending: str) -
         assert pub.loan().sample.accel.__array_interface__["data"][0] == first
 
 
-def test_a_loan_remembers_only_arrays_that_somebody_has(pair: Pair) -> None:
+def test_a_loan_forgets_arrays_that_are_gone(pair: Pair) -> None:
     """A loop over a field costs no memory; those that are kept turn read-only at the commit, however many there
     were.
     """
@@ -515,7 +515,7 @@ class CommitsWhenRead:
 
 @pytest.mark.row("SLOT-5", "NEW-1", "DEF-7")
 @pytest.mark.parametrize("field", ["stamp", "accel", "points", "maybe", "origin.x", "origin.y", "points[0]", "append"])
-def test_nothing_is_written_behind_a_commit(pair: Pair, field: str) -> None:
+def test_nothing_is_written_after_a_commit(pair: Pair, field: str) -> None:
     """A value that commits the loan while it is read is refused; what subscribers see was there before."""
     loan = pair.pub.loan()
     imu = loan.sample
@@ -534,7 +534,7 @@ def test_nothing_is_written_behind_a_commit(pair: Pair, field: str) -> None:
 
 
 @pytest.mark.row("SLOT-5")
-def test_a_value_that_discards_its_loan_writes_into_nobodys_sample(pair: Pair) -> None:
+def test_a_value_that_discards_its_loan_is_not_written(pair: Pair) -> None:
     """The slot is not reused while the view lives."""
     loan = pair.pub.loan()
     imu = loan.sample
@@ -601,7 +601,7 @@ def test_finalizers_may_use_the_library(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("kind", [Loan, Lease])
-def test_handles_come_from_their_ends_alone(kind: type) -> None:
+def test_handles_cannot_be_constructed_directly(kind: type) -> None:
     """Called, the class says where they come from; from __new__ they are closed; every use is an exception."""
     with pytest.raises(TypeError, match="come from"):
         kind()
@@ -629,7 +629,7 @@ def test_handles_come_from_their_ends_alone(kind: type) -> None:
     empty.discard() if kind is Loan else empty.release()
 
 
-def test_the_object_that_keeps_a_slot_can_do_nothing_else(pair: Pair) -> None:
+def test_a_hold_only_keeps_its_slot(pair: Pair) -> None:
     """Hold: reached as `.base`. It exports nothing, and another one made of its class keeps no slot."""
     lease = pair.send()
     hold = lease.sample.accel.base

@@ -329,7 +329,7 @@ def test_a_cached_property_is_no_field() -> None:
         assert lease.copy() == model
 
 
-def test_a_record_of_bytes_that_mean_nothing_is_refused() -> None:
+def test_a_record_with_invalid_bytes_is_refused() -> None:
     """Its dtype is right and its lengths are not: what is published can be read."""
     with Publisher("reading", Reading) as pub:
         record = np.zeros((), layout_of(Reading).dtype)
@@ -340,7 +340,7 @@ def test_a_record_of_bytes_that_mean_nothing_is_refused() -> None:
 
 
 @pytest.mark.row("PUB-4")
-def test_publish_without_patience_raises_at_once(pub: Publisher[Reading]) -> None:
+def test_publish_with_timeout_0_raises_at_once(pub: Publisher[Reading]) -> None:
     """With every loan out; the error says what is out; nothing waits."""
     loans = [pub.loan(), pub.loan()]
     for timeout in ({}, {"timeout": 0}, {"timeout": -1}, {"timeout": 1e-9}):
@@ -352,7 +352,7 @@ def test_publish_without_patience_raises_at_once(pub: Publisher[Reading]) -> Non
 
 @pytest.mark.row("SLOT-17")
 @pytest.mark.parametrize("timeout", ["1", object(), [], float("nan")])
-def test_timeouts_that_are_none_are_refused(pub: Publisher[Reading], timeout: Any) -> None:
+def test_invalid_timeouts_are_refused(pub: Publisher[Reading], timeout: Any) -> None:
     """When there is something to wait for; nothing is loaned then."""
     held = [pub.loan(), pub.loan()]
     for use in (pub.loan, pub.loan_uninit, lambda timeout: pub.publish(Reading(), timeout)):
@@ -363,7 +363,7 @@ def test_timeouts_that_are_none_are_refused(pub: Publisher[Reading], timeout: An
 
 
 @pytest.mark.row("PUB-3", "SUB-11")
-def test_the_newest_depth_samples_are_there_for_everybody(pub: Publisher[Reading], sub: Subscriber[Reading]) -> None:
+def test_every_subscriber_can_take_the_newest_depth_samples(pub: Publisher[Reading], sub: Subscriber[Reading]) -> None:
     """Exactly those; a subscriber that does not take loses the oldest, and knows how many."""
     for n in range(10):
         pub.publish(Reading(n=n))
@@ -393,7 +393,7 @@ def test_loans_that_are_out_do_not_cost_depth(pub: Publisher[Reading]) -> None:
 
 
 @pytest.mark.row("PUB-2", "PUB-4")
-def test_on_full_raise_refuses_at_once() -> None:
+def test_on_full_raise_raises_at_once() -> None:
     """BackpressureError names the one who is behind; after a take the next goes through."""
     with Publisher("r", Reading, depth=2, on_full="raise") as pub:
         with Subscriber("r", Reading, reliable=True, name="slowpoke") as sub:
@@ -456,7 +456,7 @@ def test_a_blocked_publisher_goes_on_when_the_subscriber_leaves() -> None:
 
 @pytest.mark.row("PUB-2")
 @pytest.mark.parametrize("on_full", ["block", "raise"])
-def test_unreliable_subscribers_stop_nobody(on_full: Any) -> None:
+def test_unreliable_subscribers_block_no_publisher(on_full: Any) -> None:
     """Whatever the policy."""
     with Publisher("r", Reading, depth=2, on_full=on_full) as pub, Subscriber("r", Reading) as sub:
         for n in range(9):
@@ -511,7 +511,7 @@ def test_ctrl_c_ends_a_blocked_publish() -> None:
 
 
 @pytest.mark.row("NOT-12", "PEER-4")
-def test_wait_for_subscribers_counts_the_living(pub: Publisher[Reading]) -> None:
+def test_wait_for_subscribers_counts_live_subscribers(pub: Publisher[Reading]) -> None:
     """True at once when they are there, False in time; a join wakes it."""
     assert pub.subscriber_count == 0
     assert pub.wait_for_subscribers(0, 0)
@@ -528,7 +528,7 @@ def test_wait_for_subscribers_counts_the_living(pub: Publisher[Reading]) -> None
 
 
 @pytest.mark.row("NEW-10")
-def test_publishing_looks_at_no_subscriber_that_is_awake() -> None:
+def test_publish_wakes_no_subscriber_that_is_awake() -> None:
     """With 32 of them no wake is made, and no counter of theirs moves the publisher's words."""
     with Publisher("reading", Reading) as pub:
         subs = [Subscriber("reading", Reading) for _ in range(32)]
@@ -592,7 +592,7 @@ def test_the_next_publisher_removes_what_a_dead_one_left() -> None:
 
 
 @pytest.mark.row("TYP-4", "TYP-6", "NEW-3")
-def test_a_live_publisher_of_another_type_is_in_the_way(pub: Publisher[Reading]) -> None:
+def test_a_live_publisher_of_another_type_is_a_mismatch(pub: Publisher[Reading]) -> None:
     """TypeMismatchError with the difference; a dead one is not."""
     with pytest.raises(TypeMismatchError, match="values") as caught:
         Publisher("reading", Other)
@@ -753,7 +753,7 @@ def test_after_close_everything_raises(pub: Publisher[Reading]) -> None:
     loan.discard()
 
 
-def test_closing_from_inside_a_loan_is_said_at_the_commit(pub: Publisher[Reading]) -> None:
+def test_a_commit_after_the_close_raises_closed(pub: Publisher[Reading]) -> None:
     """The block ends with ClosedError, and the exit of the publisher is quiet."""
 
     def closes() -> None:
@@ -788,7 +788,7 @@ def test_a_publisher_in_a_cycle_is_closed_by_the_collector(zeroslot_dir: Path) -
             assert not path.exists()
 
 
-def test_a_half_made_publisher_is_no_burden() -> None:
+def test_a_half_constructed_publisher_raises() -> None:
     """`__new__` alone: every use raises, and it goes quietly."""
     empty = Publisher.__new__(Publisher)
     for name in ("sequence", "subscriber_count", "stats", "flink", "slot_count", "depth", "closed"):

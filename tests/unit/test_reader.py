@@ -126,7 +126,9 @@ def test_latest_skips_and_does_not_lose(slots: SlotAllocator, path: Path) -> Non
 @pytest.mark.row("SUB-10")
 @pytest.mark.parametrize("published", [0, 1, 3, 9])
 @pytest.mark.parametrize("history", [0, 1, 3])
-def test_a_late_joiner_starts_where_it_asked_to(slots: SlotAllocator, path: Path, published: int, history: int) -> None:
+def test_history_decides_where_a_late_joiner_starts(
+    slots: SlotAllocator, path: Path, published: int, history: int
+) -> None:
     """From now, or from the newest `history` samples; what was before is not lost."""
     publish(slots, *range(published))
     with SlotReader.attach(path, history=history) as reader:
@@ -211,7 +213,7 @@ def test_names_of_any_kind_fit_the_peer_table(slots: SlotAllocator, path: Path, 
 
 
 @pytest.mark.row("SEG-2")
-def test_nothing_to_attach_to_is_not_found(path: Path) -> None:
+def test_attach_without_a_segment_raises_not_found(path: Path) -> None:
     """No file, no directory, a flink whose object is gone, a directory."""
     for wrong in (path, path / "below", path.parent / "no" / "x.flink"):
         with pytest.raises(TopicNotFoundError):
@@ -237,7 +239,7 @@ def test_an_attacher_takes_the_owners_configuration(slots: SlotAllocator, path: 
 
 
 @pytest.mark.row("PEER-1", "PEER-3", "PEER-4")
-def test_the_peer_table_is_a_limit_that_names_who_is_there(slots: SlotAllocator, path: Path) -> None:
+def test_a_full_peer_table_names_its_subscribers(slots: SlotAllocator, path: Path) -> None:
     """And a closed reader's entry is free, also while its handle is kept, once its leases are gone."""
     readers = [SlotReader.attach(path, name=f"reader{i}") for i in range(4)]
     assert slots.subscriber_indexes() == [0, 1, 2, 3]
@@ -269,7 +271,7 @@ def test_each_registration_has_an_epoch_of_its_own(slots: SlotAllocator, path: P
 
 
 @pytest.mark.row("PEER-2", "SLOT-11")
-def test_an_ended_claim_can_take_no_more(slots: SlotAllocator, path: Path) -> None:
+def test_an_evicted_reader_can_take_no_more(slots: SlotAllocator, path: Path) -> None:
     """The owner wrote the epoch: what is held stays, the next take says so, and a new reader at the index can take."""
     with SlotReader.attach(path) as reader:
         publish(slots, 1)
@@ -359,7 +361,7 @@ def test_closing_a_reader_ends_its_waits(slots: SlotAllocator, path: Path) -> No
 
 
 @pytest.mark.row("NOT-3", "NEW-10", "DEF-12")
-def test_only_a_sleeper_costs_a_wake(slots: SlotAllocator, path: Path) -> None:
+def test_a_commit_wakes_only_where_a_reader_sleeps(slots: SlotAllocator, path: Path) -> None:
     """Without one no wake is counted; a bit that a dead sleeper left costs one wake and not one for ever."""
     with SlotReader.attach(path):
         publish(slots, *range(10))
@@ -372,7 +374,7 @@ def test_only_a_sleeper_costs_a_wake(slots: SlotAllocator, path: Path) -> None:
 
 
 @pytest.mark.row("NOT-3", "NOT-13")
-def test_a_sleeper_that_leaves_speaks_for_itself_alone(slots: SlotAllocator, path: Path) -> None:
+def test_the_parked_bit_stays_until_the_last_sleeper_is_awake(slots: SlotAllocator, path: Path) -> None:
     """The bit stays for the thread that sleeps on: the next commit wakes it, and not the end of its slice."""
     with SlotReader.attach(path) as reader:
         seen = reader.generation
@@ -425,7 +427,7 @@ def test_threads_share_a_reader(path: Path) -> None:
 
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("entry", [1 << 16 | 8, 1 << 16 | 0xFFFF, 2 << 16, 1 << 16 | 7, 99 << 16 | 1])
-def test_a_ring_entry_that_cannot_be_is_corrupt(slots: SlotAllocator, path: Path, entry: int) -> None:
+def test_an_impossible_ring_entry_is_corrupt(slots: SlotAllocator, path: Path, entry: int) -> None:
     """A slot that does not exist, another slot, a sequence that nobody published."""
     with SlotReader.attach(path) as reader:
         publish(slots, 1)
@@ -470,7 +472,7 @@ def test_a_size_beyond_the_slot_is_corrupt(slots: SlotAllocator, path: Path, siz
 
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("published", [0, 1, 2, 3, 2**48, 2**63, 2**64 - 1])
-def test_a_published_word_that_lies_is_corrupt_or_harmless(slots: SlotAllocator, path: Path, published: int) -> None:
+def test_a_wrong_published_word_is_corrupt_or_harmless(slots: SlotAllocator, path: Path, published: int) -> None:
     """Take goes by the ring; latest finds the contradiction; neither hangs."""
     with SlotReader.attach(path) as reader:
         publish(slots, 1, 2, 3, 4, 5)
@@ -489,7 +491,7 @@ def test_a_published_word_that_lies_is_corrupt_or_harmless(slots: SlotAllocator,
 
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("value", [0, 2, 2**63, 2**64 - 1])
-def test_a_slot_sequence_that_lies_is_corrupt(slots: SlotAllocator, path: Path, value: int) -> None:
+def test_a_wrong_slot_sequence_is_corrupt(slots: SlotAllocator, path: Path, value: int) -> None:
     """The ring says that it is there, and it is not."""
     with SlotReader.attach(path) as reader:
         publish(slots, 1)
@@ -501,7 +503,7 @@ def test_a_slot_sequence_that_lies_is_corrupt(slots: SlotAllocator, path: Path, 
 
 
 @pytest.mark.row("SEC-4")
-def test_reader_bits_that_nobody_holds_are_reaped(slots: SlotAllocator, path: Path) -> None:
+def test_reader_bits_without_a_reader_are_reaped(slots: SlotAllocator, path: Path) -> None:
     """As a dead reader's: the owner clears them when it needs a slot."""
     control = ControlBytes(path)
     for slot in range(8):
@@ -511,7 +513,7 @@ def test_reader_bits_that_nobody_holds_are_reaped(slots: SlotAllocator, path: Pa
 
 
 @pytest.mark.row("SEC-4")
-def test_bits_of_readers_that_cannot_be_cost_nothing(slots: SlotAllocator, path: Path) -> None:
+def test_bits_of_impossible_readers_are_ignored(slots: SlotAllocator, path: Path) -> None:
     """Those beyond max_subscribers are nobody's; those of indexes that nobody has locked are cleared under pressure."""
     control = ControlBytes(path)
     for slot in range(8):
@@ -583,7 +585,7 @@ def test_a_peer_entry_of_garbage_is_described_and_not_believed(slots: SlotAlloca
 # --- after an ended claim ---
 
 
-def test_a_reader_goes_on_after_its_claim_was_ended(slots: SlotAllocator, path: Path) -> None:
+def test_a_reader_rejoins_after_its_eviction(slots: SlotAllocator, path: Path) -> None:
     """At rejoin, behind the sample that it took last, once it holds none; its counts go on as well."""
     with SlotReader.attach(path) as reader:
         publish(slots, 0, 1)
@@ -608,7 +610,7 @@ def test_a_reader_goes_on_after_its_claim_was_ended(slots: SlotAllocator, path: 
         reader.rejoin()
 
 
-def test_the_segment_of_a_dead_owner_is_no_segment_to_attach_to(path: Path) -> None:
+def test_attach_ignores_the_segment_of_a_dead_owner(path: Path) -> None:
     """It waits to be removed: its samples are the past, and the reader that came later wants the next owner's."""
     dead = SlotAllocator.create(path, 4, 64)
     publish(dead, 1)

@@ -71,7 +71,7 @@ def numbers(sub: Subscriber[Any], at_most: int = 10**9) -> list[int]:
 
 
 @pytest.mark.row("SUB-2", "SUB-8", "SUB-11", "SUB-13")
-def test_samples_come_in_order_with_what_is_known_of_them(pub: Publisher[Reading]) -> None:
+def test_samples_come_in_order_with_sequence_time_and_publisher(pub: Publisher[Reading]) -> None:
     """Sequence, time of publishing, publisher."""
     with make() as sub, make() as other:
         before = now_ns()
@@ -177,7 +177,7 @@ def test_publishers_take_turns_and_each_is_in_order() -> None:
 
 
 @pytest.mark.row("SUB-2")
-def test_a_full_publisher_starves_nobody() -> None:
+def test_a_busy_publisher_does_not_starve_the_others() -> None:
     """One that publishes at every take leaves every other take to the second."""
     with (
         Publisher("reading", Reading, depth=64) as busy,
@@ -316,7 +316,7 @@ def test_a_mismatched_publisher_beside_a_good_one_is_left_out(
 
 
 @pytest.mark.row("NEW-4", "TYP-6")
-def test_the_schema_in_the_segment_is_enough(pub: Publisher[Reading]) -> None:
+def test_a_subscriber_without_a_type_takes_it_from_the_segment(pub: Publisher[Reading]) -> None:
     """Without the class: fields, copies and the declaration itself."""
     with Subscriber("reading") as sub:
         pub.publish(Reading(n=3, values=[1, 2], label="self"))
@@ -412,7 +412,7 @@ def test_a_sample_larger_than_its_type_is_read_by_the_type(pub: Publisher[Readin
 
 @pytest.mark.row("SUB-7", "SEC-4")
 @pytest.mark.parametrize("published", [0, 1, 2, 2**63])
-def test_latest_comes_back_in_time_whatever_is_said_to_be_the_newest(pub: Publisher[Reading], published: int) -> None:
+def test_latest_returns_in_time_whatever_published_says(pub: Publisher[Reading], published: int) -> None:
     """The ring has a sample, and the word for the newest denies it: no reason to try for ever."""
     with make() as sub:
         send(pub, 1, 2)
@@ -429,7 +429,7 @@ def test_latest_comes_back_in_time_whatever_is_said_to_be_the_newest(pub: Publis
 
 @pytest.mark.row("SEC-3", "SEC-4")
 @pytest.mark.parametrize("what", ["garbage", "symlink", "directory", "fifo", "foreign"])
-def test_a_flink_that_is_none_hides_no_good_publisher(pub: Publisher[Reading], what: str) -> None:
+def test_an_invalid_flink_hides_no_good_publisher(pub: Publisher[Reading], what: str) -> None:
     """It is reported and left out."""
     wrong = pub.flink.with_name("00000000000000aa.flink")
     match what:
@@ -451,7 +451,7 @@ def test_a_flink_that_is_none_hides_no_good_publisher(pub: Publisher[Reading], w
     wrong.rmdir() if what == "directory" else wrong.unlink()
 
 
-def test_a_full_peer_table_is_an_error_where_it_is_all_there_is() -> None:
+def test_a_full_peer_table_is_an_error_if_there_is_no_other_publisher() -> None:
     """TooManyPeersError names who is there; the others go on."""
     with Publisher("reading", Reading, max_subscribers=2) as pub:
         with make(name="first") as one, make(name="second"):
@@ -468,7 +468,7 @@ def test_a_full_peer_table_is_an_error_where_it_is_all_there_is() -> None:
 
 @pytest.mark.row("SUB-7", "NOT-5")
 @pytest.mark.parametrize("timeout", [0, -1, -1e300, -(10**400), 1e-9, 1e-3])
-def test_nothing_in_time_is_none(pub: Publisher[Reading], timeout: float) -> None:
+def test_take_returns_none_at_its_timeout(pub: Publisher[Reading], timeout: float) -> None:
     """Not an error; with and without a publisher."""
     with make() as sub, Subscriber("nobody", Reading) as alone:
         for each in (sub, alone):
@@ -489,7 +489,7 @@ def test_a_timeout_is_a_number(pub: Publisher[Reading], timeout: Any) -> None:
 
 @pytest.mark.row("SUB-7")
 @pytest.mark.parametrize("timeout", [None, 5, 1e300, 10**400, float("inf"), True])
-def test_what_is_there_is_taken_whatever_the_timeout(pub: Publisher[Reading], timeout: Any) -> None:
+def test_a_sample_that_is_there_is_taken_with_any_timeout(pub: Publisher[Reading], timeout: Any) -> None:
     """Huge ones are clamped."""
     with make() as sub:
         send(pub, 1, 2)
@@ -567,7 +567,7 @@ def test_many_sleepers_of_one_subscriber_share_the_samples(pub: Publisher[Readin
 @pytest.mark.row("SUB-20", "NOT-13")
 @pytest.mark.parametrize("call", ["take", "latest", "wait", "wait_for_publishers", "iterate"])
 @pytest.mark.parametrize("with_publisher", [True, False])
-def test_close_wakes_whoever_waits(call: str, with_publisher: bool) -> None:
+def test_close_wakes_waiting_threads(call: str, with_publisher: bool) -> None:
     """ClosedError; iteration just ends."""
     pub = Publisher("reading", Reading) if with_publisher else None
     sub = make()
@@ -696,7 +696,7 @@ def test_wrong_options_are_errors_and_leave_nothing(
     assert len(pub._bell._opened.users) == 1
 
 
-def test_a_half_made_subscriber_is_no_burden() -> None:
+def test_a_half_constructed_subscriber_raises() -> None:
     """`__new__` alone: every use raises, and it goes quietly."""
     empty: Any = Subscriber.__new__(Subscriber)
     uses = [
