@@ -1,4 +1,4 @@
-"""What dead processes left: found by `clean` and `zeroslot gc`, and removed without touching what lives."""
+"""What dead processes left: found by `clean` and `zeroslot gc`, and removed without touching what is in use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import shared_memory
 from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick as ActorsTick
-from tests.unit.test_peers import die
+from tests.unit.memory.locks import drop_lock
 from zeroslot.memory import cleanup, flink, liveness, objects
 from zeroslot.testing import abandon
 
@@ -45,7 +45,7 @@ def left_by_a_dead_publisher(topic: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.row("SEG-13", "SEG-23")
-def test_a_dead_publisher_is_removed_and_told_of(zeroslot_dir: Path):
+def test_a_dead_publisher_is_removed_and_reported(zeroslot_dir: Path):
     """Flink, objects, and the directories that are empty then."""
     found, control = left_by_a_dead_publisher("a/b")
     assert zs.Remains("a dead publisher of a/b", str(found), removed=True) in zs.clean()
@@ -64,7 +64,7 @@ def test_a_dry_run_removes_nothing():
 
 
 @pytest.mark.row("SEG-14")
-def test_what_lives_is_not_touched():
+def test_live_publishers_and_subscribers_are_not_touched():
     """Neither a publisher nor its subscribers, though a dead one lies beside them."""
     with zs.Publisher("a/b", Tick) as pub, zs.Subscriber("a/b", Tick) as sub:
         left_by_a_dead_publisher("a/c")
@@ -98,7 +98,7 @@ def test_a_pool_without_a_segment_is_found():
 @pytest.mark.row("SEG-13", "SEG-14")
 @pytest.mark.parametrize("by", ["the next publisher", "clean"])
 @pytest.mark.parametrize("begun", ["announced", "half made", "put aside"])
-def test_what_a_creator_or_a_cleaner_did_not_end_is_cleared_by(zeroslot_dir: Path, begun: str, by: str):
+def test_an_unfinished_segment_is_removed_by(zeroslot_dir: Path, begun: str, by: str):
     """Killed before there were objects, before the flink appeared, or after it was put aside: a trace leads to all."""
     found, control = left_by_a_dead_publisher("a/b")
     name = f"/{control.name}"
@@ -117,7 +117,7 @@ def test_what_a_creator_or_a_cleaner_did_not_end_is_cleared_by(zeroslot_dir: Pat
     assert shared_memory.objects() <= before
 
 
-def test_what_a_living_creator_has_announced_stays(zeroslot_dir: Path):
+def test_a_segment_that_is_being_created_is_not_touched(zeroslot_dir: Path):
     """For every cleaner: its segment is locked."""
     with zs.Publisher("a/b", Tick) as pub:
         name = pub.flink.read_text()
@@ -130,7 +130,7 @@ def test_what_a_living_creator_has_announced_stays(zeroslot_dir: Path):
 
 
 @pytest.mark.row("SEG-14")
-def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch: pytest.MonkeyPatch):
+def test_a_creator_waits_for_a_cleaner_at_work(monkeypatch: pytest.MonkeyPatch):
     """It holds the owner's byte for as long as it cleans; a creator that comes meanwhile finds the way cleared."""
     found, control = left_by_a_dead_publisher("a/b")
     cleaner = objects.open_for_cleaning(f"/{control.name}")
@@ -152,7 +152,7 @@ def test_a_cleaner_at_work_is_waited_for_and_not_taken_for_an_owner(monkeypatch:
 
 
 @pytest.mark.row("SEG-14", "TYP-4")
-def test_a_stopped_cleaner_leaves_the_dead_publisher_dead(tmp_path: Path, zeroslot_dir: Path):
+def test_a_dead_publisher_stays_dead_under_a_stopped_cleaner(tmp_path: Path, zeroslot_dir: Path):
     """Its lock makes it no owner: the publisher is not listed, another type may follow, its flink can be used again."""
     with zs.Subscriber("a/b", Tick) as sub:
         dead = zs.Publisher("a/b", Tick)
@@ -188,7 +188,7 @@ def test_a_stopped_cleaner_leaves_the_dead_publisher_dead(tmp_path: Path, zerosl
 
 
 @pytest.mark.row("SEG-16", "SEG-13")
-def test_who_still_reads_is_told_by_the_cleaner(tmp_path: Path):
+def test_a_cleaner_tells_readers_that_the_owner_is_dead(tmp_path: Path):
     """Its segment says dead, and the word that it sleeps on has moved: no probe of its own is needed."""
     path = tmp_path / "slots"
     dead = zs.SlotAllocator.create(path, 4, 64)
@@ -201,7 +201,7 @@ def test_who_still_reads_is_told_by_the_cleaner(tmp_path: Path):
         assert reader.generation != generation
 
 
-def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
+def test_a_file_that_is_no_flink_is_left_alone_and_reported(zeroslot_dir: Path):
     """A file with a flink's name and other content."""
     with zs.Publisher("a/b", Tick) as pub:
         odd = pub.flink.with_name(f"{'0' * 16}.flink")
@@ -213,7 +213,7 @@ def test_somebody_elses_file_is_left_alone_and_told_of(zeroslot_dir: Path):
 
 
 @pytest.mark.row("SEG-14", "PEER-8")
-def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pytest.MonkeyPatch):
+def test_concurrent_cleaners_report_identical_results(monkeypatch: pytest.MonkeyPatch):
     """Of two at once both end well, whoever was faster."""
     real = liveness.reap
 
@@ -223,7 +223,7 @@ def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pyte
 
     with zs.Publisher("a/b", Tick) as pub:
         with zs.SlotReader.attach(pub.flink) as reader:
-            die(reader)
+            drop_lock(reader)
             monkeypatch.setattr(liveness, "reap", overtaken)
             (remains,) = zs.clean()
             assert remains.what.startswith("a dead subscriber")
@@ -232,7 +232,7 @@ def test_what_another_cleaner_has_cleared_meanwhile_is_cleared(monkeypatch: pyte
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_dir: Path):
+def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
     """Nor does a file that is no flink where one was announced. Both are told of and left alone, the rest goes."""
     found, _ = left_by_a_dead_publisher("a/b")
     foreign, control = left_by_a_dead_publisher("a/c")
@@ -263,7 +263,7 @@ def test_somebody_elses_object_under_a_flink_of_ours_stops_no_cleaner(zeroslot_d
 
 
 @pytest.mark.row("SEG-13", "SEG-23")
-def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: Children, zeroslot_dir: Path):
+def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Children, zeroslot_dir: Path):
     """A dead publisher, a dead subscriber, a pool and a segment without owner, a flink that is none; a bell."""
 
     def told(*arguments: str) -> tuple[int, list[list[object]], str]:
@@ -316,14 +316,14 @@ def test_the_command_tells_every_kind_apart_and_ends_with_what_stays(run_child: 
     assert not (zeroslot_dir / "lab").exists()
 
 
-def test_the_help_of_the_command_tells_its_status_and_the_form_of_its_json():
+def test_the_help_of_gc_tells_its_status_and_the_form_of_its_json():
     """What a program that calls it has to know."""
     text = " ".join(gc("--help").replace("│", " ").split())
     for told in ("status 0", "with 1", '"what"', '"where"', '"removed"', '"not removed"'):
         assert told in text
 
 
-def test_the_command_says_what_it_found_and_did():
+def test_gc_prints_what_it_found_and_removed():
     """`zeroslot gc`, for people and for programs."""
     found, _ = left_by_a_dead_publisher("a/b")
     assert f"found: a dead publisher of a/b: {found}" in gc("--dry-run")

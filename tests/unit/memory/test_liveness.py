@@ -1,21 +1,18 @@
-"""Who is there: locks that the kernel frees, and entries that are cleared for the dead."""
+"""Locks that the kernel frees when a process dies, and entries that are cleared for the dead."""
 
 from __future__ import annotations
 
 import os
-import struct
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.process.samples import Tick
 from tests.unit.control_bytes import READERS_AT, ControlBytes
-from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
-from zeroslot._core.binding import Descriptor
-from zeroslot.memory import liveness, peers, processes
+from tests.unit.memory.locks import drop_lock, open_probe
+from zeroslot import SlotAllocator, SlotReader
+from zeroslot.memory import liveness
 from zeroslot.testing import abandon
 
 
@@ -30,20 +27,10 @@ def slots(path: Path) -> Iterator[SlotAllocator]:
         yield made
 
 
-def asking(path: Path) -> Descriptor:
-    """A description of the control object that holds no lock."""
-    return Descriptor.open(str(ControlBytes(path).path), os.O_RDWR)
-
-
-def die(reader: SlotReader) -> None:
-    """What the kernel does to a reader that was killed: its lock falls, and nothing else happens."""
-    reader._attached.descriptor.close()
-
-
 @pytest.mark.row("NEW-6", "PEER-1", "PEER-4", "DEF-11")
-def test_a_lock_is_the_registration(slots: SlotAllocator, path: Path) -> None:
+def test_registration_is_a_lock_on_one_byte(slots: SlotAllocator, path: Path) -> None:
     """The owner holds byte 0, reader r byte 64 + r, until they are closed."""
-    probe = asking(path)
+    probe = open_probe(path)
     assert probe.is_locked(0)
     assert not probe.is_locked(64)
     with SlotReader.attach(path) as one, SlotReader.attach(path) as two:
@@ -56,9 +43,9 @@ def test_a_lock_is_the_registration(slots: SlotAllocator, path: Path) -> None:
 
 
 @pytest.mark.row("NEW-6", "PEER-4")
-def test_the_lock_stays_until_the_last_lease_is_gone(slots: SlotAllocator, path: Path) -> None:
+def test_the_lock_is_held_until_the_last_lease_is_gone(slots: SlotAllocator, path: Path) -> None:
     """Else a reaper would clear the bit under a live view."""
-    probe = asking(path)
+    probe = open_probe(path)
     reader = SlotReader.attach(path)
     slots.commit(slots.reserve(), b"held")
     lease = reader.take()
@@ -82,7 +69,7 @@ def test_closing_another_descriptor_of_the_object_frees_no_lock(slots: SlotAlloc
     with SlotReader.attach(path):
         for _ in range(2):
             os.close(os.open(ControlBytes(path).path, os.O_RDWR))
-            probe = asking(path)
+            probe = open_probe(path)
             assert [probe.is_locked(byte) for byte in (0, 64)] == [True, True]
             probe.close()
 
@@ -91,8 +78,8 @@ def test_closing_another_descriptor_of_the_object_frees_no_lock(slots: SlotAlloc
 def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
     """A mapping keeps its open file description: it must not be the one that has the lock."""
     reader = SlotReader.attach(path)
-    die(reader)
-    probe = asking(path)
+    drop_lock(reader)
+    probe = open_probe(path)
     assert not probe.is_locked(64)
     abandon(slots)
     assert not probe.is_locked(0)
@@ -102,7 +89,7 @@ def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
 
 
 @pytest.mark.row("PEER-8", "NEW-6", "DEF-9")
-def test_a_dead_readers_slots_go_back_under_pressure(slots: SlotAllocator, path: Path) -> None:
+def test_slots_of_a_dead_reader_are_reused_under_pressure(slots: SlotAllocator, path: Path) -> None:
     """Without anybody asking for it; the counter tells, the living keep theirs."""
     dead, alive = SlotReader.attach(path), SlotReader.attach(path)
     kept, leases = None, []
@@ -110,7 +97,7 @@ def test_a_dead_readers_slots_go_back_under_pressure(slots: SlotAllocator, path:
         slots.commit(slots.reserve(), bytes([i]))
         leases.append(dead.take())
         kept = kept or alive.take()
-    die(dead)
+    drop_lock(dead)
     for i in range(20):
         slots.commit(slots.reserve(), bytes([100 + i]))
     assert slots.stats["reaped"] == 1
@@ -121,7 +108,7 @@ def test_a_dead_readers_slots_go_back_under_pressure(slots: SlotAllocator, path:
 
 
 @pytest.mark.row("PEER-8", "PEER-2", "DEF-6")
-def test_whoever_gets_the_lock_first_clears_the_predecessor(slots: SlotAllocator, path: Path) -> None:
+def test_a_joiner_clears_what_its_dead_predecessor_left(slots: SlotAllocator, path: Path) -> None:
     """A joiner does it by itself: bits, parked and active; and it has another epoch."""
     dead = SlotReader.attach(path)
     slots.commit(slots.reserve(), b"x")
@@ -130,7 +117,7 @@ def test_whoever_gets_the_lock_first_clears_the_predecessor(slots: SlotAllocator
     slot = control.slot_of(1)
     control.write(control.at("parked"), "Q", 1)
     assert control.read(slot + READERS_AT, "Q") == 1
-    die(dead)
+    drop_lock(dead)
     with SlotReader.attach(path) as heir:
         assert heir.reader.index == 0
         assert (control.read(slot + READERS_AT, "Q"), control.read(control.at("parked"), "Q")) == (0, 0)
@@ -139,19 +126,19 @@ def test_whoever_gets_the_lock_first_clears_the_predecessor(slots: SlotAllocator
 
 
 @pytest.mark.row("PEER-8", "PUB-2")
-def test_a_dead_reliable_reader_stops_nobody() -> None:
+def test_a_dead_reliable_reader_blocks_no_owner() -> None:
     """The blocked owner probes, clears and goes on."""
     with SlotAllocator.in_memory(6, 64, depth=2, on_full="block") as slots:
         reader = slots.reader(reliable=True)
         for _ in range(2):
             slots.commit(slots.reserve(), b"x")
-        die(reader)
+        drop_lock(reader)
         slots.commit(slots.reserve(timeout=None), b"y")
         assert slots.stats["reaped"] == 1
 
 
 @pytest.mark.row("NEW-6")
-def test_reaping_finds_nothing_among_the_living(slots: SlotAllocator, path: Path) -> None:
+def test_reaping_leaves_live_readers_alone(slots: SlotAllocator, path: Path) -> None:
     """However often, from however many threads."""
     readers = [SlotReader.attach(path) for _ in range(4)]
     slots.commit(slots.reserve(), b"x")
@@ -170,11 +157,11 @@ def test_reaping_finds_nothing_among_the_living(slots: SlotAllocator, path: Path
 
 
 @pytest.mark.row("PEER-8")
-def test_the_dead_are_counted_once_by_threads_that_reap_together(slots: SlotAllocator, path: Path) -> None:
+def test_threads_that_reap_together_count_each_dead_reader_once(slots: SlotAllocator, path: Path) -> None:
     """One of them gets the lock."""
     readers = [SlotReader.attach(path) for _ in range(4)]
     for reader in readers:
-        die(reader)
+        drop_lock(reader)
     counts: list[int] = []
     threads = [threading.Thread(target=lambda: counts.append(slots.reap())) for _ in range(8)]
     for thread in threads:
@@ -186,7 +173,7 @@ def test_the_dead_are_counted_once_by_threads_that_reap_together(slots: SlotAllo
     assert slots.subscriber_indexes() == []
 
 
-def test_a_lock_that_a_reaper_holds_for_a_moment_refuses_nobody(slots: SlotAllocator) -> None:
+def test_a_table_that_seems_full_is_searched_twice(slots: SlotAllocator) -> None:
     """The table looks full once; the second look finds the index that was being cleared."""
     asked: list[int] = []
 
@@ -201,12 +188,12 @@ def test_a_lock_that_a_reaper_holds_for_a_moment_refuses_nobody(slots: SlotAlloc
 
 @pytest.mark.row("NOT-4", "PEER-8", "PEER-12")
 @pytest.mark.parametrize("how", ["reap", "evict", "leave", "join"])
-def test_whoever_makes_room_moves_the_word_that_is_slept_on(slots: SlotAllocator, path: Path, how: str) -> None:
+def test_making_room_changes_the_space_word(slots: SlotAllocator, path: Path, how: str) -> None:
     """An owner that waits for space looks again at once: after a death was noticed, a claim ended, a leaving."""
     with SlotReader.attach(path) as reader:
         space = slots.owner.segment.space
         if how == "reap":
-            die(reader)
+            drop_lock(reader)
             assert slots.reap() == 1
         elif how == "evict":
             slots.owner.evict(reader.reader.index)
@@ -218,7 +205,7 @@ def test_whoever_makes_room_moves_the_word_that_is_slept_on(slots: SlotAllocator
 
 
 @pytest.mark.row("NEW-6")
-def test_an_owner_lives_for_readers_of_its_own_process() -> None:
+def test_readers_in_its_own_process_see_the_owner_alive() -> None:
     """They ask through descriptions of their own: one's own lock is not seen."""
     with SlotAllocator.in_memory(6, 64) as slots, slots.reader() as reader:
         assert reader._attached.owner_alive()
@@ -228,10 +215,10 @@ def test_an_owner_lives_for_readers_of_its_own_process() -> None:
 
 
 @pytest.mark.row("SEG-16", "PEER-6", "NEW-6", "DEF-10")
-def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
+def test_a_dead_owner_is_marked_once(slots: SlotAllocator, path: Path) -> None:
     """By whoever notices first; a live or a sealed one is not."""
     with SlotReader.attach(path) as reader:
-        description = asking(path)
+        description = open_probe(path)
         assert not liveness.mark_owner_dead(reader.reader.segment, description)
         assert not reader.owner_gone
         abandon(slots)
@@ -248,7 +235,7 @@ def test_a_dead_owner_is_buried_once(slots: SlotAllocator, path: Path) -> None:
 
 
 @pytest.mark.row("NOT-13", "SEG-16")
-def test_a_sleeper_notices_that_its_owner_died(slots: SlotAllocator, path: Path) -> None:
+def test_a_sleeping_reader_notices_the_death_of_its_owner(slots: SlotAllocator, path: Path) -> None:
     """No word moves when a process dies: the slices end, and a probe tells."""
     with SlotReader.attach(path) as reader:
         results: list[bool] = []
@@ -264,91 +251,10 @@ def test_a_sleeper_notices_that_its_owner_died(slots: SlotAllocator, path: Path)
 
 
 @pytest.mark.row("NOT-13")
-def test_a_reader_that_is_closed_meanwhile_probes_nothing(slots: SlotAllocator, path: Path) -> None:
+def test_a_closed_reader_probes_nothing(slots: SlotAllocator, path: Path) -> None:
     """The interpreter's end closes readers under daemon threads that still look who is there."""
     reader = SlotReader.attach(path)
     reader.close()
     assert reader._attached.descriptor.fileno() == -1
     reader._probe()
     assert not reader.owner_gone
-
-
-@pytest.mark.row("PEER-1", "PEER-7")
-def test_an_entry_says_who_it_is(slots: SlotAllocator, path: Path) -> None:
-    """Pid, start time, name, what it asked for; and what it did."""
-    with SlotReader.attach(path, name="käfer", max_leases=3) as reader:
-        for i in range(5):
-            slots.commit(slots.reserve(), struct.pack("<I", i))
-        lease = reader.take()
-        entry = slots.owner.segment.peer(0)
-        assert (entry["pid"], entry["start_time"]) == (os.getpid(), processes.start_time_of(os.getpid()))
-        assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
-        assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
-        assert "käfer (pid" in peers.describe(peers.subscriber_info(slots.owner.segment, 0))
-        assert len(slots.owner.segment.held_by(0)) == 1
-        lease.release()
-        assert slots.owner.segment.held_by(0) == []
-
-
-def test_processes_are_described_from_proc() -> None:
-    """This one has a command and is not stopped; one that is not there has nothing."""
-    me = os.getpid()
-    assert processes.command_of(me) != ""
-    assert processes.command_of(me, processes.start_time_of(me)) == processes.command_of(me)
-    assert processes.command_of(me, 1) == ""
-    assert not processes.is_stopped(me)
-    assert not processes.is_stopped(me, processes.start_time_of(me))
-    for pid in (0, 2**31 - 1, 2**32 - 1):
-        assert (processes.start_time_of(pid), processes.command_of(pid), processes.is_stopped(pid)) == (
-            0,
-            "",
-            False,
-        )
-
-
-def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
-    """Shared and exclusive ones, byte by byte; closing frees them."""
-    file = tmp_path / "locks"
-    file.write_bytes(b"")
-    one, two = (Descriptor.open(str(file), os.O_RDWR) for _ in range(2))
-    assert one.try_lock(5)
-    assert not one.is_locked(5)
-    assert two.is_locked(5)
-    assert not two.is_locked(4)
-    assert not two.try_lock(5)
-    assert not two.try_lock(5, shared=True)
-    one.unlock(5)
-    assert two.try_lock(5, shared=True)
-    assert one.try_lock(5, shared=True)
-    assert one.is_locked(5)
-    two.close()
-    two.close()
-    assert two.fileno() == -1
-    assert one.try_lock(5)
-    for use in (lambda: two.try_lock(5), lambda: two.is_locked(5), lambda: two.unlock(5)):
-        with pytest.raises(OSError):
-            use()
-    one.close()
-
-
-def test_descriptors_without_one_do_nothing() -> None:
-    """One that was made by force closes no other file, and neither does one whose file could not be opened."""
-    before = os.fstat(0)
-    with pytest.raises(TypeError, match=r"Descriptor\.open"):
-        Descriptor()
-    made = Descriptor.__new__(Descriptor)
-    assert made.fileno() == -1
-    made.close()
-    with pytest.raises(FileNotFoundError, match="/nowhere/at/all"):
-        Descriptor.open("/nowhere/at/all", os.O_RDONLY)
-    with pytest.raises(ValueError, match="null"):
-        Descriptor.open("/dev/null\0", os.O_RDONLY)
-    assert os.path.samestat(before, os.fstat(0))
-
-
-def test_a_program_whose_name_is_not_utf8_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python keeps the bytes of argv[0] that are no UTF-8 as lone surrogates."""
-    monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/bin/n\xe9e.py")])
-    with Publisher("named", Tick) as pub, Subscriber("named", Tick) as sub:
-        assert sub.publishers[0].name == "n\\udce9e.py"
-        assert pub.subscriber_count == 1

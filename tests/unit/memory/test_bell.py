@@ -1,4 +1,4 @@
-"""The bell: made by the first user of a domain, heard by all, gone with the last."""
+"""The bell: created by the first user of a domain, heard by all, removed by the last."""
 
 from __future__ import annotations
 
@@ -17,8 +17,20 @@ class Tick(Sample):
     n: int = 0
 
 
+@pytest.fixture
+def leaving(zeroslot_dir: Path) -> Descriptor:
+    """A process that is stopped while it leaves: it has the bell to itself, and its file is still there."""
+    place = zeroslot_dir / "default"
+    place.mkdir(mode=0o700)
+    (place / ".bell").write_bytes(bytes(64))
+    (place / ".bell").chmod(0o600)
+    descriptor = Descriptor.open(str(place / ".bell"), os.O_RDWR)
+    assert descriptor.try_lock(0)
+    return descriptor
+
+
 @pytest.mark.row("DIS-1")
-def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
+def test_the_bell_exists_while_it_has_users(zeroslot_dir: Path) -> None:
     """Made by the first, removed by the last, one for all of a process."""
     file = zeroslot_dir / "default" / ".bell"
     sub = Subscriber("a", Tick)
@@ -33,7 +45,7 @@ def test_the_bell_lasts_as_long_as_its_users(zeroslot_dir: Path) -> None:
 
 
 @pytest.mark.row("DIS-1")
-def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
+def test_each_domain_has_its_own_bell(zeroslot_dir: Path) -> None:
     """What comes in one is not heard in the other."""
     with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
         before = (one._capture_bell(), two._capture_bell())
@@ -42,7 +54,7 @@ def test_domains_have_bells_of_their_own(zeroslot_dir: Path) -> None:
             assert two._capture_bell() == before[1]
 
 
-def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
+def test_a_bell_that_was_removed_is_created_again(zeroslot_dir: Path) -> None:
     """A new user opens a new bell, and the older one leaves without an error."""
     file = zeroslot_dir / "default" / ".bell"
     old = Bell.join("default")
@@ -58,7 +70,7 @@ def test_a_bell_that_somebody_removed_is_made_again(zeroslot_dir: Path) -> None:
 
 @pytest.mark.row("SEC-3")
 @pytest.mark.parametrize("wrong", ["symlink", "fifo", "directory", "short", "open"])
-def test_a_bell_that_is_none_is_an_error_or_made_whole(zeroslot_dir: Path, wrong: str) -> None:
+def test_a_damaged_bell_is_an_error_or_repaired(zeroslot_dir: Path, wrong: str) -> None:
     """Nothing outside is written, nothing blocks, and a short file does not end in SIGBUS."""
     place, outside = zeroslot_dir / "default", zeroslot_dir / "outside"
     place.mkdir(mode=0o700)
@@ -89,20 +101,8 @@ def test_a_bell_that_is_none_is_an_error_or_made_whole(zeroslot_dir: Path, wrong
     outside.unlink()
 
 
-@pytest.fixture
-def leaving(zeroslot_dir: Path) -> Descriptor:
-    """A process that is stopped while it leaves: it has the bell to itself, and its file is still there."""
-    place = zeroslot_dir / "default"
-    place.mkdir(mode=0o700)
-    (place / ".bell").write_bytes(bytes(64))
-    (place / ".bell").chmod(0o600)
-    descriptor = Descriptor.open(str(place / ".bell"), os.O_RDWR)
-    assert descriptor.try_lock(0)
-    return descriptor
-
-
 @pytest.mark.row("DIS-1")
-def test_a_bell_that_a_leaver_has_locked_is_passed_over(leaving: Descriptor, zeroslot_dir: Path) -> None:
+def test_a_bell_that_a_leaving_process_has_locked_is_skipped(leaving: Descriptor, zeroslot_dir: Path) -> None:
     """The next number is used, by all that come meanwhile; both files go with their last users."""
     place = zeroslot_dir / "default"
     with Subscriber("a", Tick) as sub, Publisher("a", Tick):

@@ -1,0 +1,41 @@
+"""The records of publishers and subscribers."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zeroslot import SlotAllocator, SlotReader
+from zeroslot.memory import peers, processes
+
+
+@pytest.fixture
+def path(zeroslot_dir: Path) -> Path:
+    return zeroslot_dir / "slots.flink"
+
+
+@pytest.fixture
+def slots(path: Path) -> Iterator[SlotAllocator]:
+    with SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
+        yield made
+
+
+@pytest.mark.row("PEER-1", "PEER-7")
+def test_a_peer_entry_describes_its_process(slots: SlotAllocator, path: Path) -> None:
+    """Pid, start time, name, what it asked for; and what it did."""
+    with SlotReader.attach(path, name="käfer", max_leases=3) as reader:
+        for i in range(5):
+            slots.commit(slots.reserve(), struct.pack("<I", i))
+        lease = reader.take()
+        entry = slots.owner.segment.peer(0)
+        assert (entry["pid"], entry["start_time"]) == (os.getpid(), processes.start_time_of(os.getpid()))
+        assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
+        assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
+        assert "käfer (pid" in peers.describe(peers.subscriber_info(slots.owner.segment, 0))
+        assert len(slots.owner.segment.held_by(0)) == 1
+        lease.release()
+        assert slots.owner.segment.held_by(0) == []

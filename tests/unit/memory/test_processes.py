@@ -1,0 +1,36 @@
+"""What /proc says of a process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from tests.process.samples import Tick
+from zeroslot import Publisher, Subscriber
+from zeroslot.memory import processes
+
+
+def test_processes_are_described_from_proc() -> None:
+    """This one has a command and is not stopped; one that is not there has nothing."""
+    me = os.getpid()
+    assert processes.command_of(me) != ""
+    assert processes.command_of(me, processes.start_time_of(me)) == processes.command_of(me)
+    assert processes.command_of(me, 1) == ""
+    assert not processes.is_stopped(me)
+    assert not processes.is_stopped(me, processes.start_time_of(me))
+    for pid in (0, 2**31 - 1, 2**32 - 1):
+        assert (processes.start_time_of(pid), processes.command_of(pid), processes.is_stopped(pid)) == (
+            0,
+            "",
+            False,
+        )
+
+
+def test_a_program_name_that_is_not_utf8_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps the bytes of argv[0] that are no UTF-8 as lone surrogates."""
+    monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/bin/n\xe9e.py")])
+    with Publisher("named", Tick) as pub, Subscriber("named", Tick) as sub:
+        assert sub.publishers[0].name == "n\\udce9e.py"
+        assert pub.subscriber_count == 1

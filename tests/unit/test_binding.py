@@ -1,0 +1,97 @@
+"""The native objects below the package: segments, regions, descriptors and their locks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zeroslot import (
+    SlotAllocator,
+)
+from zeroslot._core.binding import Descriptor, Region, Segment
+
+
+@pytest.fixture
+def path(zeroslot_dir: Path) -> Path:
+    return zeroslot_dir / "slots.flink"
+
+
+@pytest.fixture
+def slots(path: Path) -> Iterator[SlotAllocator]:
+    with SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
+        yield made
+
+
+def test_a_segment_cannot_be_constructed_directly() -> None:
+    """One without a mapping would be NULL everywhere."""
+    for arguments in ((), (None,), (object(),)):
+        with pytest.raises(TypeError):
+            Segment.__new__(Segment, *arguments)
+
+
+def test_a_region_refuses_offsets_outside_of_it(tmp_path: Path) -> None:
+    """Reads, writes and populates are checked against the mapping."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(4096))
+    opened = Descriptor.open(str(file), os.O_RDWR)
+    region, read_only = Region(opened, 4096, True), Region(opened, 4096, False)
+    for at, count in ((4097, 0), (4096, 1), (0, 4097), (2**64 - 1, 2)):
+        with pytest.raises(IndexError):
+            region.read(at, count)
+        with pytest.raises(IndexError):
+            region.populate(at, count)
+    with pytest.raises(IndexError):
+        region.write(4090, b"1234567")
+    with pytest.raises(ValueError, match="read-only"):
+        read_only.write(0, b"x")
+    region.write(4096, b"")
+    region.write(0, b"x")
+    assert read_only.read(0, 2) == b"x\0"
+    with pytest.raises(ValueError):
+        Region(opened, 0, True)
+    opened.close()
+    with pytest.raises(OSError):
+        Region(opened, 4096, True)
+
+
+def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
+    """Shared and exclusive ones, byte by byte; closing frees them."""
+    file = tmp_path / "locks"
+    file.write_bytes(b"")
+    one, two = (Descriptor.open(str(file), os.O_RDWR) for _ in range(2))
+    assert one.try_lock(5)
+    assert not one.is_locked(5)
+    assert two.is_locked(5)
+    assert not two.is_locked(4)
+    assert not two.try_lock(5)
+    assert not two.try_lock(5, shared=True)
+    one.unlock(5)
+    assert two.try_lock(5, shared=True)
+    assert one.try_lock(5, shared=True)
+    assert one.is_locked(5)
+    two.close()
+    two.close()
+    assert two.fileno() == -1
+    assert one.try_lock(5)
+    for use in (lambda: two.try_lock(5), lambda: two.is_locked(5), lambda: two.unlock(5)):
+        with pytest.raises(OSError):
+            use()
+    one.close()
+
+
+def test_an_empty_descriptor_closes_nothing() -> None:
+    """One that was made by force closes no other file, and neither does one whose file could not be opened."""
+    before = os.fstat(0)
+    with pytest.raises(TypeError, match=r"Descriptor\.open"):
+        Descriptor()
+    made = Descriptor.__new__(Descriptor)
+    assert made.fileno() == -1
+    made.close()
+    with pytest.raises(FileNotFoundError, match="/nowhere/at/all"):
+        Descriptor.open("/nowhere/at/all", os.O_RDONLY)
+    with pytest.raises(ValueError, match="null"):
+        Descriptor.open("/dev/null\0", os.O_RDONLY)
+    assert os.path.samestat(before, os.fstat(0))
