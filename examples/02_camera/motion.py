@@ -9,7 +9,7 @@ before = None
 with zs.Subscriber(TOPIC, Frame, reliable=True, max_leases=2) as sub:
     for lease in islice(sub, FRAME_COUNT):
         image = lease.sample.image
-        lease.release()  # the lease is over; the array keeps its frame
+        lease.release()  # the array keeps its frame without the lease
         if before is not None:
             print(f"{np.count_nonzero(image != before)} values differ")
         before = image

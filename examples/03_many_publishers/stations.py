@@ -40,7 +40,7 @@ def main() -> None:
         south.join()
         print(f"  north {reports['north']}, south {reports['south']}, lost {sub.lost}")
 
-        print("a station with a depth of 4 publishes 10, nobody looks, and it is killed")
+        print("a station with a depth of 4 publishes 10 and is killed before a sample is taken")
         sub.wait_for_publishers()
         with zs.Subscriber("weather", Report) as display:
             display.wait()
@@ -51,7 +51,7 @@ def main() -> None:
             if newest is not None:
                 print(f"  latest: {newest.sample.number}, lost {display.lost}, skipped {display.skipped}")
 
-        print("another one comes, in this process")
+        print("another station starts, in this process")
         with zs.Publisher("weather", Report, name="east") as east:
             east.publish(Report(station="east", number=1))
             late = sub.take()

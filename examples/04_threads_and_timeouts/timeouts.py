@@ -32,7 +32,7 @@ with (
     except zs.NoFreeSlotError as error:
         print(f"  NoFreeSlotError: {error.leased} of {error.slot_count} slots read, all by {error.holders[0].name}")
     kept.clear()
-    print("  after it let go: sample", pub.publish(Tick(number=1)))
+    print("  after it released them: sample", pub.publish(Tick(number=1)))
 
 with (
     zs.Publisher("tock", Tick, depth=2, max_loans=1, on_full="block") as pub,
