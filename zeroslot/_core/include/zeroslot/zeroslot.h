@@ -2,8 +2,9 @@
  *
  * zeroslot.h - the whole core: publish and subscribe in shared memory that is already mapped and locked.
  *
- * Header-only, C11 and C++17. It never allocates, never raises and never takes a lock; whoever includes it maps the objects, holds
- * the file locks and serialises the calls as each function asks. See README.md in this folder and idl/FORMAT.md.
+ * Header-only, C11 and C++17. No function allocates memory, reports an error other than by its result, or takes a lock. The
+ * including program maps the objects, holds the file locks and serialises the calls as each function requires.
+ * zeroslot/_core/README.md has an example and the reasons for each memory order, idl/FORMAT.md the format.
  */
 #ifndef ZEROSLOT_H
 #define ZEROSLOT_H
@@ -15,8 +16,8 @@
 #include "zs_ring.h"
 #include "zs_slots.h"
 
-/* Fill a new control object. `h` is complete but for what zs_layout_compute sets, `state` is stored last, by zs_segment_open. The
- * memory is zeroed and control_size bytes long. */
+/* Fill a new control object of control_size zeroed bytes, and bind the segment to it. `h` has been through zs_layout_compute. The
+ * state is ZS_CREATING until zs_segment_open. Callable by the owner only. */
 static inline void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
 {
     zs_header written = *h;
@@ -28,9 +29,9 @@ static inline void zs_segment_create(zs_segment *s, void *control, const zs_head
         zs_store(&s->ring[i], zs_tag(h->first_sequence - 1, 0), ZS_RELAXED);
 }
 
-/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes that start with slot `first_slot`, in the object of this inode
- * number; 0 leaves it unsaid. Pools are added in order, also after the segment is open: a reader that finds a slot beyond those
- * that it knows looks at the table again. */
+/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes, numbered from `first_slot`, in the object with this inode number
+ * (0: not known). Callable by the owner only, in the order of the pools, also after the segment is open: a reader that meets a slot
+ * beyond the pools that it has mapped reads the table again. */
 static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
                                        uint64_t slot_capacity, uint64_t inode)
 {
@@ -43,18 +44,20 @@ static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first
     zs_fetch_add(s->pool_generation, 1, ZS_RELEASE);
 }
 
-/* The segment is complete: attachers may enter. SYNC ready. */
+/* Open the segment, after its pools have been described: readers may attach. Callable by the owner only. SYNC ready. */
 static inline void zs_segment_open(zs_segment *s)
 {
     zs_store(&s->header->state, ZS_OPEN, ZS_READY_STORE);
 }
 
+/* The state, an enum zs_state. ZS_OPEN: everything that was written before zs_segment_open is visible. Callable by any thread. */
 static inline uint32_t zs_segment_state(const zs_segment *s)
 {
     return zs_load(&s->header->state, ZS_READY_LOAD); /* SYNC ready */
 }
 
-/* No more samples will come. Readers take what is there and stop waiting. */
+/* End the segment: no more samples will come. Readers take the samples that remain and stop waiting. `state` is ZS_SEALED, by the
+ * owner, or ZS_DEAD, by a process that has found the owner dead. */
 static inline void zs_segment_end(zs_segment *s, enum zs_state state)
 {
     zs_store(&s->header->state, (uint32_t)state, ZS_READY_STORE); /* SYNC ready */

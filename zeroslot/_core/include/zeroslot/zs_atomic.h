@@ -2,18 +2,18 @@
  *
  * zs_atomic.h - every access to a word that two processes share, and every memory order.
  *
- * Why the orders stand here and not where they are used: an order is only right as one half of a pair. This table holds both
- * halves side by side, one row a label; the places that use them say `SYNC <label>`. A row can be overridden with -D, so that a
- * test can weaken one order at a time and see something break.
+ * Why the orders are defined here and not where they are used: an order is correct only together with the one it pairs with. Each
+ * group below holds both sides of one pair, and the code that uses them is marked `SYNC <label>`. Each order can be overridden with
+ * -D, so that a test can weaken one at a time and observe a failure.
  *
- * Why compiler builtins and not <stdatomic.h>: the words lie in memory that several processes map, as plain integers of a
- * documented format, and C++ must be able to include this file. No stand-alone fences anywhere: TSan does not see them.
+ * Why compiler builtins and not <stdatomic.h>: the words are plain integers of a documented format in memory that several processes
+ * map, and C++ must be able to include this file. There are no stand-alone fences, because ThreadSanitizer does not support them.
  */
 #ifndef ZS_ATOMIC_H
 #define ZS_ATOMIC_H
 
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* clock_gettime and syscall under -std=c11; has to come before the first system header */
+#define _GNU_SOURCE /* clock_gettime and syscall under -std=c11; must precede the first system header */
 #endif
 #include <stdint.h>
 
@@ -22,12 +22,13 @@
 #define ZS_RELEASE __ATOMIC_RELEASE
 #define ZS_SEQ_CST __ATOMIC_SEQ_CST
 
-/* Called before every shared access. Nothing in a release build; tests kill the process here. */
+/* Called before every shared access. Empty as shipped; tests switch actors or kill the process here. */
 #ifndef ZS_STEP
 #define ZS_STEP() ((void)0)
 #endif
 
-/* SYNC ready: the creator's last store of `state` against the attacher's first load: a segment that is open is complete. */
+/* SYNC ready: the owner stores `state` after it has written everything else; a reader loads it first. A segment that reads as open
+ * is complete. */
 #ifndef ZS_READY_STORE
 #define ZS_READY_STORE ZS_RELEASE
 #endif
@@ -35,7 +36,7 @@
 #define ZS_READY_LOAD ZS_ACQUIRE
 #endif
 
-/* SYNC ring: the payload, the slot's header and its sequence are written before the ring entry that names them. */
+/* SYNC ring: the owner writes the payload, the slot entry and its sequence before the ring entry that names the slot. */
 #ifndef ZS_RING_STORE
 #define ZS_RING_STORE ZS_RELEASE
 #endif
@@ -43,12 +44,13 @@
 #define ZS_RING_LOAD ZS_ACQUIRE
 #endif
 
-/* SYNC sequence: who reads a slot's number reads its payload, and whatever the owner did before it gave that number. */
+/* SYNC sequence: a reader that loads a slot's sequence also sees the payload, and everything that the owner did before that
+ * store. */
 #ifndef ZS_SEQUENCE_STORE
 #define ZS_SEQUENCE_STORE ZS_RELEASE
 #endif
 
-/* SYNC published: who sees sequence n published finds ring[n], and everything retired before it as retired. */
+/* SYNC published: a reader that loads n from `published` also sees the ring entry of n, and every slot retired before n. */
 #ifndef ZS_PUBLISHED_STORE
 #define ZS_PUBLISHED_STORE ZS_RELEASE
 #endif
@@ -56,8 +58,8 @@
 #define ZS_PUBLISHED_LOAD ZS_ACQUIRE
 #endif
 
-/* SYNC lease: owner: sequence = 0, then loads readers. Reader: sets its bit, then loads sequence. Store-then-load on both
- * sides, so all four are seq_cst: at least one of the two sees the other. */
+/* SYNC lease: the owner stores sequence = 0, then loads `readers`; a reader sets its bit, then loads sequence. Each side stores,
+ * then loads the other's word, so all four are seq_cst: at least one side sees the other's store. */
 #ifndef ZS_RETIRE_STORE
 #define ZS_RETIRE_STORE ZS_SEQ_CST
 #endif
@@ -71,7 +73,7 @@
 #define ZS_LEASE_LOAD ZS_SEQ_CST
 #endif
 
-/* SYNC park: owner: generation += 1, then loads parked. Reader: sets its parked bit, then loads generation. */
+/* SYNC park: the owner increments generation, then loads `parked`; a reader sets its parked bit, then loads generation. */
 #ifndef ZS_GENERATION_RMW
 #define ZS_GENERATION_RMW ZS_SEQ_CST
 #endif
@@ -85,9 +87,9 @@
 #define ZS_GENERATION_LOAD ZS_SEQ_CST
 #endif
 
-/* SYNC space: owner: waiting += 1, then loads space and scans again. Reader: clears its bit or moves its cursor, then loads
- * waiting. `space` itself is no half of the store-then-load: an old value ends the wait at once, a new one has to show the room that
- * was made before it. */
+/* SYNC space: a blocked owner increments `waiting`, loads `space` and scans again; a reader clears its bit or stores its cursor,
+ * then loads `waiting`. `space` does not take part in the store-then-load pair: an old value makes the futex wait return at once,
+ * and a new one must make the freed slot or the cursor visible, for which acquire and release suffice. */
 #ifndef ZS_WAITING_RMW
 #define ZS_WAITING_RMW ZS_SEQ_CST
 #endif
@@ -110,8 +112,8 @@
 #define ZS_CURSOR_LOAD ZS_SEQ_CST
 #endif
 
-/* SYNC join: joiner: sets its active bit, then loads generation and published. Owner: publishes, then loads active at the next
- * reserve. A reliable joiner is seen, or its cursor lies within the slack of max_loans. */
+/* SYNC join: a joining reader sets its active bit, then loads generation and published; the owner publishes, then loads `active`
+ * before its next loan. Either the owner sees the bit, or the reader's cursor is at most max_loans samples behind. */
 #ifndef ZS_ACTIVE_RMW
 #define ZS_ACTIVE_RMW ZS_SEQ_CST
 #endif
@@ -119,11 +121,11 @@
 #define ZS_ACTIVE_LOAD ZS_SEQ_CST
 #endif
 
-/* SYNC held: within one process, between the thread that drops the last reference to a slot and the one that takes or
- * reserves. The release half comes before the bit is cleared, so that a freed slot is never thought to be held.
+/* SYNC held: within one process, between the thread that drops the last reference to a slot and the one that takes or reserves it.
+ * A reader stores `held` before it clears its bit, so that a slot that is free again never looks held.
  *
- * Not seq_cst, which costs every sample a locked instruction: a thread that waits for a slot whose last view another thread of this
- * process is just dropping may miss the wake. It looks again after its slice, of 1 to 20 ms. */
+ * Not seq_cst, which would cost every sample a locked instruction. The price: a thread that waits for a slot while another thread
+ * of the process drops the last view of it may miss that wake. It looks again when its slice of 1 to 20 ms ends. */
 #ifndef ZS_HELD_STORE
 #define ZS_HELD_STORE ZS_RELEASE
 #endif
@@ -131,7 +133,7 @@
 #define ZS_HELD_LOAD ZS_ACQUIRE
 #endif
 
-/* SYNC released: a lease counts as given back after its bit is cleared. */
+/* SYNC released: a lease is counted as released after its bit has been cleared. */
 #ifndef ZS_RELEASED_RMW
 #define ZS_RELEASED_RMW ZS_RELEASE
 #endif
@@ -146,13 +148,13 @@
 #define zs_fetch_and(word, value, order) (ZS_STEP(), __atomic_fetch_and((word), (value), (order)))
 #define zs_exchange(word, value, order) (ZS_STEP(), __atomic_exchange_n((word), (value), (order)))
 
-/* A counter that one thread at a time writes and anyone reads: no locked instruction. */
+/* Add to a counter that one thread at a time writes and any thread reads. Needs no locked instruction. */
 static inline void zs_count(uint64_t *counter, uint64_t more)
 {
     zs_store(counter, zs_load(counter, ZS_RELAXED) + more, ZS_RELAXED);
 }
 
-/* Tell the processor that this is a spin. */
+/* Hint to the processor that this is a spin loop. */
 static inline void zs_pause(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

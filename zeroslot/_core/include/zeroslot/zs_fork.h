@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zs_fork.h - what a forked child must not inherit.
+ * zs_fork.h - the descriptors and mappings that a forked child must not inherit.
  *
- * A child has copies of the parent's handles, descriptors and mappings, but owns none of what they stand for. The fork generation
- * tells the two apart without a system call. In the child, before fork() returns:
+ * A child has copies of the parent's handles, descriptors and mappings, and owns none of the locks and slots behind them. The fork
+ * generation tells parent and child apart without a system call. In the child, before fork() returns:
  *
- * - Writable shared mappings become private ones, at the same addresses: whatever in the child still writes there (an array that
- *   numpy keeps, an address that C code has) reaches memory of its own. Checks in setters cannot do that.
- * - Descriptors are closed, and never unlocked: they share the parent's open file description, and an unlock would be the parent's;
- *   kept open, they would keep a dead parent's locks alive.
+ * - Each writable shared mapping is replaced by a private one at the same address. Code in the child that still writes there
+ *   (through a numpy array, or an address held by C code) writes to the child's own memory. Checks in setters cannot prevent that.
+ * - Each descriptor is closed without an unlock. It shares the parent's open file description, so an unlock would release the
+ *   parent's lock; left open, it would keep the lock after the parent's death.
  *
- * Why files are opened, mapped, unmapped and closed under the lock that the fork takes: another thread may fork at any moment, and
- * what it finds open or mapped has to be in the lists. The holder of the lock never needs the interpreter's lock, which the
- * forking thread may have, and allocates nothing.
+ * Why files are opened, mapped, unmapped and closed under a lock that fork() takes too: another thread may fork at any moment, and
+ * everything that is open or mapped then must be in the lists. While it has this lock, a thread allocates nothing and does not wait
+ * for the interpreter's lock, which the forking thread may hold.
  */
 #ifndef ZS_FORK_H
 #define ZS_FORK_H
 
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* F_OFD_SETLK, O_CLOEXEC and MAP_NORESERVE under -std=c11; has to come before the first system header */
+#define _GNU_SOURCE /* F_OFD_SETLK, O_CLOEXEC and MAP_NORESERVE under -std=c11; must precede the first system header */
 #endif
 #include <errno.h>
 #include <fcntl.h>
@@ -28,14 +28,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* One open file, to close in children. All zeros: never opened. */
+/* One open file, closed in children. All zeros: never opened. */
 typedef struct zs_descriptor {
     int fd; /* -1: closed */
     struct zs_descriptor *next;
     struct zs_descriptor **link;
 } zs_descriptor;
 
-/* One writable shared mapping, to make private in children. The descriptor outlives it. All zeros: never mapped. */
+/* One mapping; a writable one becomes private in children. The descriptor must outlive it. All zeros: never mapped. */
 typedef struct zs_mapping {
     void *address;
     size_t size;
@@ -59,16 +59,16 @@ static void zs_fork_parent(void)
     pthread_mutex_unlock(&zs_fork_lock);
 }
 
-/* Put private memory in the place of a shared mapping. Pages that the child does not write go on to show what the parent writes.
- * Where that is refused (its memory is limited), or the descriptor is closed, the child may read and not write. */
+/* Replace a shared mapping by a private one at the same address. Pages that the child has not written still show the parent's
+ * writes. Where mmap fails (a memory limit, a closed descriptor), the mapping becomes read-only. */
 static void zs_mapping_make_private(const zs_mapping *m)
 {
-    int how = MAP_FIXED | MAP_PRIVATE | MAP_NORESERVE;
-    if (mmap(m->address, m->size, PROT_READ | PROT_WRITE, how, m->through->fd, 0) == MAP_FAILED)
+    int flags = MAP_FIXED | MAP_PRIVATE | MAP_NORESERVE;
+    if (mmap(m->address, m->size, PROT_READ | PROT_WRITE, flags, m->through->fd, 0) == MAP_FAILED)
         mprotect(m->address, m->size, PROT_READ);
 }
 
-/* Only what may be called after a fork of a process with threads: system calls. */
+/* The handler in the child. It makes system calls only, as is required after a fork of a process with threads. */
 static void zs_fork_child(void)
 {
     zs_fork_generation++;
@@ -85,19 +85,19 @@ static void zs_fork_child(void)
     pthread_mutex_unlock(&zs_fork_lock);
 }
 
-/* Once a process. */
+/* Install the handlers, once in a process. Returns 0, or the error number of pthread_atfork. */
 static int zs_fork_watch(void)
 {
     return pthread_atfork(zs_fork_prepare, zs_fork_parent, zs_fork_child);
 }
 
-/* Open a file; no child and no program that is started ever has it. False: errno tells why. */
+/* Open a file that is closed in children and across exec. False: errno has the reason. Callable by any thread. */
 static int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, unsigned mode)
 {
-    int why;
+    int error;
     pthread_mutex_lock(&zs_fork_lock);
     d->fd = open(path, flags | O_CLOEXEC, mode);
-    why = errno;
+    error = errno;
     if (d->fd >= 0) {
         d->next = zs_descriptors;
         d->link = &zs_descriptors;
@@ -106,13 +106,14 @@ static int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, uns
         zs_descriptors = d;
     }
     pthread_mutex_unlock(&zs_fork_lock);
-    errno = why;
+    errno = error;
     return d->fd >= 0;
 }
 
-/* Close it, and free its locks. A second call, a call in a child, or for one that is all zeros does nothing.
+/* Unlock and close a descriptor. A second call, a call in a child, and a call for one that is all zeros do nothing.
  *
- * Why unlock: a process that is just being started may have a copy of the descriptor for a moment longer. */
+ * Why unlock: a process that is just being started may have a copy of the descriptor until its exec, and the copy would keep the
+ * lock. */
 static void zs_descriptor_close(zs_descriptor *d)
 {
     struct flock all;
@@ -120,7 +121,7 @@ static void zs_descriptor_close(zs_descriptor *d)
     all.l_type = F_UNLCK;
     all.l_whence = SEEK_SET;
     if (d->link == NULL)
-        return; /* never opened: its 0 is another file's */
+        return; /* never opened: fd is 0, another file's descriptor */
     pthread_mutex_lock(&zs_fork_lock);
     if (d->fd >= 0) {
         *d->link = d->next;
@@ -133,13 +134,13 @@ static void zs_descriptor_close(zs_descriptor *d)
     pthread_mutex_unlock(&zs_fork_lock);
 }
 
-/* Map the first `size` bytes of a file; in children a writable mapping becomes private. False: errno tells why. */
+/* Map the first `size` bytes of a file. In children a writable mapping becomes private. False: errno has the reason. */
 static int zs_mapping_map(zs_mapping *m, const zs_descriptor *through, size_t size, int writable)
 {
-    int why;
+    int error;
     pthread_mutex_lock(&zs_fork_lock);
     m->address = mmap(NULL, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, through->fd, 0);
-    why = errno;
+    error = errno;
     if (m->address == MAP_FAILED) {
         m->address = NULL;
     } else {
@@ -154,11 +155,11 @@ static int zs_mapping_map(zs_mapping *m, const zs_descriptor *through, size_t si
         }
     }
     pthread_mutex_unlock(&zs_fork_lock);
-    errno = why;
+    errno = error;
     return m->address != NULL;
 }
 
-/* Unmap it, in the process that mapped it or in a child. Once; one that is all zeros is left alone. */
+/* Unmap a mapping, in the process that mapped it or in a child. A second call, and a call for one that is all zeros, do nothing. */
 static void zs_mapping_unmap(zs_mapping *m)
 {
     if (m->address == NULL)

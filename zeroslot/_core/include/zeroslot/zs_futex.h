@@ -2,8 +2,9 @@
  *
  * zs_futex.h - sleeping on words in shared memory.
  *
- * Deadlines are nanoseconds of CLOCK_MONOTONIC. Nothing here retries: a return, for whatever reason, sends the caller back to look
- * at what it waits for. Where there is no futex, a wait is a short sleep, so every caller works, later.
+ * Deadlines are in nanoseconds of CLOCK_MONOTONIC. A wait may return early for any reason and does not say which, so the caller
+ * checks its condition again after each. Where the system has no futex, a wait is a short sleep: callers then work, with more
+ * delay.
  */
 #ifndef ZS_FUTEX_H
 #define ZS_FUTEX_H
@@ -21,6 +22,7 @@
 
 #define ZS_WAITV_MAX 128
 
+/* CLOCK_MONOTONIC in nanoseconds. */
 static inline uint64_t zs_now_ns(void)
 {
     struct timespec now;
@@ -28,7 +30,7 @@ static inline uint64_t zs_now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-/* The same clock as of the kernel's last tick, some milliseconds ago at most, for a fifth of the price. */
+/* The same clock at the kernel's last tick, at most some milliseconds old. Costs a fifth of zs_now_ns. */
 static inline uint64_t zs_coarse_ns(void)
 {
 #if defined(CLOCK_MONOTONIC_COARSE)
@@ -48,7 +50,7 @@ static inline struct timespec zs_timespec(uint64_t ns)
     return t;
 }
 
-/* The laws of the kernel's struct futex_waitv (Linux 5.16), which older headers lack. */
+/* The layout of the kernel's struct futex_waitv (Linux 5.16), which older system headers lack. */
 typedef struct zs_waitv {
     uint64_t value;
     uint64_t address;
@@ -56,7 +58,8 @@ typedef struct zs_waitv {
     uint32_t reserved;
 } zs_waitv;
 
-static inline void zs_sleep_a_little(uint64_t deadline_ns)
+/* Sleep for at most 200 us, and not beyond the deadline. */
+static inline void zs_sleep_briefly(uint64_t deadline_ns)
 {
     const uint64_t slice_ns = 200000;
     uint64_t now = zs_now_ns();
@@ -77,12 +80,12 @@ static inline void zs_futex_wait(uint32_t *word, uint32_t value, uint64_t deadli
     syscall(SYS_futex, word, wait_bitset, value, &deadline, NULL, 0xffffffffu);
 #else
     if (zs_load(word, ZS_RELAXED) == value)
-        zs_sleep_a_little(deadline_ns);
+        zs_sleep_briefly(deadline_ns);
 #endif
 }
 
-/* Sleep while every words[i] == values[i]; above ZS_WAITV_MAX words, kernels without FUTEX_WAITV, and sandboxes that forbid it,
- * get short sleeps. */
+/* Sleep while every words[i] == values[i], until woken on one of them or until the deadline. With more than ZS_WAITV_MAX words, on
+ * kernels without FUTEX_WAITV and in sandboxes that forbid it, the wait is a short sleep. */
 static inline void zs_futex_wait_any(uint32_t *const *words, const uint32_t *values, int count, uint64_t deadline_ns)
 {
     if (count == 1) {
@@ -90,13 +93,13 @@ static inline void zs_futex_wait_any(uint32_t *const *words, const uint32_t *val
         return;
     }
     if (count > ZS_WAITV_MAX) {
-        zs_sleep_a_little(deadline_ns);
+        zs_sleep_briefly(deadline_ns);
         return;
     }
 #if defined(__linux__)
     {
         const long futex_waitv = 449;
-        const uint32_t size_u32 = 2; /* and not private: the words are shared between processes */
+        const uint32_t size_u32 = 2; /* without FUTEX2_PRIVATE: the words are shared between processes */
         zs_waitv waiters[ZS_WAITV_MAX];
         struct timespec deadline = zs_timespec(deadline_ns);
         long result;
@@ -112,10 +115,10 @@ static inline void zs_futex_wait_any(uint32_t *const *words, const uint32_t *val
             return;
     }
 #endif
-    zs_sleep_a_little(deadline_ns);
+    zs_sleep_briefly(deadline_ns);
 }
 
-/* Wake everybody who sleeps on the word. */
+/* Wake all threads, of all processes, that sleep on the word. */
 static inline void zs_futex_wake_all(uint32_t *word)
 {
 #if defined(__linux__) && defined(SYS_futex)

@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zs_layout.h - the control object of format 1, byte by byte. idl/FORMAT.md says the same in words.
+ * zs_layout.h - the layout of the control object in format 1, and every constant of the format. idl/FORMAT.md describes the same in
+ * words.
  *
  *      0  header                    written once; `state` last
- *         published                 u64   ]
- *         generation                u32   ] the data side
- *         parked                    u64[reader_words]
- *         space                     u32   ] the back-pressure side
- *         waiting                   u32   ]
- *         active                    u64[reader_words]
- *         evicted                   u32[max_subscribers]
- *         counters                  owner writes, anyone reads
+ *         published                 u64                   sequence of the newest sample
+ *         generation                u32                   futex word of readers that wait for samples
+ *         parked                    u64[reader_words]     bit r: reader r may be asleep
+ *         space                     u32                   futex word of owner threads that wait for space
+ *         waiting                   u32                   number of owner threads that wait for space
+ *         active                    u64[reader_words]     bit r: reader r has joined
+ *         reliable                  u64[reader_words]     bit r: the owner waits for the cursor of reader r
+ *         evicted                   u32[max_subscribers]  epoch of the reader that the owner evicted
+ *         counters                  zs_counters
  *         peers                     zs_peer[max_subscribers]
  *         ring                      u64[ring_capacity]
- *         slots                     slot_size * slot_limit
+ *         slots                     zs_slot, slot_size bytes apart
+ *         pool_generation           u32                   incremented when a pool is added
  *         pools                     zs_pool[pool_limit]
  *         schema                    schema_size bytes
  *
- * Every section starts on a multiple of 128: processors fetch lines in pairs, and a word that one side writes while the other
- * spins on its neighbour is the most expensive mistake there is.
+ * Every section starts at a multiple of 128: processors fetch cache lines in pairs, and a reader that spins on one word would slow
+ * the owner that writes its neighbour.
  *
- * Each structure is one table of (type, name, dimension, offset, size). The table makes the struct and asserts every offset,
- * every size, and that the sizes add up, so that a member that is forgotten or moved does not compile.
+ * Each structure is one table of (type, name, dimension, offset, size). The table defines the struct and asserts every offset,
+ * every size, and their sum, so a forgotten or moved member does not compile.
  */
 #ifndef ZS_LAYOUT_H
 #define ZS_LAYOUT_H
@@ -33,17 +36,18 @@
 #define ZS_FORMAT 1u
 #define ZS_ALIGN 128u
 
-/* Distance of slot entries and of payload slots: what one side writes is never fetched together with what the other one reads.
+/* Least distance of slot entries and of payload slots. With 128 bytes, a line that the owner writes is not fetched as the pair of a
+ * line that a reader uses.
  *
- * One way of tests/core/pingpong.c, p50, on another machine: 145 ns with both 64 bytes apart, 97 ns with slot entries 128
- * apart, and the same with payload. On two virtual cores that others used as well (medians of 15, 41 and 31 rounds, in turns):
+ * One way of tests/core/pingpong.c, p50, on one machine: 145 ns with both 64 bytes apart, 97 ns with slot entries 128 bytes apart,
+ * and the same with payload slots. On two virtual cores under other load (medians of 15, 41 and 31 interleaved rounds):
  *
  *     slot entries 64, payload 64       337  333  352 ns
  *     slot entries 128, payload 64      320  326  342
  *     slot entries 64, payload 128      340  338  355
  *     slot entries 128, payload 128     324  322  347
  *
- * So here the entries gain 2 to 5 %, and payload is within the noise. */
+ * Here the entries gain 2 to 5 %, and the payload slots nothing measurable. */
 #define ZS_SLOT_ALIGN 128u
 
 #define ZS_MAX_SLOTS 65535u
@@ -57,12 +61,25 @@ enum zs_state { ZS_CREATING = 0, ZS_OPEN = 1, ZS_SEALED = 2, ZS_DEAD = 3 };
 enum zs_policy { ZS_EVICT = 0, ZS_BLOCK = 1, ZS_RAISE = 2 };
 enum zs_payload { ZS_BYTES = 0, ZS_TYPED = 1 };
 enum zs_peer_flags { ZS_PEER_RELIABLE = 1 };
-enum zs_slot_flags { ZS_SLOT_CRC = 1 }; /* `crc` is the CRC-32C of the payload; no owner of this version sets it */
+enum zs_slot_flags { ZS_SLOT_CRC = 1 }; /* `crc` is the CRC-32C of the payload; this version does not set it */
 
-/* Bits of `incompat` that this code knows. A segment with any other bit is refused. */
+/* Bits of `incompat` that this code supports. A segment with any other bit is refused. */
 #define ZS_INCOMPAT_KNOWN UINT64_C(0)
 
-/* The sections, in the order in which they lie: the index into header.section_at. */
+/* Bytes of the control object at which open-file-description locks are taken. The owner locks ZS_OWNER_BYTE, a reader with index r
+ * ZS_PEER_BYTE(r). A cleaner locks ZS_CLEANER_BYTES bytes from ZS_OWNER_BYTE on, so that a probe tells it from an owner by the
+ * length. */
+#define ZS_OWNER_BYTE 0
+#define ZS_CLEANER_BYTES 2
+#define ZS_FIRST_PEER_BYTE 64
+#define ZS_PEER_BYTE(index) (ZS_FIRST_PEER_BYTE + (index))
+
+/* The bell of a domain is an object of this size whose first word is the futex word. Its users hold a shared lock on
+ * ZS_BELL_BYTE. */
+#define ZS_BELL_SIZE 64u
+#define ZS_BELL_BYTE 0
+
+/* The sections in the order of their places. The value is the index into header.section_at. */
 enum zs_section {
     ZS_AT_PUBLISHED,
     ZS_AT_GENERATION,
@@ -118,6 +135,7 @@ enum zs_section {
     X(uint32_t, state, , 332, 4)                                                                                                    \
     X(uint8_t, reserved, [48], 336, 48)
 #define ZS_HEADER_SIZE 384u
+#define ZS_CONTROL_SIZE_AT 16u /* offset of control_size, to find out how much to map */
 
 #define ZS_COUNTERS_FIELDS(X)                                                                                                       \
     X(uint64_t, published, , 0, 8)                                                                                                  \
@@ -132,7 +150,7 @@ enum zs_section {
     X(uint8_t, reserved, [56], 72, 56)
 #define ZS_COUNTERS_SIZE 128u
 
-/* Latency buckets: four an octave from 16 ns. Bucket 0 is what is below, the last one has no upper bound. */
+/* Latency buckets: four in each octave, from 16 ns on. Bucket 0 counts everything below, the last one has no upper bound. */
 #define ZS_LATENCY_BUCKETS 128
 #define ZS_PEER_FIELDS(X)                                                                                                           \
     X(uint32_t, epoch, , 0, 4)                                                                                                      \
@@ -157,8 +175,8 @@ enum zs_section {
     X(uint32_t, latency, [ZS_LATENCY_BUCKETS], 256, 512)
 #define ZS_PEER_SIZE 768u
 
-/* `readers` is followed by reader_words - 1 more of the same; slot_size in the header is the distance to the next slot. A later
- * version may put more members before `readers`: its place is header.readers_at. */
+/* `readers` has reader_words words, of which the struct declares one; header.slot_size is the distance to the next entry. A later
+ * version may add members before `readers`, so code finds it at header.readers_at. */
 #define ZS_SLOT_FIELDS(X)                                                                                                           \
     X(uint64_t, sequence, , 0, 8)                                                                                                   \
     X(uint64_t, published_ns, , 8, 8)                                                                                               \
@@ -217,10 +235,13 @@ ZS_PEER_FIELDS(ZS_ASSERT_PEER)
 ZS_SLOT_FIELDS(ZS_ASSERT_SLOT)
 ZS_POOL_FIELDS(ZS_ASSERT_POOL)
 
+ZS_STATIC_ASSERT(offsetof(zs_header, control_size) == ZS_CONTROL_SIZE_AT, "control_size is at another offset");
+
 static const uint8_t zs_magic[8] = {0x89, 0x5A, 0x53, 0x4C, 0x4F, 0x54, 0x0D, 0x0A};
 
-/* A mapped control object: where each section is, and the configuration as it was copied once. Nothing in here is loaded from
- * shared memory a second time. */
+/* A mapped control object: a pointer to each section, and the configuration. Both come from one checked copy of the header; the
+ * configuration is never loaded from shared memory again, because any process that can write there could change it after the
+ * check. */
 typedef struct zs_segment {
     zs_header *header;
     uint64_t *published;
@@ -255,13 +276,14 @@ typedef struct zs_segment {
     uint32_t policy;
 } zs_segment;
 
+/* `size` rounded up to a multiple of `alignment`. */
 static inline uint64_t zs_round_up(uint64_t size, uint64_t alignment)
 {
     return (size + alignment - 1) / alignment * alignment;
 }
 
-/* The smallest power of two that holds twice the depth. Twice, so that a newer tag in a ring entry, or a slot that has moved on,
- * proves that the sample asked for is no longer among the newest `depth`. */
+/* The smallest power of two that is at least twice the depth. Why twice: a newer tag in the ring entry of a sequence, or another
+ * sequence in its slot, then proves that the sample is no longer among the newest `depth`. */
 static inline uint32_t zs_ring_capacity_for(uint32_t depth)
 {
     uint32_t capacity = 2;
@@ -270,15 +292,16 @@ static inline uint32_t zs_ring_capacity_for(uint32_t depth)
     return capacity;
 }
 
-/* Distance between slot table entries: ZS_SLOT_ALIGN with up to 576 subscribers. With more it is 192, because 256 would make a control
- * object larger than 64 KiB + 256 bytes a slot + 768 bytes a subscriber, the schema aside. */
+/* Distance of slot entries: ZS_SLOT_ALIGN for up to 576 subscribers, 192 for more. With 256 a control object without its schema
+ * could exceed 64 KiB + 256 bytes for each slot + 768 bytes for each subscriber. */
 static inline uint32_t zs_slot_size_for(uint32_t reader_words)
 {
     uint32_t size = ZS_READERS_AT + 8u * reader_words;
     return size <= ZS_SLOT_ALIGN ? ZS_SLOT_ALIGN : (uint32_t)zs_round_up(size, 64);
 }
 
-/* The latency bucket of a sample that was `ns` old when it was taken. Bucket i > 0 begins at (4 + (i - 1) % 4) << ((i - 1) / 4 + 2). */
+/* The latency bucket of a sample that was taken `ns` after it was published. Bucket i > 0 starts at
+ * (4 + (i - 1) % 4) << ((i - 1) / 4 + 2). */
 static inline uint32_t zs_latency_bucket(uint64_t ns)
 {
     uint32_t octave, bucket;
@@ -289,7 +312,7 @@ static inline uint32_t zs_latency_bucket(uint64_t ns)
     return bucket < ZS_LATENCY_BUCKETS ? bucket : ZS_LATENCY_BUCKETS - 1;
 }
 
-/* Bytes that a section takes, without the padding behind it. */
+/* Bytes of a section, without the padding after it. */
 static inline uint64_t zs_section_size(const zs_header *h, int section)
 {
     switch (section) {
@@ -307,9 +330,9 @@ static inline uint64_t zs_section_size(const zs_header *h, int section)
     }
 }
 
-/* Whether the counts of a header stay within what the format allows. Every product and sum of them fits 64 bits then.
+/* Whether the counts of a header are within the limits of the format. If so, no product or sum of them overflows 64 bits.
  *
- * Entries of the slot and the peer table may be longer than this version's: a later one may add members. */
+ * Entries of the slot table and of the peer table may be longer than in this version, because a later one may add members. */
 static inline int zs_counts_valid(const zs_header *h)
 {
     return h->depth >= 1 && h->slot_limit >= 1 && h->slot_limit <= ZS_MAX_SLOTS && h->depth <= h->slot_limit &&
@@ -323,8 +346,8 @@ static inline int zs_counts_valid(const zs_header *h)
            h->reserve_slots <= ZS_MAX_SLOTS && h->schema_size < ZS_MAX_CONTROL && h->policy <= ZS_RAISE;
 }
 
-/* Give every section its place and set control_size. The counts must be valid, except those that follow from others, which this
- * sets: ring_capacity, reader_words, peer_size, slot_size, readers_at. */
+/* Set the place of each section, header_size, control_size, and the counts that follow from others: ring_capacity, reader_words,
+ * peer_size, slot_size, readers_at. The other counts must be valid. */
 static inline void zs_layout_compute(zs_header *h)
 {
     uint64_t next = ZS_HEADER_SIZE;
@@ -343,16 +366,16 @@ static inline void zs_layout_compute(zs_header *h)
 
 enum zs_check {
     ZS_CHECK_OK = 0,
-    ZS_CHECK_NOT_A_SEGMENT,  /* another magic: somebody else's object, or not written yet */
-    ZS_CHECK_OTHER_FORMAT,   /* a zeroslot segment of a format that this code does not read */
-    ZS_CHECK_INCOMPATIBLE,   /* this format, with something added that this code would read wrongly: bits of `incompat` */
-    ZS_CHECK_CORRUPT         /* counts, offsets or sizes that cannot be */
+    ZS_CHECK_NOT_A_SEGMENT,  /* another magic: an object of another program, or one not written yet */
+    ZS_CHECK_OTHER_FORMAT,   /* a zeroslot segment of a format that this code cannot read */
+    ZS_CHECK_INCOMPATIBLE,   /* this format, with bits of `incompat` that this code does not support */
+    ZS_CHECK_CORRUPT         /* counts, offsets or sizes that the format does not allow */
 };
 
-/* Check a private copy of a header against the size of the object that it came from.
+/* Check a private copy of a header against the size of the object from which it was copied. ZS_CHECK_OK permits zs_segment_bind.
  *
- * Sections may lie further apart than this version would put them, and the header may be longer: a later minor version may add.
- * They may not overlap, leave the object, or be misaligned. */
+ * Sections may be further apart than in this version, and the header may be longer, because a later minor version may add members.
+ * A section that overlaps another one, is misaligned or ends beyond the object is refused. */
 static inline enum zs_check zs_header_check(const zs_header *h, uint64_t object_size)
 {
     const uint64_t *at = h->section_at;
@@ -377,7 +400,8 @@ static inline enum zs_check zs_header_check(const zs_header *h, uint64_t object_
     return ZS_CHECK_OK;
 }
 
-/* Point a segment at the sections of a mapped control object. `h` is the checked private copy of its header. */
+/* Bind a segment to a mapped control object. `h` is the private copy of its header, for which zs_header_check returned
+ * ZS_CHECK_OK. */
 static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header *h)
 {
     uint8_t *base = (uint8_t *)control;
@@ -414,17 +438,19 @@ static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header
     s->policy = h->policy;
 }
 
+/* The entry of a slot. `slot` is below slot_limit. */
 static inline zs_slot *zs_slot_at(const zs_segment *s, uint32_t slot)
 {
     return (zs_slot *)(void *)(s->slots + (size_t)slot * s->slot_size);
 }
 
-/* The reader masks of a slot, reader_words of them. */
+/* The reader bits of a slot, reader_words words. */
 static inline uint64_t *zs_slot_readers(const zs_segment *s, uint32_t slot)
 {
     return (uint64_t *)(void *)(s->slots + (size_t)slot * s->slot_size + s->readers_at);
 }
 
+/* The peer table's entry of a reader. `index` is below max_subscribers. */
 static inline zs_peer *zs_peer_at(const zs_segment *s, uint32_t index)
 {
     return (zs_peer *)(void *)(s->peers + (size_t)index * s->peer_size);

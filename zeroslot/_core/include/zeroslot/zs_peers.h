@@ -1,27 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zs_peers.h - who reads: join, leave, and what a dead reader left; and how an owner waits for readers.
+ * zs_peers.h - readers join and leave; the owner waits for readers and evicts them; the rest of a dead reader is cleared.
  *
- * A reader's index r is the byte 64 + r of the control object that it has locked (an open-file-description lock). Only the
- * holder of that lock writes peer entry r, its bit anywhere, and may call the functions here with that index.
+ * A reader has index r while it holds an open-file-description lock on byte ZS_PEER_BYTE(r) of the control object. Only the holder
+ * of that lock may write peer entry r and the bits of r, and may call zs_peer_clear, zs_reader_join and zs_reader_leave for r.
  */
 #ifndef ZS_PEERS_H
 #define ZS_PEERS_H
 
 #include "zs_ring.h"
 
-#define ZS_OWNER_BYTE 0
-#define ZS_PEER_BYTE(index) (64 + (index))
-
-/* Somebody waits for space, perhaps: look again. */
+/* Wake blocked owner threads: a slot or a cursor may have changed. */
 static inline void zs_bump_space(zs_segment *s)
 {
     zs_fetch_add(s->space, 1, ZS_SPACE_RMW); /* SYNC space */
     zs_futex_wake_all(s->space);
 }
 
-/* Clear what a predecessor at this index left: its bit in active, reliable, parked and every slot. Returns the number of slots it
- * held. */
+/* Clear the bits that a dead reader left at this index, in active, reliable, parked and every slot. Returns the number of slots
+ * that it had leased. Callable by the holder of the index's lock only. */
 static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
 {
     uint64_t bit = UINT64_C(1) << (index % 64);
@@ -41,7 +38,8 @@ static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
     return held;
 }
 
-/* What a joiner says of itself. `name` is NUL-padded; `time_namespace` is the clock domain of its times, 0 where it is not known. */
+/* How a reader describes itself in its peer entry. `name` is padded with NUL; `time_namespace` identifies the clock of its times,
+ * 0: not known. */
 typedef struct zs_identity {
     uint32_t pid;
     uint64_t start_time;
@@ -49,10 +47,10 @@ typedef struct zs_identity {
     uint64_t time_namespace;
 } zs_identity;
 
-/* In place of a cursor to join after: the newest `history` samples are still to come. */
+/* For zs_reader_join, in place of a cursor: start with the newest `history` samples. */
 #define ZS_AFTER_HISTORY UINT64_MAX
 
-/* The cursor that a joiner asks for that finds `published`: `after`, or `history` samples before the newest; never before the first. */
+/* The cursor that a joining reader requests: `after`, or `history` samples before `published`; not before the first sample. */
 static inline uint64_t zs_cursor_wanted(const zs_segment *s, uint64_t published, uint32_t history, uint64_t after)
 {
     uint64_t floor = s->first_sequence - 1;
@@ -60,8 +58,8 @@ static inline uint64_t zs_cursor_wanted(const zs_segment *s, uint64_t published,
     return wanted > floor ? wanted : floor;
 }
 
-/* The cursor that it gets. What can no longer be taken lies behind it; for a reliable reader also what a loan would have to wait for
- * at once. (A reader whose `announcement` the owner has waited for needs no such limit: nothing was retired since.) */
+/* The cursor that a joining reader gets: `wanted`, or later. It passes over samples that can no longer be taken and, for a reliable
+ * reader, samples for which the owner's next loan would have to wait. */
 static inline uint64_t zs_cursor_at(const zs_reader *r, uint64_t published, uint64_t wanted)
 {
     const zs_segment *s = r->segment;
@@ -70,16 +68,17 @@ static inline uint64_t zs_cursor_at(const zs_reader *r, uint64_t published, uint
     return wanted > floor ? wanted : floor;
 }
 
-/* Start to read as `index`, whose lock the caller holds and which is clear. The reader's index, max_leases, reliable and held are
- * set; everything else is set here. The first sample taken will be the one after `after`, or with ZS_AFTER_HISTORY the first of the
- * newest `history`. What of it can no longer be taken counts as lost here: `lost` is exact from the join on.
+/* Join as reader r->index. The caller holds the lock of that index, has called zs_peer_clear for it, and has set segment, index,
+ * max_leases, reliable, slot_count and held; the rest is set here. The first sample to take is the one after sequence `after`, or,
+ * with ZS_AFTER_HISTORY, the first of the newest `history`. Requested samples that can no longer be taken are counted in `lost`.
  *
- * SYNC join: active before published is read: a reliable joiner must be seen by an owner that then goes on, or start behind it. What
- * the owner sees of its cursor at first already has the history taken off: an owner that took the first cursor for what was read
- * would retire the history in the meantime.
+ * False: `published` and the ring contradict each other, so the segment is corrupt. The reader has joined and must call
+ * zs_reader_leave.
  *
- * False: `published` says what the ring does not, so the segment is corrupt. The reader has joined all the same, and has to leave. */
-static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, uint64_t after)
+ * SYNC join: `active` is set before `published` is loaded, so the owner either sees the reader, or the reader starts after the
+ * samples that the owner published without waiting for it. The cursor that the owner sees first has the history subtracted already;
+ * otherwise the owner could retire the history before the second store. */
+static inline int zs_reader_join(zs_reader *r, const zs_identity *identity, uint32_t history, uint64_t after)
 {
     zs_segment *s = r->segment;
     zs_peer *peer = zs_peer_at(s, r->index);
@@ -90,27 +89,27 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
     r->taken = r->lost = r->skipped = r->released = 0;
     r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
     if (r->epoch == 0)
-        r->epoch = 1; /* 0 in `evicted` means nobody */
+        r->epoch = 1; /* 0 in `evicted` means that no reader was evicted */
     zs_store(&peer->epoch, r->epoch, ZS_RELAXED);
-    zs_store(&peer->pid, who->pid, ZS_RELAXED);
-    zs_store(&peer->start_time, who->start_time, ZS_RELAXED);
-    for (size_t i = 0; i < sizeof who->name; i++)
-        zs_store(&peer->name[i], who->name[i], ZS_RELAXED);
+    zs_store(&peer->pid, identity->pid, ZS_RELAXED);
+    zs_store(&peer->start_time, identity->start_time, ZS_RELAXED);
+    for (size_t i = 0; i < sizeof identity->name; i++)
+        zs_store(&peer->name[i], identity->name[i], ZS_RELAXED);
     zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
     zs_store(&peer->flags, r->reliable ? (uint32_t)ZS_PEER_RELIABLE : 0u, ZS_RELAXED);
     zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
     zs_store(&peer->announcement, 0, ZS_RELAXED);
     zs_store(&peer->wake_kind, 0, ZS_RELAXED);
-    zs_store(&peer->time_namespace, who->time_namespace, ZS_RELAXED);
+    zs_store(&peer->time_namespace, identity->time_namespace, ZS_RELAXED);
     zs_store(&peer->taken, 0, ZS_RELAXED);
     zs_store(&peer->lost, 0, ZS_RELAXED);
     zs_store(&peer->skipped, 0, ZS_RELAXED);
     zs_store(&peer->leases, 0, ZS_RELAXED);
     zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
-    memset(peer->latency, 0, sizeof peer->latency); /* no step of the protocol reads them */
+    memset(peer->latency, 0, sizeof peer->latency); /* a plain store: only inspection reads them */
     zs_store(&peer->cursor, zs_cursor_at(r, published, zs_cursor_wanted(s, published, history, after)), ZS_RELAXED);
     if (r->reliable)
-        zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* comes with `active`, so before it */
+        zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* before `active`, which publishes it */
     zs_fetch_or(&s->active[r->index / 64], bit, ZS_ACTIVE_RMW); /* SYNC join */
     (void)zs_load(s->generation, ZS_GENERATION_LOAD);
     published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
@@ -120,12 +119,13 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t 
     r->lost = cursor - wanted;
     zs_store(&peer->lost, r->lost, ZS_RELAXED);
     zs_bump_space(s);
-    /* The cursor to go on from may be ahead of `published` by one, as the ring is. */
-    return published >= s->first_sequence - 1 && published + 1 >= wanted && zs_reader_believes(published + 1, wanted) &&
+    /* `after` may be one ahead of `published`, as the ring is. */
+    return published >= s->first_sequence - 1 && published + 1 >= wanted && zs_published_is_plausible(published + 1, wanted) &&
            zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD), published) >= 0; /* SYNC ring */
 }
 
-/* Stop to read. Leases stay; the caller keeps the lock of this index until the last is released. */
+/* Leave: the owner no longer waits for this reader. Its leases remain valid; the caller keeps the index's lock until the last is
+ * released. */
 static inline void zs_reader_leave(zs_reader *r)
 {
     zs_segment *s = r->segment;
@@ -133,14 +133,14 @@ static inline void zs_reader_leave(zs_reader *r)
     zs_bump_space(s);
 }
 
-/* Whether the owner has ended the claim of the reader that is at `index` now. */
+/* Whether the owner has evicted the reader that has `index` now. */
 static inline int zs_peer_is_evicted(const zs_segment *s, uint32_t index)
 {
     uint32_t epoch = zs_load(&s->evicted[index], ZS_RELAXED);
     return epoch != 0 && epoch == zs_load(&zs_peer_at(s, index)->epoch, ZS_RELAXED);
 }
 
-/* The lowest cursor of the active reliable readers, or UINT64_MAX without any, and whose it is. */
+/* The lowest cursor of the active reliable readers, and in *index its reader. UINT64_MAX: there are none. */
 static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
 {
     uint64_t floor = UINT64_MAX;
@@ -153,7 +153,7 @@ static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *in
             zs_peer *peer;
             uint64_t cursor;
             if (r >= s->max_subscribers)
-                break; /* not a bit that any reader sets */
+                break; /* not a bit of any reader */
             if (zs_peer_is_evicted(s, r))
                 continue;
             peer = zs_peer_at(s, r);
@@ -167,8 +167,9 @@ static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *in
     return floor;
 }
 
-/* Whether one more loan, committed after those that are out, would retire a sample that a reliable reader has not taken yet.
- * Such a publisher has the policy block or raise; the others do not look. `index` is then the reader in the way. */
+/* Whether one more loan, committed after the present ones, would retire a sample that a reliable reader has not taken. If so,
+ * *index is the reader that is furthest behind. Always false with ZS_EVICT, which serves no reliable readers. Callable by the owner
+ * only. */
 static inline int zs_owner_window_full(const zs_owner *o, uint32_t *index)
 {
     const zs_segment *s = o->segment;
@@ -178,8 +179,8 @@ static inline int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     return zs_owner_reliable_floor(s, index) < next - s->depth;
 }
 
-/* End the claim of reader `index`: nobody waits for it any more, and it may take no more. What it holds stays as it is until its bits
- * clear or its lock falls; memory under a live view is never given to anybody else. */
+/* Evict reader `index`: the owner no longer waits for it, and it can take no more samples. Its leases remain valid: a slot is not
+ * reused before the reader releases it, or has died and is cleared. Callable by the owner only. */
 static inline void zs_owner_evict(zs_owner *o, uint32_t index)
 {
     zs_segment *s = o->segment;
@@ -187,13 +188,15 @@ static inline void zs_owner_evict(zs_owner *o, uint32_t index)
     zs_count(&s->counters->evicted, 1);
 }
 
-/* Start to wait for space: readers say so from now on. Returns the word's value to sleep on; scan once more after this. */
+/* Announce that the owner waits for space: readers wake it from here on. Returns the value of `space` on which to sleep. After
+ * this, and before the sleep, the caller tries again. Each call is paired with zs_owner_block_end. */
 static inline uint32_t zs_owner_block_begin(zs_segment *s)
 {
     zs_fetch_add(s->waiting, 1, ZS_WAITING_RMW); /* SYNC space: pairs with zs_reader_release and zs_reader_move */
     return zs_load(s->space, ZS_SPACE_LOAD);     /* SYNC space */
 }
 
+/* The owner no longer waits for space. */
 static inline void zs_owner_block_end(zs_segment *s)
 {
     zs_fetch_add(s->waiting, (uint32_t)-1, ZS_WAITING_RMW);

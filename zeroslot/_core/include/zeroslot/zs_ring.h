@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zs_ring.h - from a committed slot to a lease on it: commit, take, latest.
+ * zs_ring.h - commit by the owner; take, latest, release and park by a reader.
  *
- * A ring entry is (sequence mod 2^48) << 16 | slot. A reader's cursor is the sequence that it took last; it only grows, so a
- * reader leases a sequence at most once. The cursor in the peer table mirrors the reader's own and is never read back by it.
+ * A ring entry, also called a tag, is (sequence mod 2^48) << 16 | slot. A reader's cursor is the last sequence that it took or
+ * passed. It only grows, so a reader leases a sequence at most once. The cursor in the peer table is a copy for the owner; the
+ * reader never loads it.
+ *
+ * zs_reader_release, zs_reader_leases, zs_reader_ready and zs_reader_park are callable by any thread of the reader's process, the
+ * other functions named zs_reader_* by one thread at a time.
  */
 #ifndef ZS_RING_H
 #define ZS_RING_H
@@ -13,28 +17,30 @@
 
 #define ZS_TAG_MASK ((UINT64_C(1) << 48) - 1)
 
+/* The ring entry for `sequence` in `slot`. */
 static inline uint64_t zs_tag(uint64_t sequence, uint32_t slot)
 {
     return sequence << 16 | slot;
 }
 
-/* How far a tag's sequence lies behind (< 0) or before (> 0) `sequence`, modulo 2^48. */
+/* A tag's sequence minus `sequence`, modulo 2^48: negative if the tag is older, positive if it is newer. */
 static inline int64_t zs_tag_distance(uint64_t tag, uint64_t sequence)
 {
     return (int64_t)(((tag >> 16) - sequence) << 16) / 65536;
 }
 
-/* Where in the ring a sequence stands. */
+/* The index of a sequence's ring entry. */
 static inline uint32_t zs_ring_index(const zs_segment *s, uint64_t sequence)
 {
     return (uint32_t)(sequence & (s->ring_capacity - 1));
 }
 
-/* Wake every reader that says that it may be asleep. Returns the number of system calls, 0 or 1.
+/* Wake every reader whose parked bit is set. Returns the number of system calls, 0 or 1.
  *
- * The waker takes the bits, so a sleeper that died costs one call and not one for ever. Whoever set the bit that is taken and does
- * not sleep yet must not fall asleep any more: nobody would wake it. So the word that it will wait on moves after the bit is taken,
- * and a reader that loaded it after that sees that its bit is gone (zs_reader_park). */
+ * The bits are cleared here, so a reader that died in its sleep costs one system call, not one for each commit. A reader whose bit
+ * is cleared before it is asleep must not fall asleep, because no later commit would wake it. Therefore generation, on which it
+ * will wait, is incremented after the bits are cleared: the reader either loaded the old generation, and its wait returns, or it
+ * loaded the new one and then sees that its bit is clear (zs_reader_park). */
 static inline int zs_wake_parked(zs_segment *s)
 {
     uint64_t parked = 0;
@@ -48,15 +54,16 @@ static inline int zs_wake_parked(zs_segment *s)
     return 1;
 }
 
-/* Tell readers that something other than a sample happened: a seal, a new state. */
+/* Wake readers for something other than a sample, such as a new state of the segment. */
 static inline void zs_bump_generation(zs_segment *s)
 {
     zs_fetch_add(s->generation, 1, ZS_GENERATION_RMW); /* SYNC park */
     zs_wake_parked(s);
 }
 
-/* Make a loaned slot with `size` bytes of payload the next sample. Returns its sequence. Readers can take it from here on; those that
- * sleep are woken by zs_owner_announce. The caller keeps no right to write to the payload. */
+/* Make a loaned slot with `size` bytes of payload the next sample. Returns its sequence. Readers can take the sample from here on,
+ * so the owner must not write to the payload any more. zs_owner_announce wakes the readers that sleep. Callable by the owner
+ * only. */
 static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
 {
     zs_segment *s = o->segment;
@@ -77,7 +84,7 @@ static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size,
     return n;
 }
 
-/* Wake the readers that sleep, for everything that was placed. */
+/* Wake the readers that sleep, for all samples placed since the last call. Callable by the owner only. */
 static inline void zs_owner_announce(zs_owner *o)
 {
     zs_segment *s = o->segment;
@@ -86,7 +93,8 @@ static inline void zs_owner_announce(zs_owner *o)
         zs_count(&s->counters->wakes, 1);
 }
 
-/* Withdraw the sample that the newest one has pushed out of the depth. */
+/* Withdraw the sample that is no longer among the newest `depth`, if there is one. Called once after each zs_owner_place, by the
+ * owner. */
 static inline void zs_owner_retire_oldest(zs_owner *o)
 {
     zs_segment *s = o->segment;
@@ -98,15 +106,14 @@ static inline void zs_owner_retire_oldest(zs_owner *o)
     }
 }
 
-/* Publish a loaned slot with `size` bytes of payload. Returns its sequence. The caller keeps no right to write to the payload.
+/* Publish a loaned slot with `size` bytes of payload. Returns its sequence. Afterwards exactly the newest `depth` samples can be
+ * taken, and the owner must not write to the payload any more. `published_ns` is CLOCK_MONOTONIC. Callable by the owner only.
  *
- * `published_ns` is CLOCK_MONOTONIC. Afterwards exactly the newest `depth` samples can be taken.
- *
- * Several samples may be published as one batch: each is placed and retires the oldest, and they are announced together. An owner
- * announces after at most 64 samples, before it waits for anything, and, where it serves reliable readers, before it looks at
- * zs_owner_window_full again: a joiner finds the newest `published` by way of generation (SYNC join). Then `published` trails the
- * ring by at most one sample, and generation trails `published` by at most 64. Taking and parking need no more: a reader takes by
- * the ring, and looks at it between its parked bit and its sleep. */
+ * Several samples can be published as one batch: place each and retire the oldest, then announce them together. The owner announces
+ * after at most 64 samples, before it waits for anything, and, with reliable readers, before it calls zs_owner_window_full again: a
+ * joining reader relies on generation to see the newest `published` (SYNC join). So `published` is at most one sample behind the
+ * ring, and generation at most 64 behind `published`. Take and park are correct with that: take reads the ring, and a reader looks
+ * at the ring again between the store of its parked bit and its sleep. */
 static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
 {
     uint64_t n = zs_owner_place(o, slot, size, published_ns);
@@ -115,7 +122,7 @@ static inline uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size
     return n;
 }
 
-/* One subscriber's side of one segment. One thread at a time takes; zs_reader_release may be called from any. */
+/* A subscriber's private state for one segment. */
 typedef struct zs_reader {
     zs_segment *segment;
     zs_peer *peer;
@@ -127,24 +134,25 @@ typedef struct zs_reader {
     uint32_t epoch;
     uint32_t max_leases;
     uint32_t reliable;
-    uint64_t released; /* shared between threads */
-    uint32_t slot_count; /* slots whose pools are mapped; fewer than slot_limit while the owner may still add some */
+    uint64_t released;   /* leases that have ended; written by any thread */
+    uint32_t slot_count; /* slots whose pools are mapped; fewer than slot_limit while the owner may still add pools */
     uint32_t *held;      /* [slot_limit] not 0 while this reader has a lease on the slot */
-    /* Where slot 0 lies and how far it is to the next, or NULL: so that the payload's first line is on its way while the lease is
-     * taken. Not for reading, so nothing depends on it. */
+    /* The payload of slot 0 and the distance to the next, or NULL. Only for prefetching the payload's first line during a take: a
+     * wrong value costs time and breaks nothing. */
     const uint8_t *payload;
     uint64_t payload_stride;
 } zs_reader;
 
 enum zs_take {
     ZS_TAKE_NONE = 0,     /* nothing new */
-    ZS_TAKE_LEASED,       /* *slot is ours until zs_reader_release */
-    ZS_TAKE_TOO_MANY,     /* max_leases are held already */
-    ZS_TAKE_EVICTED,      /* the owner has ended this reader's claim */
-    ZS_TAKE_UNMAPPED,     /* the sample lies in a pool that is not mapped yet: map what the pool table says now, and take again */
-    ZS_TAKE_CORRUPT       /* the control object holds what no owner writes */
+    ZS_TAKE_LEASED,       /* *slot is leased until zs_reader_release */
+    ZS_TAKE_TOO_MANY,     /* the reader has max_leases leases already */
+    ZS_TAKE_EVICTED,      /* the owner has evicted this reader */
+    ZS_TAKE_UNMAPPED,     /* the sample is in a pool that is not mapped: read the pool table, map the new pools, take again */
+    ZS_TAKE_CORRUPT       /* the control object has content that no owner writes */
 };
 
+/* How often one take tries again after the owner has overtaken it, before it takes the newest sample instead of the oldest. */
 #define ZS_MAX_LAPS 64
 
 /* The oldest sequence that can still be taken when `published` is the newest. */
@@ -154,19 +162,21 @@ static inline uint64_t zs_oldest(const zs_segment *s, uint64_t published)
     return gone + 1 > s->first_sequence ? gone + 1 : s->first_sequence;
 }
 
-/* Samples that are held now. Exact for the thread that takes, but for what others are releasing at this moment. */
+/* The number of leases. For the thread that takes, it may still include leases that other threads are just releasing. */
 static inline uint64_t zs_reader_leases(const zs_reader *r)
 {
     return zs_load(&r->taken, ZS_RELAXED) - zs_load(&r->released, ZS_RELEASED_LOAD); /* SYNC released: pairs with zs_reader_release */
 }
 
-/* Whether `published` can be the newest sequence for a reader at `cursor`. No owner gets this far ahead; a flipped bit does. */
-static inline int zs_reader_believes(uint64_t published, uint64_t cursor)
+/* Whether `published` can be the newest sequence for a reader at `cursor`. No owner gets 2^46 samples ahead; a corrupted word
+ * can. */
+static inline int zs_published_is_plausible(uint64_t published, uint64_t cursor)
 {
     return published - cursor < UINT64_C(1) << 46;
 }
 
-/* Move the cursor. A reliable reader's is what the owner waits for; any other only informs. */
+/* Set the cursor. The owner waits for the cursors of reliable readers, so for them this also wakes a blocked owner. Otherwise the
+ * copy in the peer table is only information. */
 static inline void zs_reader_move(zs_reader *r, uint64_t cursor)
 {
     zs_store(&r->cursor, cursor, ZS_RELAXED);
@@ -181,13 +191,13 @@ static inline void zs_reader_move(zs_reader *r, uint64_t cursor)
     }
 }
 
-/* Lease sequence `c`, which ring entry `tag` names. ZS_TAKE_NONE: it has moved on. */
+/* Lease sequence `c` in the slot that ring entry `tag` names. ZS_TAKE_NONE: the owner has retired the sample since. */
 static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t c, uint32_t *slot)
 {
     zs_segment *s = r->segment;
     uint32_t named = (uint32_t)(tag & 0xffff);
-    /* A slot that we still read cannot hold a newer sample. Looked at before our bit is touched: clearing the bit again would end
-     * the older lease. */
+    /* A slot that this reader has leased cannot hold a newer sample. Checked before the bit is set, because a failed lease clears
+     * the bit again, and that would end the older lease. */
     if (named >= s->slot_limit || zs_load(&r->held[named], ZS_HELD_LOAD) != 0) /* SYNC held */
         return ZS_TAKE_CORRUPT;
     if (named >= r->slot_count)
@@ -205,12 +215,13 @@ static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t 
     return ZS_TAKE_LEASED;
 }
 
+/* Whether the owner has evicted this reader. */
 static inline int zs_reader_is_evicted(const zs_reader *r)
 {
     return zs_load(&r->segment->evicted[r->index], ZS_RELAXED) == r->epoch;
 }
 
-/* What forbids a take before it starts. */
+/* The reason why this reader may not take: ZS_TAKE_EVICTED or ZS_TAKE_TOO_MANY. ZS_TAKE_NONE: it may. */
 static inline enum zs_take zs_reader_refuse(const zs_reader *r)
 {
     if (zs_reader_is_evicted(r))
@@ -220,7 +231,8 @@ static inline enum zs_take zs_reader_refuse(const zs_reader *r)
     return ZS_TAKE_NONE;
 }
 
-/* Lease the next sample in order. What is no longer there is counted in `lost` and jumped over. */
+/* Lease the next sample in order. Samples that can no longer be taken are passed over and counted in `lost`. Any result other than
+ * ZS_TAKE_LEASED leaves *slot alone. */
 static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
 {
     zs_segment *s = r->segment;
@@ -242,20 +254,21 @@ static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
             if (result != ZS_TAKE_NONE)
                 return result;
         }
-        /* Lapped: the sample is no longer among the newest `depth`. */
+        /* Overtaken by the owner: the sample is no longer among the newest `depth`. */
         published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
         oldest = zs_oldest(s, published);
-        if (published < c || oldest <= c || !zs_reader_believes(published, c))
-            return ZS_TAKE_CORRUPT; /* a lap proves published >= c + depth */
+        if (published < c || oldest <= c || !zs_published_is_plausible(published, c))
+            return ZS_TAKE_CORRUPT; /* with a correct owner, published >= c + depth here */
         if (laps >= ZS_MAX_LAPS)
-            oldest = published; /* the owner outruns us: aim at the newest */
+            oldest = published; /* the owner is faster: try the newest sample */
         r->lost += oldest - c;
         zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
         zs_reader_move(r, oldest - 1);
     }
 }
 
-/* Lease the newest sample. What it jumps over is counted in `skipped`. */
+/* Lease the newest sample. Samples that are passed over are counted in `skipped`. Any result other than ZS_TAKE_LEASED leaves *slot
+ * alone. */
 static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
 {
     zs_segment *s = r->segment;
@@ -266,10 +279,10 @@ static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
         uint64_t tag;
         enum zs_take result;
         if (published == start || published + 1 == start)
-            /* The ring is written before `published`, so take may be ahead of it by one. */
+            /* The owner stores the ring entry before `published`, so a take can be one ahead of `published`. */
             return zs_reader_is_evicted(r) ? ZS_TAKE_EVICTED : ZS_TAKE_NONE;
-        if (published <= tried || !zs_reader_believes(published, start))
-            return ZS_TAKE_CORRUPT; /* the newest sample was not there, and no newer one explains it */
+        if (published <= tried || !zs_published_is_plausible(published, start))
+            return ZS_TAKE_CORRUPT; /* the newest sample could not be leased, although no newer one was published */
         result = zs_reader_refuse(r);
         if (result != ZS_TAKE_NONE)
             return result;
@@ -287,20 +300,20 @@ static inline enum zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
     }
 }
 
-/* The newest sequence that has not been taken, and when it was published; 0 where there is none. A look, without a lease: both
- * may be out of date, and only order publishers among each other. */
+/* The newest sequence, and in *published_ns when it was published. 0: it has been taken. No lease is made, so the values may be out
+ * of date; they serve only to decide which of several publishers to take from. */
 static inline uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns)
 {
     const zs_segment *s = r->segment;
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     uint32_t slot = (uint32_t)(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD) & 0xffff); /* SYNC ring */
-    if (published <= r->cursor || !zs_reader_believes(published, r->cursor) || slot >= s->slot_limit)
+    if (published <= r->cursor || !zs_published_is_plausible(published, r->cursor) || slot >= s->slot_limit)
         return 0;
     *published_ns = zs_load(&zs_slot_at(s, slot)->published_ns, ZS_RELAXED);
     return published;
 }
 
-/* Jump over everything up to `sequence`, which zs_reader_peek gave. */
+/* Pass over all samples up to `sequence`, a result of zs_reader_peek, and count them in `skipped`. */
 static inline void zs_reader_skip(zs_reader *r, uint64_t sequence)
 {
     r->skipped += sequence - r->cursor;
@@ -308,7 +321,7 @@ static inline void zs_reader_skip(zs_reader *r, uint64_t sequence)
     zs_reader_move(r, sequence);
 }
 
-/* Whether zs_reader_take would find something, or find that something was lost. */
+/* Whether zs_reader_take would find a sample, or a loss. */
 static inline int zs_reader_ready(const zs_reader *r)
 {
     const zs_segment *s = r->segment;
@@ -316,7 +329,7 @@ static inline int zs_reader_ready(const zs_reader *r)
     return zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD), c) >= 0; /* SYNC ring */
 }
 
-/* Enter a sample that was `waited_ns` old when it was taken into the latency histogram. By the thread that takes. */
+/* Count a sample that was taken `waited_ns` after it was published in the latency histogram. Callable by the thread that takes. */
 static inline void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
 {
     uint32_t *bucket = &r->peer->latency[zs_latency_bucket(waited_ns)];
@@ -325,7 +338,8 @@ static inline void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
         zs_store(&r->peer->latency_max_ns, waited_ns, ZS_RELAXED);
 }
 
-/* Count sequence `n` as lost and go on behind it; what lies between counts as skipped. For a sample whose pool is gone. */
+/* Count sequence `n` as lost and continue after it; samples before it count as skipped. For a sample whose pool has been
+ * removed. */
 static inline void zs_reader_lose(zs_reader *r, uint64_t n)
 {
     r->skipped += n - 1 - r->cursor;
@@ -335,18 +349,19 @@ static inline void zs_reader_lose(zs_reader *r, uint64_t n)
     zs_reader_move(r, n);
 }
 
-/* Count what an ended segment published and its ring does not have, once zs_reader_ready is false and the state has been seen to be
- * sealed or dead: no owner writes that, a flipped bit does. Afterwards zs_reader_ready may be true again, for a sample behind the gap.
+/* Account for the samples of an ended segment. Call when the state has been seen as ZS_SEALED or ZS_DEAD and zs_reader_ready is
+ * false. Samples up to `published` whose ring entries are missing, which only corruption can cause, are counted in `lost`.
  *
- * ZS_TAKE_NONE: unless it is, all that was published has been taken or counted. ZS_TAKE_CORRUPT: `published` and the newest entry of the
- * ring contradict each other, so no count can be believed. */
+ * ZS_TAKE_NONE: if zs_reader_ready is true again, there is a sample after the gap; otherwise every published sample has been taken
+ * or counted. ZS_TAKE_CORRUPT: `published` and the newest ring entry contradict each other, so the number of lost samples is not
+ * known. */
 static inline enum zs_take zs_reader_finish(zs_reader *r)
 {
     zs_segment *s = r->segment;
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     if (published <= r->cursor || zs_reader_ready(r))
-        return ZS_TAKE_NONE; /* `published` may trail the ring by one */
-    if (!zs_reader_believes(published, r->cursor) ||
+        return ZS_TAKE_NONE; /* `published` may be one behind the ring */
+    if (!zs_published_is_plausible(published, r->cursor) ||
         zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, published)], ZS_RING_LOAD), published) != 0) /* SYNC ring */
         return ZS_TAKE_CORRUPT;
     while (r->cursor < published && !zs_reader_ready(r)) {
@@ -359,15 +374,15 @@ static inline enum zs_take zs_reader_finish(zs_reader *r)
     return ZS_TAKE_NONE;
 }
 
-/* End a lease. Any thread, no lock. */
+/* End a lease. The payload may change from here on. Callable by any thread, without a lock; wakes a blocked owner. */
 static inline void zs_reader_release(zs_reader *r, uint32_t slot)
 {
     zs_segment *s = r->segment;
-    zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a freed slot could look held */
+    zs_store(&r->held[slot], 0, ZS_HELD_STORE); /* SYNC held: before the bit, or a slot that is free again could look held */
     zs_slot_release(s, slot, r->index);
-    /* The mirror first: once the last lease is counted as given back, this index may be somebody else's. */
+    /* The peer entry first: once the last lease is counted as released, another reader may use this index. */
     zs_store(&r->peer->leases, zs_reader_leases(r) - 1, ZS_RELAXED);
-    /* After the bit, or another thread's take could set one bit more than max_leases. */
+    /* After the bit, or a take in another thread could set more bits than max_leases. */
     zs_fetch_add(&r->released, 1, ZS_RELEASED_RMW); /* SYNC released: pairs with zs_reader_leases */
     if (zs_load(s->waiting, ZS_WAITING_LOAD) != 0) { /* SYNC space */
         zs_fetch_add(s->space, 1, ZS_SPACE_RMW);
@@ -375,13 +390,14 @@ static inline void zs_reader_release(zs_reader *r, uint32_t slot)
     }
 }
 
-/* Say that this reader may fall asleep, and get the generation to sleep on. Look at the ring once more after this.
+/* Set the parked bit and return the generation on which to sleep. After this, and before the sleep, the caller calls
+ * zs_reader_ready.
  *
- * SYNC park: our bit, then our load of generation, then of the ring; the owner: the ring, generation, then its load of parked.
- * Either it sees the bit and wakes us, or we see the new generation and do not sleep.
+ * SYNC park: the reader sets its bit, then loads generation, then the ring; the owner stores the ring entry, increments generation,
+ * then loads `parked`. Either the owner sees the bit and wakes the reader, or the reader sees the new generation or the sample.
  *
- * Why the bit is looked at again: it may have been taken on behalf of a sample that we have already, by a waker that stands before
- * its wake. A bit that is there after generation was loaded is taken later, and generation moves after that. */
+ * Why the bit is checked after the load: an owner may have cleared it for an earlier sample and not have made its wake call yet. If
+ * the bit is still set after generation was loaded, it is cleared later, and generation is incremented after that. */
 static inline uint32_t zs_reader_park(zs_reader *r)
 {
     uint64_t *word = &r->segment->parked[r->index / 64];
@@ -394,7 +410,7 @@ static inline uint32_t zs_reader_park(zs_reader *r)
     return generation;
 }
 
-/* Nobody of this reader sleeps any more. Only the last sleeper may say so. */
+/* Clear the parked bit. Callable by the last of the reader's threads that stops sleeping, because they share the bit. */
 static inline void zs_reader_unpark(zs_reader *r)
 {
     uint64_t *word = &r->segment->parked[r->index / 64];

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * zs_slots.h - the owner's side of the slots: reserve, discard, retire; and the two halves of a lease.
+ * zs_slots.h - slots: reserve, discard and retire by the owner, lease and release by a reader.
  *
  *            reserve              commit               retire (sequence = 0)
  *     FREE ----------> LOANED ----------> COMMITTED ----------> RETIRED
  *      ^                 |                                         |
  *      |                 +--- discard ---> RETIRED                 |
- *      +---- no reader bit, no view in the owner's process --------+    (by reserve, or by withhold to stay FREE)
+ *      +---- no reader bit, no view in the owner's process --------+    (in reserve, or in withhold, which leaves it FREE)
  *
- * The state is the owner's own and not in shared memory: a reader can write every byte of the control object, and may not be able
- * to make the owner hand out a slot twice. What readers can do is hold a slot back (their bit) for as long as they live.
+ * Why the state is in the owner's private memory: a reader can write every byte of the control object, and must not be able to make
+ * the owner loan a slot twice. A reader can only keep a slot from being reused, by its bit, until it releases the slot or dies.
  *
- * One thread at a time calls the owner's functions; zs_owner_let_go may be called from any.
+ * Functions named zs_owner_* are callable by the owner only, by one thread at a time, except zs_owner_let_go, which any of its
+ * threads may call.
  */
 #ifndef ZS_SLOTS_H
 #define ZS_SLOTS_H
@@ -23,28 +24,29 @@ enum zs_slot_state { ZS_FREE = 0, ZS_LOANED = 1, ZS_COMMITTED = 2, ZS_RETIRED = 
 
 typedef struct zs_owner {
     zs_segment *segment;
-    uint64_t published;   /* the newest sequence; the word in shared memory only mirrors it */
+    uint64_t published;   /* the newest sequence, of which the word in shared memory is a copy */
     uint32_t slot_count;
     uint32_t loans_out;
     uint32_t free_count;
-    uint32_t withheld;    /* so many of the free ones are not given out: they replace what an evicted reader still holds */
+    uint32_t withheld;    /* free slots that are not loaned: they replace slots that evicted readers still hold */
     uint32_t retired_count;
-    uint16_t *ring_slots; /* [ring_capacity] which slot holds the sequence at that place */
-    uint16_t *free_slots; /* [slot_count] a stack: the slot used last is the warmest */
-    uint16_t *retired;    /* [slot_count] in no order */
+    uint16_t *ring_slots; /* [ring_capacity] the slot that each ring entry names */
+    uint16_t *free_slots; /* [slot_count] a stack: the slot used last is still in the cache */
+    uint16_t *retired;    /* [slot_count] in no particular order */
     uint8_t *state;       /* [slot_count] enum zs_slot_state */
-    uint32_t *held;       /* [slot_count] not 0 while something in this process refers to the slot */
+    uint32_t *held;       /* [slot_count] not 0 while this process refers to the slot */
 } zs_owner;
 
 #define ZS_NO_SLOT UINT32_MAX
 
-/* Bytes of private memory that zs_owner_init wants. */
+/* Bytes of private memory that zs_owner_init needs. */
 static inline size_t zs_owner_memory(uint32_t slot_count, uint32_t ring_capacity)
 {
     return (size_t)slot_count * (sizeof(uint32_t) + 2 * sizeof(uint16_t) + 1) + (size_t)ring_capacity * sizeof(uint16_t);
 }
 
-/* `memory` is zs_owner_memory bytes, zeroed and aligned for uint32_t, and outlives the owner. All slots are free. */
+/* Initialise the owner of a new segment; all slots are free. `memory` has zs_owner_memory bytes, zeroed and aligned for uint32_t,
+ * and must outlive the owner. */
 static inline void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
 {
     uint32_t *held = (uint32_t *)memory;
@@ -65,7 +67,7 @@ static inline void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count
         o->free_slots[i] = (uint16_t)(slot_count - 1 - i);
 }
 
-/* The bits of word `w` of a slot's readers that can be somebody's. The others are noise, and hold nothing back: nobody would ever
+/* The bits of word `w` of `readers` that belong to an index below max_subscribers. The others are ignored: no reader would ever
  * clear them. */
 static inline uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
 {
@@ -73,7 +75,8 @@ static inline uint64_t zs_reader_bits(const zs_segment *s, uint32_t w)
     return left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
 }
 
-/* Whether any reader has its bit in the slot. */
+/* Whether any reader's bit is set in the slot. False, after zs_slot_retire: no reader has a lease on the slot, and none can get
+ * one, so the owner may write to the payload. */
 static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
 {
     uint64_t *readers = zs_slot_readers(s, slot);
@@ -83,7 +86,7 @@ static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
     return 0;
 }
 
-/* Take a slot off the retired ones that nobody reads any more, or ZS_NO_SLOT. */
+/* Remove and return a retired slot without a reader's bit and without a view in this process. ZS_NO_SLOT: there is none. */
 static inline uint32_t zs_owner_unretire(zs_owner *o)
 {
     for (uint32_t i = o->retired_count; i-- > 0;) {
@@ -97,7 +100,8 @@ static inline uint32_t zs_owner_unretire(zs_owner *o)
     return ZS_NO_SLOT;
 }
 
-/* Take a free slot, or a retired one that nobody reads any more. ZS_NO_SLOT: every one is loaned, committed, read or withheld. */
+/* Loan a slot: a free one, or a retired one that is no longer read or viewed. ZS_NO_SLOT: every slot is loaned, committed, read,
+ * viewed or withheld. The owner may write to the payload until zs_owner_commit or zs_owner_discard. */
 static inline uint32_t zs_owner_reserve(zs_owner *o)
 {
     uint32_t slot = o->free_count > o->withheld ? o->free_slots[--o->free_count] : zs_owner_unretire(o);
@@ -109,7 +113,7 @@ static inline uint32_t zs_owner_reserve(zs_owner *o)
     return slot;
 }
 
-/* Keep one more slot back. False: every one is loaned, committed or read. */
+/* Withhold one more slot from zs_owner_reserve. False: every slot that is not withheld is loaned, committed, read or viewed. */
 static inline int zs_owner_withhold(zs_owner *o)
 {
     if (o->free_count == o->withheld) {
@@ -123,14 +127,14 @@ static inline int zs_owner_withhold(zs_owner *o)
     return 1;
 }
 
-/* Put a slot where zs_owner_reserve finds it again. */
+/* Put a slot on the list of retired ones, where zs_owner_reserve finds it. */
 static inline void zs_owner_retire(zs_owner *o, uint32_t slot)
 {
     o->state[slot] = ZS_RETIRED;
     o->retired[o->retired_count++] = (uint16_t)slot;
 }
 
-/* Give a loan back without publishing it. Views that still refer to it keep the slot from being reused. */
+/* End a loan without publishing it. Views that still refer to the slot keep it from being reused until zs_owner_let_go. */
 static inline void zs_owner_discard(zs_owner *o, uint32_t slot)
 {
     o->loans_out--;
@@ -138,16 +142,17 @@ static inline void zs_owner_discard(zs_owner *o, uint32_t slot)
     zs_owner_retire(o, slot);
 }
 
-/* The last reference in this process to a slot is gone. Any thread. */
+/* Call when the last reference of this process to a loaned or committed slot is dropped. Callable by any thread of the owner. */
 static inline void zs_owner_let_go(zs_owner *o, uint32_t slot)
 {
     zs_store(&o->held[slot], 0, ZS_HELD_STORE); /* SYNC held */
 }
 
-/* Withdraw the sample of a slot, so that nobody can lease it any more. Who holds a lease keeps it.
+/* Withdraw the sample of a slot: no reader can lease it from here on, and leases that exist remain valid. Callable by the owner
+ * only.
  *
- * SYNC lease: our 0 is stored before zs_slot_is_read loads the readers. Either that load sees a reader's bit, or the reader's
- * load of `sequence`, which follows its bit, sees the 0. */
+ * SYNC lease: this store of 0 precedes the load of `readers` in zs_slot_is_read. Either that load sees a reader's bit, or the
+ * reader's load of `sequence`, after it set the bit, sees the 0. */
 static inline void zs_slot_retire(const zs_segment *s, uint32_t slot)
 {
     zs_store(&zs_slot_at(s, slot)->sequence, 0, ZS_RETIRE_STORE);
@@ -155,10 +160,11 @@ static inline void zs_slot_retire(const zs_segment *s, uint32_t slot)
 
 /* Take one lease on sequence `n` of this slot, as reader `index`.
  *
- * False: the slot has moved on between the moment its number was read and now. Not an error; the reader looks again. Its bit is
- * clear again, and it has not touched the payload, which may be in the middle of being rewritten.
+ * True: the payload does not change until zs_slot_release. False: the slot no longer holds sequence `n`, because the owner has
+ * retired it since the ring entry was read. Not an error: the reader looks at the ring again. The bit is clear again; the payload
+ * must not be read, because the owner may be writing to it.
  *
- * The caller holds no lease on this slot: the bit is one, and could not say of whom. */
+ * The reader must not hold a lease on this slot already: one bit cannot stand for two leases. */
 static inline int zs_slot_lease(const zs_segment *s, uint32_t slot, uint32_t index, uint64_t n)
 {
     zs_slot *entry = zs_slot_at(s, slot);
@@ -171,7 +177,7 @@ static inline int zs_slot_lease(const zs_segment *s, uint32_t slot, uint32_t ind
     return 0;
 }
 
-/* End the lease of reader `index`. The payload may change from here on. Any thread. */
+/* End the lease of reader `index`. The payload may change from here on. Callable by any thread of the reader. */
 static inline void zs_slot_release(const zs_segment *s, uint32_t slot, uint32_t index)
 {
     uint64_t *word = zs_slot_readers(s, slot) + index / 64;
