@@ -1,7 +1,7 @@
-"""The core's proofs outside of pytest: models, mutants, sanitizers and the explorer of weak orders.
+"""The checks of the core outside of pytest: models, mutants, sanitizers and the explorer of weak orders.
 
-`make test` runs them in full (tests/core/Makefile). Here stands that it does, that what their documents list is what
-there is, and that each kind of proof notices a mistake.
+`make test` runs all of them (tests/core/Makefile). The tests here check that it does, that the documents list what
+exists, and that each kind of check notices a mistake.
 """
 
 from __future__ import annotations
@@ -84,6 +84,18 @@ def test_a_rule_that_is_left_out_breaks_its_model(tmp_path: Path) -> None:
     assert check("breaks", "-DREAPER_TAKES_NO_LOCK") == 0
     assert check("holds", "-DREAPER_TAKES_NO_LOCK") != 0
     assert check("breaks") != 0
+
+
+def test_example_of_the_core_compiles_and_runs(tmp_path: Path) -> None:
+    """The C program of zeroslot/_core/README.md, without a warning."""
+    example = re.search(r"```c\n(.*?)```", (CORE / "README.md").read_text("utf-8"), re.DOTALL)
+    assert example
+    (tmp_path / "example.c").write_text(example[1], "utf-8")
+    flags = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", str(CORE / "include"))
+    program = str(tmp_path / "example")
+    compiled = run(os.environ.get("CC", "cc"), *flags, str(tmp_path / "example.c"), "-o", program)
+    assert compiled.returncode == 0, compiled.stderr
+    assert run(program).stdout == "sample 1 is 42\n"
 
 
 @pytest.mark.row("NEW-17", "DEF-5")
