@@ -2,9 +2,9 @@
  *
  * block_space.pml - an owner that blocks for a slot or for a reliable cursor, and a reader that makes room.
  *
- * Promise: no space wake is lost (spin's invalid end state is an owner that nobody wakes). Slots: a hold on each, which the reader
- * releases; the owner needs `ROUNDS` of them. Window: the reader's cursor, which the owner may lead by one. Two threads of the owner
- * may block at a time.
+ * Promise: no wake-up of the owner is lost. (In spin, a lost one is an invalid end state: an owner that is never woken.)
+ * Slots: the reader holds each and releases them; the owner needs `ROUNDS` of them. Window: the reader's cursor, which the owner may
+ * lead by one. Two threads of the owner may block at the same time.
  */
 #ifndef ROUNDS
 #define ROUNDS 2
@@ -16,7 +16,7 @@
 byte space, waiting;
 bool asleep[OWNERS + 1];
 byte held = ROUNDS;   /* slots with the reader's bit */
-byte got;             /* slots that the owner has got: the scan is under its mutex */
+byte got;             /* slots that the owner has reserved; it scans under its mutex */
 byte cursor, published;
 bool attached = true;
 
@@ -65,7 +65,7 @@ proctype owner(byte id; byte rounds)
         look();
         if
         :: !found ->
-#ifndef NOBODY_KNOWS_THAT_IT_WAITS_BEFORE_IT_LOOKS
+#ifndef CHECKS_BEFORE_WAITING_IS_RAISED
             waiting++;
 #endif
             do
@@ -80,7 +80,7 @@ proctype owner(byte id; byte rounds)
                 :: found -> break
                 :: else -> skip
                 fi;
-#ifdef NOBODY_KNOWS_THAT_IT_WAITS_BEFORE_IT_LOOKS
+#ifdef CHECKS_BEFORE_WAITING_IS_RAISED
                 waiting++;
 #endif
                 atomic {
@@ -90,11 +90,11 @@ proctype owner(byte id; byte rounds)
                     fi
                 }
                 !asleep[id];
-#ifdef NOBODY_KNOWS_THAT_IT_WAITS_BEFORE_IT_LOOKS
+#ifdef CHECKS_BEFORE_WAITING_IS_RAISED
                 waiting--;
 #endif
             od;
-#ifndef NOBODY_KNOWS_THAT_IT_WAITS_BEFORE_IT_LOOKS
+#ifndef CHECKS_BEFORE_WAITING_IS_RAISED
             waiting--;
 #endif
         :: else -> skip
@@ -113,7 +113,7 @@ proctype reader()
 #ifdef LEAVES
         if
         :: true -> attached = false;
-#ifndef LEAVE_TELLS_NOBODY
+#ifndef LEAVE_WITHOUT_WAKE
             bump();
 #endif
             break
@@ -127,7 +127,7 @@ proctype reader()
         fi
 #else
         cursor++;
-#ifndef CURSOR_TELLS_NOBODY
+#ifndef CURSOR_WITHOUT_WAKE
         tell()
 #endif
 #endif
@@ -143,7 +143,7 @@ proctype reader()
         fi
 #else
         held--;
-#ifndef RELEASE_TELLS_NOBODY
+#ifndef RELEASE_WITHOUT_WAKE
         tell()
 #endif
 #endif

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hold_sharing.pml - two threads of one subscriber take (under its mutex) and hand what they took to a third, which releases without
- * a lock, while the owner publishes and reuses.
+ * hold_sharing.pml - two threads of one subscriber take samples under its mutex and pass their leases to a third thread, which releases
+ * them without a lock, while the owner publishes and reuses slots.
  *
- * Promises: a bit belongs to exactly one hold, so that the payload of each hold stays until that hold is released; a healthy segment
- * is never called corrupt (a slot that is free again never looks held); the bits set are never more than MAX_LEASES, or the owner's
- * loan could fail because of readers.
+ * Promises: each bit belongs to exactly one lease, so the payload of a lease does not change until the lease is released; a healthy
+ * segment is never reported as corrupt (a slot that is free again never looks held); there are never more than MAX_LEASES bits set,
+ * since otherwise the owner's loan could fail because of readers.
  *
- * VIEWS: something in the owner's process still refers to what it published, and sees or writes it; the slot is not reused meanwhile.
+ * VIEWS: something in the owner's process still refers to a published sample and reads or writes it; the slot is not reused meanwhile.
  *
- * CORRUPT lets a stray process write the name of a held slot into a ring entry, once: the take that meets it is an error, and the
- * hold keeps its payload.
+ * CORRUPT: a faulty process writes the name of a held slot into a ring entry, once. The take that finds it is an error, and the lease
+ * keeps its payload.
  */
 #ifndef SAMPLES
 #define SAMPLES 4
 #endif
 #define MAX_LEASES 2
-#define SPARE 1 /* less than the leases: the owner waits, so a released slot comes back at once */
+#define SPARE 1 /* fewer than the leases: the owner waits, so a released slot is reused at once */
 #define SLOTS (1 + 1 + SPARE)
 #define CAPACITY 2
 
 byte ring_tag[CAPACITY], ring_slot[CAPACITY], sequence[SLOTS], payload[SLOTS], published;
-bool is_read[SLOTS];    /* this subscriber's */
+bool is_read[SLOTS];    /* this subscriber's bit */
 bool held[SLOTS];     /* private to its process */
 byte taken, released, cursor, bits;
 bool mutex, finished, corrupted;
@@ -52,7 +52,7 @@ proctype owner()
                     atomic { slot = i; retired[i] = false; found = true }
                 :: else -> i++
                 fi
-            :: !found && i == SLOTS -> i = 0 /* until there is one */
+            :: !found && i == SLOTS -> i = 0 /* until there is a free slot */
             od
         fi;
         payload[slot] = n;
@@ -146,7 +146,7 @@ end:
     do
     :: handed ? slot, n ->
         assert(payload[slot] == n);
-        assert(payload[slot] == n); /* still */
+        assert(payload[slot] == n); /* unchanged */
 #ifdef LEASE_COUNT_FALLS_BEFORE_THE_BIT
         released++;
 #endif
@@ -179,7 +179,7 @@ end:
 #endif
 
 #ifdef CORRUPT
-/* It writes what a reader believes to be its next sample. */
+/* Writes a ring entry that looks like the next sample of the reader. */
 proctype stray()
 {
     byte s;

@@ -2,11 +2,12 @@
  *
  * join_publish.pml - a reliable reader joins, with a history, while an owner with MAX_LOANS loans publishes.
  *
- * Promises: from where the joiner begins it misses nothing; it begins no later than what was published when the join began, less its
- * history, and never before the first sequence; with history at most DEPTH - MAX_LOANS it need not lose one of those either.
+ * Promises: the reader misses no sample after the one where it starts. It starts no later than what was published when the join began,
+ * less its history, and never before the first sequence. With a history of at most DEPTH - MAX_LOANS it loses no sample of it either.
  *
- * The owner's two threads reserve and commit by turns (each under the owner's mutex), so that loans are out when the joiner comes. A
- * sample is there until the commit that retires it; who is asked for it then and has not taken it, has lost it.
+ * The owner's two threads reserve and commit in turn, each under the owner's mutex, so that loans are outstanding when the reader
+ * joins. A sample can be taken until the commit that retires it; a reader that the owner waits for and that has not taken it then has
+ * lost it.
  */
 #ifndef DEPTH
 #define DEPTH 3
@@ -23,15 +24,15 @@
 #define NOTHING (FIRST - 1)
 
 byte published = NOTHING, retired = NOTHING, loans_out;
-byte cursor;       /* of the peer entry: what the owner sees */
+byte cursor;       /* in the peer entry, where the owner reads it */
 bool attached;
 bool joined;
-byte wanted;       /* the first sequence that the joiner has to get */
-byte taken;        /* what the joiner has taken: its own */
+byte wanted;       /* the first sequence that the reader must get */
+byte taken;        /* the last sequence that the reader has taken; private */
 
 inline may_loan(answer)
 {
-    /* zs_owner_window_full: two loads. What is the owner's own is not shared. */
+    /* zs_owner_window_full: two loads. The owner's private state is not shared. */
     next = published + loans_out + 1;
 #ifdef WINDOW_FORGETS_LOANS
     next = published + 1;
@@ -56,7 +57,7 @@ active proctype owner()
         may_loan(may);
         if
         :: may -> loans_out++
-        :: else -> skip /* and looks again; that it may sleep is for block_space */
+        :: else -> skip /* and checks again; block_space models the sleep */
         fi;
         next = 0; may = false
     :: loans_out > 0 ->
@@ -113,7 +114,7 @@ active proctype joiner()
         assert(wanted > NOTHING);
         assert(seen != before || wanted <= before + 1)
     }
-    assert(retired < wanted); /* it has not begun with a loss */
+    assert(retired < wanted); /* it did not start with a loss */
     do
     :: published > taken ->
         assert(retired < taken + 1);

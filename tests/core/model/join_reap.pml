@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * join_reap.pml - one index of the peer table: readers that join it, hold a slot, leave or die, and reapers.
+ * join_reap.pml - one index of the peer table: readers that join with it, hold a slot, leave or die, and reapers.
  *
- * Promises: two never hold the index at a time; a live reader's bits (active, parked, its bit in a slot) are never cleared by
- * somebody else, also while only a Hold is left; what a dead one left is gone before the next one fills the entry, and in the end.
+ * Promises: two readers never hold the index at the same time. The bits of a live reader (active, parked, its bit in a slot) are never
+ * cleared by another process, also while only a lease is left. What a dead reader left is cleared before the next reader fills the
+ * entry, and at the latest by the end.
  *
- * The byte's lock belongs to an open file description; the kernel frees it when the description is closed for the last time, which
- * death does too. Description 0 is nobody's. Reader r uses description r; a reaper has one of its own.
+ * The lock on the byte belongs to an open file description. The kernel releases it when the description is closed for the last time,
+ * also by death. Description 0 does not exist. Reader r uses description r; a reaper has one of its own.
  */
 #ifndef READERS
 #define READERS 2
@@ -14,12 +15,12 @@
 #define REAPER (READERS + 1)
 
 byte lock;            /* the description that holds the byte */
-byte entry;           /* who filled the peer entry */
-byte active_of, parked_of, slot_of; /* whose bit it is; shared memory only has the bit. 0: clear */
-byte holder;          /* ghost: who believes to hold the index */
+byte entry;           /* the reader that filled the peer entry */
+byte active_of, parked_of, slot_of; /* the reader that set the bit; shared memory has only the bit. 0: clear */
+byte holder;          /* ghost: the reader that has the index, by its own state */
 bool dead[READERS + 3];
 bool gone[READERS + 3]; /* has closed its description */
-bool child_has_it;    /* a forked child inherited reader 1's */
+bool child_has_it;    /* a forked child inherited the description of reader 1 */
 short done;
 
 inline try_lock(description, answer)
@@ -32,12 +33,12 @@ inline try_lock(description, answer)
     }
 }
 
-/* Three RMWs. Clearing the bit of somebody who lives is what must not happen. */
-inline clear(who)
+/* Three RMWs. The bit of another live reader must not be cleared. */
+inline clear(by)
 {
-    atomic { assert(active_of == 0 || active_of == who || dead[active_of]); active_of = 0 };
-    atomic { assert(parked_of == 0 || parked_of == who || dead[parked_of]); parked_of = 0 };
-    atomic { assert(slot_of == 0 || slot_of == who || dead[slot_of]); slot_of = 0 }
+    atomic { assert(active_of == 0 || active_of == by || dead[active_of]); active_of = 0 };
+    atomic { assert(parked_of == 0 || parked_of == by || dead[parked_of]); parked_of = 0 };
+    atomic { assert(slot_of == 0 || slot_of == by || dead[slot_of]); slot_of = 0 }
 }
 
 proctype reader(byte r)
@@ -71,7 +72,7 @@ proctype reader(byte r)
     :: true -> goto die
     :: true -> skip
     fi;
-    /* close: a view of the sample is still alive */
+    /* close, while a view of the sample is still alive */
     parked_of = 0;
     active_of = 0;
 #ifdef LOCK_FALLS_WITH_THE_CLOSE
@@ -111,7 +112,7 @@ out:
     done++
 }
 
-/* The owner's process under pressure, or gc: probes, then locks through a description of its own, and clears. */
+/* The owner's process when it has no free slot, or gc: probes, then locks through a separate description, and clears. */
 proctype reaper(byte description; byte rounds)
 {
     bool mine;
@@ -125,7 +126,7 @@ proctype reaper(byte description; byte rounds)
         :: lock == 0 && (active_of != 0 || parked_of != 0 || slot_of != 0) ->
 #endif
 #ifdef PROBES_THROUGH_THE_READERS_DESCRIPTION
-            assert(lock == 0); /* whoever counts subscribers believes this */
+            assert(lock == 0); /* the count of subscribers relies on this */
 #endif
 #ifdef REAPER_TAKES_NO_LOCK
             clear(REAPER)
@@ -154,7 +155,7 @@ end:
 #ifdef CHILD_UNLOCKS
     atomic {
         if
-        :: lock == 1 -> lock = 0 /* F_UNLCK, and the parent's is gone too */
+        :: lock == 1 -> lock = 0 /* F_UNLCK, which also releases the parent's lock */
         :: else -> skip
         fi
     }
@@ -190,8 +191,8 @@ init {
         run child();
 #endif
     }
-    (done == READERS + 1); /* and the child, where there is one */
-    /* whoever comes now finds nothing after the clear, and nobody alive has a bit */
+    (done == READERS + 1); /* and the child, if there is one */
+    /* the next reader finds nothing after its clear, and no live reader has a bit */
     assert(lock == 0 && holder == 0);
     atomic {
         assert(active_of == 0 || dead[active_of]);

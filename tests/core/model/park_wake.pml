@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * park_wake.pml - two commits, and threads of one subscriber that sleep while there is nothing.
+ * park_wake.pml - two commits, and threads of one subscriber that sleep while there is no sample.
  *
- * Promises: no wake-up is lost (spin's invalid end state is a sleeper that nobody wakes), and system calls are as many as there
- * were bits to take, so that a sleeper who died costs one. Sleeps have no slices here: the shipped code would also wake at the end
- * of one, and no promise leans on that.
+ * Promises: no wake-up is lost. (In spin, a lost one is an invalid end state: a sleeper that is never woken.) There are as many system
+ * calls as there were bits to clear, so that a sleeper that died costs one. Sleeps have no timeout here: the shipped code would also
+ * wake after its timeout, and no promise relies on that.
  *
- * LOOKS is how a thread looks once more after it has parked: at the ring (take), or only whether generation is still the one that it
- * captured before it looked (wait_for_change).
+ * LOOKS is how a thread checks again after it has parked: it reads the ring (take), or only whether generation still has the value
+ * that it captured before it checked (wait_for_change).
  */
 #ifndef SAMPLES
 #define SAMPLES 2
@@ -69,13 +69,13 @@ active proctype owner()
         n++
     :: else -> break
     od;
-    /* Who died asleep costs one call: its bit goes with it. */
+    /* A reader that died asleep costs one call, which clears its bit. */
     assert(wakes <= bits_set)
 }
 
 inline park(seen)
 {
-    /* Under the subscriber's mutex, but each step is its own: the owner takes none. */
+    /* Under the subscriber's mutex. Each step is separate, because the owner does not take that mutex. */
     sleepers++;
     do
     ::  d_step {
@@ -111,7 +111,7 @@ inline unpark()
     }
 }
 
-/* The kernel compares and falls asleep in one. */
+/* The kernel compares and sleeps in one step. */
 inline futex_wait(id, seen)
 {
     atomic {

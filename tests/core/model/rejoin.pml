@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rejoin.pml - an owner that publishes, retires, ends a reader's claim and ends itself, and a reader that takes, is told, and joins
- * again behind its cursor, or counts what it missed where the owner has ended first.
+ * rejoin.pml - an owner that publishes, retires, evicts a reader and ends, and a reader that takes, is told of the eviction, and joins
+ * again after its cursor, or counts what it missed if the owner has ended before.
  *
- * Promises: no sequence is taken twice or out of order; the count of losses never falls; each eviction is told once; when the owner
- * has ended and the reader has come to the end, taken + lost = published.
+ * Promises: no sequence is taken twice or out of order; the count of losses never decreases; each eviction is reported once; when the
+ * owner has ended and the reader has taken everything, taken + lost = published.
  *
- * A join may fail for a moment, before anything has changed (a full table, no descriptor) or after the entry was filled (an
- * interruption): the registration is given up, and the record of the ended claim stays. Changes of the record and of the counts that
- * follow from it are one step.
+ * A join may fail for a temporary reason, before anything has changed (a full table, no descriptor) or after the entry was filled (an
+ * interruption). Then the registration is undone, and the record of the eviction stays. A change of the record and the change of the
+ * counters that follows from it are one step.
  */
 #ifndef DEPTH
 #define DEPTH 2
@@ -21,10 +21,10 @@
 #endif
 
 byte published, retired;
-bool attached, evicted; /* whether the entry has a claim, and whether the owner has ended it (the epochs agree) */
+bool attached, evicted; /* whether the reader is registered, and whether the owner has evicted it (the epochs are equal) */
 bool ended;
 byte evictions, told;
-byte taken, lost;    /* what the subscriber says */
+byte taken, lost;    /* the subscriber's counters */
 byte newest;         /* ghost: the newest sequence that was taken */
 
 active proctype owner()
@@ -46,7 +46,7 @@ active proctype reader()
     byte cursor, start, seen, missed, oldest, here;
     bool over;
     attached = true;
-    here = published; /* history 0: what was before is not this reader's */
+    here = published; /* history 0: earlier samples do not count */
     cursor = here;
     lost = 0;
     start = here;
@@ -75,14 +75,14 @@ reading:
         };
         if
         :: over && !evicted -> goto done
-        :: over && evicted -> skip /* it is told first */
+        :: over && evicted -> skip /* the eviction is reported first */
         :: else -> skip
         fi
     od;
 claim_ended:
-    /* The record: where to go on, and nothing that was missed is counted yet. */
+    /* The record says where to continue; missed samples are not counted yet. */
     do
-    :: true -> skip /* a try that fails before anything has changed */
+    :: true -> skip /* an attempt that fails before anything has changed */
     :: !ended ->
         seen = published;
         missed = 0;
@@ -99,7 +99,7 @@ claim_ended:
         lost = lost + (retired > start -> retired - start : 0);
 #endif
         if
-        :: true -> /* interrupted: the registration is given up */
+        :: true -> /* interrupted: the registration is undone */
             attached = false
         :: true ->
             atomic {

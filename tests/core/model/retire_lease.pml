@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * retire_lease.pml - an owner that publishes and discards without ever waiting, and readers that take while it does.
+ * retire_lease.pml - an owner that publishes and discards without ever waiting, and readers that take at the same time.
  *
- * Promises: a leased payload is whole and stays (torn-free); got + lost = published; every lap makes progress, so a healthy segment
- * is never called corrupt; exactly DEPTH samples are there for everyone; a reserve finds a slot, at the latest in its second scan,
- * while the spare slots cover the leases. With fewer the owner waits.
+ * Promises: a leased payload is complete and does not change; taken + lost = published; every lap makes progress, so a healthy segment
+ * is never reported as corrupt; exactly DEPTH samples can be taken; a reserve finds a slot, at the latest in its second scan, while
+ * the spare slots cover the leases. With fewer spare slots the owner waits.
  *
- * Sequences start at FIRST and tags are modulo 16, so that the numbers wrap as 2^48 would. A step of the model is one access to a
- * shared word; a ring entry is one word. Each -D below leaves one rule out.
+ * Sequences start at FIRST and tags are modulo 16, so that they wrap as tags modulo 2^48 would. A step of the model is one access to a
+ * shared word; a ring entry is one word. Each -D below leaves out one rule.
  */
 #ifndef DEPTH
 #define DEPTH 1
@@ -19,7 +19,7 @@
 #define SAMPLES 5
 #endif
 #ifndef SPARE
-#define SPARE READERS /* with max_leases = 1, what a loan that never fails needs */
+#define SPARE READERS /* with max_leases = 1, enough for loans that never fail */
 #endif
 #define FIRST 11
 #define LAST (FIRST + SAMPLES - 1)
@@ -96,7 +96,7 @@ active proctype owner()
         half[slot] = n;
         other_half[slot] = n;
         if
-        :: !discarded && n > FIRST -> /* once, perhaps: given back without being published */
+        :: !discarded && n > FIRST -> /* possibly, once: a loan that is discarded */
             d_step { discarded = true; retired[retired_count] = slot; retired_count++; slot = 0 }
             goto again
         :: true -> skip
@@ -169,7 +169,7 @@ proctype reader(byte r)
                     got++;
                     assert(half[slot] == c);
                     assert(other_half[slot] == c);
-                    assert(half[slot] == c); /* still */
+                    assert(half[slot] == c); /* unchanged */
                     readers[slot] = readers[slot] & ~BIT(r);
                     goto next
 #ifndef LEASE_DOES_NOT_LOOK_AGAIN
@@ -190,7 +190,7 @@ next:   skip;
     od;
     assert(cursor == LAST);
     assert(got + lost == SAMPLES);
-    /* the newest DEPTH are there, and nothing older */
+    /* exactly the newest DEPTH can be taken */
     d_step {
         c = 0;
         slot = 0;
