@@ -184,6 +184,56 @@ def test_the_core_imports_the_errors_at_most() -> None:
     assert found == []
 
 
+PARTS = re.findall(r'^include "(\w+)\.pxi"', (PACKAGE / CORE / "binding.pyx").read_text("utf-8"), re.MULTILINE)
+DEFINITION = re.compile(
+    r"^(?:cdef class (\w+)"  # an extension type
+    r"|(?:cdef|cpdef|def) (?:inline )?(?:[\w.]+ \*?)*?(\w+)\("  # a function
+    r"|cdef (?:[\w.]+ )+\*?(\w+)(?:\[\d+\])? ?=)",  # a variable of the module
+    re.MULTILINE,
+)
+
+
+def part_of_the_binding(name: str) -> str:
+    """The code of a part, without strings, comments and C."""
+    text = (PACKAGE / CORE / f"{name}.pxi").read_text("utf-8")
+    return re.sub(r'"""(?:.|\n)*?"""|"[^"\n]*"|#[^\n]*', "", text)
+
+
+def used_too_early(parts: dict[str, str]) -> list[str]:
+    """The names that a part uses and a later part defines, as "part uses name of part"."""
+    found = []
+    names = list(parts)
+    for at, name in enumerate(names):
+        for later in names[at + 1 :]:
+            defined = {next(filter(None, groups)) for groups in DEFINITION.findall(parts[later])}
+            used = set(re.findall(r"(?<![\w.])(\w+)\b(?! ?=[^=])", parts[name]))
+            found += [f"{name} uses {each} of {later}" for each in sorted(defined & used)]
+    return found
+
+
+def test_a_part_of_the_binding_uses_only_parts_before_it() -> None:
+    """The extension module is one, and its parts are layers."""
+    parts = {name: part_of_the_binding(name) for name in PARTS}
+    assert sorted(PARTS) == sorted(path.stem for path in (PACKAGE / CORE).glob("*.pxi"))
+    assert len(DEFINITION.findall("".join(parts.values()))) > 80
+    assert used_too_early(parts) == []
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "cdef class Hold(Side):\n    pass",
+        "cdef inline int hold(int x) except -1:\n    pass",
+        "cdef object hold = None",
+        "cdef uint32_t *hold(int x) noexcept:\n    pass",
+        "def hold():\n    pass",
+    ],
+)
+def test_a_use_before_the_definition_is_seen(definition: str) -> None:
+    """This test of tests: each form of definition is known."""
+    assert used_too_early({"below": "def f():\n    hold(Hold)", "above": definition}) != []
+
+
 def test_headers_include_each_other_and_the_system_alone() -> None:
     """The core compiles without Python."""
     headers = {path.name for path in (PACKAGE / CORE).rglob("*.h")}

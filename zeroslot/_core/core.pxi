@@ -171,3 +171,57 @@ cdef extern from *:
     ctypedef int zs_mutex
     void zs_lock(zs_mutex *mutex) nogil
     void zs_unlock(zs_mutex *mutex) nogil
+
+cdef extern from "<fcntl.h>" nogil:
+    ctypedef struct zs_flock "struct flock":
+        short l_type, l_whence
+        long l_start, l_len
+    int F_OFD_SETLK, F_OFD_GETLK, F_RDLCK, F_WRLCK, F_UNLCK
+    int fcntl(int fd, int command, ...)
+
+cdef extern from "Python.h":
+    """
+    /* Unlike the ident, a number that no later thread gets. */
+    #define this_thread() PyThreadState_GetID(PyThreadState_Get())
+    """
+    uint64_t this_thread()
+
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+
+cdef extern from *:
+    """
+    #define ZS_POPULATE_READ 22   /* MADV_POPULATE_READ and _WRITE, Linux 5.14; older headers lack the names */
+    #define ZS_POPULATE_WRITE 23
+    #define ZS_PAGE 4096
+    #define ZS_NEVER UINT64_MAX
+    #define ZS_ENDLESS LONG_MAX   /* of a lock up to the end of the file, however long that gets */
+    """
+    int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_PAGE
+    long ZS_ENDLESS
+    uint64_t ZS_NEVER
+
+cdef extern from "<unistd.h>" nogil:
+    int pause()
+
+cdef extern from "<math.h>" nogil:
+    bint isfinite_double "isfinite"(double value)
+
+cdef extern from "Python.h":
+    double PyFloat_Unpack2(const char *p, int little_endian) except? -1
+    int PyFloat_Pack2(double x, char *p, int little_endian) except -1
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *how)
+    object PyLong_FromUnsignedLongLong(unsigned long long value)
+    object PyLong_FromLongLong(long long value)
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object value) except? -1
+    object PyFloat_FromDouble(double value)
+    double PyFloat_AsDouble(object value) except? -1
+    object PyNumber_Index(object value)
+    Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewFromDescr(PyTypeObject *subtype, void *descr, int ndim, cnp.npy_intp *dims,
+                                cnp.npy_intp *strides, void *data, int flags, PyObject *obj)
+    int PyArray_SetBaseObject(void *array, PyObject *base) except -1

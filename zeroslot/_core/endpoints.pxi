@@ -1,145 +1,192 @@
-# Part of binding.pyx: the typed handles, and the bases of Publisher and Subscriber.
-
-from types import GenericAlias
+# Part of binding.pyx: the bases of SlotAllocator, SlotReader, Publisher and Subscriber.
 
 
-@cython.final
-cdef class Plan:
-    """What a loan and a lease of one sample type need: the view class, and what a new sample starts with."""
+cdef class AllocatorEnd:
+    """The part of SlotAllocator that is called for every sample."""
 
-    cdef readonly object view_class
-    cdef readonly size_t size
-    cdef readonly object fill
-    cdef list contents      # keeps what span_from points to
-    cdef size_t span_at[64]
-    cdef size_t span_size[64]
-    cdef const char *span_from[64]
-    cdef int span_count
+    cdef readonly Owner owner
 
-    def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None):
-        """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one."""
-        cdef bytes content
-        if len(spans) > 64:
-            raise ValueError("too many spans")
-        self.view_class, self.size, self.fill = view_class, size, fill
-        self.contents = [content for _, content in spans]
-        for at, content in spans:
-            if at < 0 or at + len(content) > size:
-                raise ValueError("a span leaves the sample")
-            self.span_at[self.span_count], self.span_size[self.span_count] = at, len(content)
-            self.span_from[self.span_count] = <const char *>content
-            self.span_count += 1
+    def __init__(self, Owner owner not None):
+        self.owner = owner
 
+    def __del__(self):
+        if hasattr(self, "_owned"):     # or the constructor was interrupted before there was anything to close
+            finalize(self)
 
-def sample_image(view_class not None, size_t size, dict values not None):
-    """The bytes of a sample with these values and zeros elsewhere."""
-    cdef bytearray image = bytearray(size)
-    cdef Hold hold = Hold.__new__(Hold)     # of no segment: it gives nothing back
-    cdef View view
-    hold.data = <char *>image
-    hold.size = size
-    hold.writable_in = zs_fork_generation
-    view = make_view(view_class, hold, hold.data, size)
-    try:
-        for name, value in values.items():
-            setattr(view, name, value)
-    finally:
-        hold.freeze()
-        view.data = NULL
-    return bytes(image)
+    def reserve(self, size=None, timeout=0):
+        """Borrow a free slot to write `size` bytes into (default: its whole capacity), which are zeros at first.
 
+        The zeros are written when the slot is first looked into: `commit(slot, data)` costs no more than the copy.
+        As a context manager the slot is committed at the end, all that was reserved, and discarded by an exception.
 
-@cython.final
-@cython.no_gc
-cdef class Loan(Slot):
-    """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
+        Waits up to `timeout` seconds (None: for ever) while readers hold every slot or other threads all loans, then
+        raises NoFreeSlotError, which names them; at once where this thread has borrowed all loans itself. Raises
+        SampleTooLargeError for a size that no slot has.
+        """
+        cdef Slot slot = self.borrow(size, timeout)
+        slot.hold.blank = True
+        return slot
+
+    def reserve_uninit(self, size=None, timeout=0):
+        """Borrow a free slot as `reserve` does, and leave in it what an older sample left: for programs that write each
+        byte that they commit.
+        """
+        return self.borrow(size, timeout)
 
     @cython.final
-    cdef object viewed(self):
-        """The view of the sample, until the end of the loan."""
-        cdef object view
-        with cython.critical_section(self):
-            view = self.view
-        if view is None:
-            self.live()
-        return view
+    cdef Slot borrow(self, object size, object timeout):
+        cdef Hold hold
+        cdef Slot slot
+        cdef uint64_t capacity = self.owner.segment.pool_capacity[0]
+        cdef uint64_t count = 0
+        if size is not None:
+            count = whole_size(size)
+            if count > capacity:
+                raise errors.SampleTooLargeError(
+                    f"{count} bytes do not fit a slot of {capacity}. Create the segment with larger slots",
+                    size=count, capacity=capacity,
+                )
+        hold = self.owner.reserve()
+        if hold is None:
+            hold = self.owner.reserve_slowly(self, deadline_of(timeout))
+        if size is not None:
+            hold.size = count
+        slot = Slot.__new__(Slot)
+        slot.hold = hold
+        slot.owner = self.owner
+        return slot
 
-    @property
-    def sample(self):
-        """The sample's memory as its type: set fields, fill arrays."""
-        return self.viewed()
+    def commit(self, Slot slot not None, size=None):
+        """Publish a slot; the sample's sequence.
 
-    def commit(self):
-        """Publish the sample; its sequence.
-
-        From here on its views and arrays can be read and no longer written. Raises BufferError while a writable
-        memoryview of it is alive, ClosedError when it was committed or discarded already.
+        `size` is the number of bytes written in place, or a bytes-like object to copy first (default: all that was
+        reserved). Raises SampleTooLargeError before anything is copied, ClosedError for a slot that was given back or
+        is another allocator's.
         """
-        return self.finish(None)
+        cdef Hold hold
+        cdef size_t count
+        if slot.owner is not self.owner or isinstance(slot, Loan):
+            raise errors.ClosedError(
+                "this slot belongs to another allocator, or is a publisher's loan. Commit it there"
+            )
+        if size is None or isinstance(size, int):
+            return slot.finish(size)
+        hold = slot.live()
+        count = copy_into(hold, size)
+        hold.blank = False  # the bytes after these are not published
+        return slot.finish(count)
 
-    def discard(self):
-        """Give the slot back unpublished. A second call does nothing."""
-        self.give_up()
-
-    def __enter__(self):
-        return self.viewed()
-
-    def __exit__(self, kind, value, traceback):
-        if self.hold is None:
-            return
-        if kind is None:
-            self.finish(None)
-        else:
-            self.give_up()
-
-    @classmethod
-    def __class_getitem__(cls, item):
-        return GenericAlias(cls, item)
-
-
-zs_loan_last_words(Loan, slot_ends)
-
-
-@cython.final
-@cython.no_gc
-cdef class Lease(SlotLease):
-    """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
-
-    @cython.final
-    cdef object viewed(self):
-        """The view of the sample, until the end of the lease."""
-        cdef object view
-        with cython.critical_section(self):
-            view = self.view
-        if view is None:
-            self.live()
-        return view
+    def discard(self, Slot slot not None):
+        """Give a slot back unpublished. Raises ClosedError for one that was given back or is another allocator's."""
+        if slot.owner is not self.owner:
+            raise errors.ClosedError("this slot belongs to another allocator. Discard it there")
+        slot.live()
+        slot.discard()
 
     @property
-    def sample(self):
-        """The publisher's memory as the sample type, read-only. It may be kept."""
-        return self.viewed()
+    def generation(self):
+        """The word that every commit, seal and owner event moves (32 bits, wraps)."""
+        self.owner.check_fork()
+        return self.owner.segment.generation
 
     @property
-    def publisher_id(self):
-        """Which publisher sent it: 16 hexadecimal digits, the name of its flink."""
-        return self.source.publisher_id
+    def sequence(self):
+        """The newest committed sequence; first_sequence - 1 before any."""
+        self.owner.check_fork()
+        return self.owner.c.published
 
-    def copy(self):
-        """The sample as an instance of its class, in memory of its own."""
-        return self.viewed().__zs_model__()
+    def __reduce__(self):
+        raise unpicklable(self)
 
-    def release(self):
-        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
-        nothing.
+
+cdef class ReaderEnd:
+    """The part of SlotReader that is called for every sample."""
+
+    cdef readonly Reader reader
+    cdef uint64_t probed_ns
+
+    def __init__(self, Reader reader not None):
+        self.reader = reader
+        self.probed_ns = zs_coarse_ns()
+
+    def take(self):
+        """The next sample in order, or None. What is no longer there is counted in `lost` and jumped over.
+
+        Raises TooManyLeasesError while max_leases samples are held, EvictedError from when the owner has ended this
+        reader's claim until `rejoin`, CorruptSegmentError.
         """
-        with cython.critical_section(self):
-            self.view = None
-            self.hold = None
+        return self._lease(False)
 
-    @classmethod
-    def __class_getitem__(cls, item):
-        return GenericAlias(cls, item)
+    def latest(self):
+        """The newest sample, or None. What it jumps over counts in `skipped`."""
+        return self._lease(True)
+
+    cdef object _lease(self, bint newest):
+        cdef Hold hold
+        cdef SlotLease lease
+        self.reader.check()
+        hold = self.reader.take(newest)
+        if hold is None:
+            self._look_for_owner()
+            return None
+        lease = SlotLease.__new__(SlotLease)
+        lease.hold = hold
+        lease.number = hold.sequence
+        return lease
+
+    def _look_for_owner(self):
+        """Probe the owner, if that was 50 ms ago or longer."""
+        cdef uint64_t now = zs_coarse_ns()
+        if now > self.probed_ns + FIRST_SLICE_NS:
+            self.probed_ns = now
+            self._probe()
+
+    def rejoin(self):
+        """Go on behind the sample that was taken last, after an EvictedError. What is gone by now is lost.
+
+        Every lease has to be released before: what an ended claim holds is the owner's to count. Raises
+        TooManyLeasesError, and CorruptSegmentError. Without an EvictedError before it this does nothing.
+        """
+        self.reader.check()
+        self.reader.rejoin()
+
+    @property
+    def generation(self):
+        """The word to capture before looking for samples; give it to wait_for_change."""
+        self.reader.check_fork()
+        return self.reader.segment.generation
+
+    def wait_for_change(self, uint32_t last, timeout=None):
+        """Sleep until the generation is no longer `last`: True; False after `timeout` seconds (None: for ever).
+
+        Capture the generation, look for what is wanted, then wait on what was captured: no change in between is missed.
+        """
+        cdef Reader reader = self.reader
+        cdef uint64_t deadline = deadline_of(timeout)
+        cdef uint64_t slice_ns = FIRST_SLICE_NS
+        cdef uint64_t now
+        cdef uint32_t seen
+        while True:
+            reader.check()
+            if zs_load32(reader.segment.c.generation, ZS_GENERATION_LOAD) != last:
+                return True
+            now = zs_now_ns()
+            if now >= deadline:
+                return False
+            look_up()
+            seen = reader.park()
+            try:
+                if seen == last:
+                    with nogil:
+                        zs_futex_wait(reader.segment.c.generation, last, min(deadline, now + slice_ns))
+                slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
+                if zs_now_ns() >= now + slice_ns // 2:
+                    self._probe()
+            finally:
+                reader.unpark()     # only now: where another thread has closed the reader, this closes what was probed
+
+    def __reduce__(self):
+        raise unpicklable(self)
 
 
 cdef class PublisherEnd:
@@ -204,7 +251,7 @@ cdef class PublisherEnd:
     @property
     def sequence(self):
         """The newest published sequence; 0 before any."""
-        self.owner.check_process()
+        self.owner.check_fork()
         return self.owner.c.published
 
     @classmethod
@@ -213,18 +260,6 @@ cdef class PublisherEnd:
 
     def __reduce__(self):
         raise unpicklable(self)
-
-
-@cython.final
-cdef class Source:
-    """One publisher, as a subscriber sees it."""
-
-    cdef readonly Reader reader
-    cdef readonly Plan plan
-    cdef readonly object publisher_id
-
-    def __cinit__(self, Reader reader not None, Plan plan not None, publisher_id):
-        self.reader, self.plan, self.publisher_id = reader, plan, publisher_id
 
 
 cdef enum Slept:

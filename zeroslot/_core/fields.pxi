@@ -1,0 +1,261 @@
+# Part of binding.pyx: how each kind of field is read and written in place.
+#
+# A codec knows one kind of node (zeroslot.types.fields) and nothing of where it lies; a FieldDescriptor adds the offset and
+# the name. The bytes are shared with another process: a codec checks every count and flag that it reads, each time.
+
+from numpy import bool_ as NumpyBool
+
+
+cdef enum Kind:
+    K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
+
+cdef dict KINDS = {
+    "u8": K_U8, "u16": K_U16, "u32": K_U32, "u64": K_U64, "i8": K_I8, "i16": K_I16, "i32": K_I32, "i64": K_I64,
+    "f16": K_F16, "f32": K_F32, "f64": K_F64, "bool": K_BOOL,
+}
+
+# Below this, what a field held before is wiped when it becomes shorter or absent.
+cdef size_t SMALL = 4096
+
+
+cdef class Codec:
+    """Reads and writes one kind of value."""
+
+    cdef readonly size_t size
+
+    cdef object get(self, Hold hold, char *data):
+        raise NotImplementedError
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        raise NotImplementedError
+
+    cdef dict values(self, object view, bint as_models):
+        """Of a codec that a view refers to: copies of all fields, nested samples as models or as dicts."""
+        raise NotImplementedError
+
+    cdef object model(self, object view):
+        """Of a codec that a view refers to: an instance of its sample type with copies of all fields."""
+        raise NotImplementedError
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+cdef object out_of_range(object value, str kind, object low, object high):
+    return ValueError(f"{value} is out of range for {kind} ({low} to {high})")
+
+
+cdef int64_t signed_value(object value, str kind, int64_t low, int64_t high) except? -1:
+    cdef int overflow = 0
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(PyNumber_Index(value), &overflow)
+    if overflow != 0 or number < low or number > high:
+        raise out_of_range(value, kind, low, high)
+    return number
+
+
+cdef uint64_t unsigned_value(object value) except? 0:
+    number = PyNumber_Index(value)
+    if number < 0 or number > 0xFFFFFFFFFFFFFFFF:
+        raise out_of_range(value, "u64", 0, 0xFFFFFFFFFFFFFFFF)
+    return PyLong_AsUnsignedLongLong(number)
+
+
+@cython.final
+cdef class ScalarCodec(Codec):
+    """Numbers and booleans, as C has them. Floats are rounded to the field's precision."""
+
+    cdef int kind
+
+    def __cinit__(self, str kind not None):
+        self.kind = KINDS[kind]
+        self.size = (1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 1)[self.kind]
+
+    cdef object get(self, Hold hold, char *data):
+        cdef int kind = self.kind
+        if kind == K_F64:
+            return PyFloat_FromDouble((<double *>data)[0])
+        if kind == K_U64:
+            return PyLong_FromUnsignedLongLong((<uint64_t *>data)[0])
+        if kind == K_F32:
+            return PyFloat_FromDouble((<float *>data)[0])
+        if kind == K_I64:
+            return PyLong_FromLongLong((<int64_t *>data)[0])
+        if kind == K_U32:
+            return PyLong_FromLongLong((<uint32_t *>data)[0])
+        if kind == K_I32:
+            return PyLong_FromLongLong((<int *>data)[0])
+        if kind == K_U8:
+            return PyLong_FromLongLong((<uint8_t *>data)[0])
+        if kind == K_BOOL:
+            return data[0] != 0
+        if kind == K_U16:
+            return PyLong_FromLongLong((<uint16_t *>data)[0])
+        if kind == K_I16:
+            return PyLong_FromLongLong((<short *>data)[0])
+        if kind == K_I8:
+            return PyLong_FromLongLong((<signed char *>data)[0])
+        return PyFloat_FromDouble(PyFloat_Unpack2(data, 1))
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        cdef int kind = self.kind
+        cdef double real
+        if kind == K_F64:
+            (<double *>data)[0] = PyFloat_AsDouble(value)
+        elif kind == K_U64:
+            (<uint64_t *>data)[0] = unsigned_value(value)
+        elif kind == K_F32:
+            real = PyFloat_AsDouble(value)
+            if isfinite_double(real) and not isfinite_double(<float>real):
+                raise ValueError(f"{value} is beyond the range of f32")
+            (<float *>data)[0] = <float>real
+        elif kind == K_I64:
+            (<int64_t *>data)[0] = signed_value(value, "i64", INT64_MIN, INT64_MAX)
+        elif kind == K_U32:
+            (<uint32_t *>data)[0] = <uint32_t>signed_value(value, "u32", 0, 0xFFFFFFFF)
+        elif kind == K_I32:
+            (<int *>data)[0] = <int>signed_value(value, "i32", -0x80000000, 0x7FFFFFFF)
+        elif kind == K_U8:
+            (<uint8_t *>data)[0] = <uint8_t>signed_value(value, "u8", 0, 0xFF)
+        elif kind == K_BOOL:
+            if value is True or value is False:
+                data[0] = value is True
+            elif isinstance(value, NumpyBool) or (isinstance(value, int) and 0 <= value <= 1):
+                data[0] = <bint>value
+            else:
+                raise TypeError(f"a bool, not {type(value).__name__}")
+        elif kind == K_U16:
+            (<uint16_t *>data)[0] = <uint16_t>signed_value(value, "u16", 0, 0xFFFF)
+        elif kind == K_I16:
+            (<short *>data)[0] = <short>signed_value(value, "i16", -0x8000, 0x7FFF)
+        elif kind == K_I8:
+            (<signed char *>data)[0] = <signed char>signed_value(value, "i8", -0x80, 0x7F)
+        else:
+            real = PyFloat_AsDouble(value)
+            try:
+                PyFloat_Pack2(real, data, 1)
+            except OverflowError:
+                raise ValueError(f"{value} is beyond the range of f16") from None
+        return 0
+
+
+@cython.final
+cdef class EnumCodec(Codec):
+    """An integer of which only the named values are allowed, in either direction."""
+
+    cdef ScalarCodec number
+    cdef dict values    # number -> what Python sees
+    cdef str name
+
+    def __cinit__(self, str kind not None, str name not None, dict values not None):
+        self.number = ScalarCodec(kind)
+        self.size = self.number.size
+        self.values = values
+        self.name = name
+
+    cdef object get(self, Hold hold, char *data):
+        number = self.number.get(hold, data)
+        value = self.values.get(number)
+        if value is None:
+            raise errors.CorruptSegmentError(f"{number} is no value of {self.name}", found=number)
+        return value
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        number = PyNumber_Index(value)
+        if number not in self.values:
+            raise ValueError(f"{value!r} is no value of {self.name}")
+        return self.number.set(hold, data, number)
+
+
+@cython.final
+cdef class BytesCodec(Codec):
+    """A u32 length and that many bytes, at most `max_bytes`; `text` is UTF-8."""
+
+    cdef uint32_t max_bytes
+    cdef bint text
+
+    def __cinit__(self, uint32_t max_bytes, bint text):
+        self.max_bytes = max_bytes
+        self.text = text
+        self.size = (4 + <size_t>max_bytes + 3) // 4 * 4
+
+    cdef object get(self, Hold hold, char *data):
+        cdef uint32_t length = (<uint32_t *>data)[0]
+        if length > self.max_bytes:
+            raise errors.CorruptSegmentError(
+                f"a length of {length} bytes in a field of {self.max_bytes}", found=length, expected=self.max_bytes
+            )
+        if not self.text:
+            return (data + 4)[:length]
+        try:
+            return PyUnicode_DecodeUTF8(data + 4, length, NULL)
+        except UnicodeDecodeError as error:
+            raise errors.CorruptSegmentError(f"a text that is not UTF-8: {error}", found=error.object) from None
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        cdef Py_ssize_t length = 0
+        cdef const char *source
+        cdef Py_buffer content
+        if self.text:
+            if not isinstance(value, str):
+                raise TypeError(f"a str, not {type(value).__name__}")
+            source = PyUnicode_AsUTF8AndSize(value, &length)
+            return self.put(data, source, length)
+        if not PyObject_CheckBuffer(value):
+            raise TypeError(f"bytes, not {type(value).__name__}")
+        PyObject_GetBuffer(value, &content, PyBUF_SIMPLE)
+        try:
+            return self.put(data, <const char *>content.buf, content.len)
+        finally:
+            PyBuffer_Release(&content)
+
+    cdef int put(self, char *data, const char *source, Py_ssize_t length) except -1:
+        """Write the bytes, and wipe what was there behind them."""
+        cdef uint32_t before = (<uint32_t *>data)[0]
+        if length > self.max_bytes:
+            raise ValueError(f"{length} bytes, and the field holds {self.max_bytes}")
+        if length > 0:
+            memmove(data + 4, source, length)
+        (<uint32_t *>data)[0] = <uint32_t>length
+        if length < before <= self.max_bytes:
+            memset(data + 4 + length, 0, before - length)
+        return 0
+
+
+@cython.final
+cdef class ArrayCodec(Codec):
+    """A fixed array of scalars: a numpy array over the memory."""
+
+    cdef cnp.dtype dtype
+    cdef int ndim
+    cdef cnp.npy_intp dims[32]
+    cdef tuple shape
+
+    def __cinit__(self, cnp.dtype dtype not None, tuple shape not None):
+        cdef int i
+        if len(shape) > 32:
+            raise ValueError("at most 32 dimensions")
+        self.dtype, self.shape, self.ndim = dtype, shape, len(shape)
+        self.size = dtype.itemsize
+        for i in range(self.ndim):
+            self.dims[i] = shape[i]
+            self.size *= <size_t>self.dims[i]
+
+    cdef object get(self, Hold hold, char *data):
+        return make_array(hold, data, self.dtype, self.ndim, self.dims)
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        if not self.fits(value):
+            value = cnp.PyArray_GETCONTIGUOUS(array_of(value, self.dtype, self.shape))
+        return copy_bytes(hold, data, <const char *>cnp.PyArray_DATA(<cnp.ndarray>value), self.size)
+
+    cdef bint fits(self, object value):
+        """Whether a value can be copied as bytes."""
+        cdef int i
+        if not isinstance(value, cnp.ndarray):
+            return False
+        if cnp.PyArray_NDIM(<cnp.ndarray>value) != self.ndim or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>value):
+            return False
+        for i in range(self.ndim):
+            if cnp.PyArray_DIM(<cnp.ndarray>value, i) != self.dims[i]:
+                return False
+        return (<cnp.ndarray>value).dtype == self.dtype

@@ -1,0 +1,357 @@
+# Part of binding.pyx: loans and leases, the handles of which there is one for each sample.
+
+from types import GenericAlias
+
+
+@cython.final
+cdef class Plan:
+    """What a loan and a lease of one sample type need: the view class, and what a new sample starts with."""
+
+    cdef readonly object view_class
+    cdef readonly size_t size
+    cdef readonly object fill
+    cdef list contents      # keeps what span_from points to
+    cdef size_t span_at[64]
+    cdef size_t span_size[64]
+    cdef const char *span_from[64]
+    cdef int span_count
+
+    def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None):
+        """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one."""
+        cdef bytes content
+        if len(spans) > 64:
+            raise ValueError("too many spans")
+        self.view_class, self.size, self.fill = view_class, size, fill
+        self.contents = [content for _, content in spans]
+        for at, content in spans:
+            if at < 0 or at + len(content) > size:
+                raise ValueError("a span leaves the sample")
+            self.span_at[self.span_count], self.span_size[self.span_count] = at, len(content)
+            self.span_from[self.span_count] = <const char *>content
+            self.span_count += 1
+
+
+@cython.final
+cdef class Source:
+    """One publisher, as a subscriber sees it."""
+
+    cdef readonly Reader reader
+    cdef readonly Plan plan
+    cdef readonly object publisher_id
+
+    def __cinit__(self, Reader reader not None, Plan plan not None, publisher_id):
+        self.reader, self.plan, self.publisher_id = reader, plan, publisher_id
+
+
+def sample_image(view_class not None, size_t size, dict values not None):
+    """The bytes of a sample with these values and zeros elsewhere."""
+    cdef bytearray image = bytearray(size)
+    cdef Hold hold = Hold.__new__(Hold)     # of no segment: it gives nothing back
+    cdef View view
+    hold.data = <char *>image
+    hold.size = size
+    hold.writable_in = zs_fork_generation
+    view = make_view(view_class, hold, hold.data, size)
+    try:
+        for name, value in values.items():
+            setattr(view, name, value)
+    finally:
+        hold.freeze()
+        view.data = NULL
+    return bytes(image)
+
+
+@cython.no_gc
+@cython.freelist(16)
+cdef class Slot:
+    """A loaned slot: memory to write the next sample into.
+
+    A bytes-like object of the slot's capacity, zeros at first. No reader can see what is written before `commit`. As a
+    context manager it commits at the end, or discards when an exception leaves it; one that is dropped is discarded.
+    """
+
+    cdef Hold hold
+    cdef Owner owner
+    cdef object view    # Loan's; it stands here because only types of one size share a free list
+
+    def __init__(self):
+        raise TypeError("slots come from SlotAllocator.reserve()")
+
+    @cython.final
+    cdef Hold live(self):
+        cdef Hold hold
+        with cython.critical_section(self):
+            hold = self.hold
+        if hold is None:
+            raise errors.ClosedError("this slot was committed or discarded already. Reserve another one")
+        return hold
+
+    @cython.final
+    cdef uint64_t finish(self, object size) except 0:
+        """Commit `size` bytes and let go of the slot."""
+        cdef Hold hold = self.live()
+        cdef uint64_t n, count
+        if size is None:
+            count = hold.size
+        else:
+            count = whole_size(size)
+            if count > hold.size:
+                raise errors.SampleTooLargeError(
+                    f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
+                )
+        hold.fill(count)
+        n = self.owner.commit(hold, count)
+        self.drop()
+        return n
+
+    @cython.final
+    cdef void drop(self) noexcept:
+        with cython.critical_section(self):
+            self.hold = None
+            self.view = None
+
+    @property
+    def capacity(self):
+        """Bytes that can be written."""
+        return self.live().size
+
+    @property
+    def live_hold(self):
+        """Whether the slot is neither committed nor discarded."""
+        return self.hold is not None
+
+    def __len__(self):
+        return self.live().size
+
+    def array(self, dtype="u1", shape=None):
+        """A numpy array over the slot, from its start. It turns read-only at the commit.
+
+        `shape` defaults to as many items as fit.
+        """
+        cdef Hold hold = self.live()
+        hold.fill(hold.size)
+        return array_over(hold, dtype, shape)
+
+    def write(self, data):
+        """Copy a bytes-like object to the start of the slot; the number of bytes copied."""
+        cdef Hold hold = self.live()
+        hold.fill(hold.size)
+        return copy_into(hold, data)
+
+    def commit(self, size=None):
+        """Publish the first `size` bytes (default: all that was reserved). Returns the sample's sequence.
+
+        Raises BufferError while a writable memoryview of the slot is alive, ClosedError when it was given back already.
+        """
+        return self.finish(size)
+
+    def discard(self):
+        """Give the slot back unpublished. A second call does nothing."""
+        self.give_up()
+
+    @cython.final
+    cdef void give_up(self) noexcept:
+        cdef Hold hold
+        with cython.critical_section(self):
+            hold, self.hold, self.view = self.hold, None, None
+        if hold is not None:
+            self.owner.discard(hold)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if self.hold is None:
+            return
+        if kind is None:
+            self.finish(None)
+        else:
+            self.give_up()
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef Hold hold = self.live()
+        hold.fill(hold.size)
+        hold.export(buffer, flags, hold.data, hold.size, False)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # the Hold does it; numpy keeps a memoryview of those that have one, and nothing of the others
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    def __repr__(self):
+        if self.hold is None:
+            return f"<{type(self).__name__} given back>"
+        return f"<{type(self).__name__} of {self.hold.size} bytes>"
+
+
+cdef void slot_ends(PyObject *slot) noexcept:
+    if (<Slot>slot).hold is not None:
+        (<Slot>slot).give_up()
+
+
+zs_slot_last_words(Slot, slot_ends)
+
+
+@cython.no_gc
+@cython.freelist(16)
+cdef class SlotLease:
+    """A sample that nobody changes while this object, or anything taken from it, is alive. Read-only bytes."""
+
+    cdef Hold hold
+    cdef uint64_t number
+    cdef Source source  # these two are Lease's, as in Slot
+    cdef object view
+
+    def __init__(self):
+        raise TypeError("leases come from take()")
+
+    cdef Hold live(self):
+        cdef Hold hold
+        with cython.critical_section(self):
+            hold = self.hold
+        if hold is None:
+            raise errors.ClosedError("this lease was released. What was taken from it before stays good")
+        return hold
+
+    @property
+    def sequence(self):
+        """The sample's number; the first of a segment is usually 1. It can be read after the release too."""
+        return self.number
+
+    @property
+    def published_ns(self):
+        """When it was committed: nanoseconds of CLOCK_MONOTONIC."""
+        return self.live().published_ns
+
+    @property
+    def size(self):
+        """Bytes of payload."""
+        return self.live().size
+
+    def __len__(self):
+        return self.live().size
+
+    def array(self, dtype="u1", shape=None):
+        """A read-only numpy array over the sample, from its start. It keeps the sample. `shape`: default, what fits."""
+        return array_over(self.live(), dtype, shape)
+
+    def release(self):
+        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        nothing.
+        """
+        with cython.critical_section(self):
+            self.hold = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.release()
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef Hold hold = self.live()
+        hold.export(buffer, flags, hold.data, hold.size, False)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # the Hold does it; numpy keeps a memoryview of those that have one, and nothing of the others
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    def __repr__(self):
+        state = "released" if self.hold is None else f"{self.hold.size} bytes"
+        return f"<{type(self).__name__} {self.number}, {state}>"
+
+
+@cython.final
+@cython.no_gc
+cdef class Loan(Slot):
+    """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
+
+    @cython.final
+    cdef object viewed(self):
+        """The view of the sample, until the end of the loan."""
+        cdef object view
+        with cython.critical_section(self):
+            view = self.view
+        if view is None:
+            self.live()
+        return view
+
+    @property
+    def sample(self):
+        """The sample's memory as its type: set fields, fill arrays."""
+        return self.viewed()
+
+    def commit(self):
+        """Publish the sample; its sequence.
+
+        From here on its views and arrays can be read and no longer written. Raises BufferError while a writable
+        memoryview of it is alive, ClosedError when it was committed or discarded already.
+        """
+        return self.finish(None)
+
+    def discard(self):
+        """Give the slot back unpublished. A second call does nothing."""
+        self.give_up()
+
+    def __enter__(self):
+        return self.viewed()
+
+    def __exit__(self, kind, value, traceback):
+        if self.hold is None:
+            return
+        if kind is None:
+            self.finish(None)
+        else:
+            self.give_up()
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
+
+
+zs_loan_last_words(Loan, slot_ends)
+
+
+@cython.final
+@cython.no_gc
+cdef class Lease(SlotLease):
+    """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
+
+    @cython.final
+    cdef object viewed(self):
+        """The view of the sample, until the end of the lease."""
+        cdef object view
+        with cython.critical_section(self):
+            view = self.view
+        if view is None:
+            self.live()
+        return view
+
+    @property
+    def sample(self):
+        """The publisher's memory as the sample type, read-only. It may be kept."""
+        return self.viewed()
+
+    @property
+    def publisher_id(self):
+        """Which publisher sent it: 16 hexadecimal digits, the name of its flink."""
+        return self.source.publisher_id
+
+    def copy(self):
+        """The sample as an instance of its class, in memory of its own."""
+        return self.viewed().__zs_model__()
+
+    def release(self):
+        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        nothing.
+        """
+        with cython.critical_section(self):
+            self.view = None
+            self.hold = None
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)

@@ -1,0 +1,322 @@
+# Part of binding.pyx: what keeps a slot, and the memory that is read and written through it.
+
+cdef char *BYTE_FORMAT = b"B"
+
+cdef extern from *:
+    """
+    #define ZS_ANY_CONTIGUOUS (PyBUF_ANY_CONTIGUOUS & ~PyBUF_STRIDES) /* the flag without those that it brings along */
+
+    /* Take the items out of a list that nothing but the list refers to. */
+    static int drop_unshared(PyObject *list)
+    {
+        Py_ssize_t i, kept = 0, count = PyList_GET_SIZE(list);
+        for (i = 0; i < count; i++) {
+            PyObject *item = PyList_GET_ITEM(list, i);
+            if (Py_REFCNT(item) > 1) {
+                PyList_SET_ITEM(list, i, PyList_GET_ITEM(list, kept));
+                PyList_SET_ITEM(list, kept, item);
+                kept++;
+            }
+        }
+        return PyList_SetSlice(list, kept, count, NULL);
+    }
+    """
+    int ANY_CONTIGUOUS "ZS_ANY_CONTIGUOUS"
+    int drop_unshared(list items) except -1
+
+
+@cython.no_gc
+cdef class Side:
+    """One side of a segment in this process: base of Owner and Reader. Holds refer to it."""
+
+    cdef readonly Segment segment
+    cdef Descriptor lock
+    cdef zs_mutex mutex
+    cdef uint64_t fork          # the fork generation in which it was made
+    cdef readonly bint closed
+
+    def __init__(self, *arguments, **named):
+        if type(self) is Side:
+            raise TypeError("a side is an Owner or a Reader")
+
+    @property
+    def inherited(self):
+        """Whether this is a forked child's copy."""
+        return self.fork != zs_fork_generation
+
+    def check_process(self):
+        """Raise ForkedHandleError in a forked child."""
+        self.check_fork()
+
+    @cython.final
+    cdef int check_fork(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked(self.noun())
+        return 0
+
+    @cython.final
+    cdef int check(self) except -1:
+        self.check_fork()
+        if self.closed:
+            raise closed_error(f"this {self.noun()} is closed")
+        return 0
+
+    cdef str noun(self):
+        raise NotImplementedError
+
+    cdef void take_back(self, Hold hold) noexcept:
+        """The last reference to a Hold of this side is gone, in the process that made it."""
+
+    cdef object read_only_error(self, Hold hold):
+        """What to raise for a write into a slot that cannot be written any more."""
+        raise NotImplementedError
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Hold:
+    """One leased or loaned slot. It goes back when this object goes.
+
+    It exports no buffer of its own accord: numpy asks the base of an array for one when somebody wants to make it
+    writable.
+    """
+
+    cdef Side side          # the Owner of a loan, the Reader of a lease
+    cdef char *data
+    cdef uint64_t size      # bytes of payload; of a loan, what can be written
+    cdef uint64_t sequence
+    cdef uint64_t published_ns
+    cdef uint64_t fork
+    cdef uint32_t slot
+    cdef uint32_t exports   # live writable buffers
+    cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
+    cdef list arrays        # writable arrays that were handed out
+    cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
+    cdef Py_ssize_t most_arrays
+
+    def __cinit__(self):
+        self.fork = 0
+
+    cdef void give_back(self) noexcept:
+        """The last reference is gone."""
+        if self.fork == zs_fork_generation:
+            self.side.take_back(self)
+
+    cdef inline bint is_writable(self) noexcept:
+        """Whether it is a loan that can still be written, in the process that borrowed it."""
+        return self.writable_in == zs_fork_generation
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        raise BufferError("this object only keeps a slot; take the memoryview of the sample")
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        if buffer.internal != NULL:
+            self.unpin()
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size, bint lasting) except -1:
+        """Fill a buffer that keeps this Hold. `lasting`: who is asked for it keeps the Hold as well, for as long as it
+        lives.
+
+        np.ndarray(buffer=...) gives the buffer back at once and keeps only whom it asked: no memory that lasts where
+        that can be released, and no right to write that ends with the commit. numpy alone asks for any order of a
+        contiguous one.
+        """
+        if flags & ANY_CONTIGUOUS and not (lasting and not self.is_writable()):
+            raise BufferError("np.ndarray(buffer=...) does not keep what it is given: use np.asarray or np.frombuffer")
+        if flags & PyBUF_WRITABLE and not self.is_writable():
+            raise BufferError("this sample is read-only")
+        buffer.buf = data
+        buffer.obj = self
+        buffer.len = <Py_ssize_t>size
+        buffer.readonly = not self.is_writable()
+        buffer.itemsize = 1
+        buffer.format = BYTE_FORMAT if flags & PyBUF_FORMAT else NULL
+        buffer.ndim = 1
+        buffer.shape = &buffer.len if flags & PyBUF_ND else NULL
+        buffer.strides = &buffer.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        if not buffer.readonly:
+            self.pin()
+            buffer.internal = <void *>1
+        return 0
+
+    cdef int note(self, object array) except -1:
+        """Remember a writable array, to make it read-only when the loan ends. Those that nobody else has are forgotten
+        now and then.
+        """
+        if self.arrays is None:
+            self.arrays = [array]
+            self.most_arrays = 64
+        else:
+            if len(self.arrays) >= self.most_arrays:
+                drop_unshared(self.arrays)
+                self.most_arrays = max(64, 2 * len(self.arrays))
+            self.arrays.append(array)
+        return 0
+
+    cdef inline void fill(self, uint64_t count) noexcept:
+        """Write the first `count` zeros of a blank loan, if that has not been done."""
+        if self.blank:
+            with cython.critical_section(self):
+                if self.blank and self.is_writable():
+                    memset(self.data, 0, count)
+                self.blank = False
+
+    cdef void pin(self) noexcept:
+        """Hold off a commit while code that is not ours computes what to write."""
+        with cython.critical_section(self):
+            self.exports += 1
+
+    cdef void unpin(self) noexcept:
+        with cython.critical_section(self):
+            self.exports -= 1
+
+    cdef void freeze(self) noexcept:
+        """End the right to write: no array handed out stays writable, and no export will be."""
+        cdef list arrays = self.arrays
+        cdef object array
+        self.writable_in = 0
+        if arrays is not None:
+            self.arrays = None
+            for array in arrays:
+                cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
+
+
+# What __dealloc__ would do for the classes of which there is one for each sample. Cython saves and restores the
+# exception state around __dealloc__, and that costs a tenth of a loan. The functions here set no exception and call
+# nothing that may.
+cdef extern from *:
+    """
+    #define ZS_LAST_WORDS(name)                                                          \
+        static destructor zs_##name##_dealloc;                                           \
+        static void (*zs_##name##_last)(PyObject *);                                     \
+        static void zs_##name##_end(PyObject *self)                                      \
+        {                                                                                \
+            Py_SET_REFCNT(self, 1); /* what follows counts references to it */           \
+            zs_##name##_last(self);                                                      \
+            Py_SET_REFCNT(self, 0);                                                      \
+            zs_##name##_dealloc(self);                                                   \
+        }                                                                                \
+        static void zs_##name##_last_words(PyObject *type, void (*last)(PyObject *))     \
+        {                                                                                \
+            zs_##name##_dealloc = ((PyTypeObject *)type)->tp_dealloc;                    \
+            zs_##name##_last = last;                                                     \
+            ((PyTypeObject *)type)->tp_dealloc = zs_##name##_end;                        \
+        }
+    ZS_LAST_WORDS(hold)
+    ZS_LAST_WORDS(slot)
+    ZS_LAST_WORDS(loan)
+    """
+    void zs_hold_last_words(object type, void (*last)(PyObject *) noexcept)
+    void zs_slot_last_words(object type, void (*last)(PyObject *) noexcept)
+    void zs_loan_last_words(object type, void (*last)(PyObject *) noexcept)
+
+
+cdef void hold_ends(PyObject *hold) noexcept:
+    (<Hold>hold).give_back()
+
+
+zs_hold_last_words(Hold, hold_ends)
+
+
+cdef int64_t whole_size(object size) except -1:
+    """A size in bytes; the largest number there is for larger ones. Compared as a C number: an object may compare
+    itself as it likes.
+    """
+    cdef int overflow = 0
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(PyNumber_Index(size), &overflow)
+    if overflow > 0:
+        return INT64_MAX
+    if overflow < 0 or number < 0:
+        raise ValueError("a size is not negative")
+    return number
+
+
+cdef object array_over(Hold hold, object dtype, object shape):
+    """A numpy array over a slot, from its start; `shape` defaults to as many items as fit."""
+    cdef cnp.npy_intp dims[8]
+    cdef int ndim = 0
+    cdef cnp.dtype descr = cnp.dtype(dtype)
+    cdef object total = 1
+    if descr.hasobject:
+        raise TypeError("shared memory cannot hold Python objects")
+    if descr.itemsize == 0:
+        raise TypeError(f"{descr} does not say how large its items are")
+    if shape is None:
+        shape = hold.size // descr.itemsize
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)  # its own length, whatever a subclass says
+    if len(shape) > 8:
+        raise ValueError("at most 8 dimensions")
+    for extent in shape:
+        dims[ndim] = whole_size(extent)
+        total *= dims[ndim]
+        ndim += 1
+    if total * descr.itemsize > hold.size:
+        raise ValueError(f"{total} items of {descr.itemsize} bytes do not fit {hold.size} bytes")
+    return make_array(hold, hold.data, descr, ndim, dims)
+
+
+cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, cnp.npy_intp *dims):
+    """What the Hold lists is written through this array only; every base of it is the Hold."""
+    cdef int flags = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
+    cdef object array
+    if hold.is_writable():
+        flags |= cnp.NPY_ARRAY_WRITEABLE
+    Py_INCREF(descr)
+    array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>descr, ndim, dims, NULL, data, flags, NULL)
+    Py_INCREF(hold)
+    if PyArray_SetBaseObject(<void *>array, <PyObject *>hold) < 0:
+        raise MemoryError
+    if flags & cnp.NPY_ARRAY_WRITEABLE:
+        with cython.critical_section(hold):
+            if hold.is_writable():
+                hold.note(array)
+            else:
+                cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
+    return array
+
+
+cdef size_t copy_into(Hold hold, object data) except? 0:
+    """Copy a contiguous bytes-like object to the start of a loan.
+
+    Large copies let other threads run, and hold off a commit.
+    """
+    cdef Py_buffer source
+    cdef size_t count
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        count = <size_t>source.len
+        if count > hold.size:
+            raise errors.SampleTooLargeError(
+                f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
+            )
+        if count > 0:
+            copy_bytes(hold, hold.data, <const char *>source.buf, count)
+    finally:
+        PyBuffer_Release(&source)
+    return count
+
+
+cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) except -1:
+    if not hold.is_writable():
+        raise read_only(hold)
+    if count < LARGE_COPY:
+        memmove(to, source, count)
+        return 0
+    hold.pin()
+    with nogil:
+        memmove(to, source, count)
+    hold.unpin()
+    return 0
+
+
+cdef object read_only(Hold hold):
+    return hold.side.read_only_error(hold)

@@ -1,0 +1,545 @@
+# Part of binding.pyx: descriptors, mappings, and a segment that is mapped.
+
+
+@cython.final
+@cython.no_gc
+cdef class Descriptor:
+    """An open file description, which may hold locks. Forked children and started programs never have it."""
+
+    cdef zs_descriptor c
+
+    def __cinit__(self):
+        self.c.fd = -1
+
+    def __init__(self, *arguments):
+        raise TypeError("descriptors come from Descriptor.open()")
+
+    @staticmethod
+    def open(str path not None, int flags, unsigned mode=0o600):
+        """Open a file as os.open does. Raises OSError."""
+        cdef Descriptor self = Descriptor.__new__(Descriptor)
+        cdef bytes encoded = os.fsencode(path)
+        cdef char *name = NULL
+        cdef int opened
+        cdef int why = 0
+        PyBytes_AsStringAndSize(encoded, &name, NULL)   # refuses a NUL in the middle
+        while True:
+            with nogil:
+                opened = zs_descriptor_open(&self.c, name, flags, mode)
+                why = errno
+            if opened:
+                return self
+            if why != EINTR:
+                raise OSError(why, os.strerror(why), path)
+            PyErr_CheckSignals()
+
+    def __dealloc__(self):
+        zs_descriptor_close(&self.c)
+
+    def fileno(self):
+        """The descriptor, or -1 when it is closed."""
+        return self.c.fd
+
+    def close(self):
+        """Close it, and free its locks. A second call does nothing."""
+        zs_descriptor_close(&self.c)
+
+    def try_lock(self, long byte, bint shared=False, long count=1):
+        """Lock `count` bytes from `byte` on for this description, all or none. False: another description holds one."""
+        return self.ask(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte, count) == 0
+
+    def unlock(self, long byte):
+        """Drop this description's lock on one byte."""
+        self.ask(F_OFD_SETLK, F_UNLCK, byte)
+
+    def is_locked(self, long byte):
+        """Whether somebody else holds the byte. A description does not see locks of its own."""
+        return self.ask(F_OFD_GETLK, F_WRLCK, byte) != 0
+
+    def lock_length(self, long byte):
+        """How many bytes the lock has that another description holds over this byte; 0: there is none."""
+        return self.ask(F_OFD_GETLK, F_WRLCK, byte)
+
+    cdef long ask(self, int command, short kind, long byte, long count=1) except -1:
+        """The length of the lock that a query found, 0 for none. For the others 0: done, 1: another one is held."""
+        cdef zs_flock range
+        memset(&range, 0, sizeof(range))
+        range.l_type, range.l_whence, range.l_start, range.l_len = kind, 0, byte, count
+        if fcntl(self.c.fd, command, &range) == 0:
+            if command != F_OFD_GETLK or range.l_type == F_UNLCK:
+                return 0
+            return range.l_len if range.l_len > 0 else ZS_ENDLESS
+        if errno == EAGAIN or errno == EACCES:
+            return 1
+        raise OSError(errno, "fcntl")
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+@cython.no_gc
+cdef class Region:
+    """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes.
+
+    In a forked child a writable one is private memory, or read-only where the descriptor that it was mapped through is
+    closed.
+    """
+
+    cdef zs_mapping mapping
+    cdef Descriptor through     # of a writable one
+    cdef char *data
+    cdef readonly size_t size
+    cdef readonly bint writable
+
+    def __cinit__(self, Descriptor through not None, size_t size, bint writable):
+        """A description keeps its locks for as long as something is mapped through it: map through one without."""
+        if size == 0:
+            raise ValueError("an empty object cannot be mapped")
+        if not zs_mapping_map(&self.mapping, &through.c, size, writable):
+            raise OSError(errno, "mmap")
+        self.through = through if writable else None
+        self.data = <char *>self.mapping.address
+        self.size = size
+        self.writable = writable
+
+    def __dealloc__(self):
+        zs_mapping_unmap(&self.mapping)
+
+    cdef int check(self, size_t at, size_t count) except -1:
+        if at > self.size or count > self.size - at:
+            raise IndexError(f"{count} bytes at {at} leave a region of {self.size}")
+        return 0
+
+    def read(self, size_t at, size_t count):
+        """A copy of `count` bytes."""
+        self.check(at, count)
+        return self.data[at:at + count]
+
+    def write(self, size_t at, const unsigned char[::1] content not None):
+        """Write bytes; for what is not shared yet."""
+        self.check(at, <size_t>content.shape[0])
+        if not self.writable:
+            raise ValueError("this region is mapped read-only")
+        if content.shape[0] > 0:
+            memcpy(self.data + at, &content[0], <size_t>content.shape[0])
+
+    def populate(self, size_t at, size_t count):
+        """Map the pages of a range now, without changing a byte. `at` is a multiple of the page size.
+
+        Writable regions get pages that can be written without a fault. Kernels before 5.14 get every page touched.
+        """
+        cdef int result
+        cdef size_t i
+        cdef uint8_t *page
+        self.check(at, count)
+        with nogil:
+            result = madvise(self.data + at, count, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ)
+            if result != 0 and errno == EINVAL:
+                i = 0
+                while i < count:
+                    page = <uint8_t *>self.data + at + i
+                    if self.writable:
+                        zs_fetch_or8(page, 0, ZS_RELAXED)  # somebody else may write there
+                    else:
+                        zs_load8(page, ZS_RELAXED)
+                    i += ZS_PAGE
+                result = 0
+        if result != 0:
+            raise OSError(errno, "madvise")
+
+    cdef bint is_cut(self) noexcept nogil:
+        """Whether the object has become shorter than this mapping, as far as the kernel tells (5.14 and newer)."""
+        return madvise(self.data, self.size, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ) != 0 and \
+            errno == EFAULT
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+@cython.final
+@cython.no_gc
+cdef class Word:
+    """A 32-bit word in a region that processes wake each other by."""
+
+    cdef Region region
+    cdef uint32_t *word
+
+    def __cinit__(self, Region region not None, size_t at):
+        region.check(at, 4)
+        if at % 4 != 0:
+            raise ValueError("a futex word is aligned")
+        self.region = region
+        self.word = <uint32_t *>(region.data + at)
+
+    @property
+    def value(self):
+        return zs_load32(self.word, ZS_ACQUIRE)
+
+    def bump(self):
+        """Add one and wake whoever sleeps on the word."""
+        bump(self.word)
+
+
+cdef extern from *:
+    """
+    static inline void bump(uint32_t *word)
+    {
+        zs_fetch_add(word, 1, ZS_GENERATION_RMW); /* SYNC park */
+        zs_futex_wake_all(word);
+    }
+    """
+    void bump(uint32_t *word) nogil
+
+
+cdef str text_of(const uint8_t *data, size_t size):
+    return data[:size].split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+cdef int put_text(uint8_t *data, size_t size, str text) except -1:
+    cdef bytes encoded = text.encode()[:size]
+    memset(data, 0, size)
+    memcpy(data, <const char *>encoded, len(encoded))
+    return 0
+
+
+cdef object OURS = object()    # only this module can make a Segment, which is nothing without a mapping
+
+
+@cython.final
+@cython.no_gc
+cdef class Segment:
+    """A mapped segment: the control object, and its pools once they are added.
+
+    What it knows of counts and offsets was copied and checked once; afterwards nothing that is loaded from shared
+    memory is trusted.
+    """
+
+    cdef zs_segment c
+    cdef zs_header header
+    cdef readonly Region control
+    cdef list pools
+    cdef char *pool_data[16]
+    cdef uint64_t pool_capacity[16]
+    cdef uint32_t pool_first[16]
+    cdef uint32_t pool_slots[16]
+    cdef readonly uint32_t pool_count
+    cdef readonly uint32_t slot_count
+    cdef uint32_t space_noted
+
+    def __cinit__(self, ours):
+        if ours is not OURS:
+            raise TypeError("segments come from Segment.create() and Segment.attach()")
+
+    @staticmethod
+    def control_size(*, uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size,
+                     uint32_t pool_limit=1):
+        """The bytes that a control object of these counts needs."""
+        cdef zs_header h
+        memset(&h, 0, sizeof(h))
+        h.depth, h.slot_limit, h.max_subscribers, h.schema_size = depth, slot_limit, max_subscribers, schema_size
+        h.pool_limit = pool_limit
+        if depth < 1 or depth > ZS_MAX_SLOTS or max_subscribers < 1 or max_subscribers > ZS_MAX_SUBSCRIBERS:
+            raise ValueError("depth or max_subscribers is out of range")
+        zs_layout_compute(&h)
+        return h.control_size
+
+    @staticmethod
+    def create(Region control not None, *, uint64_t segment_id, bytes type_hash not None, uint32_t depth,
+               uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
+               uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
+               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
+               uint64_t max_period_ns=0, uint64_t time_namespace=0, uint32_t reserve_slots=0,
+               uint32_t pool_limit=1):
+        """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
+        cdef Segment self = Segment.__new__(Segment, OURS)
+        cdef zs_header *h = &self.header
+        memcpy(h.magic, zs_magic, 8)
+        h.format = ZS_FORMAT
+        h.segment_id = segment_id
+        if len(type_hash) != 16:
+            raise ValueError("a type hash is 16 bytes")
+        memcpy(h.type_hash, <const char *>type_hash, 16)
+        h.depth, h.slot_limit, h.pool_limit, h.max_subscribers = depth, slot_limit, pool_limit, max_subscribers
+        h.spare_slots, h.max_loans, h.reserve_slots = spare_slots, max_loans, reserve_slots
+        h.first_sequence = first_sequence
+        h.schema_size = len(schema)
+        h.owner_pid, h.owner_start_time = owner_pid, owner_start_time
+        h.created_realtime_ns, h.created_monotonic_ns = created_realtime_ns, zs_now_ns()
+        h.policy, h.payload_kind = policy, payload_kind
+        h.max_period_ns, h.time_namespace = max_period_ns, time_namespace
+        put_text(h.owner_name, sizeof(h.owner_name), owner_name)
+        zs_layout_compute(h)
+        if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
+            raise ValueError("these counts make no segment")
+        self.control = control
+        zs_segment_create(&self.c, control.data, h)
+        memcpy(self.c.schema, <const char *>schema, len(schema))
+        return self
+
+    @staticmethod
+    def attach(Region control not None, str where not None):
+        """Map an existing segment. None while its creator has not finished.
+
+        Raises FormatError for another magic or format, or a feature that this version cannot read; CorruptSegmentError
+        for counts, offsets or sizes that cannot be.
+        """
+        cdef Segment self = Segment.__new__(Segment, OURS)
+        cdef zs_check check
+        if control.size < ZS_HEADER_SIZE:
+            return None
+        if zs_load32(&(<zs_header *>control.data).state, ZS_READY_LOAD) == 0:  # SYNC ready
+            return None
+        memcpy(&self.header, control.data, sizeof(self.header))
+        check = zs_header_check(&self.header, control.size)
+        if check == ZS_CHECK_NOT_A_SEGMENT:
+            raise errors.FormatError(
+                f"{where} is not a zeroslot segment: its first bytes are another magic number",
+                where=where, found=control.data[:8], expected=bytes(zs_magic[:8]),
+            )
+        if check == ZS_CHECK_OTHER_FORMAT:
+            raise errors.FormatError(
+                f"{where} has format {self.header.format}, this zeroslot reads format {ZS_FORMAT}. "
+                "Install the same version on both sides",
+                where=where, found=self.header.format, expected=ZS_FORMAT,
+            )
+        if check == ZS_CHECK_INCOMPATIBLE:
+            unknown = self.header.incompat & ~ZS_INCOMPAT_KNOWN
+            raise errors.FormatError(
+                f"{where} uses features of format {ZS_FORMAT} that this zeroslot does not read: incompatible bits "
+                f"{', '.join(str(bit) for bit in range(64) if unknown >> bit & 1)}. "
+                "Install the same version on both sides",
+                where=where, found=self.header.incompat, expected=ZS_INCOMPAT_KNOWN,
+            )
+        if check == ZS_CHECK_CORRUPT:
+            raise errors.CorruptSegmentError(
+                f"{where} has a header whose sizes or offsets cannot be. Remove it and start its publisher again",
+                where=where,
+            )
+        self.control = control
+        zs_segment_bind(&self.c, control.data, &self.header)
+        return self
+
+    def add_pool(self, Region region not None, *, uint32_t first_slot, uint64_t slot_capacity, uint32_t slot_count,
+                 uint64_t inode=0):
+        """Add the pool whose slots begin at `first_slot`. A writable region is the owner's: the pool table gets it.
+
+        A pool that is there already is left as it is: another thread, or a signal handler, was faster.
+        """
+        cdef uint32_t k = self.pool_count
+        if first_slot < self.slot_count:
+            return
+        if first_slot > self.slot_count:
+            raise ValueError("pools follow each other without gaps")
+        if k >= self.c.pool_limit or slot_count < 1 or slot_count > self.c.slot_limit - self.slot_count:
+            raise ValueError("no room for another pool of this many slots")
+        if (slot_capacity < 1 or slot_capacity % ZS_SLOT_ALIGN != 0 or slot_capacity > ZS_MAX_POOL // slot_count
+                or slot_capacity * slot_count > region.size):
+            raise ValueError("slots of this capacity do not fit the pool")
+        if self.pools is None:
+            self.pools = []
+        self.pools.append(region)
+        self.pool_data[k] = region.data
+        self.pool_capacity[k] = slot_capacity
+        self.pool_first[k] = self.slot_count
+        self.pool_slots[k] = slot_count
+        if region.writable:
+            zs_segment_add_pool(&self.c, k, self.slot_count, slot_count, slot_capacity, inode)
+        self.slot_count += slot_count
+        self.pool_count = k + 1
+
+    @property
+    def slot_capacity(self):
+        """Bytes of one slot of the first pool that is mapped; 0 without one."""
+        return self.pool_capacity[0]
+
+    def pool_facts(self, uint32_t k):
+        """(slot_capacity, first_slot, slot_count, state, inode) as the pool table says now."""
+        if k >= self.c.pool_limit:
+            raise IndexError(k)
+        cdef zs_pool pool
+        cdef uint32_t state = zs_load32(&self.c.pools[k].state, ZS_ACQUIRE)     # what it says is complete before it
+        memcpy(&pool, self.c.pools + k, sizeof(pool))
+        return pool.slot_capacity, pool.first_slot, pool.slot_count, state, pool.inode
+
+    def open(self):
+        """The segment is complete: let others attach."""
+        zs_segment_open(&self.c)
+
+    def end(self, uint32_t state):
+        """Tell readers that no more samples come: 2 sealed, 3 the owner is dead."""
+        zs_segment_end(&self.c, state)
+
+    def bump_space(self):
+        """Make owners that wait for space look again."""
+        zs_bump_space(&self.c)
+
+    @property
+    def space(self):
+        """The word that joins, leaves and, while an owner waits, releases move."""
+        return zs_load32(self.c.space, ZS_SPACE_LOAD)  # SYNC space
+
+    def note_space(self):
+        """From here on `space` has moved when it is no longer what it is now."""
+        self.space_noted = zs_load32(self.c.space, ZS_SPACE_LOAD)  # SYNC space
+
+    cdef bint space_has_moved(self) noexcept:
+        return zs_load32(self.c.space, ZS_SPACE_LOAD) != self.space_noted  # SYNC space
+
+    def wait_for_space(self, uint32_t seen, uint64_t deadline_ns):
+        """Sleep while `space` is `seen`, at most until the deadline."""
+        look_up()
+        with nogil:
+            zs_futex_wait(self.c.space, seen, deadline_ns)
+
+    @property
+    def state(self):
+        """0 creating, 1 open, 2 sealed, 3 dead."""
+        return zs_segment_state(&self.c)
+
+    @property
+    def published(self):
+        """The newest sequence, as the owner says."""
+        return zs_load64(self.c.published, ZS_ACQUIRE)
+
+    @property
+    def newest_ns(self):
+        """When the newest sample was committed (CLOCK_MONOTONIC); 0 before any."""
+        cdef uint64_t n = zs_load64(self.c.published, ZS_ACQUIRE)
+        cdef uint32_t slot = <uint32_t>(zs_load64(self.c.ring + n % self.c.ring_capacity, ZS_ACQUIRE) & 0xffff)
+        if n < self.c.first_sequence or slot >= self.c.slot_limit:
+            return 0
+        return zs_load64(&zs_slot_at(&self.c, slot).published_ns, ZS_RELAXED)
+
+    @property
+    def generation(self):
+        """The word that every commit, seal and owner event moves."""
+        return zs_load32(self.c.generation, ZS_GENERATION_LOAD)
+
+    def facts(self):
+        """What the header said when it was copied."""
+        cdef zs_header *h = &self.header
+        return {
+            "format": h.format, "control_size": h.control_size, "segment_id": h.segment_id,
+            "type_hash": (<const char *>h.type_hash)[:16],
+            "depth": h.depth, "ring_capacity": h.ring_capacity, "slot_limit": h.slot_limit, "pool_limit": h.pool_limit,
+            "max_subscribers": h.max_subscribers, "spare_slots": h.spare_slots, "max_loans": h.max_loans,
+            "reserve_slots": h.reserve_slots, "time_namespace": h.time_namespace,
+            "first_sequence": h.first_sequence, "owner_pid": h.owner_pid, "owner_start_time": h.owner_start_time,
+            "created_realtime_ns": h.created_realtime_ns, "created_monotonic_ns": h.created_monotonic_ns,
+            "policy": h.policy, "payload_kind": h.payload_kind, "max_period_ns": h.max_period_ns,
+            "owner_name": text_of(h.owner_name, sizeof(h.owner_name)),
+        }
+
+    def schema(self):
+        """The bytes of the schema section."""
+        return (<const char *>self.c.schema)[:self.c.schema_size]
+
+    def counters(self):
+        """The owner's counters, each at least as new as the call."""
+        cdef zs_counters *n = self.c.counters
+        return {
+            "published": zs_load64(&n.published, ZS_RELAXED), "bytes": zs_load64(&n.bytes, ZS_RELAXED),
+            "discarded": zs_load64(&n.discarded, ZS_RELAXED), "no_free_slot": zs_load64(&n.no_free_slot, ZS_RELAXED),
+            "wakes": zs_load64(&n.wakes, ZS_RELAXED), "reaped": zs_load64(&n.reaped, ZS_RELAXED),
+            "evicted": zs_load64(&n.evicted, ZS_RELAXED), "blocked": zs_load64(&n.blocked, ZS_RELAXED),
+            "blocked_ns": zs_load64(&n.blocked_ns, ZS_RELAXED),
+        }
+
+    def active_indexes(self):
+        """The indexes whose active bit is set, dead or alive."""
+        cdef uint32_t r
+        cdef list found = []
+        for r in range(self.c.max_subscribers):
+            if zs_load64(&self.c.active[r // 64], ZS_ACTIVE_LOAD) >> (r % 64) & 1:  # SYNC join
+                found.append(r)
+        return found
+
+    def peer(self, uint32_t index):
+        """What peer entry `index` says of its subscriber, dead or alive."""
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        cdef zs_peer p
+        memcpy(&p, zs_peer_at(&self.c, index), sizeof(p))
+        return {
+            "index": index, "epoch": p.epoch, "pid": p.pid, "start_time": p.start_time,
+            "name": text_of(p.name, sizeof(p.name)), "attached_ns": p.attached_ns,
+            "reliable": bool(p.flags & ZS_PEER_RELIABLE), "max_leases": p.max_leases, "cursor": p.cursor,
+            "taken": p.taken, "lost": p.lost, "skipped": p.skipped, "leases": p.leases,
+            "time_namespace": p.time_namespace, "announcement": p.announcement,
+            "latency": [p.latency[i] for i in range(ZS_LATENCY_BUCKETS)], "latency_max_ns": p.latency_max_ns,
+        }
+
+    def indexes_in_use(self):
+        """The indexes that are active or have a bit in a slot, dead or alive."""
+        cdef set found = set(self.active_indexes())
+        cdef uint32_t slot, w
+        cdef uint64_t word
+        for slot in range(self.c.slot_limit):
+            for w in range(self.c.reader_words):
+                word = zs_load64(zs_slot_readers(&self.c, slot) + w, ZS_RELAXED)
+                if word != 0:
+                    found.update([
+                        w * 64 + b for b in range(64) if word >> b & 1 and w * 64 + b < self.c.max_subscribers
+                    ])
+        return sorted(found)
+
+    def held_by(self, uint32_t index):
+        """(slot, published_ns) of every slot that carries the reader bit `index`."""
+        cdef uint32_t slot
+        cdef zs_slot *entry
+        cdef list found = []
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        for slot in range(self.c.slot_limit):
+            entry = zs_slot_at(&self.c, slot)
+            if zs_load64(zs_slot_readers(&self.c, slot) + index // 64, ZS_RELAXED) >> (index % 64) & 1:
+                found.append((slot, zs_load64(&entry.published_ns, ZS_RELAXED)))
+        return found
+
+    def clear_peer(self, uint32_t index):
+        """Clear what a dead subscriber left. Only the holder of its lock may call this. Returns the slots it held."""
+        if index >= self.c.max_subscribers:
+            raise IndexError(index)
+        self.check_whole()
+        return zs_peer_clear(&self.c, index)
+
+    def reap_peer(self, Descriptor lock not None, uint32_t index):
+        """Clear what a dead subscriber left. False: it lives.
+
+        Its byte is locked meanwhile through `lock`, a description that holds none of the bytes of subscribers that are
+        asked for. One call, in which no signal handler runs that may reap through the same description.
+        """
+        if not lock.try_lock(zs_peer_byte(index)):
+            return False
+        try:
+            self.clear_peer(index)
+        finally:
+            lock.unlock(zs_peer_byte(index))
+        return True
+
+    def count_reaped(self, uint64_t more):
+        """Owner only."""
+        zs_count(&self.c.counters.reaped, more)
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    cdef int check_whole(self) except -1:
+        """Raise rather than touch what is no longer there: the control object may have been cut short since it was
+        mapped. Before the first words of a join, after the system calls for its lock.
+        """
+        if self.control.is_cut():
+            raise errors.CorruptSegmentError(
+                "the control object was cut short while it was attached. Start its publisher again",
+                where="the control object",
+            )
+        return 0
+
+    cdef char *slot_data(self, uint32_t slot, uint64_t *capacity) noexcept nogil:
+        """Where slot `slot` lies; `slot` is below slot_count."""
+        cdef uint32_t k = 0
+        while k + 1 < self.pool_count and slot >= self.pool_first[k + 1]:
+            k += 1
+        capacity[0] = self.pool_capacity[k]
+        return self.pool_data[k] + <size_t>(slot - self.pool_first[k]) * self.pool_capacity[k]

@@ -1,0 +1,127 @@
+# Part of binding.pyx: what holds for the whole process: forks, the end of the interpreter, signals and time.
+
+cdef enum:
+    # Waits are cut into slices: after each, signals are looked at and owners probed.
+    FIRST_SLICE_NS = 50_000_000
+    LAST_SLICE_NS = 500_000_000
+    # So are spins: after each, signals are looked at.
+    SPIN_SLICE_NS = 200_000
+    # The coarse clock is this far behind at most, with ticks of 250 Hz. Where it is more, a sleep ends a little early.
+    COARSE_TICK_NS = 4_000_000
+    # Copies from here on release the GIL.
+    LARGE_COPY = 65536
+    # One take in this many enters the latency histogram.
+    SAMPLED = 64
+
+
+cdef object forked(str what):
+    return errors.ForkedHandleError(
+        f"this {what} belongs to the parent process: a forked child owns nothing of it. Create a new one in the child"
+    )
+
+
+cdef bint ending = False
+
+
+def begin_exit():
+    """The interpreter ends: from now on handles are closed under daemon threads that still use them."""
+    global ending
+    ending = True
+
+
+def closed_error(str text not None, str topic=None):
+    """ClosedError. A daemon thread whose handle the interpreter's exit has closed gets nothing, and sleeps until the
+    process is gone.
+
+    Python does the same to it a moment later; an exception now would only print a traceback of a program that ended
+    well.
+    """
+    if ending and threading.current_thread().daemon:
+        with nogil:
+            while True:
+                pause()
+    return errors.ClosedError(text, topic=topic)
+
+
+cdef object is_worker = None    # whether the calling thread belongs to an executor; set when the interpreter ends
+
+
+def end_waits_of_workers(object test not None):
+    """From now on waits of threads for which `test()` is true raise ClosedError: the interpreter waits for them."""
+    global is_worker
+    is_worker = test
+
+
+def notice() -> None:
+    """Run signal handlers, and end a wait that would keep the interpreter from ending. Between two sleeps of a wait."""
+    look_up()
+
+
+cdef inline int look_up() except -1:
+    PyErr_CheckSignals()
+    if is_worker is not None and is_worker():
+        raise errors.ClosedError("the interpreter ends, and waits for the workers of its executors")
+    return 0
+
+
+cdef int finalize(object handle) except -1:
+    """Close a handle whose last reference is gone.
+
+    A finalizer runs once and no exception leaves it, so an interruption must not end the closing. In here none comes
+    before `close` is called: signal handlers run in Python code only.
+    """
+    try:
+        handle.close()
+    except BaseException:
+        handle.close()
+        raise
+    return 0
+
+
+cdef object unpicklable(object self):
+    return TypeError(
+        f"{type(self).__name__} cannot be pickled: it stands for memory of this process. "
+        "Send the topic's name and open it there, or send a copy of the sample"
+    )
+
+
+def now_ns():
+    """CLOCK_MONOTONIC, in nanoseconds."""
+    return zs_now_ns()
+
+
+def deadline_after(timeout):
+    """The point in time (nanoseconds of CLOCK_MONOTONIC) `timeout` seconds from now; None and huge ones: never."""
+    return deadline_of(timeout)
+
+
+cdef uint64_t deadline_of(object timeout) except? 0:
+    cdef double seconds
+    if timeout is None:
+        return ZS_NEVER
+    seconds = seconds_of(timeout)
+    if seconds > 1e9:
+        return ZS_NEVER
+    if seconds < 0:
+        seconds = 0
+    return zs_now_ns() + <uint64_t>(seconds * 1e9)
+
+
+cdef double seconds_of(object timeout) except? -1:
+    """Any number that has a float: int, float, Fraction, Decimal, numpy's. ValueError for NaN."""
+    cdef double seconds
+    try:
+        seconds = timeout
+    except OverflowError:
+        seconds = 1e10 if timeout > 0 else -1   # beyond all floats
+    if seconds != seconds:
+        raise ValueError("a timeout cannot be NaN")
+    return seconds
+
+
+cdef object NO_TIME = 0     # the default of a poll; small ints exist once
+
+
+cdef inline bint is_wait(object timeout) except -1:
+    """Whether a call with this timeout may sleep."""
+    return timeout is not NO_TIME and (timeout is None or seconds_of(timeout) > 0)

@@ -1,0 +1,277 @@
+# Part of binding.pyx: a reader's side of a segment.
+
+
+@cython.final
+@cython.no_gc
+cdef class Reader(Side):
+    """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease is gone."""
+
+    cdef zs_reader c
+    cdef zs_identity who
+    cdef uint32_t sleepers
+    cdef object map_pools       # maps what the pool table says; False where a pool is gone
+    cdef bint one_clock         # the owner's times are of this process's clock domain
+    cdef readonly bint broken   # evicted, or the segment is corrupt
+    cdef readonly bint evicted
+
+    def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
+                  bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history, after=None,
+                  uint64_t time_namespace=0, map_pools=None):
+        """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared.
+
+        The first sample is the one after the sequence `after`; None: `history` samples before the next one. What of it
+        can no longer be taken is lost.
+
+        `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
+        the pool is gone.
+        """
+        if index >= segment.c.max_subscribers:
+            raise IndexError(index)
+        if segment.slot_count == 0:
+            raise ValueError("no pool is mapped")
+        self.c.held = <uint32_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint32_t))
+        if self.c.held == NULL:
+            raise MemoryError
+        self.c.segment = &segment.c
+        self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
+        self.segment = segment
+        self.use_pools()
+        self.map_pools = map_pools
+        self.one_clock = time_namespace == segment.c.time_namespace
+        self.lock = lock
+        self.fork = zs_fork_generation
+        self.who.pid, self.who.start_time, self.who.time_namespace = pid, start_time, time_namespace
+        put_text(self.who.name, sizeof(self.who.name), name)
+        segment.check_whole()
+        if not zs_reader_join(&self.c, &self.who, history, ZS_AFTER_HISTORY if after is None else after):
+            self.close()
+            raise self.refused(ZS_TAKE_CORRUPT)
+
+    def __dealloc__(self):
+        self.close()
+        PyMem_RawFree(self.c.held)
+
+    cpdef void close(self) noexcept:
+        """Leave. Leases stay good; the lock falls with the last of them."""
+        cdef bint first
+        if self.fork != zs_fork_generation:
+            self.closed = True
+            return      # without the mutex, which a thread of the parent may hold
+        zs_lock(&self.mutex)
+        first, self.closed = not self.closed, True
+        zs_unlock(&self.mutex)
+        if first and self.c.segment != NULL and self.c.peer != NULL:
+            zs_reader_unpark(&self.c)
+            zs_reader_leave(&self.c)
+            self.free_index()
+
+    def rejoin(self):
+        """Begin another claim at the same index, behind the sample that was taken last, where the owner has ended it.
+
+        Raises TooManyLeasesError while anything of the ended claim is held.
+        """
+        cdef uint64_t taken = self.c.taken
+        cdef uint64_t lost = self.c.lost
+        cdef uint64_t skipped = self.c.skipped
+        cdef bint whole
+        if not self.evicted:
+            return
+        if zs_reader_leases(&self.c) != 0:
+            raise errors.TooManyLeasesError(
+                f"{zs_reader_leases(&self.c)} samples of the claim that the owner has ended are still held. Release "
+                "them, and let go of views and arrays, before rejoin()",
+                held=zs_reader_leases(&self.c), max_leases=self.c.max_leases,
+            )
+        zs_lock(&self.mutex)
+        zs_reader_leave(&self.c)
+        whole = zs_reader_join(&self.c, &self.who, 0, self.c.cursor)
+        self.c.released = taken
+        self.c.taken, self.c.lost, self.c.skipped = taken, lost + self.c.lost, skipped
+        zs_count(&self.c.peer.taken, taken)
+        zs_count(&self.c.peer.lost, lost)
+        zs_count(&self.c.peer.skipped, skipped)
+        self.broken = self.evicted = False
+        zs_unlock(&self.mutex)
+        if not whole:
+            raise self.refused(ZS_TAKE_CORRUPT)
+
+    cdef void free_index(self) noexcept:
+        """Once closed, the lock falls with the last lease and the last sleeper, whoever still has the handle.
+
+        After the close nobody takes and nobody parks, so nothing here touches what a successor at this index writes.
+        """
+        if zs_reader_leases(&self.c) == 0 and self.sleepers == 0 and self.lock is not None:
+            self.lock.close()
+
+    @property
+    def index(self):
+        return self.c.index
+
+    @property
+    def cursor(self):
+        """The sequence that was taken last."""
+        return self.c.cursor
+
+    @property
+    def counts(self):
+        """(taken, lost, skipped, leases)"""
+        return self.c.taken, self.c.lost, self.c.skipped, zs_reader_leases(&self.c)
+
+    @property
+    def ready(self):
+        """Whether take would find something."""
+        return bool(zs_reader_ready(&self.c))
+
+    @property
+    def over(self):
+        """Whether nothing more can be taken through this reader: it was closed, was told that its claim has ended or
+        that the segment is corrupt, or has taken or counted all that an ended segment published.
+        """
+        # The state first: what the ring shows after that is all that it will ever have.
+        return self.closed or self.broken or (zs_segment_state(&self.segment.c) != ZS_OPEN and not self.has_news())
+
+    cdef bint has_news(self) noexcept:
+        """Whether take would give a sample or raise."""
+        cdef zs_take result = ZS_TAKE_NONE
+        if zs_reader_ready(&self.c) or (zs_reader_is_evicted(&self.c) and not self.broken):
+            return True
+        if zs_segment_state(&self.segment.c) != ZS_OPEN:
+            zs_lock(&self.mutex)
+            if not self.closed and not self.broken:
+                result = zs_reader_finish(&self.c)
+            zs_unlock(&self.mutex)
+        return result == ZS_TAKE_CORRUPT or zs_reader_ready(&self.c)
+
+    cdef str noun(self):
+        return "subscriber"
+
+    cdef void take_back(self, Hold hold) noexcept:
+        zs_reader_release(&self.c, hold.slot)
+        if self.closed:
+            self.free_index()
+
+    cdef object read_only_error(self, Hold hold):
+        return TypeError(
+            "a received sample is read-only: the publisher's memory is mapped without the right to write. "
+            "Use lease.copy()"
+        )
+
+    cdef uint32_t park(self) noexcept:
+        """One more thread may fall asleep; the generation to sleep on."""
+        cdef uint32_t generation
+        zs_lock(&self.mutex)
+        self.sleepers += 1
+        if self.closed:
+            generation = zs_load32(self.segment.c.generation, ZS_GENERATION_LOAD)
+        else:
+            generation = zs_reader_park(&self.c)
+        zs_unlock(&self.mutex)
+        return generation
+
+    cdef void unpark(self) noexcept:
+        """One thread is awake again. Only the last clears the bit: it speaks for all of them."""
+        cdef bint closed
+        zs_lock(&self.mutex)
+        self.sleepers -= 1
+        closed = self.closed
+        if self.sleepers == 0 and not closed:
+            zs_reader_unpark(&self.c)
+        zs_unlock(&self.mutex)
+        if closed:
+            self.free_index()
+
+    cdef void use_pools(self) noexcept:
+        """Take samples from the pools that are mapped now. Under the mutex once others know the reader."""
+        cdef Segment segment = self.segment
+        self.c.slot_count = segment.slot_count
+        self.c.payload, self.c.payload_stride = <const uint8_t *>segment.pool_data[0], segment.pool_capacity[0]
+        if segment.pool_count > 1:
+            self.c.payload = NULL
+
+    cdef int map_more(self, bint newest) except -1:
+        """Map the pools that the owner has added. A sample whose pool is gone counts as lost.
+
+        What mapping raises, no free descriptor for example, leaves everything as it was: the next call tries again.
+        """
+        cdef uint32_t known = self.c.slot_count
+        cdef bint there = self.map_pools is not None and self.map_pools()
+        cdef uint64_t sequence
+        zs_lock(&self.mutex)
+        try:
+            if self.closed or self.segment.slot_count > known or self.c.slot_count > known:
+                self.use_pools()
+            elif self.map_pools is None or there:
+                raise self.refused(ZS_TAKE_CORRUPT)
+            else:
+                sequence = zs_load64(self.segment.c.published, ZS_ACQUIRE) if newest else self.c.cursor + 1
+                zs_reader_lose(&self.c, sequence)
+        finally:
+            zs_unlock(&self.mutex)
+        return 0
+
+    cdef Hold take(self, bint newest):
+        """A leased slot, or None: nothing new."""
+        cdef uint32_t slot = 0
+        cdef zs_take result
+        cdef zs_slot *entry
+        cdef Hold hold
+        cdef uint64_t capacity = 0
+        cdef uint64_t sequence, now
+        while True:
+            zs_lock(&self.mutex)
+            if self.closed:
+                result = ZS_TAKE_NONE   # its index may be another's already
+            else:
+                result = zs_reader_latest(&self.c, &slot) if newest else zs_reader_take(&self.c, &slot)
+                if result == ZS_TAKE_NONE and zs_segment_state(&self.segment.c) != ZS_OPEN:
+                    result = zs_reader_finish(&self.c)
+                    if result == ZS_TAKE_NONE and zs_reader_ready(&self.c):
+                        result = zs_reader_take(&self.c, &slot)
+            sequence = self.c.cursor
+            zs_unlock(&self.mutex)
+            if result == ZS_TAKE_NONE:
+                return None
+            if result == ZS_TAKE_LEASED:
+                break
+            if result != ZS_TAKE_UNMAPPED:
+                raise self.refused(result)
+            self.map_more(newest)
+        hold = Hold.__new__(Hold)
+        hold.side = self
+        hold.slot = slot
+        hold.fork = zs_fork_generation
+        entry = zs_slot_at(&self.segment.c, slot)
+        hold.data = self.segment.slot_data(slot, &capacity)
+        hold.size = zs_load64(&entry.size, ZS_RELAXED)
+        hold.published_ns = zs_load64(&entry.published_ns, ZS_RELAXED)
+        hold.sequence = sequence
+        if hold.size > capacity:
+            raise errors.CorruptSegmentError(
+                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}",
+                found=hold.size, expected=capacity,
+            )
+        if self.c.taken % SAMPLED == 0 and self.one_clock:
+            now = zs_now_ns()
+            zs_reader_count_latency(&self.c, now - hold.published_ns if now > hold.published_ns else 0)
+        return hold
+
+    cdef object refused(self, zs_take result):
+        """What to raise. After this nothing more can be taken through this reader, unless it holds too many."""
+        self.broken = result != ZS_TAKE_TOO_MANY
+        self.evicted = result == ZS_TAKE_EVICTED
+        if result == ZS_TAKE_TOO_MANY:
+            return errors.TooManyLeasesError(
+                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views "
+                "and arrays of old samples (a `for lease in ...` still holds the last one), or subscribe "
+                "with a larger max_leases",
+                held=self.c.max_leases, max_leases=self.c.max_leases,
+            )
+        if result == ZS_TAKE_EVICTED:
+            return errors.EvictedError(
+                "the publisher has ended this subscriber's claim: it was behind, or held samples, for longer than "
+                "evict_after. What it holds stays good. A Subscriber joins again with its next call, a SlotReader with "
+                "rejoin()"
+            )
+        return errors.CorruptSegmentError(
+            "the control object holds what no publisher writes. Start the publisher again", where="the control object"
+        )
