@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * check.h - what a test program needs: a check that says what was not so and where, and a list of tests.
+ * check.h - checks for the test programs, and a macro that runs a test.
  *
- * A failed check ends the program: the state behind it is not worth looking at.
+ * A failed check prints its place, the name of the test and the condition, and ends the program.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -18,7 +18,7 @@ static const char *check_test = "";
 #define CHECK(condition)                                                                                                            \
     do {                                                                                                                            \
         if (!(condition)) {                                                                                                         \
-            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, check_test, #condition);                                 \
+            fprintf(stderr, "%s:%d: %s: check failed: %s\n", __FILE__, __LINE__, check_test, #condition);                                 \
             fflush(NULL);                                                                                                           \
             _exit(1);                                                                                                               \
         }                                                                                                                           \

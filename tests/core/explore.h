@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * explore.h - the shipped headers, run under every schedule: two or three actors that can be interrupted before each access to
- * shared memory, and a futex that only wakes whom the kernel would have to wake.
+ * explore.h - runs the shipped headers under every schedule of two or three actors, which can be interrupted before each access to
+ * shared memory, with a futex that wakes only the threads that the kernel must wake.
  *
- * Each actor is a coroutine. ZS_STEP, which stands before every shared access of the core, is where the explorer may go on with
- * another one. A schedule is the list of decisions; after a run the last decision that has another answer gets it, and the world
- * is made anew. All schedules with at most `preemptions` switches away from an actor that could go on are tried (most errors of
- * this kind need one or two). What this cannot see is weak memory: here every access takes effect at once.
+ * Each actor is a coroutine. ZS_STEP precedes every shared access of the core; there the explorer may continue with another actor.
+ * A schedule is a list of decisions. After each run, the last decision that has another possible answer is changed, and the run is
+ * repeated with a new world. All schedules with at most `preemptions` switches away from a runnable actor are tried; most errors in
+ * such protocols need one or two. Weak memory is not simulated: every access is visible to all actors at once.
  *
- * Include this before anything of the core. An actor that sleeps for ever ends the program: a lost wake-up.
+ * Include this before any header of the core. When all actors sleep, the program ends with an error: a wake-up was lost.
  */
 #ifndef EXPLORE_H
 #define EXPLORE_H
@@ -35,8 +35,8 @@ typedef struct explore_actor {
     ucontext_t context;
     void (*run)(void);
     enum explore_state state;
-    const uint32_t *word;  /* asleep on it */
-    int (*until)(void);    /* waits for it */
+    const uint32_t *word;  /* on which it sleeps */
+    int (*until)(void);    /* for which it waits */
     uint8_t *stack;
 } explore_actor;
 
@@ -65,7 +65,7 @@ static int explore_ready(const explore_actor *actor)
     return actor->state == EXPLORE_READY || (actor->state == EXPLORE_WAITING && actor->until());
 }
 
-/* Go on with actor `next`, from wherever we are. */
+/* Continue with actor `next`. Returns when another actor switches back. */
 static void explore_switch(int next)
 {
     explore_actor *from = &explore.actors[explore.current], *to = &explore.actors[next];
@@ -95,7 +95,7 @@ static void explore_step(void)
     }
 }
 
-/* The current actor cannot go on: let another one. */
+/* Switch to another actor, because the current one sleeps, waits or is done. */
 static void explore_yield(void)
 {
     int ready[EXPLORE_ACTORS], count = 0, done = 1;
@@ -106,7 +106,7 @@ static void explore_yield(void)
     }
     if (count == 0) {
         if (!done)
-            fprintf(stderr, "%s: an actor sleeps for ever, schedule %llu\n", check_test, (unsigned long long)explore.schedules);
+            fprintf(stderr, "%s: an actor sleeps forever, schedule %llu\n", check_test, (unsigned long long)explore.schedules);
         CHECK(done);
         swapcontext(&explore.actors[explore.current].context, &explore.home);
         return;
@@ -114,7 +114,7 @@ static void explore_yield(void)
     explore_switch(ready[count == 1 ? 0 : explore_decide(count)]);
 }
 
-/* Wait for something that is not in shared memory, without taking steps. */
+/* Wait for a condition outside of the protocol, without a step. */
 static void explore_await(int (*until)(void))
 {
     explore_actor *self = &explore.actors[explore.current];
@@ -125,7 +125,7 @@ static void explore_await(int (*until)(void))
     }
 }
 
-/* The futex: waits and wakes of the core end here. */
+/* The simulated futex. */
 static long explore_syscall(long number, const void *address, int operation, uint32_t value, ...)
 {
     const uint32_t *word = (const uint32_t *)address;
@@ -168,7 +168,7 @@ static void explore_begin(explore_actor *actor, void (*run)(void))
     makecontext(&actor->context, explore_main, 0);
 }
 
-/* Run the actors under every schedule. `before` makes the world, `after` judges it. Returns the number of schedules. */
+/* Run the actors under every schedule. `before` prepares the world, `after` checks it. Returns the number of schedules. */
 static uint64_t explore_all(int preemptions, void (*before)(void), void (*after)(void), void (*const *actors)(void), int count)
 {
     uint64_t began = explore.schedules;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pingpong.c - what the machine and the core alone can do: the baselines of `zeroslot bench`.
+ * pingpong.c - the speed of the machine and of the core without Python: the baselines of `zeroslot bench`.
  *
- *   pingpong [--ring | --futex | --publish] [--json] [--rounds N]        without a choice: all three
+ *   pingpong [--ring | --futex | --publish] [--json] [--rounds N]        default: all three
  *
- * ring     64-byte samples go to and fro between two processes on two processors, through two segments; both spin on take.
- *          Payload is written in place and its last word read. One way is half of a round trip.
- * futex    one word each way, FUTEX_WAIT and FUTEX_WAKE and nothing else.
- * publish  reserve + commit in a loop, 64 bytes written, nobody reads; and the same with 32 readers that only have joined.
+ * ring     64-byte samples go back and forth between two processes on two processors, through two segments; both spin on take.
+ *          The payload is written in place, and its last word is read. One way is half of a round trip.
+ * futex    one word in each direction, with FUTEX_WAIT and FUTEX_WAKE only.
+ * publish  reserve and commit in a loop, 64 bytes written, without a reader and with 32 readers that have joined and do not take.
  *
- * Prints nanoseconds: with --json one object a line. */
+ * Prints nanoseconds; with --json one object in each line. */
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -28,8 +28,8 @@ static int by_size(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* One way of each of `count` round trips. */
-static void tell(const char *what, uint64_t *round_trips_ns, uint64_t count)
+/* Print the percentiles of one way, half of each of `count` round trips. */
+static void print_one_way(const char *what, uint64_t *round_trips_ns, uint64_t count)
 {
     double p50, p99;
     qsort(round_trips_ns, count, sizeof *round_trips_ns, by_size);
@@ -42,7 +42,7 @@ static void tell(const char *what, uint64_t *round_trips_ns, uint64_t count)
 
 static cpu_set_t allowed;
 
-/* The n-th of the processors that we may use; where there is one only, the two sides share it. */
+/* Run on the n-th allowed processor, or on the only one. */
 static void pin(int n)
 {
     cpu_set_t one;
@@ -77,7 +77,7 @@ static void finish(pid_t child)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-/* --- the ring --------------------------------------------------------------------------------------------------------------- */
+/* --- the ring ----------------------------------------------------------------------------------------------------------------- */
 
 static world *there, *back;
 
@@ -98,7 +98,7 @@ static uint64_t receive_sample(zs_reader *r, const world *w)
     enum zs_take result;
     while ((result = zs_reader_take(r, &slot)) == ZS_TAKE_NONE)
         if (++spins % 10000 == 0)
-            sched_yield(); /* both on one processor */
+            sched_yield(); /* both may run on one processor */
     CHECK_EQUAL(result, ZS_TAKE_LEASED);
     value = world_words(w, slot)[PAYLOAD / 8 - 1];
     zs_reader_release(r, slot);
@@ -132,15 +132,15 @@ static void ring(void)
         times[i] = zs_now_ns() - began;
     }
     finish(child);
-    tell("ring", times + warm, rounds - warm);
+    print_one_way("ring", times + warm, rounds - warm);
     free(times);
-    world_forget(r), world_forget(joined);
-    world_end(there), world_end(back);
+    world_free_reader(r), world_free_reader(joined);
+    world_free(there), world_free(back);
 }
 
-/* --- the futex -------------------------------------------------------------------------------------------------------------- */
+/* --- the futex ---------------------------------------------------------------------------------------------------------------- */
 
-static uint32_t *words; /* one each way, far apart */
+static uint32_t *words; /* one for each direction, on different cache lines */
 
 static void give(uint32_t *word, uint32_t value)
 {
@@ -148,7 +148,7 @@ static void give(uint32_t *word, uint32_t value)
     zs_futex_wake_all(word);
 }
 
-static void await(uint32_t *word, uint32_t value)
+static void await_value(uint32_t *word, uint32_t value)
 {
     uint32_t seen;
     while ((seen = zs_load(word, ZS_SEQ_CST)) != value)
@@ -158,7 +158,7 @@ static void await(uint32_t *word, uint32_t value)
 static void echo_words(void)
 {
     for (uint32_t i = 1; i <= rounds; i++) {
-        await(&words[0], i);
+        await_value(&words[0], i);
         give(&words[64], i);
     }
 }
@@ -173,16 +173,16 @@ static void futex(void)
     for (uint32_t i = 1; i <= rounds; i++) {
         uint64_t began = zs_now_ns();
         give(&words[0], i);
-        await(&words[64], i);
+        await_value(&words[64], i);
         times[i - 1] = zs_now_ns() - began;
     }
     finish(child);
-    tell("futex", times + warm, rounds - warm);
+    print_one_way("futex", times + warm, rounds - warm);
     free(times);
     munmap(words, 4096);
 }
 
-/* --- publishing ------------------------------------------------------------------------------------------------------------- */
+/* --- publishing --------------------------------------------------------------------------------------------------------------- */
 
 static void publish(uint32_t readers)
 {
@@ -205,8 +205,8 @@ static void publish(uint32_t readers)
     else
         printf("publish, %2u readers  each %8.1f ns\n", readers, best);
     for (uint32_t i = 0; i < readers; i++)
-        world_forget(joined_readers[i]);
-    world_end(w);
+        world_free_reader(joined_readers[i]);
+    world_free(w);
 }
 
 int main(int argc, char **argv)
@@ -225,7 +225,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
             wanted = strtoull(argv[++i], NULL, 10);
         else {
-            fprintf(stderr, "pingpong: what is %s? See the top of pingpong.c\n", argv[i]);
+            fprintf(stderr, "pingpong: unknown option %s; see the top of pingpong.c\n", argv[i]);
             return 2;
         }
     }

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * stress.c - one owner and several readers, for real: in processes or in threads, on a tiny ring, with checksummed payload.
+ * stress.c - one owner and several readers in processes or in threads, on a small ring, with checksummed payload.
  *
  *   stress [--samples N] [--depth N] [--readers N] [--payload BYTES] [--leases N] [--seed N] [--threads] [--park | --block]
  *
- * Each reader takes in order, holds a few leases for a random while, and checks every word of the payload when it takes and again when
- * it releases. The last reader stops and goes: it stands still, leases held, while the owner publishes thousands of samples (in
- * processes by SIGSTOP and SIGCONT). At the end everybody drains. What has to hold:
+ * Each reader takes in order, keeps a few leases for a random time, and checks every word of the payload after the take and before
+ * the release. From time to time the last reader is stopped with its leases, by SIGSTOP in processes, while the owner publishes
+ * thousands of samples. At the end all readers take the rest. What must hold:
  *
- *   nothing torn, nothing twice, nothing out of order; got + lost = published for every reader, exactly;
+ *   no sample is torn, repeated or out of order; taken + lost = published for every reader;
  *   the owner always finds a slot, because spare_slots is the sum of all max_leases.
  *
- * --park: readers sleep on the futex and the owner waits for all of them after each sample. A reader that sleeps until its deadline
- * although there is something to take has missed its wake-up. --block: readers are reliable and the owner sleeps until they have room;
- * the same for the owner, and nobody loses anything.
+ * --park: readers sleep on the futex, and the owner waits for all of them after each sample. A reader that sleeps until its
+ * deadline although there is a sample has missed its wake-up. --block: readers are reliable, and the owner sleeps while its window
+ * is full. It must not miss a wake-up either, and no reader loses a sample.
  *
- * In threads the payload is plain memory, so TSan sees whatever the protocol does not order. */
+ * The payload is plain memory, so with --threads ThreadSanitizer reports what the protocol does not order. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -33,11 +33,11 @@ static struct {
     int threads, park, block;
 } options = {.samples = 200000, .seed = 1, .depth = 2, .readers = 4, .payload = 256, .leases = 2};
 
-/* Shared with the readers, each on lines of its own. */
+/* Shared memory, one for each reader, on cache lines of its own. */
 typedef struct report {
     uint32_t joined;
-    uint32_t stand_still; /* in threads: what SIGSTOP is in processes */
-    uint64_t at;          /* the sequence taken last */
+    uint32_t still; /* with --threads: instead of SIGSTOP */
+    uint64_t at;          /* the last sequence taken */
     uint64_t got, lost;
     uint64_t space[12];
 } report;
@@ -53,7 +53,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 33;
 }
 
-/* Every word differs from that of any other sample, so half of one and half of another cannot pass. */
+/* Each word differs from the same word of any other sample, so a mixture of two samples fails the check. */
 static void fill(uint64_t *words, uint64_t sequence)
 {
     for (uint32_t i = 0; i < options.payload / 8; i++)
@@ -69,23 +69,23 @@ static void check(const uint64_t *words, uint64_t sequence)
 static void *read_all(void *argument)
 {
     uint32_t index = (uint32_t)(uintptr_t)argument;
-    report *mine = &reports[index];
+    report *own = &reports[index];
     zs_reader *r = world_reader(w, index, options.leases, options.block);
     uint64_t random = mix(options.seed * 977 + index + 1) | 1;
     uint32_t slots[64];
     uint64_t sequences[64];
     uint32_t held = 0, idle = 0;
-    zs_reader_join(r, &world_someone, 0, ZS_AFTER_HISTORY);
+    zs_reader_join(r, &world_identity, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(r->cursor, 0);
-    zs_store(&mine->joined, 1, ZS_RELEASE);
+    zs_store(&own->joined, 1, ZS_RELEASE);
     for (;;) {
         uint64_t before = r->cursor, lost = r->lost;
         uint32_t slot, ended = zs_segment_state(&w->segment) != ZS_OPEN;
         enum zs_take result;
-        while (zs_load(&mine->stand_still, ZS_RELAXED))
+        while (zs_load(&own->still, ZS_RELAXED))
             sched_yield();
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        /* Release by chance, and always when there is no room for another: oldest or newest first. */
+        /* Release at random, and always at max_leases: the oldest or the newest first. */
         while (held > 0 && (held >= options.leases || random % 3 == 0)) {
             uint32_t i = random & 64 ? 0 : held - 1;
             check(world_words(w, slots[i]), sequences[i]);
@@ -97,7 +97,7 @@ static void *read_all(void *argument)
         result = zs_reader_take(r, &slot);
         if (result == ZS_TAKE_LEASED) {
             uint64_t n = zs_load(&zs_slot_at(&w->segment, slot)->sequence, ZS_RELAXED);
-            CHECK(n == r->cursor || n == 0); /* 0: retired meanwhile, and still ours */
+            CHECK(n == r->cursor || n == 0); /* 0: retired since, and still leased */
             CHECK(r->cursor > before);
             CHECK_EQUAL(r->cursor - before - 1, r->lost - lost);
             CHECK_EQUAL(zs_load(&zs_slot_at(&w->segment, slot)->size, ZS_RELAXED), options.payload);
@@ -105,18 +105,18 @@ static void *read_all(void *argument)
             slots[held] = slot, sequences[held] = r->cursor;
             held++;
             idle = 0;
-            zs_store(&mine->at, r->cursor, ZS_RELEASE);
+            zs_store(&own->at, r->cursor, ZS_RELEASE);
             continue;
         }
         CHECK_EQUAL(result, ZS_TAKE_NONE);
         if (ended)
-            break; /* it was over before we looked, so this is all there is */
+            break; /* the state was loaded before the ring, so no sample remains */
         if (options.park) {
             uint32_t seen = zs_reader_park(r);
             if (!zs_reader_ready(r) && zs_segment_state(&w->segment) == ZS_OPEN) {
                 uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;
                 zs_futex_wait(w->segment.generation, seen, deadline);
-                CHECK(zs_now_ns() < deadline || !zs_reader_ready(r)); /* slept although there was something */
+                CHECK(zs_now_ns() < deadline || !zs_reader_ready(r)); /* slept although there was a sample */
             }
             zs_reader_unpark(r);
         } else if (++idle > 50) {
@@ -134,19 +134,19 @@ static void *read_all(void *argument)
     CHECK_EQUAL(r->taken + r->lost, options.samples);
     CHECK(!options.block || r->lost == 0);
     CHECK_EQUAL(zs_reader_leases(r), 0);
-    mine->got = r->taken;
-    mine->lost = r->lost;
+    own->got = r->taken;
+    own->lost = r->lost;
     zs_reader_leave(r);
-    world_forget(r);
+    world_free_reader(r);
     return NULL;
 }
 
-/* The last reader stands still or goes on. */
-static void stop(int still)
+/* Stop the last reader, or let it continue. */
+static void set_last_reader_still(int still)
 {
     uint32_t last = options.readers - 1;
     if (options.threads)
-        zs_store(&reports[last].stand_still, (uint32_t)still, ZS_RELAXED);
+        zs_store(&reports[last].still, (uint32_t)still, ZS_RELAXED);
     else
         CHECK(kill(pids[last], still ? SIGSTOP : SIGCONT) == 0);
 }
@@ -169,7 +169,7 @@ static uint32_t reserve(void)
         } else {
             uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;
             zs_futex_wait(w->segment.space, seen, deadline);
-            CHECK(zs_now_ns() < deadline || zs_owner_window_full(&w->owner, &index)); /* slept although there was room */
+            CHECK(zs_now_ns() < deadline || zs_owner_window_full(&w->owner, &index)); /* slept although the window had room */
         }
         zs_owner_block_end(&w->segment);
     }
@@ -182,7 +182,7 @@ static void write_all(void)
     for (uint64_t n = 1; n <= options.samples; n++) {
         uint32_t slot = reserve();
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        if (random % 16 == 0) { /* a loan that comes to nothing */
+        if (random % 16 == 0) { /* a discarded loan */
             fill(world_words(w, slot), random);
             zs_owner_discard(&w->owner, slot);
             zs_owner_let_go(&w->owner, slot);
@@ -196,32 +196,32 @@ static void write_all(void)
                 while (zs_load(&reports[i].at, ZS_ACQUIRE) != n)
                     sched_yield();
             for (uint64_t spin = random % 512; spin > 0; spin--)
-                zs_pause(); /* they are somewhere on their way to sleep */
+                zs_pause(); /* the readers are about to sleep */
         } else if (!options.block) {
             if (stopped_at == 0 && (random >> 32) % 20000 == 0) {
                 stopped_at = n;
-                stop(1);
+                set_last_reader_still(1);
             } else if (stopped_at != 0 && n - stopped_at > 3000) {
                 stopped_at = 0;
-                stop(0);
+                set_last_reader_still(0);
             }
             if (random % 64 == 1)
-                sched_yield(); /* or the readers would hardly be there while it runs, on few processors */
+                sched_yield(); /* or, on few processors, the readers would hardly run in between */
         }
     }
     if (stopped_at != 0)
-        stop(0);
+        set_last_reader_still(0);
     zs_segment_end(&w->segment, ZS_SEALED);
 }
 
-/* A reader that ends before the segment does has said why; nobody waits for it. */
+/* A reader that ends before the segment is sealed has failed, and has printed the reason. */
 static void on_child(int signal)
 {
     if (zs_segment_state(&w->segment) == ZS_OPEN)
         _exit(signal == SIGCHLD);
 }
 
-/* Nothing was published for a minute: a lost wake-up, or a reader that goes round in circles. */
+/* End the program if nothing was published for a minute: a wake-up was lost, or a reader does not terminate. */
 static void on_alarm(int signal)
 {
     static uint64_t last;
@@ -266,7 +266,7 @@ static void parse(int argc, char **argv)
         else if (strcmp(argv[i - 1], "--leases") == 0)
             options.leases = (uint32_t)number;
         else {
-            fprintf(stderr, "stress: what is %s? See the top of stress.c\n", argv[i - 1]);
+            fprintf(stderr, "stress: unknown option %s; see the top of stress.c\n", argv[i - 1]);
             exit(2);
         }
     }
@@ -321,6 +321,6 @@ int main(int argc, char **argv)
            check_test, options.park ? " parked" : "", options.block ? " blocking" : "", options.samples, options.depth, options.readers,
            got, lost, w->segment.counters->wakes, (double)(zs_now_ns() - began) / 1e9);
     munmap(reports, sizeof *reports * READERS_MAX);
-    world_end(w);
+    world_free(w);
     return 0;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sleeping on words: returns at once on another value, at the deadline otherwise, and is woken across processes.
+ * Sleeping on words: a wait returns at once on another value, when another process wakes it, or at the deadline.
  *
- * Nothing here measures how soon: a wait that is never woken ends by the alarm of the test. */
+ * No test measures time: the alarm of the test ends a wait that is never woken. */
 #include <sys/wait.h>
 
 #include "world.h"
 
 #define FOREVER UINT64_MAX
 
-static void another_value_returns_at_once(void)
+static void wait_returns_at_once_on_another_value(void)
 {
     uint32_t word = 5, other = 6;
     uint32_t *words[2] = {&word, &other};
@@ -20,7 +20,7 @@ static void another_value_returns_at_once(void)
     zs_futex_wait_any(words, second_differs, 2, FOREVER);
 }
 
-static void the_deadline_is_absolute_and_kept(void)
+static void deadline_is_absolute_and_kept(void)
 {
     uint32_t word = 5, other = 6;
     uint32_t *words[2] = {&word, &other};
@@ -31,11 +31,11 @@ static void the_deadline_is_absolute_and_kept(void)
     zs_futex_wait(&word, 5, deadline); /* passed already */
     zs_futex_wait(&word, 5, 0);
     zs_futex_wait_any(words, values, 2, deadline);
-    for (deadline = zs_now_ns() + 2000000; zs_now_ns() < deadline;) /* may return early where there is no waitv */
+    for (deadline = zs_now_ns() + 2000000; zs_now_ns() < deadline;) /* may return early without FUTEX_WAITV */
         zs_futex_wait_any(words, values, 2, deadline);
 }
 
-/* A child sleeps on the words until *all* of `value`s are there; the parent wakes it through word `through`. */
+/* A child sleeps on `count` words; the parent changes word `through` and wakes the child. */
 static void wakes_another_process(int count, int through)
 {
     uint32_t *shared = (uint32_t *)world_map(4096);
@@ -54,7 +54,7 @@ static void wakes_another_process(int count, int through)
     while (zs_load(&shared[128], ZS_SEQ_CST) == 0)
         zs_pause();
     for (int i = 0; i < 2000; i++)
-        zs_pause(); /* most often it sleeps by now; that it may not is a part of the test */
+        zs_pause(); /* the child usually sleeps by now; the test covers both cases */
     zs_store(&shared[32 * through], 1, ZS_SEQ_CST);
     zs_futex_wake_all(&shared[32 * through]);
     CHECK_EQUAL(waitpid(child, &status, 0), child);
@@ -73,7 +73,7 @@ static void any_of_several_words_wakes_another_process(void)
         wakes_another_process(3, i);
 }
 
-static void deadlines_far_away_are_no_error(void)
+static void far_deadlines_are_valid(void)
 {
     struct timespec t = zs_timespec(FOREVER);
     CHECK(t.tv_sec > 0 && t.tv_nsec >= 0 && t.tv_nsec < 1000000000);
@@ -97,11 +97,11 @@ static void the_clock_is_monotonic(void)
 
 int main(void)
 {
-    RUN(another_value_returns_at_once);
-    RUN(the_deadline_is_absolute_and_kept);
+    RUN(wait_returns_at_once_on_another_value);
+    RUN(deadline_is_absolute_and_kept);
     RUN(one_word_wakes_another_process);
     RUN(any_of_several_words_wakes_another_process);
-    RUN(deadlines_far_away_are_no_error);
+    RUN(far_deadlines_are_valid);
     RUN(the_clock_is_monotonic);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The control object's layout, and headers that lie about it. */
+ * The layout of the control object, and the check of invalid headers. */
 #include "world.h"
 
 static zs_header header_of(uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size)
@@ -20,8 +20,8 @@ static zs_header header_of(uint32_t depth, uint32_t slot_limit, uint32_t max_sub
     return h;
 }
 
-/* The numbers of FORMAT.md's worked example: depth 8, 42 slots, 64 subscribers, a schema of 1000 bytes. */
-static void layout_is_the_one_of_the_format(void)
+/* The numbers of the worked example in FORMAT.md: depth 8, 42 slots, 64 subscribers, a schema of 1000 bytes. */
+static void layout_matches_the_format_document(void)
 {
     static const uint64_t expected[ZS_SECTION_COUNT] = {384,  512,  640,  768,   896,   1024,  1152, 1280,
                                                         1536, 1664, 50816, 50944, 56320, 56448, 56576};
@@ -45,7 +45,7 @@ static void ring_holds_twice_the_depth(void)
         CHECK_EQUAL(zs_ring_capacity_for(expected[i][0]), expected[i][1]);
 }
 
-static void slots_grow_with_the_readers(void)
+static void slot_size_grows_with_reader_words(void)
 {
     CHECK_EQUAL(zs_slot_size_for(1), 128);
     CHECK_EQUAL(zs_slot_size_for(9), 128);
@@ -57,7 +57,7 @@ static void slots_grow_with_the_readers(void)
     CHECK_EQUAL(ZS_READER_WORDS(1024), 16);
 }
 
-/* Sections keep their order, their alignment and their distance for whatever counts are allowed. */
+/* Sections are in order, aligned and apart for all allowed counts. */
 static void sections_never_overlap(void)
 {
     static const uint32_t depths[] = {1, 2, 3, 7, 64, 1000, 65535};
@@ -75,8 +75,8 @@ static void sections_never_overlap(void)
         }
 }
 
-/* 64 KiB, 256 bytes a slot and 768 bytes a possible subscriber; the ring and each section's padding are in it. */
-static void a_control_object_stays_small(void)
+/* At most 64 KiB, 256 bytes for each slot and 768 bytes for each possible subscriber, with the ring and all padding. */
+static void control_object_stays_small(void)
 {
     static const uint32_t subscribers[] = {1, 64, 65, 576, 577, 640, 1024};
     for (size_t m = 0; m < sizeof subscribers / sizeof subscribers[0]; m++)
@@ -84,7 +84,7 @@ static void a_control_object_stays_small(void)
             CHECK(header_of(depth, depth + 1, subscribers[m], 0).control_size <= 65536 + 256 * (uint64_t)(depth + 1) + 768 * (uint64_t)subscribers[m]);
 }
 
-static void a_foreign_object_is_told_from_a_corrupt_one(void)
+static void foreign_objects_differ_from_corrupt_ones(void)
 {
     zs_header h = header_of(8, 42, 64, 1000);
     for (int i = 0; i < 8; i++) {
@@ -97,13 +97,13 @@ static void a_foreign_object_is_told_from_a_corrupt_one(void)
     for (uint32_t format = 0; format < 4; format++) {
         h = header_of(8, 42, 64, 1000);
         h.format = format;
-        h.depth = 0; /* whatever else stands there is another format's */
+        h.depth = 0; /* the other members may mean something else in another format */
         CHECK_EQUAL(zs_header_check(&h, h.control_size), format == ZS_FORMAT ? ZS_CHECK_CORRUPT : ZS_CHECK_OTHER_FORMAT);
     }
 }
 
-/* A bit that this code does not know may mean anything: it says so before it says that other things cannot be. */
-static void an_unknown_incompatible_bit_is_refused(void)
+/* An unknown bit may change the meaning of any member, so it is reported before invalid members are. */
+static void unknown_incompat_bit_is_refused(void)
 {
     for (int i = 0; i < 64; i++) {
         zs_header h = header_of(8, 42, 64, 1000);
@@ -116,8 +116,8 @@ static void an_unknown_incompatible_bit_is_refused(void)
     }
 }
 
-/* Four buckets an octave: each begins where the formula of FORMAT.md says, and none is wider than a quarter of its octave. */
-static void latency_buckets_begin_where_the_format_says(void)
+/* Four buckets in each octave, which start according to the formula of FORMAT.md. */
+static void latency_buckets_start_as_documented(void)
 {
     CHECK_EQUAL(zs_latency_bucket(0), 0);
     CHECK_EQUAL(zs_latency_bucket(15), 0);
@@ -129,7 +129,7 @@ static void latency_buckets_begin_where_the_format_says(void)
     CHECK_EQUAL(zs_latency_bucket(UINT64_MAX), ZS_LATENCY_BUCKETS - 1);
 }
 
-static void a_longer_header_and_wider_sections_are_read(void)
+static void longer_header_and_gaps_are_accepted(void)
 {
     zs_header h = header_of(8, 42, 64, 1000);
     h.header_size += 128;
@@ -141,8 +141,8 @@ static void a_longer_header_and_wider_sections_are_read(void)
     CHECK_EQUAL(zs_header_check(&h, h.control_size - 1), ZS_CHECK_CORRUPT);
 }
 
-/* Entries with more in them than this version knows, and readers further behind. */
-static void longer_entries_are_read(void)
+/* Entries of a later version, with more members before and after `readers`. */
+static void longer_entries_are_accepted(void)
 {
     zs_header h = header_of(8, 42, 64, 1000);
     uint64_t shift = 0;
@@ -164,13 +164,13 @@ static void longer_entries_are_read(void)
         CHECK_EQUAL(zs_header_check(&wrong, h.control_size), ZS_CHECK_CORRUPT);                                                     \
     } while (0)
 
-static void every_impossible_field_is_found(void)
+static void every_invalid_field_is_refused(void)
 {
     const zs_header h = header_of(8, 42, 64, 1000);
     CORRUPT(header_size, 0);
     CORRUPT(header_size, ZS_HEADER_SIZE - 128);
     CORRUPT(header_size, ZS_HEADER_SIZE + 1);
-    CORRUPT(header_size, ZS_HEADER_SIZE + 128); /* the first section would begin inside of it */
+    CORRUPT(header_size, ZS_HEADER_SIZE + 128); /* the first section would start inside of it */
     CORRUPT(header_size, UINT32_MAX);
     CORRUPT(header_size, UINT32_MAX - 127);
     CORRUPT(control_size, 0);
@@ -187,7 +187,7 @@ static void every_impossible_field_is_found(void)
     CORRUPT(ring_capacity, 1);
     CORRUPT(ring_capacity, 8);
     CORRUPT(ring_capacity, 17);
-    CORRUPT(ring_capacity, 32); /* would run into the slots */
+    CORRUPT(ring_capacity, 32); /* would overlap the slots */
     CORRUPT(ring_capacity, UINT32_C(0x80000000));
     CORRUPT(slot_limit, 0);
     CORRUPT(slot_limit, 7);
@@ -212,18 +212,18 @@ static void every_impossible_field_is_found(void)
     CORRUPT(first_sequence, UINT64_C(1) << 62);
     CORRUPT(first_sequence, UINT64_MAX);
     CORRUPT(schema_size, h.control_size);
-    CORRUPT(schema_size, 1025); /* past the end by one */
+    CORRUPT(schema_size, 1025); /* one byte beyond the end */
     CORRUPT(schema_size, UINT64_MAX);
     CORRUPT(peer_size, 0);
     CORRUPT(peer_size, 640);
     CORRUPT(peer_size, 767);
     CORRUPT(peer_size, 800);
-    CORRUPT(peer_size, 832); /* would run into the ring */
+    CORRUPT(peer_size, 832); /* would overlap the ring */
     CORRUPT(peer_size, UINT32_MAX - 63);
     CORRUPT(slot_size, 0);
     CORRUPT(slot_size, 32);
     CORRUPT(slot_size, 96);
-    CORRUPT(slot_size, 192); /* would run into the pools */
+    CORRUPT(slot_size, 192); /* would overlap the pools */
     CORRUPT(slot_size, UINT32_MAX);
     CORRUPT(readers_at, 0);
     CORRUPT(readers_at, 48);
@@ -245,8 +245,8 @@ static void every_impossible_field_is_found(void)
     }
 }
 
-/* Whatever the bytes are, what passes the check lies within the object. */
-static void random_headers_pass_only_when_they_fit(void)
+/* For any bytes: if a header passes the check, its sections are within the object. */
+static void random_headers_pass_only_if_they_fit(void)
 {
     const zs_header h = header_of(8, 42, 64, 1000);
     uint64_t random = 88172645463325252u;
@@ -268,10 +268,10 @@ static void random_headers_pass_only_when_they_fit(void)
         CHECK((uint64_t)wrong.readers_at + 8 * wrong.reader_words <= wrong.slot_size);
         CHECK(wrong.reader_words * 64 >= wrong.max_subscribers && 2 * wrong.depth <= wrong.ring_capacity);
     }
-    CHECK(passed > 1000); /* the ids and names may be anything */
+    CHECK(passed > 1000); /* identifiers and names may have any value */
 }
 
-static void a_new_segment_has_these_bytes(void)
+static void new_segment_has_these_bytes(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 1, .first_sequence = UINT64_C(1) << 32};
     world *w = world_make(&options);
@@ -290,11 +290,11 @@ static void a_new_segment_has_these_bytes(void)
     CHECK_EQUAL(*s->pool_generation, 1);
     CHECK_EQUAL(s->pools[0].state, 1);
     CHECK_EQUAL(zs_segment_state(s), ZS_OPEN);
-    world_end(w);
+    world_free(w);
 }
 
-/* `state` is the last store of creation: until then an attacher sees a segment that is being made. */
-static void a_segment_is_not_open_before_it_is_complete(void)
+/* `state` is the last store of creation; until then it is ZS_CREATING. */
+static void segment_is_not_open_before_it_is_complete(void)
 {
     zs_header h = header_of(2, 4, 4, 0);
     zs_segment s;
@@ -314,19 +314,19 @@ static void a_segment_is_not_open_before_it_is_complete(void)
 
 int main(void)
 {
-    RUN(layout_is_the_one_of_the_format);
+    RUN(layout_matches_the_format_document);
     RUN(ring_holds_twice_the_depth);
-    RUN(slots_grow_with_the_readers);
+    RUN(slot_size_grows_with_reader_words);
     RUN(sections_never_overlap);
-    RUN(a_control_object_stays_small);
-    RUN(a_foreign_object_is_told_from_a_corrupt_one);
-    RUN(an_unknown_incompatible_bit_is_refused);
-    RUN(latency_buckets_begin_where_the_format_says);
-    RUN(a_longer_header_and_wider_sections_are_read);
-    RUN(longer_entries_are_read);
-    RUN(every_impossible_field_is_found);
-    RUN(random_headers_pass_only_when_they_fit);
-    RUN(a_new_segment_has_these_bytes);
-    RUN(a_segment_is_not_open_before_it_is_complete);
+    RUN(control_object_stays_small);
+    RUN(foreign_objects_differ_from_corrupt_ones);
+    RUN(unknown_incompat_bit_is_refused);
+    RUN(latency_buckets_start_as_documented);
+    RUN(longer_header_and_gaps_are_accepted);
+    RUN(longer_entries_are_accepted);
+    RUN(every_invalid_field_is_refused);
+    RUN(random_headers_pass_only_if_they_fit);
+    RUN(new_segment_has_these_bytes);
+    RUN(segment_is_not_open_before_it_is_complete);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Joining, leaving, clearing after the dead, and an owner that waits for reliable readers. */
+ * Join, leave, the clearing of a dead reader's bits, and an owner that waits for reliable readers. */
 #include "world.h"
 
 static void join_fills_the_entry(void)
@@ -11,16 +11,16 @@ static void join_fills_the_entry(void)
     zs_reader *r = world_reader(w, 129, 5, 1);
     zs_peer *peer = zs_peer_at(s, 129);
     uint64_t before = zs_now_ns();
-    zs_identity someone = world_someone;
-    someone.time_namespace = 77;
+    zs_identity identity = world_identity;
+    identity.time_namespace = 77;
     peer->epoch = 8;
     peer->taken = peer->lost = peer->skipped = peer->leases = peer->latency_max_ns = peer->latency[127] = 99;
     peer->announcement = peer->wake_kind = 99;
-    zs_reader_join(r, &someone, 0, ZS_AFTER_HISTORY);
+    zs_reader_join(r, &identity, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(peer->epoch, 9);
     CHECK_EQUAL(peer->pid, 4711);
     CHECK_EQUAL(peer->start_time, 42);
-    CHECK(memcmp(peer->name, world_someone.name, 32) == 0);
+    CHECK(memcmp(peer->name, world_identity.name, 32) == 0);
     CHECK(peer->attached_ns >= before && peer->attached_ns <= zs_now_ns());
     CHECK_EQUAL(peer->flags, ZS_PEER_RELIABLE);
     CHECK_EQUAL(peer->max_leases, 5);
@@ -36,27 +36,27 @@ static void join_fills_the_entry(void)
     zs_reader_leave(r);
     CHECK_EQUAL(s->active[2], 0);
     CHECK_EQUAL(*s->space, 2);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void epoch_zero_is_nobodys(void)
+static void epoch_zero_is_not_used(void)
 {
     const world_options options = {0};
     world *w = world_make(&options);
     zs_reader *r = world_reader(w, 0, 1, 0);
     uint32_t slot;
     zs_peer_at(&w->segment, 0)->epoch = UINT32_MAX;
-    zs_reader_join(r, &world_someone, 0, ZS_AFTER_HISTORY);
+    zs_reader_join(r, &world_identity, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(r->epoch, 1);
     world_publish(w);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED); /* evicted[0] is 0 */
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* The first sample taken, for every history, age of the segment and depth. */
-static void history_is_clamped_to_what_there_was(void)
+/* The first sample taken, for every history, number of published samples and depth. */
+static void history_is_clamped_to_published_samples(void)
 {
     for (uint32_t depth = 1; depth <= 4; depth++)
         for (uint64_t first = 1; first <= 3; first += 2)
@@ -77,13 +77,13 @@ static void history_is_clamped_to_what_there_was(void)
                     }
                     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
                     CHECK_EQUAL(r->lost, 0);
-                    world_forget(r);
-                    world_end(w);
+                    world_free_reader(r);
+                    world_free(w);
                 }
 }
 
-/* A publisher that came after the subscription: what is gone before the join is lost, and counted by the join. */
-static void a_join_from_the_first_counts_what_is_gone(void)
+/* A publisher created after the subscription: samples that were retired before the join count as lost. */
+static void join_from_the_first_sample_counts_lost_ones(void)
 {
     const world_options options = {.depth = 2, .first_sequence = 50};
     world *w = world_make(&options);
@@ -91,19 +91,19 @@ static void a_join_from_the_first_counts_what_is_gone(void)
     uint32_t slot;
     for (int i = 0; i < 7; i++)
         world_publish(w);
-    CHECK(zs_reader_join(r, &world_someone, 0, 0));
+    CHECK(zs_reader_join(r, &world_identity, 0, 0));
     CHECK_EQUAL(r->cursor, 54);
     CHECK_EQUAL(r->lost, 5);
     CHECK_EQUAL(r->peer->lost, 5);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
     CHECK_EQUAL(r->cursor, 55);
     CHECK_EQUAL(r->lost, 5);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* From every cursor that a reader may have had, however far the owner has gone on: nothing twice, and what is gone is counted. */
-static void a_join_goes_on_after_the_cursor_that_it_is_given(void)
+/* For every earlier cursor and number of samples since: no sample comes twice, and retired ones count as lost. */
+static void join_resumes_after_the_given_cursor(void)
 {
     for (uint32_t depth = 1; depth <= 4; depth++)
         for (uint32_t max_loans = 1; max_loans <= depth; max_loans++)
@@ -119,8 +119,8 @@ static void a_join_goes_on_after_the_cursor_that_it_is_given(void)
                         uint32_t slot, index;
                         for (uint64_t i = 0; i < published; i++)
                             world_publish(w);
-                        CHECK(zs_reader_join(r, &world_someone, 3, 99 + after));
-                        CHECK(!zs_owner_window_full(&w->owner, &index)); /* no loan has to wait because of the join */
+                        CHECK(zs_reader_join(r, &world_identity, 3, 99 + after));
+                        CHECK(!zs_owner_window_full(&w->owner, &index)); /* the join makes no loan wait */
                         CHECK_EQUAL(r->lost, published - after - there);
                         for (uint64_t i = 0; i < there; i++) {
                             CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
@@ -129,13 +129,13 @@ static void a_join_goes_on_after_the_cursor_that_it_is_given(void)
                         }
                         CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
                         CHECK_EQUAL(r->taken + r->lost, published - after);
-                        world_forget(r);
-                        world_end(w);
+                        world_free_reader(r);
+                        world_free(w);
                     }
 }
 
-/* A reader may have taken what the ring had and `published` did not say yet. */
-static void a_join_believes_a_cursor_that_is_one_ahead_and_no_other(void)
+/* A reader may have taken a sample from the ring before `published` was stored. */
+static void join_accepts_a_cursor_one_ahead_of_published(void)
 {
     const world_options options = {.depth = 4};
     world *w = world_make(&options);
@@ -143,8 +143,8 @@ static void a_join_believes_a_cursor_that_is_one_ahead_and_no_other(void)
     uint32_t slot;
     world_publish(w);
     world_publish(w);
-    CHECK(!zs_reader_join(r, &world_someone, 0, 4));
-    CHECK(zs_reader_join(r, &world_someone, 0, 3));
+    CHECK(!zs_reader_join(r, &world_identity, 0, 4));
+    CHECK(zs_reader_join(r, &world_identity, 0, 3));
     CHECK_EQUAL(r->cursor, 3);
     CHECK_EQUAL(r->lost, 0);
     world_publish(w);
@@ -154,12 +154,12 @@ static void a_join_believes_a_cursor_that_is_one_ahead_and_no_other(void)
     CHECK_EQUAL(r->cursor, 4);
     zs_reader_release(r, slot);
     *w->segment.published = UINT64_C(1) << 60;
-    CHECK(!zs_reader_join(r, &world_someone, 0, 4));
-    world_forget(r);
-    world_end(w);
+    CHECK(!zs_reader_join(r, &world_identity, 0, 4));
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void clear_takes_what_the_dead_left_and_nothing_else(void)
+static void clear_removes_only_bits_of_the_dead_reader(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 4, .max_subscribers = 70};
     world *w = world_make(&options);
@@ -187,17 +187,17 @@ static void clear_takes_what_the_dead_left_and_nothing_else(void)
         CHECK_EQUAL(zs_slot_readers(s, i)[1], expected << 2);
     }
     CHECK_EQUAL(zs_peer_clear(s, 65), 0);
-    world_forget(dead), world_forget(alive), world_forget(other);
-    world_end(w);
+    world_free_reader(dead), world_free_reader(alive), world_free_reader(other);
+    world_free(w);
 }
 
-static void the_floor_is_the_slowest_reliable_reader(void)
+static void floor_is_the_slowest_reliable_reader(void)
 {
     const world_options options = {.depth = 8, .policy = ZS_BLOCK, .max_subscribers = 100};
     world *w = world_make(&options);
     zs_segment *s = &w->segment;
     uint32_t index = 12345, slot;
-    zs_reader *careless = world_join(w, 0, 1, 0, 0), *slow = world_join(w, 99, 1, 1, 0), *fast = world_join(w, 5, 1, 1, 0);
+    zs_reader *unreliable = world_join(w, 0, 1, 0, 0), *slow = world_join(w, 99, 1, 1, 0), *fast = world_join(w, 5, 1, 1, 0);
     for (int i = 0; i < 3; i++)
         world_publish(w);
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 0);
@@ -206,21 +206,21 @@ static void the_floor_is_the_slowest_reliable_reader(void)
         zs_reader_release(fast, slot);
     }
     CHECK_EQUAL(zs_reader_take(slow, &slot), ZS_TAKE_LEASED);
-    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 1); /* taken is enough, released is not asked for */
+    CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 1); /* a sample counts once taken, whether released or not */
     CHECK_EQUAL(index, 99);
     s->evicted[99] = slow->epoch;
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), 2);
     CHECK_EQUAL(index, 5);
     zs_reader_leave(fast);
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
-    s->active[1] |= UINT64_C(1) << 63, s->reliable[1] |= UINT64_C(1) << 63; /* a bit beyond max_subscribers is no reader's */
+    s->active[1] |= UINT64_C(1) << 63, s->reliable[1] |= UINT64_C(1) << 63; /* a bit beyond max_subscribers belongs to no reader */
     CHECK_EQUAL(zs_owner_reliable_floor(s, &index), UINT64_MAX);
-    world_forget(careless), world_forget(slow), world_forget(fast);
-    world_end(w);
+    world_free_reader(unreliable), world_free_reader(slow), world_free_reader(fast);
+    world_free(w);
 }
 
-/* A window is full when one more loan, committed after those that are out, would retire what the reader has not taken. */
-static void the_window_counts_the_loans_that_are_out(void)
+/* The window is full if one more loan, committed after the present ones, would retire a sample that the reader has not taken. */
+static void window_counts_present_loans(void)
 {
     for (uint32_t out = 0; out <= 3; out++) {
         const world_options options = {.depth = 4, .max_loans = 4, .spare_slots = 4, .policy = ZS_BLOCK, .first_sequence = 1000};
@@ -240,19 +240,19 @@ static void the_window_counts_the_loans_that_are_out(void)
             zs_owner_let_go(&w->owner, loans[i]);
         }
         CHECK(zs_owner_window_full(&w->owner, &index));
-        for (uint64_t n = 1000; n < 1004; n++) { /* and nothing of it is lost */
+        for (uint64_t n = 1000; n < 1004; n++) { /* none of them is lost */
             CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
             CHECK_EQUAL(r->cursor, n);
             CHECK_EQUAL(r->lost, 0);
             CHECK(!zs_owner_window_full(&w->owner, &index));
             zs_reader_release(r, slot);
         }
-        world_forget(r);
-        world_end(w);
+        world_free_reader(r);
+        world_free(w);
     }
 }
 
-static void the_policy_evict_waits_for_nobody(void)
+static void evict_policy_never_waits(void)
 {
     const world_options options = {.depth = 2, .policy = ZS_EVICT};
     world *w = world_make(&options);
@@ -262,17 +262,17 @@ static void the_policy_evict_waits_for_nobody(void)
         CHECK(!zs_owner_window_full(&w->owner, &index));
         world_publish(w);
     }
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* Readers bump `space` when the owner says that it waits, and make no system call otherwise. */
-static void readers_tell_a_waiting_owner_and_no_other(void)
+/* Readers increment `space` only while an owner waits; otherwise they make no system call. */
+static void readers_wake_only_a_waiting_owner(void)
 {
     const world_options options = {.depth = 2, .policy = ZS_BLOCK};
     world *w = world_make(&options);
     zs_segment *s = &w->segment;
-    zs_reader *r = world_join(w, 0, 2, 1, 0), *careless = world_join(w, 1, 2, 0, 0);
+    zs_reader *r = world_join(w, 0, 2, 1, 0), *unreliable = world_join(w, 1, 2, 0, 0);
     uint32_t slot, space = *s->space;
     world_publish(w);
     world_publish(w);
@@ -283,20 +283,20 @@ static void readers_tell_a_waiting_owner_and_no_other(void)
     CHECK_EQUAL(*s->waiting, 1);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED); /* the cursor of a reliable reader */
     CHECK_EQUAL(*s->space, space + 1);
-    zs_reader_release(r, slot); /* and a slot */
+    zs_reader_release(r, slot); /* and its slot */
     CHECK_EQUAL(*s->space, space + 2);
-    CHECK_EQUAL(zs_reader_take(careless, &slot), ZS_TAKE_LEASED); /* nobody waits for this cursor */
+    CHECK_EQUAL(zs_reader_take(unreliable, &slot), ZS_TAKE_LEASED); /* the owner does not wait for this cursor */
     CHECK_EQUAL(*s->space, space + 2);
-    zs_reader_release(careless, slot);
+    zs_reader_release(unreliable, slot);
     CHECK_EQUAL(*s->space, space + 3);
     zs_owner_block_end(s);
     CHECK_EQUAL(*s->waiting, 0);
-    world_forget(r), world_forget(careless);
-    world_end(w);
+    world_free_reader(r), world_free_reader(unreliable);
+    world_free(w);
 }
 
-/* One bit a reader; the waker takes the bits, so a sleeper that died costs one system call. */
-static void a_dead_sleeper_costs_one_call(void)
+/* A wake clears the parked bits, so a reader that died in its sleep costs one system call. */
+static void dead_sleeper_costs_one_system_call(void)
 {
     const world_options options = {.depth = 2, .max_subscribers = 200};
     world *w = world_make(&options);
@@ -309,30 +309,30 @@ static void a_dead_sleeper_costs_one_call(void)
     CHECK_EQUAL(s->counters->wakes, 1);
     world_publish(w);
     CHECK_EQUAL(s->counters->wakes, 1);
-    CHECK_EQUAL(*s->generation, 3); /* two samples, and the waking: who did not sleep yet must not fall asleep */
+    CHECK_EQUAL(*s->generation, 3); /* two samples and one wake, so that a reader that is about to sleep does not */
     CHECK_EQUAL(zs_reader_park(r), 3);
     zs_reader_unpark(r);
     CHECK_EQUAL(s->parked[3], 0);
     zs_reader_unpark(r);
     world_publish(w);
     CHECK_EQUAL(s->counters->wakes, 1);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
 int main(void)
 {
     RUN(join_fills_the_entry);
-    RUN(epoch_zero_is_nobodys);
-    RUN(history_is_clamped_to_what_there_was);
-    RUN(a_join_from_the_first_counts_what_is_gone);
-    RUN(a_join_goes_on_after_the_cursor_that_it_is_given);
-    RUN(a_join_believes_a_cursor_that_is_one_ahead_and_no_other);
-    RUN(clear_takes_what_the_dead_left_and_nothing_else);
-    RUN(the_floor_is_the_slowest_reliable_reader);
-    RUN(the_window_counts_the_loans_that_are_out);
-    RUN(the_policy_evict_waits_for_nobody);
-    RUN(readers_tell_a_waiting_owner_and_no_other);
-    RUN(a_dead_sleeper_costs_one_call);
+    RUN(epoch_zero_is_not_used);
+    RUN(history_is_clamped_to_published_samples);
+    RUN(join_from_the_first_sample_counts_lost_ones);
+    RUN(join_resumes_after_the_given_cursor);
+    RUN(join_accepts_a_cursor_one_ahead_of_published);
+    RUN(clear_removes_only_bits_of_the_dead_reader);
+    RUN(floor_is_the_slowest_reliable_reader);
+    RUN(window_counts_present_loans);
+    RUN(evict_policy_never_waits);
+    RUN(readers_wake_only_a_waiting_owner);
+    RUN(dead_sleeper_costs_one_system_call);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Taking from the ring: order, laps, loss counted exactly, wrapping tags, and rings that no owner writes. */
+ * Take and latest: order, laps, exact counts of lost samples, tags that wrap, and rings that no owner writes. */
 static void step(void);
 #define ZS_STEP() step()
 #include "world.h"
@@ -10,13 +10,13 @@ static void (*on_step)(void);
 static void step(void)
 {
     void (*call)(void) = on_step;
-    on_step = NULL; /* what it does takes steps of its own */
+    on_step = NULL; /* the function takes steps, too */
     if (call != NULL)
         call();
     on_step = call;
 }
 
-static void expect(zs_reader *r, uint64_t sequence, uint64_t lost)
+static void expect_sample(zs_reader *r, uint64_t sequence, uint64_t lost)
 {
     uint32_t slot = ZS_NO_SLOT;
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
@@ -55,8 +55,8 @@ static void tag_distances_are_modulo_2_48(void)
     CHECK(zs_tag_distance(zs_tag(top / 2 - 1, 0), 0) == (int64_t)(top / 2 - 1));
 }
 
-/* The same life at every edge that a counter has: everything in order, then a lap with an exact count. */
-static void samples_come_in_order_at_every_edge(void)
+/* Near every power of two at which a counter or a tag may wrap: samples in order, then a lap with an exact count. */
+static void samples_come_in_order_for_extreme_sequences(void)
 {
     static const uint64_t firsts[] = {1,
                                       2,
@@ -73,26 +73,26 @@ static void samples_come_in_order_at_every_edge(void)
             world *w = world_make(&options);
             zs_reader *r = world_join(w, 3, 4, 0, 0);
             CHECK_EQUAL(r->cursor, first - 1);
-            expect_nothing(r); /* the ring is filled with the tag before the first */
+            expect_nothing(r); /* the ring is filled with the tag of first - 1 */
             for (uint64_t n = first; n < first + 10; n++) {
                 CHECK_EQUAL(world_publish(w), n);
                 CHECK(zs_reader_ready(r));
-                expect(r, n, 0);
+                expect_sample(r, n, 0);
                 expect_nothing(r);
             }
             for (uint32_t i = 0; i < depth + 3; i++)
                 world_publish(w);
             for (uint32_t i = 0; i < depth; i++)
-                expect(r, first + 13 + i, 3);
+                expect_sample(r, first + 13 + i, 3);
             expect_nothing(r);
             CHECK_EQUAL(r->taken + r->lost, 10 + depth + 3);
-            world_forget(r);
-            world_end(w);
+            world_free_reader(r);
+            world_free(w);
         }
 }
 
-/* However far the owner is ahead, got + lost = published. */
-static void every_lap_is_counted_exactly(void)
+/* For every distance of the owner and the reader: taken + lost = published. */
+static void every_lost_sample_is_counted(void)
 {
     for (uint32_t depth = 1; depth <= 5; depth++)
         for (uint32_t ahead = 1; ahead < 40; ahead++) {
@@ -103,14 +103,14 @@ static void every_lap_is_counted_exactly(void)
             for (uint32_t i = 0; i < ahead; i++)
                 world_publish(w);
             for (uint32_t i = 0; i < there; i++)
-                expect(r, ahead - there + 1 + i, ahead - there);
+                expect_sample(r, ahead - there + 1 + i, ahead - there);
             expect_nothing(r);
-            world_forget(r);
-            world_end(w);
+            world_free_reader(r);
+            world_free(w);
         }
 }
 
-static void a_sample_is_leased_once(void)
+static void sample_is_leased_once(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 4};
     world *w = world_make(&options);
@@ -125,11 +125,11 @@ static void a_sample_is_leased_once(void)
     CHECK_EQUAL(zs_reader_latest(r, &a), ZS_TAKE_NONE);
     CHECK_EQUAL(zs_reader_leases(r), 2);
     CHECK_EQUAL(r->peer->leases, 2);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void too_many_leases_are_refused_and_change_nothing(void)
+static void take_beyond_max_leases_changes_nothing(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 4};
     world *w = world_make(&options);
@@ -147,11 +147,11 @@ static void too_many_leases_are_refused_and_change_nothing(void)
     CHECK_EQUAL(zs_reader_take(r, &slots[2]), ZS_TAKE_LEASED);
     CHECK_EQUAL(r->cursor, 3);
     CHECK_EQUAL(r->lost, 0);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void an_evicted_reader_takes_no_more(void)
+static void evicted_reader_takes_no_more(void)
 {
     const world_options options = {.depth = 4};
     world *w = world_make(&options);
@@ -162,13 +162,13 @@ static void an_evicted_reader_takes_no_more(void)
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_EVICTED);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_EVICTED);
     CHECK_EQUAL(r->cursor, 0);
-    zs_reader_join(r, &world_someone, 1, ZS_AFTER_HISTORY); /* a new life at the same index is not the one that was ended */
-    expect(r, 1, 0);
-    world_forget(r);
-    world_end(w);
+    zs_reader_join(r, &world_identity, 1, ZS_AFTER_HISTORY); /* another epoch at the same index, which is not evicted */
+    expect_sample(r, 1, 0);
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void latest_jumps_and_counts_what_it_skipped(void)
+static void latest_counts_skipped_samples(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 4};
     world *w = world_make(&options);
@@ -179,7 +179,7 @@ static void latest_jumps_and_counts_what_it_skipped(void)
         world_publish(w);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_LEASED);
     CHECK_EQUAL(r->cursor, 10);
-    CHECK_EQUAL(r->skipped, 9); /* also what was no longer there: it was not wanted */
+    CHECK_EQUAL(r->skipped, 9); /* includes samples that could no longer be taken */
     CHECK_EQUAL(r->peer->skipped, 9);
     CHECK_EQUAL(r->lost, 0);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_NONE);
@@ -188,18 +188,17 @@ static void latest_jumps_and_counts_what_it_skipped(void)
     CHECK_EQUAL(r->skipped, 9);
     for (int i = 0; i < 5; i++)
         world_publish(w);
-    expect(r, 15, 3);
+    expect_sample(r, 15, 3);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_LEASED);
     CHECK_EQUAL(r->cursor, 16);
     CHECK_EQUAL(r->skipped, 9);
     CHECK_EQUAL(r->taken + r->lost + r->skipped, 16);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* An owner that stands between its store into the ring and its store of `published`: what take gave is not newer than what
- * latest may see, only earlier. Also how an owner leaves the segment that dies there. */
-static void latest_bears_a_published_that_trails_the_ring(void)
+/* The state between the owner's store into the ring and its store of `published`, which remains if the owner dies there. */
+static void latest_accepts_published_one_behind_the_ring(void)
 {
     const world_options options = {.depth = 2};
     world *w = world_make(&options);
@@ -208,62 +207,62 @@ static void latest_bears_a_published_that_trails_the_ring(void)
     world_publish(w);
     world_publish(w);
     *w->segment.published = 1;
-    expect(r, 1, 0);
-    expect(r, 2, 0);
+    expect_sample(r, 1, 0);
+    expect_sample(r, 2, 0);
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_NONE);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
     *w->segment.published = 2;
     CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_NONE);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* --- an owner that is faster than the reader ------------------------------------------------------------------------------- */
+/* --- an owner that is faster than the reader ---------------------------------------------------------------------------------- */
 
-static world *outrun;
-static zs_reader *outrun_by;
-static uint64_t outrun_cursor;
-static int outrun_laps;
-static int outrun_aimed_at_newest;
+static world *fast_owner;
+static zs_reader *slow_reader;
+static uint64_t last_cursor;
+static int laps;
+static int tries_of_newest;
 
-/* The owner replaces everything before each of the reader's steps. Published stays a multiple of the depth, 4, so the cursor before
- * the oldest is one too, and the cursor before the newest is not. */
-static void publish_all_anew(void)
+/* Before each step of the reader the owner replaces all samples. `published` is always a multiple of the depth, 4, so the cursor
+ * before the oldest sample is a multiple as well, and the cursor before the newest is not: that tells which of them a lap tries. */
+static void replace_all_samples(void)
 {
-    if (outrun_by->cursor != outrun_cursor) {
-        outrun_cursor = outrun_by->cursor;
-        outrun_aimed_at_newest += outrun_cursor % 4 == 3;
-        outrun_laps += outrun_aimed_at_newest == 0;
+    if (slow_reader->cursor != last_cursor) {
+        last_cursor = slow_reader->cursor;
+        tries_of_newest += last_cursor % 4 == 3;
+        laps += tries_of_newest == 0;
     }
-    if (outrun_aimed_at_newest > 3)
-        return; /* mercy */
+    if (tries_of_newest > 3)
+        return; /* enough: let the reader succeed */
     for (int i = 0; i < 4; i++)
-        world_publish(outrun);
+        world_publish(fast_owner);
 }
 
-static void after_64_laps_the_newest_is_aimed_at(void)
+static void take_tries_the_newest_sample_after_64_laps(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 4};
     world *w = world_make(&options);
     zs_reader *r = world_join(w, 0, 1, 0, 0);
     uint32_t slot;
-    outrun = w, outrun_by = r;
-    publish_all_anew();
-    on_step = publish_all_anew;
+    fast_owner = w, slow_reader = r;
+    replace_all_samples();
+    on_step = replace_all_samples;
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
     on_step = NULL;
-    CHECK_EQUAL(outrun_laps, ZS_MAX_LAPS);
-    CHECK(outrun_aimed_at_newest > 3);
+    CHECK_EQUAL(laps, ZS_MAX_LAPS);
+    CHECK(tries_of_newest > 3);
     CHECK_EQUAL(r->cursor % 4, 0); /* the newest */
     CHECK_EQUAL(r->cursor, w->owner.published);
-    CHECK_EQUAL(r->taken + r->lost, r->cursor); /* exact through all of it */
-    world_forget(r);
-    world_end(w);
+    CHECK_EQUAL(r->taken + r->lost, r->cursor); /* the count is exact */
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* --- rings that no owner writes ------------------------------------------------------------------------------------------- */
+/* --- rings that no owner writes ----------------------------------------------------------------------------------------------- */
 
-static void a_ring_that_names_a_slot_beyond_the_table_is_corrupt(void)
+static void ring_entry_beyond_the_slot_table_is_corrupt(void)
 {
     const world_options options = {.depth = 2};
     world *w = world_make(&options);
@@ -277,12 +276,12 @@ static void a_ring_that_names_a_slot_beyond_the_table_is_corrupt(void)
     }
     CHECK_EQUAL(r->cursor, 0);
     CHECK_EQUAL(zs_reader_leases(r), 0);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* A pool that the owner has added since: nothing has happened to the sample, and it is taken once the pool is mapped. */
-static void a_sample_in_an_unmapped_pool_waits(void)
+/* A pool that the owner has added: a take changes nothing, and succeeds once the pool is mapped. */
+static void sample_in_unmapped_pool_is_taken_once_mapped(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 2, .policy = ZS_BLOCK, .pool_limit = 2};
     world *w = world_make(&options);
@@ -313,12 +312,12 @@ static void a_sample_in_an_unmapped_pool_waits(void)
     CHECK_EQUAL(slot, 3);
     CHECK_EQUAL(r->cursor, 4);
     CHECK_EQUAL(r->lost + r->skipped, 0);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* The owner has removed the pool before this reader could map it. */
-static void a_sample_whose_pool_is_gone_is_lost(void)
+/* The owner has removed the pool before the reader mapped it. */
+static void sample_of_removed_pool_is_lost(void)
 {
     const world_options options = {.depth = 4};
     world *w = world_make(&options);
@@ -334,11 +333,11 @@ static void a_sample_whose_pool_is_gone_is_lost(void)
     CHECK_EQUAL(r->peer->lost, 2);
     CHECK_EQUAL(r->peer->skipped, 1);
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_NONE);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* Entries of a later version: members before `readers` that this one does not know, and more behind. */
+/* Entries of a later version, with unknown members before `readers` and after it. */
 static void longer_slot_and_peer_entries_are_read(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 2, .max_subscribers = 70, .longer_by = 192};
@@ -353,16 +352,16 @@ static void longer_slot_and_peer_entries_are_read(void)
     CHECK_EQUAL(zs_peer_at(s, 69)->max_leases, 4);
     for (uint64_t n = 1; n < 20; n++) {
         CHECK_EQUAL(world_publish(w), n);
-        expect(r, n, 0);
+        expect_sample(r, n, 0);
     }
     for (uint32_t i = 0; i < w->slot_count; i++)
         for (int at = 56; at < 56 + 192; at++)
             CHECK_EQUAL(((uint8_t *)zs_slot_at(s, i))[at], 0xff);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* Counted by the bucket and by the largest. */
+/* The histogram and the maximum. */
 static void latencies_are_counted(void)
 {
     const world_options options = {0};
@@ -376,12 +375,12 @@ static void latencies_are_counted(void)
     CHECK_EQUAL(r->peer->latency[zs_latency_bucket(90)], 1);
     CHECK_EQUAL(r->peer->latency[zs_latency_bucket(5000)], 1);
     CHECK_EQUAL(r->peer->latency_max_ns, 5000);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* The bit of a slot belongs to one lease: a second one would be ended by the release of the first. */
-static void a_ring_that_names_a_held_slot_is_corrupt(void)
+/* One bit stands for one lease: the release of the first would end a second one. */
+static void ring_entry_of_a_leased_slot_is_corrupt(void)
 {
     const world_options options = {.depth = 2};
     world *w = world_make(&options);
@@ -393,40 +392,40 @@ static void a_ring_that_names_a_held_slot_is_corrupt(void)
     zs_slot_at(&w->segment, slot)->sequence = 2;
     w->segment.ring[2] = zs_tag(2, slot);
     CHECK_EQUAL(zs_reader_take(r, &again), ZS_TAKE_CORRUPT);
-    CHECK_EQUAL(*zs_slot_readers(&w->segment, slot), 4); /* the older lease stands */
+    CHECK_EQUAL(*zs_slot_readers(&w->segment, slot), 4); /* the older lease is intact */
     CHECK_EQUAL(r->held[slot], 1);
     CHECK_EQUAL(zs_reader_leases(r), 1);
     zs_reader_release(r, slot);
     CHECK_EQUAL(zs_reader_take(r, &again), ZS_TAKE_LEASED);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-static void a_lap_without_progress_is_corrupt(void)
+static void lap_without_progress_is_corrupt(void)
 {
     const world_options options = {.depth = 2};
     world *w = world_make(&options);
     zs_segment *s = &w->segment;
     zs_reader *r = world_join(w, 0, 4, 0, 0);
     uint32_t slot;
-    s->ring[1] = zs_tag(5, 0); /* newer, but nothing newer was published */
+    s->ring[1] = zs_tag(5, 0); /* a newer tag, although nothing newer was published */
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_CORRUPT);
-    *s->published = 2; /* two are, and both of them are within the depth */
+    *s->published = 2; /* two samples, both among the newest `depth` */
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_CORRUPT);
-    s->ring[1] = zs_tag(1, 0); /* the right tag, on a slot that holds another sample */
+    s->ring[1] = zs_tag(1, 0); /* the right tag, for a slot that has another sequence */
     CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_CORRUPT);
     CHECK_EQUAL(*zs_slot_readers(s, 0), 0);
-    CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_CORRUPT); /* published names an entry that is older */
+    CHECK_EQUAL(zs_reader_latest(r, &slot), ZS_TAKE_CORRUPT); /* the ring entry of `published` is older */
     CHECK_EQUAL(r->cursor, 0);
     CHECK_EQUAL(r->lost, 0);
     CHECK_EQUAL(zs_reader_leases(r), 0);
-    world_forget(r);
-    world_end(w);
+    world_free_reader(r);
+    world_free(w);
 }
 
-/* Any one bit of the ring's tags, or of `published`, flipped before the owner seals: each sample is taken or counted, or the reader is
- * told that the segment is corrupt. */
-static void a_flipped_bit_before_the_end_loses_nothing_silently(void)
+/* One flipped bit in a tag or in `published` before the owner seals: each sample is taken or counted as lost, or the segment is
+ * reported as corrupt. */
+static void flipped_bit_loses_no_sample_uncounted(void)
 {
     const world_options options = {.depth = 4, .spare_slots = 2, .first_sequence = 1000};
     int counted = 0, corrupt = 0, harmless = 0;
@@ -459,14 +458,14 @@ static void a_flipped_bit_before_the_end_loses_nothing_silently(void)
                 corrupt += result == ZS_TAKE_CORRUPT;
                 counted += result != ZS_TAKE_CORRUPT && r->lost == 1;
                 harmless += result != ZS_TAKE_CORRUPT && r->lost == 0;
-                world_forget(r);
-                world_end(w);
+                world_free_reader(r);
+                world_free(w);
             }
     CHECK(corrupt > 0 && counted > 0 && harmless > 0);
 }
 
-/* Whatever stands in the shared words, taking ends, and names only slots that exist and that are not held. */
-static void any_bytes_end_in_an_answer(void)
+/* For any content of the shared words, take and latest return, and lease only slots that exist and are not leased already. */
+static void take_returns_for_any_bytes(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 2};
     world *w = world_make(&options);
@@ -494,30 +493,30 @@ static void any_bytes_end_in_an_answer(void)
                 CHECK(zs_reader_leases(r) <= 3);
             }
         }
-        world_forget(r);
+        world_free_reader(r);
     }
-    world_end(w);
+    world_free(w);
 }
 
 int main(void)
 {
     RUN(tag_distances_are_modulo_2_48);
-    RUN(samples_come_in_order_at_every_edge);
-    RUN(every_lap_is_counted_exactly);
-    RUN(a_sample_is_leased_once);
-    RUN(too_many_leases_are_refused_and_change_nothing);
-    RUN(an_evicted_reader_takes_no_more);
-    RUN(latest_jumps_and_counts_what_it_skipped);
-    RUN(latest_bears_a_published_that_trails_the_ring);
-    RUN(after_64_laps_the_newest_is_aimed_at);
-    RUN(a_ring_that_names_a_slot_beyond_the_table_is_corrupt);
-    RUN(a_sample_in_an_unmapped_pool_waits);
-    RUN(a_sample_whose_pool_is_gone_is_lost);
+    RUN(samples_come_in_order_for_extreme_sequences);
+    RUN(every_lost_sample_is_counted);
+    RUN(sample_is_leased_once);
+    RUN(take_beyond_max_leases_changes_nothing);
+    RUN(evicted_reader_takes_no_more);
+    RUN(latest_counts_skipped_samples);
+    RUN(latest_accepts_published_one_behind_the_ring);
+    RUN(take_tries_the_newest_sample_after_64_laps);
+    RUN(ring_entry_beyond_the_slot_table_is_corrupt);
+    RUN(sample_in_unmapped_pool_is_taken_once_mapped);
+    RUN(sample_of_removed_pool_is_lost);
     RUN(longer_slot_and_peer_entries_are_read);
     RUN(latencies_are_counted);
-    RUN(a_ring_that_names_a_held_slot_is_corrupt);
-    RUN(a_lap_without_progress_is_corrupt);
-    RUN(a_flipped_bit_before_the_end_loses_nothing_silently);
-    RUN(any_bytes_end_in_an_answer);
+    RUN(ring_entry_of_a_leased_slot_is_corrupt);
+    RUN(lap_without_progress_is_corrupt);
+    RUN(flipped_bit_loses_no_sample_uncounted);
+    RUN(take_returns_for_any_bytes);
     return 0;
 }

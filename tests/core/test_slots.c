@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The owner's slots, and the two halves of a lease: one step at a time, bytes before and after. */
+ * The owner's slots, and the two halves of a lease: bytes before and after each step. */
 #include "world.h"
 
 static uint64_t *readers_of(const world *w, uint32_t slot)
@@ -8,7 +8,7 @@ static uint64_t *readers_of(const world *w, uint32_t slot)
     return zs_slot_readers(&w->segment, slot);
 }
 
-static void reserve_gives_every_slot_once(void)
+static void reserve_loans_each_slot_once(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 5};
     world *w = world_make(&options);
@@ -23,10 +23,10 @@ static void reserve_gives_every_slot_once(void)
     }
     CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
     CHECK_EQUAL(w->owner.loans_out, 8);
-    world_end(w);
+    world_free(w);
 }
 
-static void discard_publishes_nothing_and_frees(void)
+static void discard_frees_the_slot_without_publishing(void)
 {
     const world_options options = {.depth = 1};
     world *w = world_make(&options);
@@ -38,11 +38,11 @@ static void discard_publishes_nothing_and_frees(void)
     CHECK_EQUAL(*w->segment.generation, 0);
     CHECK_EQUAL(zs_slot_at(&w->segment, a)->sequence, 0);
     CHECK_EQUAL(w->segment.counters->discarded, 1);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT); /* something still refers to the loan */
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT); /* the loan is still viewed */
     zs_owner_let_go(&w->owner, a);
     CHECK_EQUAL(zs_owner_reserve(&w->owner), a);
     CHECK(a != b);
-    world_end(w);
+    world_free(w);
 }
 
 static void commit_writes_these_bytes(void)
@@ -67,10 +67,10 @@ static void commit_writes_these_bytes(void)
     CHECK_EQUAL(s->counters->wakes, 0);
     CHECK_EQUAL(w->owner.state[slot], ZS_COMMITTED);
     CHECK_EQUAL(w->owner.loans_out, 0);
-    world_end(w);
+    world_free(w);
 }
 
-/* Commit n retires n - depth, no other, and not before the window is full. */
+/* Commit n retires n - depth and no other sample. */
 static void commit_keeps_exactly_the_depth(void)
 {
     for (uint32_t depth = 1; depth <= 5; depth++) {
@@ -89,11 +89,11 @@ static void commit_keeps_exactly_the_depth(void)
             }
             CHECK_EQUAL(there, n - 100 + 1 < depth ? n - 100 + 1 : depth);
         }
-        world_end(w);
+        world_free(w);
     }
 }
 
-/* Loans may be committed in another order than they were reserved in. */
+/* Loans can be committed in any order. */
 static void loans_commit_in_any_order(void)
 {
     const world_options options = {.depth = 2, .max_loans = 3};
@@ -112,10 +112,10 @@ static void loans_commit_in_any_order(void)
         }
         CHECK_EQUAL(w->owner.loans_out, 0);
     }
-    world_end(w);
+    world_free(w);
 }
 
-static void a_leased_slot_is_not_reused(void)
+static void leased_slot_is_not_reused(void)
 {
     const world_options options = {.depth = 1, .max_subscribers = 130};
     world *w = world_make(&options);
@@ -133,10 +133,10 @@ static void a_leased_slot_is_not_reused(void)
     CHECK_EQUAL(readers_of(w, first)[2], 0);
     second = zs_owner_reserve(&w->owner);
     CHECK_EQUAL(second, first);
-    world_end(w);
+    world_free(w);
 }
 
-/* What is withheld is given out when fewer shall be, and is had again from the retired ones. */
+/* Withheld slots become free when `withheld` is lowered, and retired slots can be withheld again. */
 static void withheld_slots_are_not_reserved(void)
 {
     const world_options options = {.depth = 1, .spare_slots = 3};
@@ -147,13 +147,13 @@ static void withheld_slots_are_not_reserved(void)
         slots[i] = zs_owner_reserve(&w->owner);
     CHECK(slots[2] != ZS_NO_SLOT);
     CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
-    CHECK(!zs_owner_withhold(&w->owner)); /* all the others are loaned */
+    CHECK(!zs_owner_withhold(&w->owner)); /* all other slots are loaned */
     w->owner.withheld = 1;
     slots[3] = zs_owner_reserve(&w->owner);
     CHECK(slots[3] != ZS_NO_SLOT);
     CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
     zs_owner_discard(&w->owner, slots[0]);
-    CHECK(!zs_owner_withhold(&w->owner)); /* something still refers to the loan */
+    CHECK(!zs_owner_withhold(&w->owner)); /* the loan is still viewed */
     zs_owner_let_go(&w->owner, slots[0]);
     CHECK(zs_owner_withhold(&w->owner));
     CHECK_EQUAL(w->owner.state[slots[0]], ZS_FREE);
@@ -165,31 +165,31 @@ static void withheld_slots_are_not_reserved(void)
     slots[4] = zs_owner_reserve(&w->owner);
     CHECK(slots[4] != ZS_NO_SLOT && slots[4] != slots[1] && slots[4] != slots[2] && slots[4] != slots[3]);
     CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
-    world_end(w);
+    world_free(w);
 }
 
-/* A bit beyond max_subscribers is somebody's scribble, and nobody would ever clear it. */
-static void a_bit_that_is_nobodys_holds_no_slot_back(void)
+/* No reader would ever clear a bit beyond max_subscribers. */
+static void bits_beyond_max_subscribers_are_ignored(void)
 {
     for (uint32_t subscribers = 63; subscribers <= 65; subscribers++) {
         const world_options options = {.depth = 1, .max_subscribers = subscribers};
         world *w = world_make(&options);
         uint32_t last = (subscribers - 1) / 64, first;
-        uint64_t nobody = subscribers % 64 ? UINT64_MAX << (subscribers % 64) : 0;
+        uint64_t unused = subscribers % 64 ? UINT64_MAX << (subscribers % 64) : 0;
         world_publish(w);
         first = (uint32_t)(w->segment.ring[1] & 0xffff);
-        readers_of(w, first)[last] = ~(UINT64_C(1) << ((subscribers - 1) % 64)); /* everybody's but the last one's */
+        readers_of(w, first)[last] = ~(UINT64_C(1) << ((subscribers - 1) % 64)); /* all bits but that of the last reader */
         world_publish(w);
         CHECK_EQUAL(zs_owner_reserve(&w->owner), subscribers == 65 ? first : ZS_NO_SLOT);
-        readers_of(w, first)[last] = nobody;
+        readers_of(w, first)[last] = unused;
         if (subscribers != 65)
             CHECK_EQUAL(zs_owner_reserve(&w->owner), first);
-        world_end(w);
+        world_free(w);
     }
 }
 
-/* A lease succeeds on the sequence that it means and on nothing else, and a failed one leaves no bit and touches no other's. */
-static void a_failed_lease_leaves_no_trace(void)
+/* A lease succeeds only on the given sequence. A failed one leaves no bit, and changes no bit of another reader. */
+static void failed_lease_changes_no_bits(void)
 {
     const world_options options = {.depth = 2};
     world *w = world_make(&options);
@@ -207,11 +207,11 @@ static void a_failed_lease_leaves_no_trace(void)
     CHECK_EQUAL(*readers, 0x9);
     zs_slot_release(&w->segment, slot, 3);
     CHECK_EQUAL(*readers, 0x1);
-    world_end(w);
+    world_free(w);
 }
 
-/* A bit that a late reader sets on a slot that is being rewritten keeps nobody from committing it. */
-static void a_late_bit_is_harmless(void)
+/* A late reader may set its bit in a slot that is loaned again. */
+static void late_bit_does_not_affect_commit(void)
 {
     const world_options options = {.depth = 1};
     world *w = world_make(&options);
@@ -219,19 +219,19 @@ static void a_late_bit_is_harmless(void)
     uint32_t old = (uint32_t)(w->segment.ring[1] & 0xffff);
     world_publish(w);
     CHECK_EQUAL(zs_owner_reserve(&w->owner), old);
-    *readers_of(w, old) |= 4; /* the first half of zs_slot_lease(…, 2, 1), which comes late */
+    *readers_of(w, old) |= 4; /* the first half of a late zs_slot_lease(…, 2, 1) */
     CHECK_EQUAL(zs_owner_commit(&w->owner, old, 8, 1), 3);
     zs_owner_let_go(&w->owner, old);
     CHECK(zs_slot_lease(&w->segment, old, 1, 3));
     CHECK_EQUAL(*readers_of(w, old), 6);
-    *readers_of(w, old) &= ~UINT64_C(4); /* and the second half */
+    *readers_of(w, old) &= ~UINT64_C(4); /* its second half */
     CHECK_EQUAL(*readers_of(w, old), 2);
     CHECK_EQUAL(zs_slot_at(&w->segment, old)->sequence, 3);
-    world_end(w);
+    world_free(w);
 }
 
-/* While a view in the publisher's own process refers to a committed loan, its slot is not loaned again. */
-static void a_slot_that_the_owner_still_views_is_not_reused(void)
+/* A slot is not loaned again while a view in the owner's process refers to it. */
+static void slot_viewed_by_the_owner_is_not_reused(void)
 {
     const world_options options = {.depth = 1, .spare_slots = 1};
     world *w = world_make(&options);
@@ -246,11 +246,11 @@ static void a_slot_that_the_owner_still_views_is_not_reused(void)
     zs_owner_let_go(&w->owner, viewed);
     uint32_t one = zs_owner_reserve(&w->owner), other = zs_owner_reserve(&w->owner);
     CHECK((one == viewed) != (other == viewed));
-    world_end(w);
+    world_free(w);
 }
 
-/* What readers can write does not lead the owner: its own copies decide. */
-static void the_owner_does_not_trust_shared_memory(void)
+/* The owner uses its private copies only. */
+static void owner_ignores_corrupt_shared_memory(void)
 {
     const world_options options = {.depth = 2, .spare_slots = 2};
     world *w = world_make(&options);
@@ -270,7 +270,7 @@ static void the_owner_does_not_trust_shared_memory(void)
     }
     CHECK_EQUAL(world_publish(w), 51);
     CHECK_EQUAL(w->owner.published, 51);
-    world_end(w);
+    world_free(w);
 }
 
 static void private_memory_is_enough_for_the_largest_segment(void)
@@ -283,23 +283,23 @@ static void private_memory_is_enough_for_the_largest_segment(void)
     for (int i = 0; i < 70000; i++)
         world_publish(w);
     CHECK_EQUAL(w->owner.published, 70000);
-    world_end(w);
+    world_free(w);
 }
 
 int main(void)
 {
-    RUN(reserve_gives_every_slot_once);
-    RUN(discard_publishes_nothing_and_frees);
+    RUN(reserve_loans_each_slot_once);
+    RUN(discard_frees_the_slot_without_publishing);
     RUN(commit_writes_these_bytes);
     RUN(commit_keeps_exactly_the_depth);
     RUN(loans_commit_in_any_order);
-    RUN(a_leased_slot_is_not_reused);
-    RUN(a_bit_that_is_nobodys_holds_no_slot_back);
+    RUN(leased_slot_is_not_reused);
+    RUN(bits_beyond_max_subscribers_are_ignored);
     RUN(withheld_slots_are_not_reserved);
-    RUN(a_failed_lease_leaves_no_trace);
-    RUN(a_late_bit_is_harmless);
-    RUN(a_slot_that_the_owner_still_views_is_not_reused);
-    RUN(the_owner_does_not_trust_shared_memory);
+    RUN(failed_lease_changes_no_bits);
+    RUN(late_bit_does_not_affect_commit);
+    RUN(slot_viewed_by_the_owner_is_not_reused);
+    RUN(owner_ignores_corrupt_shared_memory);
     RUN(private_memory_is_enough_for_the_largest_segment);
     return 0;
 }

@@ -1,57 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every promise of the protocol under every schedule of two or three actors, on the headers that ship. See explore.h. */
+ * The promises of the protocol under every schedule of two or three actors, on the shipped headers. See explore.h. */
 #include "explore.h"
 
 static world *w;
 static zs_reader *readers[3];
 
-/* A world for a run, and `count` readers that have not joined. */
-static void fresh(const world_options *options, int count, uint32_t max_leases, int reliable)
+/* Prepare the world for a run, with `count` readers that have not joined. */
+static void reset_world(const world_options *options, int count, uint32_t max_leases, int reliable)
 {
     world_fill(w, options);
-    for (int i = 0; i < count; i++) {
-        uint32_t *held = readers[i]->held;
-        memset(readers[i], 0, sizeof *readers[i]);
-        memset(held, 0, w->slot_count * sizeof *held);
-        readers[i]->held = held;
-        readers[i]->segment = &w->segment;
-        readers[i]->slot_count = w->slot_count;
-        readers[i]->index = (uint32_t)i * 31;
-        readers[i]->peer = zs_peer_at(&w->segment, readers[i]->index);
-        readers[i]->max_leases = max_leases;
-        readers[i]->reliable = (uint32_t)reliable;
-    }
+    for (int i = 0; i < count; i++)
+        world_reset_reader(w, readers[i], (uint32_t)i * 31, max_leases, reliable);
 }
 
-static void begin(const world_options *options)
+static void make_world(const world_options *options)
 {
     w = world_make(options);
     for (int i = 0; i < 3; i++)
         readers[i] = world_reader(w, 0, 1, 0);
 }
 
-static void end(const char *what, uint64_t schedules)
+static void finish(const char *what, uint64_t schedules)
 {
     if (getenv("CHECK_VERBOSE") != NULL)
         fprintf(stderr, "    %s: %llu schedules, %llu steps\n", what, (unsigned long long)schedules, (unsigned long long)explore.steps);
     CHECK(schedules > 100);
     for (int i = 0; i < 3; i++)
-        world_forget(readers[i]);
-    world_end(w);
+        world_free_reader(readers[i]);
+    world_free(w);
 }
 
-/* --- actors ----------------------------------------------------------------------------------------------------------------- */
+/* --- actors ------------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t to_publish, first_taken[3];
 static int history_wanted;
 
-/* A sample that is written in two halves, so that a reader sees both when it should see none. */
-static uint32_t write_one(uint64_t n)
+/* Write a sample in two steps, so that a reader that should not read it sees a torn one. */
+static uint32_t write_sample(uint64_t n)
 {
     uint32_t slot = zs_owner_reserve(&w->owner);
     uint64_t *words;
-    CHECK(slot != ZS_NO_SLOT); /* spare_slots is the readers' max_leases together */
+    CHECK(slot != ZS_NO_SLOT); /* spare_slots is the sum of the readers' max_leases */
     words = world_words(w, slot);
     ZS_STEP();
     words[0] = n;
@@ -60,20 +50,20 @@ static uint32_t write_one(uint64_t n)
     return slot;
 }
 
-static void publish_one(void)
+static void publish_sample(void)
 {
     uint64_t n = w->owner.published + 1;
-    uint32_t slot = write_one(n);
+    uint32_t slot = write_sample(n);
     CHECK_EQUAL(zs_owner_commit(&w->owner, slot, 16, n), n);
     zs_owner_let_go(&w->owner, slot);
 }
 
-/* All samples as one batch: announced together, the rest of a commit for each. */
+/* Publishes all samples as one batch. */
 static void batching_publisher(void)
 {
     for (uint64_t i = 0; i < to_publish; i++) {
         uint64_t n = w->owner.published + 1;
-        uint32_t slot = write_one(n);
+        uint32_t slot = write_sample(n);
         CHECK_EQUAL(zs_owner_place(&w->owner, slot, 16, n), n);
         zs_owner_retire_oldest(&w->owner);
         zs_owner_let_go(&w->owner, slot);
@@ -84,20 +74,20 @@ static void batching_publisher(void)
 static void publisher(void)
 {
     for (uint64_t i = 0; i < to_publish; i++)
-        publish_one();
+        publish_sample();
 }
 
-/* Publishes while the window lets it. */
+/* Publishes as long as the window is not full. */
 static void reliable_publisher(void)
 {
     uint32_t index = 0;
     for (uint64_t i = 0; i < to_publish; i++)
         if (!zs_owner_window_full(&w->owner, &index))
-            publish_one();
+            publish_sample();
 }
 
-/* What a lease promises: the words are those of its sequence, now and until the release. */
-static void use(zs_reader *r, uint32_t slot)
+/* While it is leased, the payload is that of the lease's sequence. */
+static void check_payload(zs_reader *r, uint32_t slot)
 {
     const uint64_t *words = world_words(w, slot);
     CHECK_EQUAL(words[0], r->cursor);
@@ -118,7 +108,7 @@ static void take_some(zs_reader *r, int tries, int newest)
             continue;
         CHECK(r->cursor > before);
         CHECK_EQUAL(r->taken + r->lost + r->skipped, r->cursor);
-        use(r, slot);
+        check_payload(r, slot);
         zs_reader_release(r, slot);
     }
 }
@@ -136,37 +126,37 @@ static void taker_of_newest(void)
     take_some(readers[0], 3, 1);
 }
 
-/* --- retire and lease: nothing torn, got + lost = published, exactly `depth` there ------------------------------------------- */
+/* --- retire and lease: no torn payload, taken + lost = published, exactly `depth` samples ------------------------------------- */
 
 static const world_options tiny = {.depth = 1, .spare_slots = 1, .max_subscribers = 64};
 static const world_options tiny_for_two = {.depth = 1, .spare_slots = 2, .max_subscribers = 64};
 
 static void joined_readers(const world_options *options, int count)
 {
-    fresh(options, count, 1, 0);
+    reset_world(options, count, 1, 0);
     for (int i = 0; i < count; i++)
-        zs_reader_join(readers[i], &world_someone, 0, ZS_AFTER_HISTORY);
+        zs_reader_join(readers[i], &world_identity, 0, ZS_AFTER_HISTORY);
 }
 static void before_one(void)
 {
     joined_readers(&tiny, 1);
-    publish_one();
+    publish_sample();
 }
 static void before_two(void)
 {
     joined_readers(&tiny_for_two, 2);
-    publish_one();
+    publish_sample();
 }
 
-/* After a drain every reader has an account of every sample, and no bit is left. */
-static void drained(int count)
+/* After the reader has taken the rest, each sample is taken or counted as lost, and no bit is set. */
+static void check_drained(int count)
 {
     uint32_t slot;
     for (int i = 0; i < count; i++) {
         zs_reader *r = readers[i];
         enum zs_take result;
         while ((result = zs_reader_take(r, &slot)) == ZS_TAKE_LEASED) {
-            use(r, slot);
+            check_payload(r, slot);
             zs_reader_release(r, slot);
         }
         CHECK_EQUAL(result, ZS_TAKE_NONE);
@@ -179,92 +169,92 @@ static void drained(int count)
 }
 static void after_one(void)
 {
-    drained(1);
+    check_drained(1);
 }
 static void after_two(void)
 {
-    drained(2);
+    check_drained(2);
 }
 
 static void leases_are_whole_and_counted(void)
 {
     void (*const actors[])(void) = {publisher, taker_0};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 3;
-    end("one reader", explore_all(3, before_one, after_one, actors, 2));
+    finish("one reader", explore_all(3, before_one, after_one, actors, 2));
 }
 
-/* Two at a time are there: a reader that is lapped in the middle of a commit finds published far enough. */
+/* A depth of two: a reader that is overtaken in the middle of a commit must find `published` >= c + depth. */
 static const world_options two_deep = {.depth = 2, .spare_slots = 1, .max_subscribers = 64};
 
 static void before_two_deep(void)
 {
     joined_readers(&two_deep, 1);
-    publish_one();
+    publish_sample();
 }
 
-static void laps_prove_that_the_owner_went_on(void)
+static void overtaken_reader_finds_published_far_enough(void)
 {
     void (*const actors[])(void) = {publisher, taker_0};
-    begin(&two_deep);
+    make_world(&two_deep);
     to_publish = 4;
-    end("two deep", explore_all(2, before_two_deep, after_one, actors, 2));
+    finish("two deep", explore_all(2, before_two_deep, after_one, actors, 2));
 }
 
 static void leases_of_two_readers_are_whole_and_counted(void)
 {
     void (*const actors[])(void) = {publisher, taker_0, taker_1};
-    begin(&tiny_for_two);
+    make_world(&tiny_for_two);
     to_publish = 3;
-    end("two readers", explore_all(2, before_two, after_two, actors, 3));
+    finish("two readers", explore_all(2, before_two, after_two, actors, 3));
 }
 
 static void latest_is_whole_and_counted(void)
 {
     void (*const actors[])(void) = {publisher, taker_of_newest};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 3;
-    end("latest", explore_all(3, before_one, after_one, actors, 2));
+    finish("latest", explore_all(3, before_one, after_one, actors, 2));
 }
 
-/* --- hold sharing: one subscriber, two threads: one takes, the other one releases what was taken before ----------------------- */
+/* --- two threads of one subscriber: one takes, the other releases an earlier lease -------------------------------------------- */
 
 static const world_options shared_hold = {.depth = 1, .spare_slots = 2, .max_subscribers = 64};
 static uint32_t held_slot;
 
 static void before_sharing(void)
 {
-    fresh(&shared_hold, 1, 2, 0);
-    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
-    publish_one();
+    reset_world(&shared_hold, 1, 2, 0);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+    publish_sample();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
-    publish_one();
+    publish_sample();
 }
 static void releaser(void)
 {
     zs_reader_release(readers[0], held_slot);
 }
 
-static void a_hold_released_by_another_thread_frees_only_its_own(void)
+static void release_in_another_thread_frees_only_its_slot(void)
 {
     void (*const actors[])(void) = {publisher, taker_0, releaser};
-    begin(&shared_hold);
+    make_world(&shared_hold);
     to_publish = 3;
-    end("hold sharing", explore_all(2, before_sharing, after_one, actors, 3));
+    finish("hold sharing", explore_all(2, before_sharing, after_one, actors, 3));
 }
 
-/* No slot to spare: the owner reuses the released one at once, and the reader may find it while the release is not over. */
+/* Without a spare slot the owner reuses the released one at once, and the reader may find it before the release has returned. */
 static const world_options no_spare = {.depth = 1, .max_subscribers = 64};
 
-static void before_tight(void)
+static void before_reuse(void)
 {
-    fresh(&no_spare, 1, 2, 0);
-    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
-    publish_one();
+    reset_world(&no_spare, 1, 2, 0);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+    publish_sample();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
-    publish_one();
+    publish_sample();
 }
-static void patient_publisher(void)
+static void publisher_with_few_slots(void)
 {
     for (int i = 0; i < 2; i++) {
         uint32_t slot = zs_owner_reserve(&w->owner);
@@ -277,23 +267,23 @@ static void patient_publisher(void)
     }
 }
 
-static void a_slot_in_release_never_looks_held_when_it_comes_back(void)
+static void reused_slot_never_looks_held(void)
 {
-    void (*const actors[])(void) = {patient_publisher, taker_0, releaser};
-    begin(&no_spare);
-    end("reuse", explore_all(3, before_tight, after_one, actors, 3));
+    void (*const actors[])(void) = {publisher_with_few_slots, taker_0, releaser};
+    make_world(&no_spare);
+    finish("reuse", explore_all(3, before_reuse, after_one, actors, 3));
 }
 
-/* A reader at its limit: the bits set are never more than max_leases, or the owner's promise of a free slot would break. */
+/* A reader with max_leases: it must not set more bits, or the owner may find no free slot. */
 static const world_options at_the_limit = {.depth = 1, .spare_slots = 1, .max_subscribers = 64};
 
 static void before_limit(void)
 {
-    fresh(&at_the_limit, 1, 1, 0);
-    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
-    publish_one();
+    reset_world(&at_the_limit, 1, 1, 0);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+    publish_sample();
     CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
-    publish_one();
+    publish_sample();
 }
 static void taker_at_the_limit(void)
 {
@@ -302,7 +292,7 @@ static void taker_at_the_limit(void)
         enum zs_take result = zs_reader_take(readers[0], &slot);
         CHECK(result == ZS_TAKE_TOO_MANY || result == ZS_TAKE_LEASED || result == ZS_TAKE_NONE);
         if (result == ZS_TAKE_LEASED)
-            return; /* and keep it */
+            return; /* without a release */
     }
 }
 static void after_limit(void)
@@ -310,12 +300,12 @@ static void after_limit(void)
     CHECK(zs_reader_leases(readers[0]) <= 1);
 }
 
-static void a_reader_never_holds_more_than_it_may(void)
+static void reader_never_exceeds_max_leases(void)
 {
     void (*const actors[])(void) = {publisher, taker_at_the_limit, releaser};
-    begin(&at_the_limit);
+    make_world(&at_the_limit);
     to_publish = 2;
-    end("max_leases", explore_all(2, before_limit, after_limit, actors, 3));
+    finish("max_leases", explore_all(2, before_limit, after_limit, actors, 3));
 }
 
 /* --- park and wake ------------------------------------------------------------------------------------------------------------ */
@@ -342,12 +332,12 @@ static void parking_taker(void)
 static void no_wake_up_is_lost(void)
 {
     void (*const actors[])(void) = {publisher, parking_taker};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 2;
-    end("park", explore_all(4, before_one, after_one, actors, 2));
+    finish("park", explore_all(4, before_one, after_one, actors, 2));
 }
 
-/* Two threads of one subscriber sleep: only the last one may clear the parked bit. */
+/* Two threads of one subscriber sleep: only the last may clear the parked bit. */
 static int sleepers, finished;
 
 static void one_of_two_sleepers(void)
@@ -377,12 +367,12 @@ static void after_sleepers(void)
 static void two_sleepers_of_one_subscriber_are_both_woken(void)
 {
     void (*const actors[])(void) = {publisher, one_of_two_sleepers, one_of_two_sleepers};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 2;
-    end("two sleepers", explore_all(2, before_sleepers, after_sleepers, actors, 3));
+    finish("two sleepers", explore_all(2, before_sleepers, after_sleepers, actors, 3));
 }
 
-/* Who captures the generation, looks, and then waits for a change of it does not look at the ring again. */
+/* A wait for a change loads generation, checks, and sleeps on that value. It does not look at the ring again. */
 static void waiter_for_change(void)
 {
     zs_reader *r = readers[0];
@@ -399,30 +389,30 @@ static void waiter_for_change(void)
 static void no_change_is_missed(void)
 {
     void (*const actors[])(void) = {publisher, waiter_for_change};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 2;
-    end("change", explore_all(3, before_one, after_one, actors, 2));
+    finish("change", explore_all(3, before_one, after_one, actors, 2));
 }
 
-/* --- batches: what holds for single commits holds when generation trails `published` ------------------------------------------- */
+/* --- batches: the same promises while generation is behind `published` -------------------------------------------------------- */
 
 static void batches_are_whole_and_counted(void)
 {
     void (*const actors[])(void) = {batching_publisher, taker_of_newest};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 3;
-    end("batch", explore_all(3, before_one, after_one, actors, 2));
+    finish("batch", explore_all(3, before_one, after_one, actors, 2));
 }
 
-static void a_batch_wakes_its_sleepers(void)
+static void batch_wakes_sleeping_readers(void)
 {
     void (*const takes[])(void) = {batching_publisher, parking_taker};
     void (*const waits[])(void) = {batching_publisher, waiter_for_change};
-    begin(&tiny);
+    make_world(&tiny);
     to_publish = 2;
-    end("batch, park", explore_all(4, before_one, after_one, takes, 2));
-    begin(&tiny);
-    end("batch, change", explore_all(3, before_one, after_one, waits, 2));
+    finish("batch, park", explore_all(4, before_one, after_one, takes, 2));
+    make_world(&tiny);
+    finish("batch, change", explore_all(3, before_one, after_one, waits, 2));
 }
 
 /* --- block and space ---------------------------------------------------------------------------------------------------------- */
@@ -464,8 +454,8 @@ static void reliable_taker(void)
 }
 static void before_blocking(void)
 {
-    fresh(&blocking, 1, 1, 1);
-    zs_reader_join(readers[0], &world_someone, 0, ZS_AFTER_HISTORY);
+    reset_world(&blocking, 1, 1, 1);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
 }
 static void after_blocking(void)
 {
@@ -473,15 +463,15 @@ static void after_blocking(void)
     CHECK_EQUAL(readers[0]->taken, to_publish);
 }
 
-static void no_space_is_lost(void)
+static void no_space_wake_up_is_lost(void)
 {
     void (*const actors[])(void) = {blocking_publisher, reliable_taker};
-    begin(&blocking);
+    make_world(&blocking);
     to_publish = 3;
-    end("block", explore_all(3, before_blocking, after_blocking, actors, 2));
+    finish("block", explore_all(3, before_blocking, after_blocking, actors, 2));
 }
 
-/* A reader that leaves in the way of a blocked owner. */
+/* A reader leaves while the owner waits for its cursor. */
 static void leaver(void)
 {
     zs_reader_leave(readers[0]);
@@ -491,12 +481,12 @@ static void after_leaving(void)
     CHECK_EQUAL(w->owner.published, to_publish);
 }
 
-static void leaving_unblocks(void)
+static void leave_unblocks_the_owner(void)
 {
     void (*const actors[])(void) = {blocking_publisher, leaver};
-    begin(&blocking);
+    make_world(&blocking);
     to_publish = 3;
-    end("leave", explore_all(4, before_blocking, after_leaving, actors, 2));
+    finish("leave", explore_all(4, before_blocking, after_leaving, actors, 2));
 }
 
 /* --- join and publish --------------------------------------------------------------------------------------------------------- */
@@ -506,16 +496,16 @@ static uint64_t published_before;
 
 static void before_join(void)
 {
-    fresh(&joinable, 1, 1, 1);
+    reset_world(&joinable, 1, 1, 1);
     for (uint64_t i = 0; i < published_before; i++)
-        publish_one();
+        publish_sample();
 }
 static void joiner(void)
 {
-    zs_reader_join(readers[0], &world_someone, (uint32_t)history_wanted, ZS_AFTER_HISTORY);
+    zs_reader_join(readers[0], &world_identity, (uint32_t)history_wanted, ZS_AFTER_HISTORY);
     first_taken[0] = readers[0]->cursor + 1;
 }
-/* It misses nothing from where it began, and begins no later than what was published before the join, less its history. */
+/* The reader starts at most `history` samples before what was published at the join, and misses nothing from there on. */
 static void after_join(void)
 {
     uint64_t latest = published_before + 1 > (uint64_t)history_wanted ? published_before + 1 - (uint64_t)history_wanted : 1;
@@ -531,33 +521,33 @@ static void after_join(void)
     CHECK_EQUAL(n, w->owner.published + 1);
 }
 
-static void a_reliable_joiner_misses_nothing(void)
+static void reliable_joiner_misses_nothing(void)
 {
     void (*const actors[])(void) = {reliable_publisher, joiner};
     for (published_before = 0; published_before <= 6; published_before++)
         for (history_wanted = 0; history_wanted <= 2; history_wanted++) {
-            begin(&joinable);
+            make_world(&joinable);
             to_publish = 6;
-            end("join", explore_all(2, before_join, after_join, actors, 2));
+            finish("join", explore_all(2, before_join, after_join, actors, 2));
         }
 }
 
 int main(void)
 {
     RUN(leases_are_whole_and_counted);
-    RUN(laps_prove_that_the_owner_went_on);
+    RUN(overtaken_reader_finds_published_far_enough);
     RUN(leases_of_two_readers_are_whole_and_counted);
     RUN(latest_is_whole_and_counted);
-    RUN(a_hold_released_by_another_thread_frees_only_its_own);
-    RUN(a_slot_in_release_never_looks_held_when_it_comes_back);
-    RUN(a_reader_never_holds_more_than_it_may);
+    RUN(release_in_another_thread_frees_only_its_slot);
+    RUN(reused_slot_never_looks_held);
+    RUN(reader_never_exceeds_max_leases);
     RUN(no_wake_up_is_lost);
     RUN(no_change_is_missed);
     RUN(two_sleepers_of_one_subscriber_are_both_woken);
     RUN(batches_are_whole_and_counted);
-    RUN(a_batch_wakes_its_sleepers);
-    RUN(no_space_is_lost);
-    RUN(leaving_unblocks);
-    RUN(a_reliable_joiner_misses_nothing);
+    RUN(batch_wakes_sleeping_readers);
+    RUN(no_space_wake_up_is_lost);
+    RUN(leave_unblocks_the_owner);
+    RUN(reliable_joiner_misses_nothing);
     return 0;
 }

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * weak.h - a second backend of zs_atomic.h: the shipped headers under the memory model of C11, with loads that may be stale.
+ * weak.h - a second backend of zs_atomic.h, which runs the shipped headers under the memory model of C11: loads may read stale
+ * values.
  *
- * What is simulated is RC11 without its fences, which no header uses: C11 as repaired by Lahav et al. (PLDI 2017), where what is read
- * has been written before. Every word is a list of messages in modification order. An actor has a view: how far it has come in the
- * list of each word. A load may read any message from there on. A release store carries its actor's view, an acquire load takes it
- * over, an RMW reads the last message, follows it at once, and passes on the view that it found (a release sequence). seq_cst
- * accesses stand in one order that agrees with happens-before, modification order and what was read: each adds its edges to a
- * graph, and a load that would close a circle does not read that.
+ * The model is RC11 without fences, which no header uses: C11 as repaired by Lahav et al. (PLDI 2017), where a load reads only
+ * values that were stored before. Each word is a list of messages in modification order. An actor has a view: its position in the
+ * list of each word. A load may read any message from that position on. A release store attaches its actor's view to the message,
+ * and an acquire load adds it to its own. An RMW reads the last message, appends the next one, and passes on the attached view (a
+ * release sequence). seq_cst accesses have one total order, which agrees with happens-before, modification order and the values
+ * that were read: each access adds its edges to a graph, and a load cannot read a message that would close a cycle.
  *
- * The payload is not atomic: reads and writes of it carry vector clocks, and two of them that nothing orders are a data race, which
- * is an error whenever it happened to take place. So a store that moves before an earlier load of the payload is seen as well.
+ * The payload is not atomic. Its reads and writes carry vector clocks, and two that are not ordered are a data race, which is an
+ * error in whatever order they took place. So the model also finds a store that could take effect before an earlier load of the
+ * payload.
  *
- * A futex wait compares with some message that its actor may read, but not with one older than what the last waker on that word
- * had seen: futex(2) orders futex operations among each other and promises nothing else.
+ * A futex wait compares with any message that its actor may read, but not with one older than what the last waker of that word had
+ * seen: futex(2) orders futex operations with each other, and promises nothing more.
  *
- * The search is explore.h's: every decision has a usual answer (go on; read the newest), all runs with at most `deviations` others
- * are tried. Steps stand before every access but relaxed stores, which nobody can see early but by a switch before the step ahead.
+ * The search is that of explore.h. Each decision has a default answer (continue, read the newest message), and all runs with at
+ * most `deviations` other answers are tried. There is a step before each access except relaxed stores: a switch before the step
+ * that precedes such a store has the same effect.
  *
- * The orders are variables here (weak_orders.h is made from zs_atomic.h), so that one program tries all of them.
+ * The orders are variables, defined in weak_orders.h, which is generated from zs_atomic.h. So one program tries all of them.
  */
 #ifndef WEAK_H
 #define WEAK_H
@@ -74,17 +77,17 @@ typedef struct weak_knowledge {
 typedef struct weak_message {
     uint64_t value;
     int next;    /* in modification order */
-    int carries; /* knowledge for who acquires */
+    int carries; /* whether `known` is valid, for acquire loads */
     weak_knowledge known;
 } weak_message;
 
 typedef struct weak_word {
     void *address;
     int size, first, last, count;
-    int woken; /* a futex wait reads nothing older */
+    int woken; /* a futex wait reads no older message */
 } weak_word;
 
-/* A seq_cst access: position 2t for the write of message t, 2t + 1 for a read of it. */
+/* A seq_cst access. Its position is 2t for the write of message t, and 2t + 1 for a read of it. */
 typedef struct weak_event {
     int actor, word, position;
     uint32_t epoch;
@@ -121,18 +124,18 @@ static struct {
     int count, current, active, abandoned, deviations_left, decision, known;
     uint8_t answers[WEAK_DECISIONS], options[WEAK_DECISIONS];
     uint64_t runs, impossible, steps;
-    const world *world; /* for names */
+    const world *world; /* for the names of words */
 } weak;
 
-/* What the run did so far, one line an access; in shared memory, so that a parent can tell after a failed check. */
+/* The accesses of the run, one in each line. In shared memory, so that the parent can print them after a failed check. */
 static struct weak_log {
     size_t length;
     char text[1 << 16];
 } *weak_log;
 
-static void weak_tell(const char *what, const void *address, uint64_t value, int order, const char *more);
+static void weak_note(const char *what, const void *address, uint64_t value, int order, const char *more);
 
-/* --- decisions --------------------------------------------------------------------------------------------------------------- */
+/* --- decisions ---------------------------------------------------------------------------------------------------------------- */
 
 static int weak_decide(int options)
 {
@@ -146,7 +149,7 @@ static int weak_decide(int options)
     return weak.answers[i];
 }
 
-/* Answer 0 is the usual one; any other is a deviation. */
+/* Answer 0 is the default; any other is a deviation. */
 static int weak_deviate(int options)
 {
     int answer;
@@ -178,7 +181,7 @@ static void weak_step(void)
         weak_switch(others[answer - 1]);
 }
 
-/* No execution is like this. */
+/* End a run that no execution of C11 corresponds to. */
 static void weak_abandon(void)
 {
     weak.abandoned = 1;
@@ -196,7 +199,7 @@ static void weak_yield(void)
     }
     if (count == 0) {
         if (!done)
-            fprintf(stderr, "%s: an actor sleeps for ever\n", check_test);
+            fprintf(stderr, "%s: an actor sleeps forever\n", check_test);
         CHECK(done);
         swapcontext(&weak.actors[weak.current].context, &weak.home);
         return;
@@ -204,7 +207,7 @@ static void weak_yield(void)
     weak_switch(ready[count == 1 ? 0 : weak_decide(count)]);
 }
 
-/* Wait for something that is not of the protocol. Nothing is learned by it. */
+/* Wait for a condition outside of the protocol. The view does not change. */
 static void weak_await(int (*until)(void))
 {
     weak_actor *self = &weak.actors[weak.current];
@@ -215,7 +218,7 @@ static void weak_await(int (*until)(void))
     }
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t weak_peek(const void *address, int size)
 {
@@ -262,7 +265,7 @@ static weak_knowledge *weak_self(void)
     return &weak.actors[weak.current].known;
 }
 
-static void weak_learn(weak_knowledge *to, const weak_knowledge *from)
+static void weak_merge(weak_knowledge *to, const weak_knowledge *from)
 {
     for (int i = 0; i < weak.word_count; i++)
         if (from->view[i] > to->view[i])
@@ -294,7 +297,7 @@ static void weak_add_before(uint64_t *set, int event)
     set[event / 64] |= UINT64_C(1) << (event % 64);
 }
 
-/* Place a seq_cst access of this actor, which knows `clock`, in the one order. 0: there is no such order. */
+/* Add a seq_cst access of the current actor, whose clock is `clock`, to the total order. 0: there is no such order. */
 static int weak_place(int word, int position, const uint32_t *clock, int commit)
 {
     uint64_t before[WEAK_EVENTS / 64] = {0};
@@ -327,7 +330,7 @@ static int weak_place(int word, int position, const uint32_t *clock, int commit)
     return 1;
 }
 
-/* What clock the actor has once it has read a message with this order. */
+/* The clock of the actor after a load of a message with this order. */
 static void weak_clock_after(const weak_message *m, int order, uint32_t *clock)
 {
     memcpy(clock, weak_self()->clock, sizeof weak_self()->clock);
@@ -337,7 +340,7 @@ static void weak_clock_after(const weak_message *m, int order, uint32_t *clock)
                 clock[i] = m->known.clock[i];
 }
 
-/* The name of a word, for people. */
+/* The name of a word, for the log. */
 static const char *weak_name(const void *address, char *name, size_t room)
 {
     const uint8_t *at = (const uint8_t *)address, *base = (const uint8_t *)weak.world->control;
@@ -365,7 +368,7 @@ static const char *weak_name(const void *address, char *name, size_t room)
     return name;
 }
 
-static void weak_tell(const char *what, const void *address, uint64_t value, int order, const char *more)
+static void weak_note(const char *what, const void *address, uint64_t value, int order, const char *more)
 {
     static const char *const orders[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
     char name[64];
@@ -408,9 +411,9 @@ static uint64_t weak_read(int w, int oldest, int order)
         weak_place(w, 2 * at[chosen] + 1, clock, 1);
     }
     self->view[w] = (uint8_t)at[chosen];
-    weak_tell("load", word->address, m->value, order, chosen + 1 < count ? ", stale" : "");
+    weak_note("load", word->address, m->value, order, chosen + 1 < count ? ", stale" : "");
     if (m->carries && weak_acquires(order))
-        weak_learn(self, &m->known);
+        weak_merge(self, &m->known);
     return m->value;
 }
 
@@ -433,11 +436,11 @@ static void weak_append(int w, uint64_t value, int order, const weak_message *fo
             memset(&m->known, 0, sizeof m->known);
             m->carries = 1;
         }
-        weak_learn(&m->known, &follows->known);
+        weak_merge(&m->known, &follows->known);
     }
     if (weak_releases(order))
         self->clock[weak.current]++;
-    memcpy(word->address, &value, (size_t)word->size); /* what is newest stands in memory, too */
+    memcpy(word->address, &value, (size_t)word->size); /* the newest value is in memory, too */
 }
 
 static uint64_t weak_load(const void *address, int size, int order)
@@ -461,7 +464,7 @@ static void weak_store(void *address, int size, uint64_t value, int order)
     if (order == __ATOMIC_SEQ_CST && !weak_place(w, 2 * weak.words[w].count, weak_self()->clock, 1))
         weak_abandon();
     weak_append(w, value, order, NULL);
-    weak_tell("store", address, value, order, "");
+    weak_note("store", address, value, order, "");
 }
 
 static uint64_t weak_rmw(void *address, int size, enum weak_change change, uint64_t value, int order)
@@ -495,13 +498,13 @@ static uint64_t weak_rmw(void *address, int size, enum weak_change change, uint6
         weak_abandon();
     self->view[w] = (uint8_t)(weak.words[w].count - 1);
     if (read->carries && weak_acquires(order))
-        weak_learn(self, &read->known);
+        weak_merge(self, &read->known);
     weak_append(w, new, order, read);
-    weak_tell("change", address, new, order, "");
+    weak_note("change", address, new, order, "");
     return old;
 }
 
-/* Counters have one writer. Those in shared memory are nobody's business here. */
+/* Counters have one writer. Those in shared memory take no part in the protocol, so they are not simulated. */
 static void weak_count(uint64_t *counter, uint64_t more)
 {
     const zs_counters *counters = weak.active ? weak.world->segment.counters : NULL;
@@ -520,7 +523,7 @@ static long weak_syscall(long number, void *address, int operation, uint32_t val
     weak_step();
     w = weak_word_at(address, 4);
     if (operation == 1) {
-        weak_tell("wake", address, 0, -1, "");
+        weak_note("wake", address, 0, -1, "");
         if (weak_self()->view[w] > weak.words[w].woken)
             weak.words[w].woken = weak_self()->view[w];
         for (int i = 0; i < weak.count; i++)
@@ -531,14 +534,14 @@ static long weak_syscall(long number, void *address, int operation, uint32_t val
     CHECK_EQUAL(operation, 9);
     if (weak_read(w, weak.words[w].woken, __ATOMIC_RELAXED) != value)
         return -1;
-    weak_tell("sleep", address, value, -1, "");
+    weak_note("sleep", address, value, -1, "");
     weak.actors[weak.current].state = WEAK_ASLEEP;
     weak.actors[weak.current].asleep_on = w;
     weak_yield();
     return 0;
 }
 
-/* --- what is not atomic ------------------------------------------------------------------------------------------------------- */
+/* --- plain memory ------------------------------------------------------------------------------------------------------------- */
 
 static weak_plain_word *weak_plain_at(const void *address)
 {
@@ -561,7 +564,7 @@ static void weak_write_plain(uint64_t *address, uint64_t value)
         for (int i = 0; i < WEAK_ACTORS; i++)
             data_race |= weak_self()->clock[i] < p->read[i];
         CHECK(!data_race);
-        weak_tell("write payload", address, value, -1, "");
+        weak_note("write payload", address, value, -1, "");
         p->writer = weak.current;
         p->written = weak_self()->clock[weak.current];
     }
@@ -574,7 +577,7 @@ static uint64_t weak_read_plain(const uint64_t *address)
         weak_plain_word *p = weak_plain_at(address);
         int data_race = weak_self()->clock[p->writer] < p->written;
         CHECK(!data_race);
-        weak_tell("read payload", address, *address, -1, "");
+        weak_note("read payload", address, *address, -1, "");
         p->read[weak.current] = weak_self()->clock[weak.current];
     }
     return *address;
@@ -608,8 +611,8 @@ static void weak_begin(int i, void (*run)(void))
     makecontext(&actor->context, weak_main, 0);
 }
 
-/* Every run with at most `deviations` unusual decisions, WEAK_MORE of the environment beyond them. `before` makes the world, `after`
- * judges it. */
+/* Try every run with at most `deviations` deviations, plus WEAK_MORE of the environment. `before` prepares the world, `after`
+ * checks it. Returns the number of runs. */
 static uint64_t weak_all(int deviations, void (*before)(void), void (*after)(void), void (*const *actors)(void), int count)
 {
     uint64_t began = weak.runs;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * world.h - a segment in anonymous shared memory, its owner and some readers, for programs that test the core.
+ * world.h - a segment in anonymous shared memory with its owner and readers, for the programs that test the core.
  *
- * Everything is at hand: tests look at the bytes. The memory is MAP_SHARED, so that forked processes see the same.
+ * All members are accessible, so tests can check the bytes. The memory is MAP_SHARED, so forked processes share it.
  */
 #ifndef WORLD_H
 #define WORLD_H
@@ -13,16 +13,17 @@
 #include "check.h"
 #include "zeroslot.h"
 
+/* The value in a comment is used for 0. */
 typedef struct world_options {
-    uint32_t depth;            /* 0: 2 */
-    uint32_t max_loans;        /* 0: 1 */
-    uint32_t spare_slots;      /* as it is */
-    uint32_t max_subscribers;  /* 0: 4 */
-    uint64_t first_sequence;   /* 0: 1 */
-    uint64_t slot_capacity;    /* 0: 128 */
-    uint32_t reserve_slots;    /* as it is */
-    uint32_t pool_limit;       /* 0: 1 */
-    uint32_t longer_by;        /* bytes, a multiple of 64, by which slot and peer entries are longer than this version's */
+    uint32_t depth;            /* 2 */
+    uint32_t max_loans;        /* 1 */
+    uint32_t spare_slots;
+    uint32_t max_subscribers;  /* 4 */
+    uint64_t first_sequence;   /* 1 */
+    uint64_t slot_capacity;    /* 128 */
+    uint32_t reserve_slots;
+    uint32_t pool_limit;       /* 1 */
+    uint32_t longer_by;        /* bytes, a multiple of 64, by which slot and peer entries are longer than in this version */
     uint32_t policy;
 } world_options;
 
@@ -44,7 +45,7 @@ static inline void *world_map(size_t size)
     return memory;
 }
 
-/* A new segment; its memory is zeroed first, so a world can be made anew in the place of an old one of the same options. */
+/* Create the segment. If the world has one already, of the same options, its memory is zeroed and used again. */
 static inline void world_fill(world *w, const world_options *options)
 {
     uint64_t magic;
@@ -100,7 +101,7 @@ static inline world *world_make(const world_options *options)
     return w;
 }
 
-static inline void world_end(world *w)
+static inline void world_free(world *w)
 {
     munmap(w->control, w->header.control_size);
     munmap(w->payload, w->slot_capacity * w->slot_count);
@@ -108,38 +109,48 @@ static inline void world_end(world *w)
     free(w);
 }
 
-/* A reader that has not joined yet. */
-static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_leases, int reliable)
+/* Set all members of a reader but `held`, which it keeps, to those of one that has not joined. */
+static inline void world_reset_reader(world *w, zs_reader *r, uint32_t index, uint32_t max_leases, int reliable)
 {
-    zs_reader *r = (zs_reader *)calloc(1, sizeof *r);
-    CHECK(r != NULL);
+    uint32_t *held = r->held;
+    memset(r, 0, sizeof *r);
+    memset(held, 0, w->slot_count * sizeof *held);
     r->segment = &w->segment;
     r->peer = zs_peer_at(&w->segment, index);
     r->index = index;
     r->max_leases = max_leases;
     r->reliable = (uint32_t)reliable;
     r->slot_count = w->slot_count;
+    r->held = held;
+}
+
+/* A reader that has not joined. */
+static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_leases, int reliable)
+{
+    zs_reader *r = (zs_reader *)calloc(1, sizeof *r);
+    CHECK(r != NULL);
     r->held = (uint32_t *)calloc(w->slot_count, sizeof *r->held);
     CHECK(r->held != NULL);
+    world_reset_reader(w, r, index, max_leases, reliable);
     return r;
 }
 
-static const zs_identity world_someone = {4711, 42, "someone", 0};
+static const zs_identity world_identity = {4711, 42, "reader", 0};
 
 static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_leases, int reliable, uint32_t history)
 {
     zs_reader *r = world_reader(w, index, max_leases, reliable);
-    zs_reader_join(r, &world_someone, history, ZS_AFTER_HISTORY);
+    zs_reader_join(r, &world_identity, history, ZS_AFTER_HISTORY);
     return r;
 }
 
-static inline void world_forget(zs_reader *r)
+static inline void world_free_reader(zs_reader *r)
 {
     free(r->held);
     free(r);
 }
 
-/* One sample, published and let go. */
+/* Publish one sample, and drop the owner's reference to its slot. */
 static inline uint64_t world_publish(world *w)
 {
     uint32_t slot = zs_owner_reserve(&w->owner);
@@ -150,6 +161,7 @@ static inline uint64_t world_publish(world *w)
     return n;
 }
 
+/* The payload of a slot. */
 static inline uint64_t *world_words(const world *w, uint32_t slot)
 {
     return (uint64_t *)(void *)(w->payload + w->slot_capacity * slot);
