@@ -15,12 +15,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 BINDING := $(wildcard zeroslot/_core/include/zeroslot/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint core model gate pytest others mutants bench wheel clean
+.PHONY: help demo build test parts lint core model gate pytest others mutants bench wheel clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,7 +30,12 @@ help:
 demo: $(VENV)/.cli
 	@$(BIN)/zeroslot demo
 
-test: lint core model gate others pytest
+# The parts before the whole suite run side by side; each one's output comes when it ends.
+test: $(VENV)/.dev
+	@$(MAKE) --jobs=$(JOBS) --output-sync=recurse parts
+	@$(MAKE) pytest
+
+parts: others core gate model lint
 
 build: $(VENV)/.dev
 
@@ -89,17 +95,23 @@ pytest: $(VENV)/.dev
 gate: $(VENV)/.dev
 	@$(BIN)/python -m tests.gate
 
-# One .venv-<version> each. Before `pytest` in `make test`, whose last line is the one of the whole suite.
+# Each in a .venv-<version>. They are built one after the other, since all builds write the same C file, and tested side by side,
+# without the tests that look at the sources alone.
 others: $(VENV)/.dev
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))'); \
-	sh tests/interpreters.sh "$$own" | while read -r version python; do \
-	    $(MAKE) pytest-on VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1; \
-	done
+	sh tests/interpreters.sh "$$own" | { runs=; while read -r version python; do \
+	    $(MAKE) build-on VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1; \
+	    runs="$$runs pytest-on-$$version"; \
+	done; \
+	[ -z "$$runs" ] || $(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$(JOBS) --output-sync=recurse) $$runs; }
 
-.PHONY: pytest-on
-pytest-on: $(VENV)/.test
-	@echo "tests on $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest -q tests/unit tests/process tests/property $(PYTEST_ARGS)
+.PHONY: build-on
+build-on: $(VENV)/.test
+
+pytest-on-%:
+	@echo "tests on $$(.venv-$*/bin/python --version)"
+	@sh tests/own_shm.sh .venv-$*/bin/python -m pytest -q -m "not stress and not bench and not sources" \
+	    tests/unit tests/process tests/property $(PYTEST_ARGS)
 
 # --- more --------------------------------------------------------------------------------------------------------------------
 

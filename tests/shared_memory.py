@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 OBJECTS = Path("/dev/shm")
+LOOKS = 40  # at what another process may be about to remove
 NAME = re.compile(r"zs-[0-9a-f]{16}(-p\d+)?")
 
 
@@ -28,11 +29,11 @@ def files(root: Path) -> set[Path]:
     return {Path(directory, name) for directory, _, names in os.walk(root) for name in names}
 
 
-def left_behind(before: Iterable[str]) -> set[str]:
-    """The objects that are not in `before` and that nobody else's process keeps or cleans."""
+def left_behind(before: Iterable[str], looks: int = LOOKS) -> set[str]:
+    """The objects that are not in `before` and that no other process keeps, or removes before the last look."""
     before = set(before)
     mine = os.getpid()
-    for _ in range(40):
+    for _ in range(looks):
         new = objects() - before
         if not new:
             return set()

@@ -38,7 +38,6 @@ COPIED = ("zeroslot", "tests", "idl", "examples", ".ci")
 BUILD = "import setuptools; setuptools.setup()"
 SOURCES = {".h", ".pyx", ".pxi"}
 LEAST_SECONDS = 20  # of the watchdog
-OWN_SHM = 'mount --make-rprivate / && mount -t tmpfs -o size=2g tmpfs /dev/shm && exec "$@"'
 CACHE = ROOT / "build" / "mutants"
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
@@ -106,16 +105,6 @@ def broken(root: Path, changed: dict[str, str], binding: Path) -> Iterator[None]
             (root / file).write_text(text, "utf-8")
 
 
-def own_shm() -> list[str]:
-    """The command before a command that has a /dev/shm of its own; empty where that is not allowed."""
-    command = ["unshare", "-m", "sh", "-c", OWN_SHM, "sh"]
-    try:
-        allowed = subprocess.run([*command, "true"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        allowed = False
-    return command if allowed else []
-
-
 def run_tests(root: Path, tests: list[str], *options: str) -> Outcome:
     """pytest in a fresh process over the copy; whatever it started ends with it."""
     results = root / "results.xml"
@@ -123,8 +112,8 @@ def run_tests(root: Path, tests: list[str], *options: str) -> Outcome:
     # Bytecode is not kept: a change within one second and of one length would not be seen.
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)}
     command = [
-        *own_shm(), sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider",
-        f"--junitxml={results}", *options, *tests,
+        "sh", str(root / "tests" / "own_shm.sh"), sys.executable, "-m", "pytest", "-q", "--tb=line",
+        "-p", "no:cacheprovider", f"--junitxml={results}", *options, *tests,
     ]  # fmt: skip  # the command on two lines
     with subprocess.Popen(
         command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

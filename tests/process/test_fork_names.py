@@ -14,7 +14,7 @@ WORKS = {
     "subscriber": "closed close domain sample_type table topic __class_getitem__ __enter__ __exit__ __iter__ __repr__",
     "allocator": "abandon closed close create create_or_attach depth discard evict_after flink in_memory is_owner "
     "max_loans on_subscriber_death owner size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
-    "reader": "closed close is_owner reader slot_capacity slot_count attach join __enter__ __exit__ __repr__",
+    "reader": "closed close is_owner reader slot_capacity slot_count attach __enter__ __exit__ __repr__",
     "loan": "sample array capacity discard live_hold __class_getitem__ __enter__ __len__ __repr__ bytes memoryview",
     "slot": "array capacity discard live_hold __enter__ __len__ __repr__ bytes memoryview",
     "lease": "sample array copy publisher_id published_ns release sequence size __class_getitem__ __enter__ __exit__ "
@@ -82,7 +82,7 @@ def use(handle, name):
     if name in ("bytes", "memoryview"):
         return {"bytes": bytes, "memoryview": memoryview}[name](handle)
     value = getattr(handle, name)
-    if name in ("join", "attach"):  # which would be new handles
+    if name == "attach":  # which would be a new handle
         return value
     if name == "discard" and not isinstance(handle, zs.SlotAllocator):
         return value()

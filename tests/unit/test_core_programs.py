@@ -17,6 +17,8 @@ import pytest
 
 from tests.mutants.core import read_core_table
 
+pytestmark = pytest.mark.sources
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "zeroslot" / "_core"
 INCLUDE = CORE / "include" / "zeroslot"
@@ -40,10 +42,14 @@ def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.row("NEW-17")
 def test_what_ci_runs_has_all_of_them(tmp_path: Path) -> None:
-    """`.ci/run` ends with `make test`: the checkers, the core's programs, the models, pytest."""
+    """`.ci/run` ends with `make test`: the checkers, the core's programs, the models, and at last pytest."""
     assert (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1] == "exec make test"
-    rules = dict(re.findall(r"^(\w+):([^=\n]*)$", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
-    assert {"core", "model", "pytest"} <= set(rules["test"].split())
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    rules = dict(re.findall(r"^(\w+):([^=\n]*)$", makefile, flags=re.MULTILINE))
+    assert {"lint", "core", "model", "gate", "others"} <= set(rules["parts"].split())
+    recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
+    assert recipe is not None
+    assert [line.split()[-1] for line in recipe[1].splitlines()] == ["parts", "pytest"]
     core = dict(re.findall(r"^(\w+):([^=\n]*)$", (PROGRAMS / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
     assert {"asan", "tsan", "weak"} <= set(core["all"].split())
     assert f"-C {PROGRAMS.relative_to(ROOT)} all" in (ROOT / "Makefile").read_text("utf-8")

@@ -9,6 +9,8 @@ import pytest
 from tests.mutants.places import Sources, StaleError
 from tests.mutants.table import Change, Mutant
 
+pytestmark = pytest.mark.sources
+
 PYTHON = '''\
 """A module."""
 

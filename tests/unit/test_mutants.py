@@ -11,6 +11,8 @@ from tests.mutants.core import HEADERS, PROGRAMS, CoreMutant, read_core_table
 from tests.mutants.places import Sources, StaleError
 from tests.mutants.table import ROOT, Mutant, missing_tests, read_table
 
+pytestmark = pytest.mark.sources
+
 MUTANTS = read_table()
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.rows import read_rows
 
+pytestmark = pytest.mark.sources
+
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 LEFT_OUT = {"stress", "bench"}  # by a plain run

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.sources
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "zeroslot" / "_core"
 SOURCES = {".py", ".pyi", ".pyx", ".h", ".c", ".cc", ".cpp", ".pml", ".idl", ".md", ".toml", ".yaml", ""}
