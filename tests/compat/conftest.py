@@ -1,4 +1,4 @@
-"""The programs of this directory, compiled once a run."""
+"""Compiles the programs of this directory once in each run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * golden CONTROL POOL: a segment in two files, always with the same bytes.
+ * golden CONTROL POOL: writes a segment to two files, with the same bytes at each run.
  *
- * Publishes one sample for each line on stdin (the line is the payload) and says its sequence; seals the segment at the end. What a
- * clock would decide is fixed, so the control object can be compared with committed bytes. */
+ * Publishes each line of stdin as one sample and prints its sequence; seals the segment at the end. Times and process ids are
+ * fixed, so the control object can be compared with committed bytes. */
 #include "zeroslot.h"
 
 #include <fcntl.h>
@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 {
     static const char name[] = "Golden", idl[] = "struct Golden { octet data[40]; };", json[] = "{\"title\": \"Golden\"}";
     const uint32_t lengths[3] = {sizeof name - 1, sizeof idl - 1, sizeof json - 1};
-    const zs_identity who = {4711, 99, "reader", 4026531834};
+    const zs_identity identity = {4711, 99, "reader", 4026531834};
     enum { SLOTS = 4, CAPACITY = 128 };
     zs_header h;
     zs_segment s;
@@ -81,7 +81,7 @@ int main(int argc, char **argv)
     r.reliable = 1;
     r.slot_count = SLOTS;
     r.held = (uint32_t *)calloc(SLOTS, sizeof *r.held);
-    zs_reader_join(&r, &who, 0, ZS_AFTER_HISTORY);
+    zs_reader_join(&r, &identity, 0, ZS_AFTER_HISTORY);
     r.peer->attached_ns = UINT64_C(2000000000);
     puts("open");
     fflush(stdout);

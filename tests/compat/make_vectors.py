@@ -1,7 +1,7 @@
-"""Make idl/vectors from what the library does: `python -m tests.compat.make_vectors` writes the files.
+"""Generates idl/vectors from the library: `python -m tests.compat.make_vectors` writes the files.
 
-`test_vectors.py` makes the same in memory and compares, so a change of the format cannot go unnoticed. Everything that
-a clock, a random number or a process id would decide is fixed, so the result is the same on every machine.
+`test_vectors.py` generates them in memory and compares, so every change of the format is noticed. Times, random numbers
+and process ids are replaced by fixed values, so the result is the same on every machine.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def types() -> list[dict[str, Any]]:
 # --- a segment ---
 
 SEGMENT_ID = 0x0123456789ABCDEF
-# What a clock, a process id or the file system decides, and what stands there instead.
+# Fixed values for times, process ids and inode numbers.
 FIXED = {
     "Header": {
         "segment_id": SEGMENT_ID, "owner_pid": 1234, "owner_start_time": 5678, "time_namespace": 4026531834,
@@ -190,9 +190,7 @@ class Vector(zs.Sample):
 
 
 def live_segment() -> tuple[bytes, bytes]:
-    """A control object and its pool, from a publisher that has published two samples and a subscriber that holds the
-    first one.
-    """
+    """A control object and its pool, of a publisher with two samples and a subscriber that has leased the first."""
     qos = {"depth": 1, "max_loans": 1, "spare_slots": 1, "max_subscribers": 1}
     with (
         zs.Publisher("vector", Vector, name="owner", **qos) as pub,
@@ -208,13 +206,13 @@ def live_segment() -> tuple[bytes, bytes]:
 
 
 class Control:
-    """A control object as bytes, with the members that FORMAT.md gives names."""
+    """The bytes of a control object, with access to the members that FORMAT.md names."""
 
     def __init__(self, content: bytes) -> None:
         self.content = bytearray(content)
 
     def at(self, section: str, structure: str = "", member: str = "", index: int = 0) -> int:
-        """Where a member of an entry lies, or a section."""
+        """The offset of a member of an entry, or of a section."""
         if section == "HEADER":
             return document.members(structure)[member].offset
         base = self.section_at(document.SECTIONS.index(section))
@@ -240,7 +238,7 @@ class Control:
         return range(self.header(count))
 
     def fix(self) -> None:
-        """Put fixed values where every run would have others."""
+        """Replace the values that differ between runs by fixed ones."""
         for name, value in FIXED["Header"].items():
             member = document.members("Header")[name]
             self.put(member.offset, member.width, value)
@@ -266,7 +264,7 @@ def segment() -> tuple[Control, bytes]:
 
 
 def annotated(control: Control, pool: bytes) -> str:
-    """Every byte that is not zero, with the name and the value of what it belongs to."""
+    """Every byte that is not zero, with the name and the value of its member."""
     lines = ["# The control object. What is not listed is zero."]
     lines += _structure(control, "Header", 0, "header")
     words = {"PUBLISHED": 8, "RING": 8, "ACTIVE": 8, "RELIABLE": 8, "PARKED": 8, "EVICTED": 4}
@@ -337,7 +335,7 @@ def _schema(control: Control, at: int, end: int) -> list[str]:
     return lines
 
 
-# --- control objects that are sound, and that are not ---
+# --- valid and invalid control objects ---
 
 
 def objects(base: Control, pool: bytes) -> list[dict[str, Any]]:
@@ -361,7 +359,7 @@ def objects(base: Control, pool: bytes) -> list[dict[str, Any]]:
     case("the owner is dead", "ok", field("state", 3))
     case("longer than control_size", "ok", control_bytes=size + 4096)
     case("reserved bytes that a later version uses", "ok", field("reserved", 0xFF), field("compat", 1))
-    later = laid_out_anew(base)
+    later = with_later_layout(base)
     found.append(
         {
             "name": "a longer header, longer entries, `readers` further behind, and gaps",
@@ -425,8 +423,8 @@ def objects(base: Control, pool: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def laid_out_anew(base: Control) -> Control:
-    """The same segment as a later version of the format might write it; readers of this one accept it."""
+def with_later_layout(base: Control) -> Control:
+    """The same segment in a layout that a later version may write, and that readers of this version accept."""
     strides = {"Peer": 896, "Slot": 256}
     readers_at = 64
     structures = {"PEERS": "Peer", "SLOTS": "Slot"}
@@ -461,7 +459,7 @@ def laid_out_anew(base: Control) -> Control:
 
 
 def differences(old: bytes | bytearray, new: bytes | bytearray) -> list[list[Any]]:
-    """Patches that make `old`, filled up with zeros, into `new`."""
+    """Patches that turn `old`, padded with zeros, into `new`."""
     padded = bytes(old).ljust(len(new), b"\0")
     patches: list[list[Any]] = []
     at = 0
@@ -508,7 +506,7 @@ def one_a_line(cases: list[dict[str, Any]]) -> bytes:
 
 
 def main() -> None:
-    """Write idl/vectors, with a discovery root of its own for the publishers that make it."""
+    """Write idl/vectors; the publishers use a temporary discovery root."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as root:
         os.environ["ZEROSLOT_DIR"] = root
         VECTORS.mkdir(exist_ok=True)

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * reader WHERE [history N] [first] [reliable] [leases N]: a subscriber that was written from idl/FORMAT.md and from nothing else.
+ * reader WHERE [history N] [first] [reliable] [leases N]: a subscriber, written from idl/FORMAT.md alone.
  *
- * WHERE is a topic, or the path of a flink where it begins with `/`. Orders come on stdin, one a line; each is answered with one line
- * of JSON:
+ * WHERE is a topic, or the path of a flink if it starts with `/`. Each line of stdin is an order; each is answered with one line of
+ * JSON:
  *
- *     join      wait until there is a publisher, and join it: {"index": ..., "epoch": ..., "cursor": ...}. One that is there at the
- *               start is joined then
+ *     join      wait for a publisher and join it: {"index": ..., "epoch": ..., "cursor": ...}. A publisher that exists at the start
+ *               is joined then
  *     take      {"sequence": ..., "payload": hex}, null: nothing new; {"error": ...}
- *     next      the same, and waits for it; {"ended": state} when no more comes
- *     drain     take all to the end: [taken, lost, samples that are not their sequence repeated]
- *     hold      as take, and keeps the lease;  release  ends the oldest lease
- *     latest    as take, the newest
+ *     next      the same, and wait for a sample; {"ended": state} if no more will come
+ *     drain     take all samples until the end: [taken, lost, samples whose words are not their sequence]
+ *     hold      as take, and keep the lease;  release  end the oldest lease
+ *     latest    as take, with the newest sample
  *     counts    [taken, lost, skipped, cursor]
  *     schema    the name of the type, from the schema section
  *     rejoin    leave, and join again from the same cursor
  *     leave
  *
- * reader check NAME: what section 5 says of the segment with this control object. */
+ * reader check NAME: the result of the checks of section 5 for the segment with this control object. */
 #include "stranger.h"
 
 static segment s = {.lock = -1, .probe = -1};
@@ -27,8 +27,8 @@ static uint32_t history, from_first, reliable, max_leases = 4;
 static uint32_t r, epoch, held[64], held_count;
 static uint8_t *holds; /* [slot_limit] whether this reader has a lease on the slot */
 static uint64_t cursor, taken, lost, skipped;
-static uint64_t after = UINT64_MAX; /* the cursor of a claim that was ended, to go on from */
-static char ended[64][32]; /* control objects that were left; their flinks may still be there */
+static uint64_t after = UINT64_MAX; /* the cursor to continue from after an eviction */
+static char ended[64][32]; /* control objects that were left; their flinks may still exist */
 static unsigned ended_count;
 
 static uint64_t bit(void)
@@ -38,7 +38,7 @@ static uint64_t bit(void)
 
 /* --- join --- */
 
-/* Where to begin when this is the newest sequence: what is wanted, and not what can be taken no more. That is lost. */
+/* The cursor to start with if `published` is the newest sequence. Wanted samples that can no longer be taken count as lost. */
 static uint64_t start(uint64_t published)
 {
     uint64_t floor = s.first_sequence - 1, keeps = reliable ? s.depth - s.max_loans : s.depth;
@@ -99,7 +99,7 @@ static void leave(int for_good)
     if (for_good)
         snprintf(ended[ended_count++ % 64], sizeof ended[0], "%s", s.name);
     free(holds);
-    detach(&s); /* with it the lock; there are no leases left */
+    detach(&s); /* this also releases the lock; there are no leases */
 }
 
 static int was_left(const char *name)
@@ -110,7 +110,7 @@ static int was_left(const char *name)
     return 0;
 }
 
-/* Join the segment of this flink, unless it is gone, has ended, or was read before. */
+/* Join the segment of this flink, unless it is gone, has ended, or was left before. */
 static int join_flink(const char *path)
 {
     char name[32];
@@ -160,7 +160,7 @@ static void release_slot(uint32_t slot)
 
 enum { NOTHING, LEASED, GONE, LOST, EVICTED_NOW, CORRUPT, TOO_MANY };
 
-/* Lease sequence c, which this tag names. GONE: it has moved on. LOST: its pool is gone; the cursor is behind it. */
+/* Lease sequence c, which this tag names. GONE: it was retired. LOST: its pool was removed; the cursor is now c. */
 static int lease(uint64_t tag, uint64_t c, uint32_t *slot)
 {
     uint64_t *word;
@@ -170,7 +170,7 @@ static int lease(uint64_t tag, uint64_t c, uint32_t *slot)
     if (*slot >= s.slot_count) {
         const char *verdict = map_pools(&s);
         if (strcmp(verdict, "gone") == 0) {
-            skipped += c - 1 - cursor; /* none, but for latest */
+            skipped += c - 1 - cursor; /* not 0 only for latest */
             lost++;
             store(u64_at(peer_entry(&s, r), P_LOST), lost, relaxed);
             move_to(c);
@@ -267,7 +267,7 @@ static int latest(uint32_t *slot)
     }
 }
 
-/* Section 7, end: the owner does not live. */
+/* Section 7, end: the owner is dead. */
 static void mark_dead(void)
 {
     char path[64];
@@ -283,7 +283,7 @@ static void mark_dead(void)
     close(own);
 }
 
-/* Sleep until there is something, or the segment has ended. At most 500 ms at a time: a dead owner wakes no reader. */
+/* Sleep until there is a sample, or the segment has ended. At most 500 ms at a time, because a dead owner wakes no reader. */
 static void wait_for_sample(void)
 {
     uint64_t *word = u64_at(section(&s, PARKED), 8 * (r / 64));
@@ -340,7 +340,7 @@ static void next(void)
     wait_for_publisher();
     while ((result = take(&slot)) == NOTHING && state_of(&s) == OPEN)
         wait_for_sample();
-    if (result == NOTHING && (result = take(&slot)) == NOTHING) { /* the end was seen after the ring: look once more */
+    if (result == NOTHING && (result = take(&slot)) == NOTHING) { /* the state was loaded after the ring: take once more */
         say("{\"ended\": %u}", (unsigned)state_of(&s));
         leave(1);
     } else if (answer(result, slot))
@@ -440,7 +440,7 @@ int main(int argc, char **argv)
     if (*where != '/') {
         bell_use(&topic_bell);
         join_any();
-        /* A publisher that this first listing did not see comes after the subscription: it is read from its first sample. */
+        /* A publisher that this first listing does not have started after the subscription: read it from its first sample. */
         from_first = 1;
     }
     say("\"ready\"");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * stranger.h - what reader.c and writer.c share: the numbers of idl/FORMAT.md, and its discovery.
+ * stranger.h - the common part of reader.c and writer.c: the numbers of idl/FORMAT.md, the checks, the locks and discovery.
  *
- * Written from FORMAT.md alone. It includes nothing of zeroslot, so that a mistake in the document cannot hide behind a shared header;
- * the section numbers in the comments are those of the document. */
+ * Written from FORMAT.md alone, as an independent implementation would be. It includes nothing of zeroslot, so the tests notice a
+ * mistake in the document. The section numbers in the comments are those of the document. */
 #ifndef STRANGER_H
 #define STRANGER_H
 
@@ -68,11 +68,11 @@ typedef struct {
 } pool;
 
 typedef struct {
-    uint8_t header[HEADER_SIZE]; /* the copy that was checked; nothing of it is loaded again */
+    uint8_t header[HEADER_SIZE]; /* the checked copy; none of it is loaded again */
     uint8_t *control;
     uint64_t mapped;             /* bytes of the mapping */
-    int lock;                    /* the description with the locks: nothing is mapped through it */
-    int probe;                   /* another description, to ask about locks */
+    int lock;                    /* the description with the locks; nothing is mapped through it */
+    int probe;                   /* another description, for F_OFD_GETLK */
     char name[32];               /* of the control object, with its slash */
     pool pools[MAX_POOLS];
     uint32_t pool_count, slot_count;
@@ -159,7 +159,7 @@ static inline void wake_all(uint32_t *word)
     syscall(SYS_futex, word, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
 }
 
-/* Sleep while the word has this value, at most so many milliseconds: whatever else happens is found by looking. */
+/* Sleep while the word has this value, at most `ms` milliseconds. The caller then checks its condition again. */
 static inline void sleep_on(uint32_t *word, uint32_t value, long ms)
 {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000};
@@ -219,7 +219,7 @@ static inline int lock_bytes(int fd, short type, int first, int count)
     return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
-/* How long the lock over this byte is; 0: there is none. `fd` holds no lock itself. */
+/* The length of the lock on this byte; 0: there is none. `fd` must hold no lock. */
 static inline long lock_length(int fd, int byte)
 {
     struct flock lock = bytes_of(F_WRLCK, byte, 1);
@@ -233,13 +233,13 @@ static inline int reader_lives(const segment *s, uint32_t r)
     return lock_length(s->probe, READER_BYTE + (int)r) != 0;
 }
 
-/* A longer lock than the owner's is that of a cleaner, which gets it when the owner is dead. */
+/* A longer lock is a cleaner's, which can get it only if the owner is dead. */
 static inline int owner_lives(const segment *s)
 {
     return lock_length(s->probe, OWNER_BYTE) == 1;
 }
 
-/* Section 1: what is not a regular file is no object. */
+/* Section 1: only a regular file is an object. */
 static inline int open_regular(const char *path, int flags)
 {
     struct stat info;
@@ -252,7 +252,7 @@ static inline int open_regular(const char *path, int flags)
     return fd;
 }
 
-/* Section 6: through a description of its own. A mapping would keep the locks of the one that it is made through. */
+/* Section 6: map through another description, because a mapping keeps the locks of its description. */
 static inline uint8_t *map_apart(int fd, uint64_t size, int writable)
 {
     char path[32];
@@ -291,7 +291,7 @@ static inline uint64_t section_bytes(const uint8_t *h, int i)
     }
 }
 
-/* The verdict on a copy of a header; `size` is that of the object. */
+/* The result of the checks of a copied header; `size` is that of the object. */
 static inline const char *verdict_of(const uint8_t *h, uint64_t size)
 {
     uint32_t depth = field32(h, H_DEPTH), ring = field32(h, H_RING_CAPACITY), slots = field32(h, H_SLOT_LIMIT);
@@ -324,7 +324,7 @@ static inline const char *verdict_of(const uint8_t *h, uint64_t size)
     return "ok";
 }
 
-/* Map the next pool of the table, which says that it is ready. */
+/* Map the next pool of the table, whose state is ready. */
 static inline const char *map_pool(segment *s, const uint8_t *entry)
 {
     char path[64];
@@ -370,7 +370,7 @@ static inline const char *map_pools(segment *s)
     return verdict;
 }
 
-/* Use the header that is in s->header. */
+/* Copy the configuration from s->header. */
 static inline void bind_header(segment *s)
 {
     const uint8_t *h = s->header;
@@ -402,7 +402,7 @@ static inline void detach(segment *s)
     s->lock = s->probe = -1;
 }
 
-/* Attach to a segment by the name of its control object. Anything but "ok" leaves nothing attached. */
+/* Attach to a segment by the name of its control object. With any result but "ok", nothing is attached. */
 static inline const char *attach(segment *s, const char *name)
 {
     char path[64], id[17];
@@ -494,7 +494,7 @@ static inline void make_directories(const char *path)
     mkdir(part, 0700);
 }
 
-/* Up to the root, which stays where ZEROSLOT_DIR names it. */
+/* Remove empty directories up to the root, and the root itself unless ZEROSLOT_DIR names it. */
 static inline void remove_empty(const char *path)
 {
     char part[PATH_MAX], root[PATH_MAX];
@@ -508,7 +508,7 @@ static inline void remove_empty(const char *path)
     }
 }
 
-/* What is 16 digits and a suffix. */
+/* Whether the text starts with so many hexadecimal digits. */
 static inline int is_hex(const char *text, int digits)
 {
     for (int i = 0; i < digits; i++)
@@ -529,7 +529,7 @@ static inline int read_flink(const char *path, char name[32])
     return 1;
 }
 
-/* Whether something is true of one of the topic's flinks. */
+/* Whether is_so() is true for one of the topic's flinks. */
 static inline int any_flink(const char *topic, int (*is_so)(const char *path))
 {
     char directory[PATH_MAX], path[PATH_MAX];
@@ -590,7 +590,7 @@ static inline void bell_use(bell *b)
     char directory[PATH_MAX];
     domain_directory(directory, sizeof directory);
     for (int n = 0;; n = (n + 1) % 100) {
-        make_directories(directory); /* again: a process that leaves removes it if it is empty */
+        make_directories(directory); /* each time, because a leaving process removes it if it is empty */
         bell_name(b->path, sizeof b->path, n);
         if (bell_open(b))
             return;
@@ -640,9 +640,9 @@ static inline void bell_leave(bell *b)
     remove_empty(path);
 }
 
-/* --- the test's side: one order a line, one answer in JSON --- */
+/* --- the test: each line is an order, each answer is a line of JSON --- */
 
-/* An order without its line end and the quotes of JSON; NULL: the test has closed its side. */
+/* An order without the line end and the quotes of JSON. NULL: the test has closed the pipe. */
 static inline char *next_order(void)
 {
     static char line[1 << 16];

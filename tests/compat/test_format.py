@@ -1,4 +1,4 @@
-"""FORMAT.md, segment.idl and zs_layout.h say the same, and a segment is what they say."""
+"""FORMAT.md, segment.idl and zs_layout.h agree with each other, and with the bytes of a segment."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_document_and_idl_and_header_have_the_same_members(structure):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_members_add_up(structure):
-    """No gap, no overlap, natural alignment, and the size that all three name."""
+    """No gap, no overlap, natural alignment, and the same size in all three."""
     end = 0
     for member in in_document(structure):
         width = int(member.type[1:]) // 8
@@ -90,7 +90,7 @@ def test_members_add_up(structure):
 
 
 def test_constants_are_the_same():
-    """Limits and alignments of all three."""
+    """Limits and alignments are equal in all three."""
     constants = {
         name: int(value)
         for name, value in re.findall(r"^\| ([A-Z_]+) \| (\d+) \|$", section_of("Constants"), re.MULTILINE)
@@ -179,7 +179,7 @@ def hex_dump(content: bytes) -> str:
 
 @pytest.mark.row("SEG-4", "SEG-5", "SEG-7", "SEG-8")
 def test_a_segment_has_the_golden_bytes(golden, tmp_path):
-    """Format 1 is these bytes. Other bytes are another format."""
+    """These bytes define format 1. Other bytes are another format."""
     assert [publish(golden, line) for line in LINES] == [FIRST + i for i in range(4)]
     golden.stdin.close()
     assert golden.wait() == 0

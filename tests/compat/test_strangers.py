@@ -1,6 +1,6 @@
-"""A reader and a writer in C that were written from FORMAT.md alone, against the library and against each other.
+"""Tests of a reader and a writer in C, written from FORMAT.md alone, with the library and with each other.
 
-What they include is `stranger.h`, which has the numbers of FORMAT.md and nothing of zeroslot.
+They include `stranger.h`, which has the numbers of FORMAT.md and includes nothing of zeroslot.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def image(number: int) -> str:
 
 @pytest.fixture
 def reader(programs: Path, run_child: Children) -> Callable[..., Child]:
-    """Start the C reader; it has said that it is ready."""
+    """Start the C reader, and wait until it is ready."""
 
     def start(where: str | Path, *args: str | int) -> Child:
         child = run_child.program(programs / "reader", str(where), *map(str, args))
@@ -107,7 +107,7 @@ def reader(programs: Path, run_child: Children) -> Callable[..., Child]:
 
 @pytest.fixture
 def writer(programs: Path, run_child: Children, tmp_path: Path) -> Callable[..., Child]:
-    """Start the C writer; its segment is open. With `of` it publishes that type."""
+    """Start the C writer, and wait until its segment is open. With `of` it publishes that type."""
 
     def start(
         where: str | Path, capacity: int, *args: str | int, of: type[zs.Sample] | None = None, refused: bool = False
@@ -133,13 +133,13 @@ def flink_of(topic: str) -> Path:
 
 
 def word_of(flink: Path, section: str) -> int:
-    """The first word of a section, as it is now."""
+    """The first word of a section."""
     control = Control(Path(f"/dev/shm{flink.read_text()}").read_bytes())
     return control.number(control.at(section), 4)
 
 
 def wait_for_word(flink: Path, section: str) -> None:
-    """Returns when the first word of a section is not 0: a reader has parked, or the owner waits for room."""
+    """Wait until the first word of a section is not 0: a reader has parked, or the owner waits for room."""
     while word_of(flink, section) == 0:
         os.sched_yield()
 
@@ -158,12 +158,12 @@ def taken(sequence: int, payload: str) -> dict[str, object]:
     return {"sequence": sequence, "payload": payload}
 
 
-# --- the library publishes, the stranger reads ---
+# --- the library publishes, the C reader takes ---
 
 
 @pytest.mark.row("SEG-1", "SEG-2", "SEG-11", "DIS-1", "TYP-6", "NEW-16")
-def test_the_stranger_reads_what_a_publisher_publishes(reader):
-    """Found by its topic: schema, order, bytes, end."""
+def test_c_reader_takes_what_a_publisher_publishes(reader):
+    """Through a topic: the schema, the order, the bytes and the end of the segment."""
     child = reader("robot/pair")
     child.tell("join")
     with zs.Publisher("robot/pair", Pair) as pub:
@@ -181,8 +181,8 @@ def test_the_stranger_reads_what_a_publisher_publishes(reader):
 
 
 @pytest.mark.row("SEG-2")
-def test_the_stranger_reads_bytes_through_a_flink(reader, tmp_path):
-    """A flink anywhere, samples of any size, a history, and the newest."""
+def test_c_reader_attaches_through_a_flink(reader, tmp_path):
+    """A flink outside of any topic; samples of any size, a history, and latest."""
     flink = tmp_path / "link.flink"
     with zs.SlotAllocator.create(flink, 8, 100) as allocator:
         for text in (b"one", b"", b"x" * 100):
@@ -199,7 +199,7 @@ def test_the_stranger_reads_bytes_through_a_flink(reader, tmp_path):
 
 
 @pytest.mark.row("SEG-2")
-def test_the_stranger_reads_across_the_wrap_of_the_tags(reader, tmp_path):
+def test_c_reader_takes_across_the_wrap_of_tags(reader, tmp_path):
     """A ring entry holds 48 bits of the sequence; distances are signed."""
     flink = tmp_path / "link.flink"
     first = 2**48 - 2
@@ -216,12 +216,12 @@ def test_the_stranger_reads_across_the_wrap_of_the_tags(reader, tmp_path):
         child.finish()
 
 
-def test_the_stranger_reads_with_an_index_in_the_second_word(reader, tmp_path):
+def test_c_reader_with_an_index_above_63(reader, tmp_path):
     """Beyond 64 readers a slot has several words of bits; the owner looks at each."""
     flink = tmp_path / "link.flink"
     with zs.SlotAllocator.create(flink, 2, 64, depth=1, max_loans=1, max_subscribers=70) as allocator:
         others = Descriptor.open(f"/dev/shm{flink.read_text()}", os.O_RDWR)
-        assert others.try_lock(64, count=66)  # as if so many were there
+        assert others.try_lock(64, count=66)  # as if 66 readers had joined
         child = reader(flink)
         assert child.ask("join") == {"index": 66, "epoch": 1, "cursor": 0}
         for text in (b"one", b"two"):
@@ -237,7 +237,7 @@ def test_the_stranger_reads_with_an_index_in_the_second_word(reader, tmp_path):
         others.close()
 
 
-def test_a_publisher_wakes_the_stranger(reader):
+def test_publisher_wakes_the_c_reader(reader):
     """A parked reader that is asleep in the kernel gets the next sample."""
     with zs.Publisher("t", Pair) as pub:
         child = reader("t")
@@ -252,8 +252,8 @@ def test_a_publisher_wakes_the_stranger(reader):
 
 
 @pytest.mark.row("PUB-2", "PUB-6")
-def test_a_publisher_waits_for_the_reliable_stranger(reader):
-    """The window is the depth; one sample taken is room for one."""
+def test_publisher_waits_for_a_reliable_c_reader(reader):
+    """At most `depth` samples are not taken; each take makes room for one."""
     with zs.Publisher("t", Pair, depth=2, max_loans=1, on_full="raise") as pub:
         child = reader("t", "reliable")
         child.ask("join")
@@ -270,8 +270,8 @@ def test_a_publisher_waits_for_the_reliable_stranger(reader):
             pub.publish(Pair(number=number, text="ab"))
 
 
-def test_the_stranger_wakes_a_publisher_that_waits(reader, run_child, tmp_path):
-    """A move of the cursor is room, and the blocked owner hears of it."""
+def test_c_reader_wakes_a_blocked_publisher(reader, run_child, tmp_path):
+    """The owner is woken by a move of the cursor, and by a release."""
     flink = tmp_path / "link.flink"
     owner = run_child(OWNER, str(flink), {"depth": 2, "max_loans": 1, "on_full": "block"})
     owner.expect("ready")
@@ -292,8 +292,8 @@ def test_the_stranger_wakes_a_publisher_that_waits(reader, run_child, tmp_path):
 
 
 @pytest.mark.row("SUB-11")
-def test_the_lapped_stranger_counts_what_it_lost(reader):
-    """Exactly the samples that were published and not taken."""
+def test_c_reader_counts_lost_samples(reader):
+    """The count is the number of samples that were published and not taken."""
     with zs.Publisher("t", Pair, depth=3) as pub:
         child = reader("t")
         child.ask("join")
@@ -305,8 +305,8 @@ def test_the_lapped_stranger_counts_what_it_lost(reader):
 
 
 @pytest.mark.row("PEER-4")
-def test_a_killed_stranger_is_reaped(reader):
-    """Its lease and its claim go with it."""
+def test_killed_c_reader_is_reaped(reader):
+    """Its lease is cleared, and the publisher no longer waits for it."""
     with zs.Publisher("t", Pair, depth=1, max_loans=1, spare_slots=0, on_full="block") as pub:
         child = reader("t", "reliable")
         child.ask("join")
@@ -320,8 +320,8 @@ def test_a_killed_stranger_is_reaped(reader):
         assert pub.stats.reaped == 1
 
 
-def test_the_stranger_notices_a_killed_publisher(reader, run_child, tmp_path):
-    """It marks the segment dead, and takes what is left first."""
+def test_c_reader_notices_a_killed_publisher(reader, run_child, tmp_path):
+    """It takes the samples that remain, then marks the segment as dead."""
     flink = tmp_path / "link.flink"
     owner = run_child(OWNER, str(flink), {})
     owner.expect("ready")
@@ -332,12 +332,12 @@ def test_the_stranger_notices_a_killed_publisher(reader, run_child, tmp_path):
     assert child.ask("next") == taken(1, "78")
     assert child.ask("next") == {"ended": 3}
     child.finish()
-    with zs.SlotAllocator.create(flink, 4, 64):  # removes what the dead one left
+    with zs.SlotAllocator.create(flink, 4, 64):  # removes the segment of the dead owner
         pass
 
 
-def test_the_stranger_whose_claim_was_ended_takes_no_more(reader, tmp_path):
-    """What it holds stays as it is. It may join again, and what it missed until then is lost."""
+def test_evicted_c_reader_takes_no_more(reader, tmp_path):
+    """Its lease remains valid. It can join again, and the samples that it missed count as lost."""
     flink = tmp_path / "link.flink"
     with zs.SlotAllocator.create(flink, 8, 64, depth=2) as allocator:
         child = reader(flink)
@@ -356,12 +356,12 @@ def test_the_stranger_whose_claim_was_ended_takes_no_more(reader, tmp_path):
         child.finish()
 
 
-# --- the stranger publishes, the library reads ---
+# --- the C writer publishes, the library takes ---
 
 
 @pytest.mark.row("TYP-6", "NEW-16")
-def test_a_subscriber_reads_what_the_stranger_publishes(writer):
-    """By its topic, with the class and without, as a type and as bytes."""
+def test_subscriber_takes_what_the_c_writer_publishes(writer):
+    """Through a topic, with and without the class, and as bytes."""
     child = writer("robot/pair", 12, of=Pair)
     (found,) = zs.topics()
     assert (found.topic, found.publishers[0].type_name, found.publishers[0].name) == ("robot/pair", "Pair", "stranger")
@@ -382,8 +382,8 @@ def test_a_subscriber_reads_what_the_stranger_publishes(writer):
     assert zs.topics() == ()
 
 
-def test_the_stranger_keeps_what_an_index_in_the_second_word_holds(writer, tmp_path):
-    """It does not write into a slot that the library's reader 66 has leased."""
+def test_c_writer_keeps_slots_leased_by_an_index_above_63(writer, tmp_path):
+    """It does not write to a slot that the reader with index 66 has leased."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 64, "depth", 1, "loans", 1, "spare", 0, "subscribers", 70)
     others = Descriptor.open(f"/dev/shm{flink.read_text()}", os.O_RDWR)
@@ -401,8 +401,8 @@ def test_the_stranger_keeps_what_an_index_in_the_second_word_holds(writer, tmp_p
     child.finish()
 
 
-def test_the_stranger_wakes_a_subscriber(writer, run_child, tmp_path):
-    """A subscriber that sleeps gets the next sample, and one of a batch."""
+def test_c_writer_wakes_a_subscriber(writer, run_child, tmp_path):
+    """A sleeping subscriber gets the next sample, and those of a batch."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 64, "depth", 4)
     sub = run_child(READER, str(flink), {})
@@ -423,8 +423,8 @@ def test_the_stranger_wakes_a_subscriber(writer, run_child, tmp_path):
     child.finish()
 
 
-def test_readers_follow_a_pool_that_is_added_while_they_read(writer, reader, tmp_path):
-    """The library's reader and the C one map it when a sample lies in it."""
+def test_readers_map_a_pool_that_is_added(writer, reader, tmp_path):
+    """The reader of the library and the C reader map it when a sample is in it."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 128, "depth", 2, "loans", 1, "spare", 9, "later", 6)
     other = reader(flink)
@@ -444,8 +444,8 @@ def test_readers_follow_a_pool_that_is_added_while_they_read(writer, reader, tmp
 
 
 @pytest.mark.row("PUB-2", "PUB-6")
-def test_the_stranger_waits_for_a_reliable_subscriber(writer):
-    """It publishes as far as the depth, sleeps, and goes on when a sample is taken."""
+def test_c_writer_waits_for_a_reliable_subscriber(writer):
+    """It publishes `depth` samples, sleeps, and continues when a sample is taken."""
     child = writer("t", 12, "depth", 2, "policy", 1, of=Pair)
     with zs.Subscriber("t", Pair, reliable=True) as sub:
         assert child.ask(f"publish {image(1)}") == 1
@@ -460,8 +460,8 @@ def test_the_stranger_waits_for_a_reliable_subscriber(writer):
     child.finish()
 
 
-def test_a_subscriber_of_the_stranger_counts_what_it_lost(writer):
-    """Exactly: the newest `depth` can be taken and no other, also after more than one round of the ring."""
+def test_subscriber_of_the_c_writer_counts_lost_samples(writer):
+    """The newest `depth` samples can be taken and no others, also after more than one lap of the ring."""
     child = writer("t", 12, "depth", 2, of=Pair)
     with zs.Subscriber("t", Pair) as sub:
         for number in range(3):
@@ -475,8 +475,8 @@ def test_a_subscriber_of_the_stranger_counts_what_it_lost(writer):
     child.finish()
 
 
-def test_the_library_reads_the_stranger_across_the_wrap_of_the_tags(writer, tmp_path):
-    """The ring is filled with the tag of the sequence before the first, so nothing looks new before it is."""
+def test_reader_takes_from_the_c_writer_across_the_wrap_of_tags(writer, tmp_path):
+    """The ring starts with the tag of the sequence before the first, so no entry looks new too early."""
     flink = tmp_path / "link.flink"
     first = 2**48 - 2
     child = writer(flink, 64, "depth", 2, "first", first)
@@ -491,8 +491,8 @@ def test_the_library_reads_the_stranger_across_the_wrap_of_the_tags(writer, tmp_
     child.finish()
 
 
-def test_a_killed_subscriber_is_reaped_by_the_stranger(writer, run_child, tmp_path):
-    """The stranger gets its slots back and waits for it no more."""
+def test_c_writer_reaps_a_killed_subscriber(writer, run_child, tmp_path):
+    """The writer can use its slots again, and no longer waits for it."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 64, "depth", 1, "spare", 0, "policy", 1)
     sub = run_child(READER, str(flink), {"reliable": True})
@@ -510,8 +510,8 @@ def test_a_killed_subscriber_is_reaped_by_the_stranger(writer, run_child, tmp_pa
 
 
 @pytest.mark.row("PEER-6")
-def test_a_subscriber_notices_the_killed_stranger(writer):
-    """What was published is taken, the end is noticed, and the next publisher of the topic removes what is left."""
+def test_subscriber_notices_a_killed_c_writer(writer):
+    """It takes the samples that remain and notices the end; the next publisher of the topic removes the segment."""
     child = writer("t", 12, of=Pair)
     with zs.Subscriber("t", Pair) as sub:
         child.ask(f"publish {image(5)}")
@@ -525,8 +525,8 @@ def test_a_subscriber_notices_the_killed_stranger(writer):
             assert sub.take(timeout=None).sample.number == 6
 
 
-def test_the_claim_of_a_subscriber_can_be_ended_by_the_stranger(writer):
-    """It raises once, and joins again by itself."""
+def test_c_writer_evicts_a_subscriber(writer):
+    """It raises once, then joins again."""
     child = writer("t", 12, of=Pair)
     with zs.Subscriber("t", Pair) as sub:
         child.ask("evict 0")
@@ -542,8 +542,8 @@ class Other(zs.Sample):
     number: zs.U64
 
 
-def test_the_types_of_a_topic_do_not_mix(writer):
-    """Of a library publisher and the stranger the later one gives up when the types differ, and not otherwise."""
+def test_publishers_of_one_topic_have_one_type(writer):
+    """If the types differ, the second publisher of a topic is refused, whether it is the library's or the C writer."""
     with zs.Publisher("t", Other):
         writer("t", 12, of=Pair, refused=True).finish()
         writer("t", 12, refused=True).finish()
@@ -561,7 +561,7 @@ SAMPLES = 20_000
 
 
 @pytest.mark.parametrize("reliable", [False, True], ids=["lossy", "reliable"])
-def test_the_stranger_takes_at_full_speed_what_the_library_publishes(reader, run_child, tmp_path, reliable):
+def test_c_reader_takes_at_full_speed(reader, run_child, tmp_path, reliable):
     """No sample is torn, and each is taken or counted as lost; a reliable reader loses none."""
     flink = tmp_path / "link.flink"
     owner = run_child(STORM, str(flink), {"on_full": "block", "max_loans": 1} if reliable else {}, SAMPLES)
@@ -578,8 +578,8 @@ def test_the_stranger_takes_at_full_speed_what_the_library_publishes(reader, run
 
 
 @pytest.mark.parametrize("reliable", [False, True], ids=["lossy", "reliable"])
-def test_the_library_takes_at_full_speed_what_the_stranger_publishes(writer, run_child, tmp_path, reliable):
-    """The same in the other direction."""
+def test_reader_takes_from_the_c_writer_at_full_speed(writer, run_child, tmp_path, reliable):
+    """The same with the C writer and the library's reader."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 512, "depth", 4, "policy", int(reliable))
     sub = run_child(DRAIN, str(flink), {"reliable": reliable})
@@ -593,8 +593,8 @@ def test_the_library_takes_at_full_speed_what_the_stranger_publishes(writer, run
     child.finish()
 
 
-def test_the_library_counts_all_that_a_killed_stranger_had_published(writer, run_child, tmp_path):
-    """Killed anywhere in a commit: nothing is torn, each sample of the ring is taken or lost, the end is noticed."""
+def test_reader_counts_all_samples_of_a_killed_c_writer(writer, run_child, tmp_path):
+    """Killed anywhere in a commit: no sample is torn, each is taken or counted as lost, and the end is noticed."""
     flink = tmp_path / "link.flink"
     child = writer(flink, 512, "depth", 4)
     sub = run_child(DRAIN, str(flink), {})
@@ -607,12 +607,12 @@ def test_the_library_counts_all_that_a_killed_stranger_had_published(writer, run
     assert wrong == 0
     assert took + lost - word_of(flink, "PUBLISHED") in (0, 1)
     sub.finish()
-    with zs.SlotAllocator.create(flink, 2, 64):  # removes what the killed one left
+    with zs.SlotAllocator.create(flink, 2, 64):  # removes the segment of the killed writer
         pass
 
 
-def test_the_library_goes_on_when_a_reliable_stranger_is_killed(reader, run_child, tmp_path):
-    """Killed anywhere in a take: its claim ends, its slot comes back, and the other reader loses nothing."""
+def test_publisher_continues_when_a_reliable_c_reader_is_killed(reader, run_child, tmp_path):
+    """Killed anywhere in a take: the publisher no longer waits for it, and the other reader loses no sample."""
     flink = tmp_path / "link.flink"
     owner = run_child(STORM, str(flink), {"on_full": "block", "max_loans": 1}, SAMPLES)
     owner.expect("ready")
@@ -629,11 +629,11 @@ def test_the_library_goes_on_when_a_reliable_stranger_is_killed(reader, run_chil
     other.finish()
 
 
-# --- strangers among themselves ---
+# --- the C reader and the C writer ---
 
 
-def test_strangers_understand_each_other(writer, reader):
-    """A reader that follows the topic gets the first sample of a writer that comes later, and of the next one."""
+def test_c_reader_takes_from_the_c_writer(writer, reader):
+    """A reader that follows a topic gets the first sample of a writer that starts later, and of the next writer."""
     child = reader("t")
     for round_ in range(2):
         child.tell("next")

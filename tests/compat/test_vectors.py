@@ -1,4 +1,4 @@
-"""idl/vectors is what the library does, and what FORMAT.md says of it."""
+"""idl/vectors agrees with the library, with FORMAT.md, and with the C reader."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def by_name(vector: dict[str, Any]) -> str:
 
 
 def test_the_vectors_are_what_the_library_makes():
-    """Format 1 is these bytes and texts: a change here is another format, or a mistake."""
+    """These bytes and texts define format 1: a change is another format, or a mistake."""
     for name, text in make_vectors.files().items():
         assert (VECTORS / name).read_bytes() == text, f"idl/vectors/{name}: python -m tests.compat.make_vectors"
     assert {path.name for path in VECTORS.iterdir()} == set(make_vectors.files())
@@ -45,7 +45,7 @@ def test_the_vectors_are_what_the_library_makes():
 
 @pytest.mark.parametrize("vector", TYPES, ids=by_name)
 def test_the_hash_is_that_of_the_canonical_text(vector):
-    """Sixteen bytes of SHA-256 over ASCII, and a text without a character that section 8 does not know."""
+    """The first 16 bytes of SHA-256 over ASCII; the text has only the characters of section 8."""
     text = vector["canonical"]
     assert hashlib.sha256(text.encode("ascii")).hexdigest()[:32] == vector["type_hash"]
     assert re.fullmatch(r"struct\(\d+,\d+\)\{.*\}", text)
@@ -249,21 +249,21 @@ REASONS = {
 
 @pytest.mark.row("SEG-4", "SEG-5", "SEG-6", "SEG-7", "SEC-4")
 @pytest.mark.parametrize("vector", OBJECTS, ids=by_name)
-def test_the_library_gives_the_verdict_of_the_vectors(vector, placed):
-    """Sound and damaged control objects and pools, one by one."""
+def test_library_gives_the_verdicts_of_the_vectors(vector, placed):
+    """Valid and invalid control objects and pools."""
     assert verdict_of(placed(vector)) == vector["verdict"]
 
 
 @pytest.mark.parametrize("vector", OBJECTS, ids=by_name)
-def test_the_stranger_gives_the_verdict_of_the_vectors(vector, placed, programs):
-    """FORMAT.md section 5 says which objects are sound."""
+def test_c_reader_gives_the_verdicts_of_the_vectors(vector, placed, programs):
+    """The checks of FORMAT.md, section 5."""
     done = subprocess.run([programs / "reader", "check", placed(vector)], capture_output=True, check=True)
     assert json.loads(done.stdout) == vector["verdict"]
 
 
 @pytest.fixture
 def owned(placed: Callable[..., str], tmp_path: Path) -> Iterator[Path]:
-    """The flink of the vectors' segment as it is, with its owner's lock held."""
+    """The flink of the segment of the vectors, with the owner's lock held."""
     name = placed({"patches": []})
     lock = Descriptor.open(f"/dev/shm{name}", os.O_RDWR)
     assert lock.try_lock(0)
@@ -273,8 +273,8 @@ def owned(placed: Callable[..., str], tmp_path: Path) -> Iterator[Path]:
     lock.close()
 
 
-def test_the_library_reads_the_segment(owned):
-    """A reader that joins it with a history of one takes the newest sample, and puts the dead reader out."""
+def test_library_reads_the_segment_of_the_vectors(owned):
+    """A reader that joins with a history of one takes the newest sample, and replaces the dead reader."""
     with zs.SlotReader.attach(owned, history=1) as reader:
         assert (reader.reader.index, reader.reader.segment.peer(0)["epoch"]) == (0, 2)
         lease = reader.take()
@@ -283,8 +283,8 @@ def test_the_library_reads_the_segment(owned):
         assert reader.take() is None
 
 
-def test_the_stranger_reads_the_segment(owned, run_child, programs):
-    """The same for a reader that knows FORMAT.md and nothing else."""
+def test_c_reader_reads_the_segment_of_the_vectors(owned, run_child, programs):
+    """The same with the C reader."""
     child = run_child.program(programs / "reader", str(owned), "history", "1")
     child.expect("ready")
     assert child.ask("join") == {"index": 0, "epoch": 2, "cursor": 1}
@@ -298,8 +298,8 @@ def image_of_vector(number: int, text: bytes) -> bytes:
     return number.to_bytes(4, "little") + len(text).to_bytes(4, "little") + text.ljust(4, b"\0")
 
 
-def test_the_explained_bytes_are_those_of_the_segment():
-    """segment.txt has every byte of both objects that is not zero, at its place."""
+def test_annotated_bytes_equal_those_of_the_segment():
+    """segment.txt has every byte of both objects that is not zero, at its offset."""
     text = (VECTORS / "segment.txt").read_text("ascii")
     control, pool = text.split("# The pool.")
     for content, part in ((CONTROL, control), (POOL, pool)):

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * writer WHERE CAPACITY [depth N] [loans N] [spare N] [later N] [first N] [subscribers N] [policy N] [type HASH FILE]: a publisher that
- * was written from idl/FORMAT.md and from nothing else.
+ * writer WHERE CAPACITY [depth N] [loans N] [spare N] [later N] [first N] [subscribers N] [policy N] [type HASH FILE]: a publisher,
+ * written from idl/FORMAT.md alone.
  *
- * WHERE is a topic, or the path of a flink where it begins with `/`. CAPACITY is the bytes of a slot. HASH is the type hash in
- * hexadecimal, FILE holds the schema section; without them the segment carries bytes. Orders come on stdin, one a line; each is answered
- * with one line of JSON:
+ * WHERE is a topic, or the path of a flink if it starts with `/`. CAPACITY is the size of a slot in bytes. HASH is the type hash in
+ * hexadecimal, FILE has the schema section; without them the segment carries bytes. Each line of stdin is an order; each is
+ * answered with one line of JSON:
  *
- *     publish HEX          commit this payload: its sequence, or {"error": ...} where there is no room
- *     block HEX            the same, and waits for room
+ *     publish HEX          commit this payload: its sequence, or {"error": ...} if there is no room
+ *     block HEX            the same, but wait for room
  *     batch HEX HEX ...    commit these with one wake-up: the last sequence
- *     storm N              commit N samples as fast as there is room, each its sequence repeated: the last sequence
- *     grow CAPACITY        add a pool of the slots that `later` has kept back
- *     evict R              end the claim of reader R
- *     reap                 clear what dead readers left: how many there were
- *     counts               [published, readers that are attached]
- *     seal                 the end: seal, remove the names, leave */
+ *     storm N              commit N samples as fast as there is room, each word of a sample its sequence: the last sequence
+ *     grow CAPACITY        add a pool of `later` slots
+ *     evict R              evict reader R
+ *     reap                 clear the bits of dead readers: their number
+ *     counts               [published, attached readers]
+ *     seal                 seal the segment, remove the names, and end */
 #include "stranger.h"
 
 static segment s = {.lock = -1, .probe = -1};
@@ -23,9 +23,9 @@ static bell topic_bell;
 static char flink[PATH_MAX], temporary[PATH_MAX], directory[PATH_MAX];
 static uint8_t header[HEADER_SIZE];
 static uint64_t published, capacity;
-static uint32_t slots, later; /* `later`: those of a pool that is added by `grow` */
+static uint32_t slots, later; /* `later`: the slots of the pool that `grow` adds */
 
-/* The owner's own: readers can write every byte of the control object, so nothing there decides. */
+/* The owner's private state: readers can write every byte of the control object, so the owner does not use it. */
 enum { FREE, LOANED, COMMITTED, RETIRED };
 static uint8_t *states;
 static uint32_t *ring_slots;
@@ -47,7 +47,7 @@ static uint64_t round_up(uint64_t size, uint64_t alignment)
 
 /* --- create --- */
 
-/* Section 3: the sections one behind the other. */
+/* Section 3: the sections, one after the other. */
 static void lay_out(void)
 {
     uint32_t ring = 2, depth = field32(header, H_DEPTH), words = (field32(header, H_MAX_SUBSCRIBERS) + 63) / 64;
@@ -69,7 +69,7 @@ static void lay_out(void)
     put64(H_CONTROL_SIZE, next);
 }
 
-/* A new object with its memory; the control object with the owner's lock. */
+/* Create an object and reserve its memory; for the control object, take the owner's lock. */
 static uint8_t *new_object(const char *path, uint64_t size, int *fd)
 {
     uint8_t *memory;
@@ -83,11 +83,11 @@ static uint8_t *new_object(const char *path, uint64_t size, int *fd)
     memory = map_apart(*fd, size, 1);
     if (memory == NULL)
         fail("map");
-    memset(memory, 0, size); /* populated: no first sample pays for page faults */
+    memset(memory, 0, size); /* so that no page faults occur later */
     return memory;
 }
 
-/* Section 7, pools: the entry is complete before its state, and its state before any slot of it is in the ring. */
+/* Section 7, pools: the entry is written before its state, and its state before the ring names any of its slots. */
 static void add_pool(uint32_t count, uint64_t bytes)
 {
     char path[64];
@@ -146,7 +146,7 @@ static void create(uint8_t *schema)
     s.control = new_object(path, s.mapped, &s.lock);
     s.probe = open_regular(path, O_RDONLY);
     if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
-        fail("a cleaner was faster"); /* begin again with another name */
+        fail("the object was removed"); /* a cleaner removed the object; another name would be needed */
     bind_header(&s);
 
     memcpy(s.control, header, HEADER_SIZE); /* with state CREATING */
@@ -160,7 +160,7 @@ static void create(uint8_t *schema)
     free(schema);
     store(u32_at(s.control, H_STATE), OPEN, release);
     if (fstat(s.lock, &info) != 0 || info.st_nlink != 1)
-        fail("a cleaner was faster");
+        fail("the object was removed");
     if (link(temporary, flink) != 0)
         fail(flink);
     unlink(temporary);
@@ -170,7 +170,7 @@ static void create(uint8_t *schema)
 
 /* --- samples --- */
 
-/* Whether a sample more would push out what a reliable reader has not taken. */
+/* Whether one more sample would retire one that a reliable reader has not taken. */
 static int window_is_full(uint64_t next)
 {
     if (s.policy == EVICT || next < s.first_sequence + s.depth)
@@ -267,7 +267,7 @@ static uint32_t reap(void)
     uint32_t reaped = 0;
     int own;
     object_path(path, sizeof path, s.name, -1);
-    own = open_regular(path, O_RDWR); /* one that holds no lock: one's own locks are invisible */
+    own = open_regular(path, O_RDWR); /* a description without locks, because GETLK does not report own locks */
     for (uint32_t r = 0; r < s.max_subscribers; r++) {
         uint64_t bit = UINT64_C(1) << r % 64;
         int left = (load(u64_at(section(&s, ACTIVE), 8 * (r / 64)), seq_cst) & bit) != 0;
@@ -284,7 +284,7 @@ static uint32_t reap(void)
     return reaped;
 }
 
-/* Wait for room. At most 20 ms at a time: a reader that dies makes room only for the one that looks. */
+/* Wait for room. At most 20 ms at a time, because a reader that dies wakes no owner. */
 static uint32_t reserve_blocking(uint64_t size)
 {
     uint32_t *space = u32_at(section(&s, SPACE), 0), *waiting = u32_at(section(&s, WAITING), 0);
@@ -322,7 +322,7 @@ static void batch(const char *hex)
     uint32_t slot, unannounced = 0;
     for (; hex != NULL; hex = strchr(hex, ' ')) {
         hex += *hex == ' ';
-        if (unannounced == 64 || (unannounced > 0 && s.policy != EVICT)) { /* before reserve looks at ACTIVE */
+        if (unannounced == 64 || (unannounced > 0 && s.policy != EVICT)) { /* before reserve loads ACTIVE */
             announce(&s);
             unannounced = 0;
         }
@@ -492,7 +492,7 @@ int main(int argc, char **argv)
     }
     create(schema);
     if (topic_bell.word != NULL) {
-        if (any_flink(argv[1], has_other_type)) { /* one that was made at the same moment */
+        if (any_flink(argv[1], has_other_type)) { /* a publisher that was created at the same time */
             seal();
             say("{\"error\": \"other type\"}");
             return 0;
