@@ -162,8 +162,8 @@ class Actor:
         assert abs(there - here - (step if isinstance(self._clock, Preloaded) else 0)) < 1800
 
 
-def test_a_long_wait_of_a_subscriber_outlasts_the_step(cast: Cast, clock: Clock, step: int):
-    """Asleep with an hour and more to go, it sleeps on, and takes what comes; its stamps are monotonic."""
+def test_a_clock_step_does_not_end_a_long_wait_of_a_subscriber(cast: Cast, clock: Clock, step: int):
+    """With more than an hour left, it keeps sleeping and takes the next sample; timestamps are monotonic."""
     sub = Actor(cast, clock, "subscriber", spin_us=0)
     with zs.Publisher("t", Tick) as pub:
         assert sub.ask("wait_for_publishers", 0) is False
@@ -180,10 +180,10 @@ def test_a_long_wait_of_a_subscriber_outlasts_the_step(cast: Cast, clock: Clock,
 
 
 @pytest.mark.parametrize("verb", ["take", "wait", "wait_for_publishers", "attach"])
-def test_a_short_wait_of_a_subscriber_ends_in_spite_of_the_step(
+def test_a_clock_step_does_not_prolong_a_short_wait_of_a_subscriber(
     cast: Cast, clock: Clock, step: int, verb: str, tmp_path: Path
 ):
-    """A clock that is set back makes no wait longer: one that leaned on it would end in a year."""
+    """A wait by the realtime clock would end a year later."""
     sub = Actor(cast, clock, "subscriber", spin_us=0, name=str(tmp_path / "flink")[-200:])
     with zs.Publisher("t", Tick):
         sub.asleep_in(verb, 0.3)
@@ -192,8 +192,8 @@ def test_a_short_wait_of_a_subscriber_ends_in_spite_of_the_step(
         clock.step(0)
 
 
-def test_a_long_wait_of_a_publisher_outlasts_the_step(cast: Cast, clock: Clock, step: int):
-    """Blocked by a subscriber that is behind, it goes on when that one has taken, and not before."""
+def test_a_clock_step_does_not_end_a_long_wait_of_a_publisher(cast: Cast, clock: Clock, step: int):
+    """Blocked by a subscriber that is behind, it continues when that one has taken, and not before."""
     pub = Actor(cast, clock, "publisher", depth=2, max_loans=1, on_full="block")
     with zs.Subscriber("t", Tick, reliable=True) as sub:
         assert [pub.ask("publish", 0) for _ in range(2)] == [1, 2]
@@ -207,8 +207,8 @@ def test_a_long_wait_of_a_publisher_outlasts_the_step(cast: Cast, clock: Clock, 
 
 
 @pytest.mark.parametrize("verb", ["publish", "flush", "wait_for_subscribers"])
-def test_a_short_wait_of_a_publisher_ends_in_spite_of_the_step(cast: Cast, clock: Clock, step: int, verb: str):
-    """BackpressureError, which tells a true age, or False."""
+def test_a_clock_step_does_not_prolong_a_short_wait_of_a_publisher(cast: Cast, clock: Clock, step: int, verb: str):
+    """It ends with BackpressureError, whose age is right, or with False."""
     pub = Actor(cast, clock, "publisher", depth=2, max_loans=1, on_full="block")
     with zs.Subscriber("t", Tick, reliable=True):
         assert [pub.ask("publish", 0) for _ in range(2)] == [1, 2]
@@ -223,8 +223,8 @@ def test_a_short_wait_of_a_publisher_ends_in_spite_of_the_step(cast: Cast, clock
             assert said is False
 
 
-def test_ages_and_promises_know_nothing_of_the_step(cast: Cast, clock: Clock, step: int):
-    """Nobody is overdue, nobody has stalled, nobody is evicted because a clock was set."""
+def test_a_clock_step_makes_no_publisher_overdue_and_no_subscriber_stalled(cast: Cast, clock: Clock, step: int):
+    """No publisher is overdue, and no subscriber has stalled or is evicted, because a clock was set."""
     limit = clock.seconds / 2
     pub = Actor(
         cast, clock, "publisher", depth=2, max_loans=1, spare_slots=1, on_full="block",

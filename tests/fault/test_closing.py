@@ -87,10 +87,10 @@ def test_an_interrupted_close_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_close_is_finished_with_the_handle(
+def test_an_interrupted_close_is_finished_by_the_finalizer(
     zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
 ) -> None:
-    """The same without a second call: the handle goes."""
+    """As above, without a second call: the handle is collected."""
     before = remains(zeroslot_dir)
     for place in interruptions():
         handle = MAKERS[make](zeroslot_dir)
@@ -105,10 +105,10 @@ def test_an_interrupted_close_is_finished_with_the_handle(
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_finalizer_that_is_interrupted_closes_all_the_same(
+def test_an_interrupted_finalizer_still_closes_the_handle(
     zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
 ) -> None:
-    """Ctrl-C while a handle that was never closed goes: Python reports it, and nothing is left."""
+    """Ctrl-C while an open handle is collected: Python reports it, and nothing is left."""
     before = remains(zeroslot_dir)
     for place in interruptions():
         handle = MAKERS[make](zeroslot_dir)
@@ -122,14 +122,14 @@ def test_a_finalizer_that_is_interrupted_closes_all_the_same(
 
 @pytest.mark.parametrize("at", ["line", "opcode"])
 @pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_constructor_leaves_nothing_and_says_nothing(
+def test_an_interrupted_constructor_leaves_nothing_and_prints_nothing(
     zeroslot_dir: Path,
     others: tuple[zs.Publisher[Tick], zs.SlotAllocator],
     unraisable: list[Any],
     make: str,
     at: At,
 ) -> None:
-    """Ctrl-C at each place of it: no object, no file, no peer, and no traceback of a finalizer."""
+    """Ctrl-C at each place: no object, no file, no peer is left, and no finalizer prints a traceback."""
     before = remains(zeroslot_dir)
     for place in interruptions(at=at):
         handle = None
@@ -146,10 +146,10 @@ def test_an_interrupted_constructor_leaves_nothing_and_says_nothing(
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_first_handle_that_is_interrupted_leaves_no_bell(
+def test_an_interrupted_first_handle_of_a_domain_leaves_no_bell(
     zeroslot_dir: Path, unraisable: list[Any], make: str
 ) -> None:
-    """Where no other handle of the process uses the domain, its directory and bell are made, and go again."""
+    """If the process has no other handle in the domain, its directory and bell are made and removed again."""
     if make == "SlotReader":
         pytest.skip("it uses no domain, and attaches to what is there")
     for place in interruptions():
@@ -187,8 +187,8 @@ def test_a_constructor_that_runs_out_of_descriptors_leaves_nothing(
     assert unraisable == []
 
 
-def test_a_closing_publisher_publishes_no_more(zeroslot_dir: Path) -> None:
-    """Wherever its close was interrupted, it is closed, refuses, and no subscriber waits for it."""
+def test_a_publisher_whose_close_was_interrupted_publishes_only_while_it_is_open(zeroslot_dir: Path) -> None:
+    """At each place: it is closed and refuses, or it is open, listed and publishes."""
     for place in interruptions():
         with zs.Publisher("t", Tick) as pub, zs.Subscriber("t", Tick, reliable=False) as sub:
             with place:
@@ -204,10 +204,10 @@ def test_a_closing_publisher_publishes_no_more(zeroslot_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_handler_may_close_what_is_being_closed(
+def test_a_signal_handler_may_close_the_handle_that_is_being_closed(
     zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], make: str
 ) -> None:
-    """At each place of `close`, by the same handle's `close`: both return, once is all that happens."""
+    """At each place of `close`: both calls return, and the handle is closed once."""
     before = remains(zeroslot_dir)
     current: list[Any] = []
 
@@ -225,8 +225,8 @@ def test_a_handler_may_close_what_is_being_closed(
         assert others[0].subscriber_count == 0, place
 
 
-def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir: Path) -> None:
-    """Ctrl-C at each place of the closing at exit: what is left is closed by its second call."""
+def test_an_exit_interrupted_at_any_place_closes_every_handle(cast: Cast, zeroslot_dir: Path) -> None:
+    """Ctrl-C at each place of closing at exit: a second call closes the rest."""
     child = cast(
         """
         import os
@@ -253,8 +253,8 @@ def test_the_exit_closes_all_wherever_it_is_interrupted(cast: Cast, zeroslot_dir
     assert os.listdir(zeroslot_dir) == []
 
 
-def test_the_exit_closes_a_handle_whose_close_was_interrupted(cast: Cast, zeroslot_dir: Path) -> None:
-    """One closing at exit ends what an interruption inside it leaves half closed, and raises it then."""
+def test_the_exit_finishes_a_close_that_was_interrupted_during_it(cast: Cast, zeroslot_dir: Path) -> None:
+    """The interruption is raised afterwards."""
     child = cast(
         """
         import zeroslot as zs

@@ -124,7 +124,7 @@ def calls(request: pytest.FixtureRequest, every: int) -> range:
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("size", ["empty", "a page", "half"])
 @pytest.mark.parametrize("what", ["control", "pool"])
-def test_an_attach_survives_that_an_object_is_cut_short(
+def test_an_attach_survives_a_truncated_object(
     tracing: Executioner, place: Place, last_look: dict[str, int], request: pytest.FixtureRequest, what: str, size: str
 ):
     """Before any of its system calls but those behind the last that could tell. A pool is not touched by an attach."""
@@ -168,7 +168,7 @@ REPLACEMENTS: dict[str, Callable[[Path, Path], object]] = {
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("by", REPLACEMENTS)
 @pytest.mark.parametrize("what", ["control", "pool", "flink"])
-def test_an_attach_survives_that_an_object_is_replaced(
+def test_an_attach_survives_a_replaced_object(
     tracing: Executioner, place: Place, request: pytest.FixtureRequest, what: str, by: str
 ):
     """Between any two of its system calls: an error of ours, or nobody, or this segment; no other segment's samples."""

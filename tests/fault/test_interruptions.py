@@ -30,8 +30,8 @@ def test_every_place_is_interrupted_once(at):
     assert any(place.where.startswith("memory/liveness.py:") for place in places)
 
 
-def test_a_handler_may_use_what_it_interrupts():
-    """A handler that returns changes nothing but what it does itself."""
+def test_a_handler_that_returns_changes_nothing_else():
+    """A handler may use the handle that it interrupts; only what it does itself has an effect."""
     called = []
     with zs.Publisher("t", Tick) as pub:
         for place in interruptions(lambda: called.append(pub.subscriber_count)):

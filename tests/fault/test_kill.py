@@ -16,8 +16,8 @@ from zeroslot.memory.segment import DEAD, OPEN
 
 
 @pytest.mark.row("NEW-6", "PEER-11", "DEF-10")
-def test_what_a_killed_publisher_published_is_drained_and_the_next_followed(cast: Cast):
-    """Nothing counts as lost; the successor is read by the same subscriber."""
+def test_samples_of_a_killed_publisher_are_drained_and_the_next_publisher_is_followed(cast: Cast):
+    """Nothing counts as lost; the same subscriber reads the successor."""
     sub = cast.subscriber("t")
     first = cast.publisher("t", name="first")
     assert sub.ask(["publishers"]) == ["first"]
@@ -50,8 +50,8 @@ def test_a_sleeping_subscriber_outlives_its_publisher(cast: Cast):
 
 @pytest.mark.row("SEG-16", "PEER-6")
 @pytest.mark.parametrize("waits", ["asleep", "polling"])
-def test_a_subscriber_that_finds_nothing_buries_its_dead_publisher(cast: Cast, waits: str):
-    """Nobody asks, and no word moves at a death: the slice ends, or one poll of many probes, and the state says so."""
+def test_a_subscriber_that_finds_no_sample_marks_its_dead_publisher(cast: Cast, waits: str):
+    """A death moves no word. The probe at the end of a slice, or of one poll in many, sets the state to dead."""
     pub = cast.publisher("t")
     sub = cast(
         """
@@ -80,7 +80,7 @@ def test_a_subscriber_that_finds_nothing_buries_its_dead_publisher(cast: Cast, w
 
 
 def test_a_lease_survives_the_death_of_its_publisher(cast: Cast):
-    """And the removal of what it left: the mapping stays for as long as anything refers to it."""
+    """It also survives the removal of the objects: the mapping stays while anything refers to it."""
     pub = cast.publisher("t", name="first")
     with zs.Subscriber("t", Tick) as sub:
         pub.ask(["publish", 3])
@@ -109,7 +109,7 @@ def test_the_next_publisher_removes_what_a_killed_one_left(cast: Cast, zeroslot_
 
 @pytest.mark.row("PEER-9")
 def test_a_loan_of_a_killed_publisher_is_never_seen(cast: Cast):
-    """Half-made samples are nobody's."""
+    """Subscribers get committed samples only."""
     pub = cast.publisher("t", max_loans=4)
     with zs.Subscriber("t", Tick) as sub:
         pub.ask(["publish", 1])
@@ -121,7 +121,7 @@ def test_a_loan_of_a_killed_publisher_is_never_seen(cast: Cast):
 
 
 @pytest.mark.row("PEER-8", "NEW-6")
-def test_a_publisher_goes_on_at_once_when_who_held_all_slots_is_killed(cast: Cast):
+def test_a_publisher_continues_at_once_after_the_holder_of_all_slots_was_killed(cast: Cast):
     """Without a timeout: the first loan after the death reaps and gets a slot."""
     with zs.Publisher("t", Tick, depth=1, max_loans=1, spare_slots=3) as pub:
         sub = cast.subscriber("t", max_leases=8)
@@ -139,8 +139,8 @@ def test_a_publisher_goes_on_at_once_when_who_held_all_slots_is_killed(cast: Cas
 
 
 @pytest.mark.row("PEER-8", "SLOT-17")
-def test_a_blocked_loan_goes_on_when_who_held_all_slots_is_killed(cast: Cast):
-    """It sleeps, and nothing wakes it but its own look at who is alive."""
+def test_a_blocked_loan_continues_when_the_holder_of_all_slots_is_killed(cast: Cast):
+    """It sleeps, and only its own probes tell it of the death."""
     pub = cast.publisher("t", depth=1, max_loans=1, spare_slots=0, on_full="block")
     sub = cast.subscriber("t", max_leases=2)
     for _ in range(2):
@@ -152,8 +152,8 @@ def test_a_blocked_loan_goes_on_when_who_held_all_slots_is_killed(cast: Cast):
     assert pub.hear() == 3
 
 
-def test_a_reliable_subscriber_that_is_killed_stops_holding_its_publisher_back(cast: Cast):
-    """The window of a dead one is nobody's."""
+def test_a_killed_reliable_subscriber_no_longer_blocks_its_publisher(cast: Cast):
+    """The publisher stops waiting for the cursor of a dead subscriber."""
     pub = cast.publisher("t", depth=2, on_full="block")
     sub = cast.subscriber("t", reliable=True)
     pub.tell(["publish", 10])
@@ -164,7 +164,7 @@ def test_a_reliable_subscriber_that_is_killed_stops_holding_its_publisher_back(c
 
 @pytest.mark.row("NEW-7")
 def test_a_stopped_subscriber_keeps_its_slots_and_the_error_names_it(cast: Cast):
-    """Stopped is not dead: others go on, and when slots run out the error says who has them."""
+    """A stopped process is not dead: others continue, and when slots run out the error names their holder."""
     with (
         zs.Publisher("t", Tick, depth=2, max_loans=1, spare_slots=3, name="pub") as pub,
         zs.Subscriber("t", Tick) as other,
@@ -206,8 +206,8 @@ def test_a_stopped_subscriber_keeps_its_slots_and_the_error_names_it(cast: Cast)
 
 
 @pytest.mark.row("NEW-6")
-def test_a_stopped_publisher_is_not_taken_for_dead(cast: Cast):
-    """Nobody removes it, neither by time nor by a successor; and it goes on where it was."""
+def test_a_stopped_publisher_counts_as_alive(cast: Cast):
+    """Neither time nor a successor removes it, and it continues where it was."""
     pub = cast.publisher("t", name="stopped")
     with zs.Subscriber("t", Tick) as sub:
         pub.ask(["publish", 1])
@@ -224,8 +224,8 @@ def test_a_stopped_publisher_is_not_taken_for_dead(cast: Cast):
         assert (lease.sequence, lease.sample.sender) == (2, "stopped")
 
 
-def test_subscribers_killed_at_any_moment_leave_their_publisher_whole(cast: Cast):
-    """Killed while they join, take, hold and sleep: afterwards every slot and every entry is free again."""
+def test_subscribers_killed_at_any_moment_leave_every_slot_and_entry_free(cast: Cast):
+    """Killed while they join, take, hold and sleep."""
     with zs.Publisher("t", Tick, depth=2, max_loans=1, spare_slots=8, max_subscribers=4) as pub:
         script = """
             import zeroslot as zs
@@ -254,8 +254,8 @@ def test_subscribers_killed_at_any_moment_leave_their_publisher_whole(cast: Cast
 
 
 @pytest.mark.row("DEF-9", "DEF-11")
-def test_a_full_table_of_dead_subscribers_has_room(cast: Cast):
-    """A joiner takes the place of one that was killed; with all of them alive the error names them."""
+def test_a_subscriber_joins_a_full_table_in_the_place_of_a_dead_one(cast: Cast):
+    """While all of them are alive, the error names them."""
     with zs.Publisher("t", Tick, max_subscribers=2) as pub:
         subs = [cast.subscriber("t", name=f"sub{number}") for number in range(2)]
         with pytest.raises(zs.TooManyPeersError) as caught:
@@ -268,7 +268,7 @@ def test_a_full_table_of_dead_subscribers_has_room(cast: Cast):
             assert pub.subscriber_count == 2
 
 
-def test_a_killed_sleeper_is_forgotten_by_the_first_wake(cast: Cast):
+def test_a_killed_sleeper_costs_one_wake_call(cast: Cast):
     """It leaves its parked bit, which costs one futex call, and not one for every sample."""
     with zs.Publisher("t", Tick) as pub:
         sub = cast.subscriber("t", spin_us=0)
@@ -279,8 +279,8 @@ def test_a_killed_sleeper_is_forgotten_by_the_first_wake(cast: Cast):
         assert pub.stats.wakes == 1
 
 
-def test_abandon_is_what_a_kill_is(zeroslot_dir):
-    """For tests of programs: the same death in one process."""
+def test_abandon_leaves_what_a_kill_leaves(zeroslot_dir):
+    """For tests of programs: the same death within one process."""
     from zeroslot import testing
 
     pub = zs.Publisher("t", Tick)

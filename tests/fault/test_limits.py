@@ -59,16 +59,16 @@ for kind, value in orders():
 
 @pytest.mark.row("SEC-1", "NEW-9")
 @pytest.mark.parametrize("umask", [0o777, 0o700, 0o277, 0o477])
-def test_a_umask_takes_no_right_of_the_user(cast: Cast, small_shm: None, umask: int):
-    """Directories and files are made with the rights that they need, for a user that is not root as well."""
+def test_the_umask_takes_no_rights_from_the_user(cast: Cast, small_shm: None, umask: int):
+    """Directories and files get the rights that they need, also for a user that is not root."""
     child = cast(ATTEMPT, "size=8m")
     assert child.ask(["umask", umask]) == [["works", ["0o600", "0o700"]], ["works"], []]
 
 
 @pytest.mark.row("NEW-9")
 @pytest.mark.parametrize("limit", [0, 1, 19, 20, 63, 64, 100, 1000])
-def test_a_limit_of_the_size_of_files_is_an_error_with_the_file(cast: Cast, small_shm: None, limit: int):
-    """EFBIG, at whatever file it meets the limit first: the bell, the flink, an object. The text names the limit."""
+def test_a_file_size_limit_is_an_error_that_names_the_file(cast: Cast, small_shm: None, limit: int):
+    """EFBIG at the first file that exceeds it: the bell, the flink, an object. The text names the limit."""
     child = cast(ATTEMPT, "size=8m")
     publisher, subscriber, left = child.ask(["file size", limit])
     for kind, number, *text in (publisher, *([subscriber] if limit < 64 else [])):
@@ -117,8 +117,8 @@ def test_a_dev_shm_without_room_for_another_page_is_an_error_with_the_file(cast:
 
 
 @pytest.mark.row("NEW-9")
-def test_a_dev_shm_that_is_read_only_is_an_error_with_the_file(cast: Cast, small_shm: None):
-    """EROFS at the root, and at the objects where the root is elsewhere; nothing is left there."""
+def test_a_read_only_dev_shm_is_an_error_that_names_the_file(cast: Cast, small_shm: None):
+    """EROFS at the root, and at the objects if the root is elsewhere; nothing is left there."""
     child = cast(ATTEMPT, "ro")
     publisher, subscriber, _ = child.ask(["nothing", 0])
     for kind, number, text in (publisher, subscriber):

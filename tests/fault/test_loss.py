@@ -53,8 +53,8 @@ def let_pass(ns: int) -> None:
 @pytest.mark.parametrize("reliable", [False, True])
 @pytest.mark.parametrize("newer", [False, True])
 @pytest.mark.parametrize("missed", [0, 1, 3, 4, 9])
-def test_a_rejoin_goes_on_behind_the_sample_taken_last(*, reliable: bool, newer: bool, missed: int) -> None:
-    """Whatever `history` is and wherever the reading began: nothing comes twice, and what is gone is lost."""
+def test_rejoin_after_eviction_resumes_at_the_cursor(*, reliable: bool, newer: bool, missed: int) -> None:
+    """Whatever `history` was given and wherever reading began: no sample comes twice, and missed ones are lost."""
     options: dict[str, Any] = {"reliable": reliable, "history": 2}
     pub = None if newer else zs.Publisher("t", Tick, depth=4, max_loans=1, on_full="block")
     with (
@@ -79,10 +79,10 @@ def test_a_rejoin_goes_on_behind_the_sample_taken_last(*, reliable: bool, newer:
 
 @pytest.mark.parametrize("ending", [zs.Publisher.close, abandon])
 @pytest.mark.parametrize("told", [True, False])
-def test_what_was_missed_counts_where_the_publisher_ends_before_the_rejoin(
+def test_samples_missed_by_an_eviction_count_as_lost_if_the_publisher_ends_before_the_rejoin(
     ending: Callable[[zs.Publisher[Tick]], None], *, told: bool
 ) -> None:
-    """Sealed or killed, before the subscriber was told of the eviction or after: once, and the error comes once."""
+    """Sealed or killed, before the subscriber learned of the eviction or after: counted once, raised once."""
     with zs.Subscriber("t", Tick) as sub:
         pub = zs.Publisher("t", Tick, depth=4)
         assert sub.wait_for_publishers()
@@ -105,8 +105,8 @@ def test_what_was_missed_counts_where_the_publisher_ends_before_the_rejoin(
         assert sub.lost == 7
 
 
-def test_an_eviction_is_told_once_also_by_a_wait_and_by_latest() -> None:
-    """A subscriber that has taken everything is told, too, and every call after it goes on."""
+def test_an_eviction_is_raised_once_by_take_wait_or_latest() -> None:
+    """Also to a subscriber that has taken everything, and every later call continues."""
     with zs.Publisher("t", Tick) as pub, zs.Subscriber("t", Tick) as sub:
         for call in (sub.take, sub.latest, lambda: sub.take(timeout=None), lambda: sub.wait() and sub.take()):
             publish(pub, 1)
@@ -122,8 +122,10 @@ def test_an_eviction_is_told_once_also_by_a_wait_and_by_latest() -> None:
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_a_rejoin_that_fails_for_a_moment_is_tried_again(caplog: pytest.LogCaptureFixture, *, ends: bool) -> None:
-    """The table is full: told once, and what was missed is counted when a place gets free, or the publisher ends."""
+def test_a_rejoin_that_fails_for_a_passing_reason_is_tried_again(
+    caplog: pytest.LogCaptureFixture, *, ends: bool
+) -> None:
+    """The table is full: logged once, and missed samples are counted when a place gets free or the publisher ends."""
     pub = zs.Publisher("t", Tick, max_subscribers=2)
     with zs.Subscriber("t", Tick) as sub:
         publish(pub, 1)
@@ -158,7 +160,7 @@ def test_a_rejoin_that_fails_for_a_moment_is_tried_again(caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_mixture_of_takes_evictions_and_ends_is_counted_exactly(seed: int) -> None:
-    """Ascending sequences, a count of losses that never falls, one error an eviction, and all adds up."""
+    """Sequences ascend, `lost` never falls, each eviction is one error, and the counts add up."""
     draw = random.Random(seed)
     reliable = draw.random() < 0.5
     with zs.Subscriber("t", Tick, reliable=reliable, history=draw.randrange(3)) as sub:
@@ -214,7 +216,7 @@ def test_any_mixture_of_takes_evictions_and_ends_is_counted_exactly(seed: int) -
 
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_publisher_whose_table_was_full_is_joined_when_a_place_gets_free(*, asleep: bool) -> None:
-    """From its first sample, as it was newer: by a poll, and by a sleeper that the leaver wakes."""
+    """It is read from its first sample: by a poll, and by a sleeper that the leaving subscriber wakes."""
     with zs.Subscriber("t", Tick) as other, zs.Subscriber("t", Tick) as sub:
         with zs.Publisher("t", Tick, max_subscribers=1) as pub:
             assert other.wait_for_publishers()
@@ -234,8 +236,8 @@ def test_a_publisher_whose_table_was_full_is_joined_when_a_place_gets_free(*, as
             assert sub.lost == 0
 
 
-def test_what_cannot_be_joined_takes_no_other_publisher_away(caplog: pytest.LogCaptureFixture) -> None:
-    """One is full, and the other is read; it is told in the log, once, however often it is tried."""
+def test_a_publisher_that_cannot_be_joined_does_not_affect_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """One is full and the other is read; the log tells it once, however often it is tried."""
     with zs.Publisher("t", Tick, max_subscribers=1) as full, zs.Subscriber("t", Tick):
         with zs.Publisher("t", Tick) as pub, zs.Subscriber("t", Tick) as sub:
             publish(pub, 2)
@@ -247,8 +249,8 @@ def test_what_cannot_be_joined_takes_no_other_publisher_away(caplog: pytest.LogC
             assert caplog.text.count("has room for 1 subscribers") == 1
 
 
-def test_a_publisher_is_newer_when_the_first_look_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its creator was preempted between the header and the flink: it is older by its clock, and all of it is read."""
+def test_a_publisher_that_the_first_look_missed_is_read_from_its_first_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its creator was preempted between header and flink: by its clock it is older, and all of it is read."""
     made: list[zs.Subscriber[Tick]] = []
     appear = flink.publish_flink
 
@@ -265,8 +267,8 @@ def test_a_publisher_is_newer_when_the_first_look_did_not_see_it(monkeypatch: py
 
 
 @pytest.mark.parametrize("published", [0, 2, 3, 4, 20])
-def test_a_late_reliable_joiner_makes_no_loan_wait_at_once(published: int) -> None:
-    """It wants all from the first sample: what would fill the window is lost, and counted by the join."""
+def test_a_late_reliable_subscriber_does_not_block_the_next_loan(published: int) -> None:
+    """It asks for everything from the first sample; what would fill the window counts as lost by the join."""
     with zs.Subscriber("t", Tick, reliable=True) as sub:
         with zs.Publisher("t", Tick, depth=4, max_loans=1, on_full="raise") as pub:
             publish(pub, published)
@@ -288,7 +290,7 @@ def flipped(pub: zs.Publisher[Tick] | zs.SlotAllocator, bit: int, sequence: int 
 
 @pytest.mark.parametrize("sequence", [1, 2, 4, None])
 def test_a_flipped_bit_before_the_seal_loses_nothing_silently(sequence: int | None) -> None:
-    """Each bit of a tag, and of `published`: every sample is taken or counted, or the segment is called corrupt."""
+    """Each bit of a tag and of `published`: every sample is taken or counted, or the segment is corrupt."""
     outcomes = set()
     for bit in range(0 if sequence is None else 16, 64):
         for taken_before in (0, 2):
@@ -310,7 +312,7 @@ def test_a_flipped_bit_before_the_seal_loses_nothing_silently(sequence: int | No
     assert ("counted" in outcomes) == (sequence in (1, 2))  # the newest one is what `published` is compared with
 
 
-def test_a_reader_of_slots_counts_what_an_ended_ring_lacks(zeroslot_dir: Any) -> None:
+def test_a_slot_reader_counts_samples_that_an_ended_ring_lacks(zeroslot_dir: Any) -> None:
     """As a subscriber does."""
     for bit in range(16, 64):
         with zs.SlotAllocator.create(zeroslot_dir / "x.flink", 8, 64, depth=4) as slots:
@@ -326,8 +328,8 @@ def test_a_reader_of_slots_counts_what_an_ended_ring_lacks(zeroslot_dir: Any) ->
 
 
 @pytest.mark.parametrize("untyped", [False, True])
-def test_a_death_is_noticed_by_a_few_polls(zeroslot_dir: Any, *, untyped: bool) -> None:
-    """However slowly they follow each other: not by their number, but by the time between them."""
+def test_a_few_polls_notice_a_death(zeroslot_dir: Any, *, untyped: bool) -> None:
+    """However slowly they follow each other: the time between them counts, and not their number."""
     if untyped:
         slots = zs.SlotAllocator.create(zeroslot_dir / "x.flink", 4, 64)
         with zs.SlotReader.attach(slots.flink) as reader:  # type: ignore[arg-type]  # it has one
@@ -442,8 +444,8 @@ def places(rounds: Iterator[Any], what: str, accept: type[BaseException] | tuple
 @pytest.mark.watchdog(600.0)
 @pytest.mark.parametrize("at", ["line", "opcode"])
 @pytest.mark.parametrize("what", WHAT)
-def test_ctrl_c_at_any_place_costs_nothing(what: str, at: Any, record_property: Any) -> None:
-    """At each line, and each instruction, of an attach, of following, of a rejoin and of letting go."""
+def test_ctrl_c_at_any_place_loses_no_sample_and_no_publisher(what: str, at: Any, record_property: Any) -> None:
+    """At each line, and each instruction, of attaching, following, rejoining and leaving."""
     if at == "opcode" and what == "attach":
         pytest.skip("the constructor runs far more than the attach")
     count = places(interruptions(at=at), what, Interrupted)
@@ -454,8 +456,8 @@ def test_ctrl_c_at_any_place_costs_nothing(what: str, at: Any, record_property: 
 
 @pytest.mark.watchdog(600.0)
 @pytest.mark.parametrize("what", WHAT)
-def test_a_lack_of_descriptors_costs_nothing(what: str, record_property: Any) -> None:
-    """From none that are free to enough: an OSError, or a publisher that is tried again."""
+def test_a_lack_of_descriptors_loses_no_sample_and_no_publisher(what: str, record_property: Any) -> None:
+    """From no free descriptor to enough: an OSError, or a publisher that is tried again."""
     count = places(descriptors_run_out(), what, OSError)
     record_property("places", count)
     print(f"{what}: {count} lacks")
@@ -463,8 +465,8 @@ def test_a_lack_of_descriptors_costs_nothing(what: str, record_property: Any) ->
 
 @pytest.mark.watchdog(600.0)
 @pytest.mark.parametrize("what", ["follow", "rejoin", "leave"])
-def test_a_handler_may_take_from_the_subscriber_that_it_interrupts(what: str) -> None:
-    """At each line: no publisher is joined twice, and no sample comes twice or is not counted."""
+def test_a_signal_handler_may_take_from_the_subscriber_that_it_interrupts(what: str) -> None:
+    """At each line: no publisher is joined twice, and each sample comes once or is counted."""
     scene: Scene
 
     def handler() -> None:

@@ -18,7 +18,7 @@ PACKAGE = Path(zs.__file__).parent
 @pytest.mark.row("DEF-8")
 @pytest.mark.parametrize("first", [2**32 - 3, 2**48 - 3, 2**62 - 3])
 def test_sequences_near_an_edge_are_like_others(tmp_path: Path, first: int):
-    """The ring keeps 48 bits of them, counters of 32 there are none: 40 samples across, none lost, none twice."""
+    """The ring keeps 48 bits of them and no counter has 32: 40 samples across an edge, none lost, none twice."""
     with zs.SlotAllocator.create(tmp_path / "s", 8, 64, depth=4, first_sequence=first) as slots:
         with zs.SlotReader.attach(tmp_path / "s") as reader, zs.SlotReader.attach(tmp_path / "s") as lazy:
             for number in range(40):
@@ -34,8 +34,8 @@ def test_sequences_near_an_edge_are_like_others(tmp_path: Path, first: int):
 
 
 @pytest.mark.row("DEF-8")
-def test_no_number_of_a_sequence_means_something_else(tmp_path: Path):
-    """0 is none, and no sequence: what the words of a slot and of the ring hold for "nothing" is never a sample's."""
+def test_no_sequence_number_has_another_meaning(tmp_path: Path):
+    """0 means none and is no sequence: what slot and ring hold for "nothing" is never a sample's number."""
     for wrong in (0, -1, 2**62, 2**64):
         with pytest.raises(ValueError, match="first_sequence"):
             zs.SlotAllocator.create(tmp_path / "s", 8, 64, first_sequence=wrong)
@@ -55,8 +55,8 @@ def test_no_number_of_a_sequence_means_something_else(tmp_path: Path):
 
 
 @pytest.mark.row("DEF-11", "PEER-3")
-def test_64_subscribers_are_there_and_the_65th_is_told_who(cast: Cast):
-    """By name and pid; one leaves, and there is room."""
+def test_the_65th_subscriber_is_refused_with_the_names_of_the_other_64(cast: Cast):
+    """By name and pid. When one leaves, there is room."""
     with zs.Publisher("t", Tick) as pub:
         subs = [zs.Subscriber("t", Tick, name=f"sub{number}") for number in range(63)]
         other = cast.subscriber("t", name="other")
@@ -76,8 +76,8 @@ def test_64_subscribers_are_there_and_the_65th_is_told_who(cast: Cast):
 
 
 @pytest.mark.row("PEER-3", "DEF-11")
-def test_1024_subscribers_of_one_publisher(tmp_path: Path):
-    """Sixteen words of bits for each slot; every reader takes every sample, each bit is its own."""
+def test_1024_subscribers_read_one_publisher(tmp_path: Path):
+    """Sixteen words of bits for each slot; every subscriber takes every sample by a bit of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip("this process may not open 4096 files")
@@ -101,7 +101,7 @@ def test_1024_subscribers_of_one_publisher(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_only_the_monotonic_clock_is_waited_by():
+def test_waits_use_the_monotonic_clock_only():
     """Wall time is read where it is data: the creation time in the header."""
     clock = re.compile(r"\btime\.time(?:_ns)?\(|CLOCK_REALTIME|\bgettimeofday\b|datetime\.now")
     core = [path for path in (PACKAGE / "_core").rglob("*") if path.suffix in {".h", ".pxi", ".pyx"}]

@@ -20,8 +20,8 @@ from zeroslot.memory import cleanup
 
 @pytest.mark.row("PEER-11", "SEG-16", "PEER-6", "DEF-10")
 @pytest.mark.parametrize("waits", ["parked", "polling"])
-def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits: str):
-    """Killed five times in a row: what it published is drained, nothing counts as lost."""
+def test_every_kind_of_wait_follows_an_owner_that_restarts(cast: Cast, waits: str):
+    """Killed five times in a row: its samples are drained, and nothing counts as lost."""
     sub = cast.subscriber("t", spin_us=0)
     for round_ in range(5):
         pub = cast.publisher("t", name=f"p{round_}")
@@ -44,7 +44,7 @@ def test_an_owner_that_restarts_is_followed_whoever_waits_how(cast: Cast, waits:
 
 @pytest.mark.row("PEER-8", "PEER-9", "PEER-15", "DEF-9")
 def test_a_killed_holder_of_every_slot_costs_its_publisher_one_probe(cast: Cast):
-    """One loan without a timeout reaps it and has a slot: no retry, no sleep. The time it took is printed."""
+    """One loan without a timeout reaps it and gets a slot: no retry, no sleep. The time it took is printed."""
     delays = []
     with zs.Publisher("t", Tick, depth=1, max_loans=1, spare_slots=3) as pub:
         for round_ in range(1, 11):
@@ -66,8 +66,8 @@ def test_a_killed_holder_of_every_slot_costs_its_publisher_one_probe(cast: Cast)
 
 
 @pytest.mark.row("PEER-7", "NEW-6")
-def test_a_zombie_is_dead(cast: Cast):
-    """Killed and not waited for: its pid is still there and its lock is not."""
+def test_a_zombie_counts_as_dead(cast: Cast):
+    """Killed and not waited for: its pid still exists, its lock does not."""
     parent = cast(
         """
         import os, signal, sys
@@ -106,8 +106,8 @@ def test_a_zombie_is_dead(cast: Cast):
 
 
 @pytest.mark.row("PEER-15", "NEW-6")
-def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast: Cast):
-    """Neither its publisher nor its subscriber: the locks fell with the parent, whose mappings the child still has."""
+def test_a_forked_child_that_outlives_its_parent_keeps_none_of_its_handles_alive(cast: Cast):
+    """The locks of publisher and subscriber fell with the parent, although the child has its mappings."""
     with zs.Publisher("u", Tick) as pub:
         parent = cast(
             """
@@ -138,8 +138,8 @@ def test_a_forked_child_that_outlives_its_parent_keeps_nothing_of_it_alive(cast:
 
 
 @pytest.mark.row("SEG-13", "DEF-10")
-def test_flinks_whose_objects_are_gone_are_as_nothing(cast: Cast, zeroslot_dir: Path):
-    """As after a reboot with a ZEROSLOT_DIR on disk: nobody is found, the next publisher clears the way."""
+def test_flinks_without_objects_are_ignored(cast: Cast, zeroslot_dir: Path):
+    """As after a reboot with ZEROSLOT_DIR on disk: no publisher is found, and the next one removes them."""
     pub = cast.publisher("t")
     control = Path("/dev/shm" + next(zeroslot_dir.rglob("*.flink")).read_text())
     pub.kill()
@@ -156,8 +156,8 @@ def test_flinks_whose_objects_are_gone_are_as_nothing(cast: Cast, zeroslot_dir: 
             assert sub.take(timeout=None) is not None
 
 
-def test_files_that_are_removed_under_a_topic_stop_nobody_who_is_there(cast: Cast, zeroslot_dir: Path):
-    """Old mappings go on; newcomers find nothing; a publisher that is started again is found."""
+def test_removing_the_files_of_a_topic_does_not_stop_attached_processes(cast: Cast, zeroslot_dir: Path):
+    """Mappings stay; new subscribers find no publisher; one that is started again is found."""
     pub = cast.publisher("t")
     sub = cast.subscriber("t")
     control = Path("/dev/shm" + next(zeroslot_dir.rglob("*.flink")).read_text())
@@ -175,8 +175,8 @@ def test_files_that_are_removed_under_a_topic_stop_nobody_who_is_there(cast: Cas
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_flink_of_a_foreign_user_is_left_alone_by_all(cast: Cast, zeroslot_dir: Path):
-    """Neither followed nor removed; the others of the topic are read."""
+def test_a_flink_of_another_user_is_neither_followed_nor_removed(cast: Cast, zeroslot_dir: Path):
+    """The other publishers of the topic are read."""
     with zs.Publisher("t", Tick) as pub:
         foreign = pub.flink.with_name("f" * 16 + ".flink")
         foreign.write_text("/zs-" + "f" * 16)
@@ -193,8 +193,8 @@ def test_a_flink_of_a_foreign_user_is_left_alone_by_all(cast: Cast, zeroslot_dir
 
 
 @pytest.mark.row("SEG-13", "SEG-14")
-def test_cleaners_at_once_and_joiners_among_them_agree(cast: Cast, zeroslot_dir: Path):
-    """Two that clean all the time, publishers that are killed, subscribers that join: who lives is never touched."""
+def test_concurrent_cleaners_and_joiners_never_touch_the_living(cast: Cast, zeroslot_dir: Path):
+    """Two processes clean all the time while publishers are killed and subscribers join."""
     script = """
         import zeroslot as zs
         from zeroslot.memory import cleanup
@@ -231,8 +231,8 @@ def test_cleaners_at_once_and_joiners_among_them_agree(cast: Cast, zeroslot_dir:
 
 
 @pytest.mark.row("SEG-10")
-def test_what_is_unlinked_now_leaves_nothing_however_its_owner_ends(cast: Cast, tmp_path: Path):
-    """Who is attached goes on; nobody else can attach; kill -9 leaves no file."""
+def test_an_unlinked_segment_leaves_nothing_however_its_owner_ends(cast: Cast, tmp_path: Path):
+    """Attached processes continue, no other can attach, and kill -9 leaves no file."""
     flink = tmp_path / "slots.flink"
     owner = cast(
         """
@@ -288,7 +288,7 @@ def test_force_takes_a_flink_from_its_living_owner(tmp_path: Path):
 
 @pytest.mark.row("DEF-3")
 def test_a_segment_never_grows(tmp_path: Path):
-    """What does not fit is refused before a byte is written; other sizes are another segment, which readers follow."""
+    """A sample that does not fit is refused before a byte is written; another size is another segment."""
     with zs.SlotAllocator.create(tmp_path / "s", 4, 128) as slots, zs.SlotReader.attach(tmp_path / "s") as reader:
         control = Path("/dev/shm" + (tmp_path / "s").read_text())
         objects = [control, Path(f"{control}-p0")]
@@ -317,8 +317,8 @@ def test_a_segment_never_grows(tmp_path: Path):
 
 
 @pytest.mark.row("DIS-10")
-def test_an_attach_waits_for_an_owner_that_is_still_to_come(cast: Cast, tmp_path: Path):
-    """For as long as it may, and then it says what is missing."""
+def test_an_attach_waits_for_an_owner_that_comes_later(cast: Cast, tmp_path: Path):
+    """Until the timeout; then the error says what is missing."""
     flink = tmp_path / "slots.flink"
     with pytest.raises(zs.TopicNotFoundError):
         zs.SlotReader.attach(flink, timeout=0.05)
@@ -395,8 +395,8 @@ print(json.dumps(told))
 
 
 @pytest.mark.row("PEER-7", "NEW-6", "DEF-9", "DEF-10")
-def test_a_pid_that_is_used_again_revives_nobody(tmp_path: Path):
-    """Another process has the dead one's number, and lives: the lock tells, and no text calls it by that command."""
+def test_a_reused_pid_revives_no_dead_process(tmp_path: Path):
+    """Another process has the dead one's pid: the lock decides, and no text shows that process's command."""
     apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     probe = "echo 100 > /proc/sys/kernel/ns_last_pid"
     if os.geteuid() or subprocess.run([*apart, "sh", "-c", probe], capture_output=True).returncode:
@@ -421,8 +421,8 @@ def test_a_pid_that_is_used_again_revives_nobody(tmp_path: Path):
 
 
 @pytest.mark.row("NEW-6")
-def test_liveness_is_told_across_pid_namespaces(cast: Cast):
-    """One side's numbers mean nothing to the other: it counts as alive, and as dead when it is."""
+def test_liveness_is_known_across_pid_namespaces(cast: Cast):
+    """One side's pids mean nothing to the other: a process counts as alive until it dies."""
     apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() or subprocess.run([*apart, "true"], capture_output=True).returncode:
         pytest.skip("no pid namespace can be made here")

@@ -87,8 +87,8 @@ say(sorted(os.listdir("/dev/shm")))
 
 
 @pytest.mark.row("NEW-9")
-def test_memory_that_vanishes_during_the_creation_is_the_same_error(cast: Cast, small_shm: None):
-    """The look at what is free was right a moment ago: the reservation itself fails, and all of it is given back."""
+def test_memory_that_runs_out_during_the_creation_is_the_same_error(cast: Cast, small_shm: None):
+    """The check of the free memory passed a moment ago: the reservation itself fails, and all is given back."""
     child = cast(
         SMALL_SHM
         + """
@@ -128,8 +128,8 @@ for make in (lambda: zs.Publisher("t", Tick), lambda: zs.Subscriber("t", Tick)):
     child.expect(28)
 
 
-def test_a_sample_that_no_machine_has_room_for_is_the_same_error(zeroslot_dir: object):
-    """Also without a small /dev/shm: more than there is."""
+def test_a_sample_larger_than_any_memory_is_the_same_error(zeroslot_dir: object):
+    """Also with the /dev/shm of the machine."""
     with pytest.raises(zs.OutOfSharedMemoryError) as caught:
         zs.SlotAllocator.create("/dev/shm/zeroslot-never", 1000, 1 << 38)
     assert caught.value.needed_bytes is not None
@@ -138,7 +138,7 @@ def test_a_sample_that_no_machine_has_room_for_is_the_same_error(zeroslot_dir: o
 
 
 def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(cast: Cast):
-    """EMFILE at every open of a publisher's and a subscriber's start, and at a wait: OSError, no leak, no crash."""
+    """EMFILE at every open of a publisher's and a subscriber's start, and in a wait: OSError, no leak, no crash."""
     child = cast(
         """
         import errno, gc, os, resource
@@ -231,7 +231,7 @@ def root():
 
 @pytest.mark.row("SEC-1", "SEC-2", "DEF-18")
 def test_another_user_is_refused_with_file_owner_and_mode(cast: Cast, zeroslot_dir: Path, root: None):
-    """A private directory, then one that is open, then the objects themselves: each names what is in the way."""
+    """A private directory, then an open one, then the objects themselves: each error names the file."""
     pub = cast.publisher("t")
     child = cast(
         AS_NOBODY
@@ -276,8 +276,8 @@ def test_every_file_and_object_is_private(zeroslot_dir: Path):
 
 
 @pytest.mark.row("SEC-2")
-def test_what_root_left_is_refused_with_its_name(cast: Cast, zeroslot_dir: Path, root: None):
-    """A program that was once started as root leaves files that its user cannot use: the error says whose."""
+def test_files_of_root_are_refused_by_name(cast: Cast, zeroslot_dir: Path, root: None):
+    """A program that was once started as root leaves files that its user cannot use: the error names the owner."""
     os.chown(zeroslot_dir, NOBODY, NOBODY)
     (zeroslot_dir / "default").mkdir(mode=0o700)
     child = cast(
@@ -325,8 +325,8 @@ def test_symbolic_links_are_not_followed(zeroslot_dir: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_cleaners_of_one_flink_leave_a_new_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The slower one has read the dead owner's name, and finds that another has cleaned and created in the meantime."""
+def test_a_slower_cleaner_leaves_the_new_owner_of_a_flink_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It has read the dead owner's name, and another process has cleaned and created in the meantime."""
     from zeroslot import testing
     from zeroslot.endpoints import allocator
     from zeroslot.memory import objects
@@ -355,7 +355,7 @@ def test_two_cleaners_of_one_flink_leave_a_new_owner_alone(tmp_path: Path, monke
 
 
 def test_nothing_is_left_when_the_flink_cannot_be_written(tmp_path: Path):
-    """The segment is there already, and goes again."""
+    """The segment exists by then, and is removed."""
     before = shared_memory.objects()
     with pytest.raises(OSError, match="missing"):
         zs.SlotAllocator.create(tmp_path / "missing" / "slots", 4, 64)

@@ -59,10 +59,10 @@ def at_instructions(
     [("loan", 2, False), ("commit", DEPTH, False), ("commit", 2, True)],
     ids=["loan", "commit", "commit that wakes"],
 )
-def test_a_publisher_may_die_at_any_instruction(
+def test_a_publisher_killed_at_any_instruction_leaves_whole_samples(
     tracing: Executioner, request: pytest.FixtureRequest, scenario: str, published: int, sleeper: bool
 ):
-    """What it had published stays, the sample in the making is there or not, and never in part."""
+    """Its published samples stay; the sample in progress is there as a whole, or is not there."""
     world = SubscribersHere(sleeper=sleeper)
 
     def start() -> Victim:
@@ -83,10 +83,10 @@ def test_a_publisher_may_die_at_any_instruction(
     [("take", 1, 2), ("release", 1, 1), ("latest", 0, 3)],
     ids=["take", "release", "latest"],
 )
-def test_a_subscriber_may_die_at_any_instruction(
+def test_a_subscriber_killed_at_any_instruction_does_not_disturb_its_publisher(
     tracing: Executioner, request: pytest.FixtureRequest, scenario: str, hold: int, history: int
 ):
-    """Its slots and its index are had again, and its publisher does not notice."""
+    """Its slots and its index are used again."""
     world = PublisherHere()
     with survivors.nothing_grows():
         at_instructions(

@@ -77,8 +77,8 @@ def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[], No
 
 
 @pytest.mark.row("NEW-5")
-def test_the_hook_is_nothing_in_what_is_shipped(tmp_path: Path):
-    """The core's object code is byte for byte the one of headers without a place for a hook."""
+def test_the_shipped_core_has_no_step_hook(tmp_path: Path):
+    """Its object code is byte for byte that of headers without a place for a hook."""
     shipped = stepped.core_object(tmp_path / "shipped")
     assert len(shipped) > 5000
     assert shipped == stepped.core_object(tmp_path / "without", without_places=True)
@@ -132,10 +132,10 @@ READING = {
 
 @pytest.mark.row("NEW-5", "DEF-6", "DEF-9")
 @pytest.mark.parametrize("name", READING)
-def test_a_subscriber_that_is_killed_takes_nothing_along(
+def test_a_subscriber_killed_at_any_step_leaves_its_slots_and_index_usable(
     executioner: Executioner, name: str, request: pytest.FixtureRequest
 ):
-    """Its publisher and the other subscriber go on, its index and its slots are had again."""
+    """Its publisher and the other subscriber continue."""
     case = READING[name]
     world = PublisherHere(on_full=case.on_full)
     where = str(world.pub.flink) if case.scenario in {"join_untyped", "park_for_change"} else TOPIC
@@ -160,8 +160,10 @@ def test_a_subscriber_that_is_killed_takes_nothing_along(
 
 
 @pytest.mark.row("NEW-5")
-def test_a_subscriber_that_is_killed_while_it_follows(executioner: Executioner, request: pytest.FixtureRequest):
-    """It attaches to a second publisher, and lets go of one that has ended."""
+def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usable(
+    executioner: Executioner, request: pytest.FixtureRequest
+):
+    """It attaches to a second publisher, and detaches from one that has ended."""
     world = PublisherHere()
     second: list[zs.Publisher[Any]] = []
 
@@ -232,10 +234,10 @@ WRITING = {
 
 @pytest.mark.row("NEW-5", "DEF-1", "DEF-10")
 @pytest.mark.parametrize("name", WRITING)
-def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
+def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
     executioner: Executioner, name: str, request: pytest.FixtureRequest
 ):
-    """Its subscribers get all of it and follow to the next; the next one's start, or clean(), removes the rest."""
+    """Its subscribers get all of them and follow the next one; that one's start, or clean(), removes the rest."""
     case = WRITING[name]
     world = SubscribersHere(on_full=case.on_full, sleeper=case.sleeper)
 
@@ -265,10 +267,10 @@ def test_a_publisher_that_is_killed_leaves_what_it_published_and_nothing_else(
 
 @pytest.mark.row("NEW-5", "SEG-14")
 @pytest.mark.parametrize("name", ["create_untyped", "close_untyped", "create_untyped with force"])
-def test_an_untyped_owner_that_is_killed_leaves_nothing_to_the_next(
+def test_a_slot_allocator_killed_at_any_step_leaves_its_flink_usable(
     executioner: Executioner, name: str, request: pytest.FixtureRequest, zeroslot_dir: Path
 ):
-    """The flink is had again. With `force` its living owner keeps it, or has lost it to the dead one."""
+    """With `force` the living owner keeps it, or has lost it to the dead one."""
     flink = zeroslot_dir / "slots"
     scenario, _, force = name.partition(" with ")
     before = survivors.shared_memory.objects()
@@ -292,8 +294,10 @@ def test_an_untyped_owner_that_is_killed_leaves_nothing_to_the_next(
 
 
 @pytest.mark.row("NEW-5")
-def test_who_is_killed_while_it_buries_a_publisher(executioner: Executioner, request: pytest.FixtureRequest):
-    """A subscriber that notices the death, and dies of it: the others notice by themselves."""
+def test_a_subscriber_killed_at_any_step_of_marking_a_dead_publisher_misleads_no_other(
+    executioner: Executioner, request: pytest.FixtureRequest
+):
+    """The other subscribers notice the publisher's death by themselves."""
     world = SubscribersHere()
 
     def start() -> Victim:
@@ -311,8 +315,10 @@ def test_who_is_killed_while_it_buries_a_publisher(executioner: Executioner, req
 
 
 @pytest.mark.row("NEW-5")
-def test_who_is_killed_while_it_cleans(executioner: Executioner, request: pytest.FixtureRequest):
-    """A dead publisher and a dead subscriber: the next one finishes what it began, and the living notice nothing."""
+def test_a_cleaner_killed_at_any_step_leaves_the_rest_to_the_next_cleaner(
+    executioner: Executioner, request: pytest.FixtureRequest
+):
+    """It cleans after a dead publisher and a dead subscriber; living processes do not notice."""
     world = PublisherHere()
 
     def start() -> Victim:

@@ -92,10 +92,10 @@ def look(root: Path) -> bool:
 
 @pytest.mark.row("DEF-1", "SEG-7", "SEG-14", "NEW-5")
 @pytest.mark.parametrize("company", [True, False], ids=["in company", "alone"])
-def test_a_creator_that_stands_still_is_not_ready_or_complete(
+def test_a_creator_stopped_at_any_step_shows_no_segment_or_a_complete_one(
     executioner: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, *, company: bool
 ):
-    """Nobody sees half of what it makes, no cleaner takes it for a dead one's; and in the end it succeeds."""
+    """No process sees half a segment, no cleaner removes it, and the creation succeeds in the end."""
     before = shared_memory.objects()
     seen = []
     other = zs.Subscriber("other", Parcel, domain=None if company else "another")  # in company the domain stays
@@ -136,7 +136,7 @@ LEAVING = {"subscriber": Leaving("leave", (TOPIC, 0)), "publisher": Leaving("clo
 
 @pytest.mark.row("DIS-1", "DEF-11")
 @pytest.mark.parametrize("name", LEAVING)
-def test_one_that_stands_still_while_it_leaves_keeps_no_other_out(
+def test_a_process_stopped_while_it_leaves_keeps_no_other_out(
     tracing: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, name: str
 ):
     """The last user of the bell, before each of its system calls: others join, hear of publishers, and leave. When it
@@ -176,8 +176,8 @@ def test_one_that_stands_still_while_it_leaves_keeps_no_other_out(
 
 
 @pytest.mark.row("SEG-14", "TYP-4", "DEF-11")
-def test_a_cleaner_that_stands_still_leaves_the_dead_publisher_dead(executioner: Executioner, zeroslot_dir: Path):
-    """At no step of its work is the publisher listed, read from, or in the way of another type."""
+def test_a_cleaner_stopped_at_any_step_leaves_the_dead_publisher_dead(executioner: Executioner, zeroslot_dir: Path):
+    """At no step is the publisher listed or read, and at none does it refuse another type."""
     before = shared_memory.objects()
     for at in range(NEVER):
         executioner.start("loan", TOPIC, 1, depth=DEPTH).kill()
@@ -198,8 +198,8 @@ def test_a_cleaner_that_stands_still_leaves_the_dead_publisher_dead(executioner:
 
 
 @pytest.mark.row("PEER-10", "PEER-2", "DEF-6", "DEF-11")
-def test_an_index_is_joined_when_nothing_of_the_dead_one_is_left(executioner: Executioner):
-    """A cleaner stands still while it clears a dead subscriber; one that joins then keeps what is its own."""
+def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(executioner: Executioner):
+    """A cleaner is stopped while it clears a dead subscriber; a subscriber that joins then keeps its own state."""
     world = PublisherHere()
     mapped = world.pub.allocator.owner.segment
     indexes = set()

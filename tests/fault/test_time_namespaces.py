@@ -42,7 +42,7 @@ def offset(request: pytest.FixtureRequest) -> int:
 
 
 def test_a_newer_publisher_is_read_from_its_first_sample_whatever_its_clock_says(cast: Cast, offset: int) -> None:
-    """By a reliable subscriber: no look at a clock decides what is newer."""
+    """By a reliable subscriber: no clock decides which publisher is newer."""
     sub = cast(
         ELSEWHERE
         + """
@@ -61,8 +61,8 @@ for order in orders():
         assert sub.ask(3) == [[1, 2, 3], 0]
 
 
-def test_ages_across_clocks_are_absent_and_not_wrong(cast: Cast, offset: int) -> None:
-    """`overdue` and `oldest_held_s` are None, and no latency is counted; in one namespace they are there."""
+def test_ages_across_clocks_are_none_and_not_wrong(cast: Cast, offset: int) -> None:
+    """`overdue` and `oldest_held_s` are None, and no latency is counted; within one namespace they are there."""
     with zs.Publisher("t", Tick, max_period=3600.0) as pub:
         sub = cast(
             ELSEWHERE

@@ -40,7 +40,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_the_demo_loses_and_tears_nothing():
+def test_the_demo_loses_no_sample_and_tears_none():
     """Every sample of both topics arrives whole at both subscribers, and the summary says so."""
     done = subprocess.run([*COMMAND, "--seconds", "2", "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,8 +65,8 @@ def test_two_demos_run_side_by_side():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_sums_up_and_ends_its_children(number):
-    """Ctrl-C is how one ends it: a summary, status 0, no traceback, no process and no memory left."""
+def test_an_interrupted_demo_prints_its_summary_and_ends_its_children(number):
+    """Ctrl-C is the normal end: a summary, status 0, no traceback, no process and no memory left."""
     with running("--seconds", "600") as demo:
         assert demo.stdout is not None
         assert "starting" in demo.stdout.readline()
@@ -82,7 +82,7 @@ def test_an_interrupted_demo_sums_up_and_ends_its_children(number):
 
 
 def test_ctrl_c_before_the_first_sample_leaves_nothing():
-    """The children are still starting when it comes."""
+    """The children are still starting when it arrives."""
     with running("--seconds", "600") as demo:
         assert demo.stdout is not None
         assert "starting" in demo.stdout.readline()
@@ -93,8 +93,8 @@ def test_ctrl_c_before_the_first_sample_leaves_nothing():
     assert not any(alive(child) for child in children)
 
 
-def test_children_of_a_killed_demo_end():
-    """Nobody is left who spins for a parent that is gone, and what they shared is removed by themselves."""
+def test_the_children_of_a_killed_demo_end():
+    """No child keeps spinning for a parent that is gone, and they remove what they shared."""
     with running("--seconds", "600") as demo:
         assert demo.stdout is not None
         demo.stdout.readline()

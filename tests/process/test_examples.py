@@ -93,7 +93,7 @@ def test_an_example_prints_what_its_readme_shows(folder: Path, tmp_path: Path) -
     run_all(wanted, ROOT, tmp_path)
 
 
-def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_files_in_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     """The files that the README shows, run by the commands that it shows."""
     text = (ROOT / "README.md").read_text("utf-8")
     sources = blocks(text, "python")

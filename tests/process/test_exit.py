@@ -92,14 +92,14 @@ def blocked():
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_interpreter_ends_clean_with(cast: Cast, ending: str):
-    """Status 0, an empty stderr, and /dev/shm as it was."""
+def test_the_interpreter_exits_cleanly_with(cast: Cast, ending: str):
+    """Status 0, an empty stderr, and /dev/shm as before."""
     child = cast(PROGRAM + ENDINGS[ending])
     child.finish()
     assert child.stderr == ""
 
 
-def test_handles_of_a_class_with_a_cycle_are_collected(cast: Cast):
+def test_handles_in_a_reference_cycle_are_collected(cast: Cast):
     """Garbage that holds a publisher and a subscriber frees them when it is collected, not when the process ends."""
     child = cast(
         """
@@ -191,8 +191,8 @@ def main():
 
 
 @pytest.mark.parametrize("act", ["plain", "built", "converted", "mapping", "published", "taken"])
-def test_a_daemon_thread_that_builds_models_does_not_end_the_process(cast: Cast, act: str):
-    """As with plain pydantic: the thread ends with the interpreter, which does not die by a signal."""
+def test_a_daemon_thread_that_builds_models_does_not_crash_the_exit(cast: Cast, act: str):
+    """As with plain pydantic: the thread ends with the interpreter, and no signal kills the process."""
     for _ in range(4 if act == "converted" else 15):  # numpy's own turns make each of those exits take seconds
         child = cast(MODELS + f"act = {act}\nmain()\n")
         child.finish()
@@ -250,7 +250,7 @@ while not started:
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("act", WORKERS)
-def test_a_worker_of_an_executor_does_not_keep_the_program_from_ending(cast: Cast, act: str, executor: str):
+def test_a_waiting_worker_of_an_executor_does_not_keep_the_program_from_ending(cast: Cast, act: str, executor: str):
     """Its wait raises ClosedError, its iteration ends, and the handles are still open for the other threads."""
     code, expected = WORKERS[act]
     child = cast(WORKER.replace("ACT", code).replace("EXECUTOR", EXECUTORS[executor]))
@@ -258,7 +258,7 @@ def test_a_worker_of_an_executor_does_not_keep_the_program_from_ending(cast: Cas
     child.finish()
 
 
-def test_a_worker_in_a_child_of_multiprocessing_does_not_keep_it_from_ending(cast: Cast):
+def test_a_waiting_worker_does_not_keep_a_child_of_multiprocessing_from_ending(cast: Cast):
     """There the handles are closed first."""
     child = cast(
         """
@@ -281,7 +281,7 @@ def test_a_worker_in_a_child_of_multiprocessing_does_not_keep_it_from_ending(cas
     child.finish()
 
 
-def test_a_thread_that_the_program_started_goes_on_after_the_last_line(cast: Cast):
+def test_a_thread_that_the_program_started_continues_after_the_last_line(cast: Cast):
     """As everywhere in Python: the interpreter waits for it, and it gets its samples."""
     pub = cast.publisher("t")
     child = cast(

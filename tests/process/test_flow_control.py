@@ -70,8 +70,10 @@ def test_a_reliable_subscriber_loses_nothing_of_a_publisher_that_blocks(cast: Ca
 
 @pytest.mark.row("PUB-2", "PUB-6", "NEW-7", "PEER-16", "SLOT-19")
 @pytest.mark.parametrize(("on_full", "timeout"), [("block", 0.05), ("raise", 10.0)])
-def test_a_full_window_is_an_error_that_tells_who_and_for_how_long(cast: Cast, on_full: str, timeout: float):
-    """At the loan, not at the commit; in the text and as attributes, also after pickling."""
+def test_the_error_for_a_full_window_names_the_subscriber_and_how_long_it_has_stalled(
+    cast: Cast, on_full: str, timeout: float
+):
+    """Raised by the loan, not by the commit; in the text and as attributes, also after pickling."""
     with zs.Publisher("t", Tick, depth=4, max_loans=1, on_full=on_full) as pub:
         sub = cast.subscriber("t", reliable=True, name="slow")
         publish(pub, 2)
@@ -95,7 +97,7 @@ def test_a_full_window_is_an_error_that_tells_who_and_for_how_long(cast: Cast, o
 
 @pytest.mark.row("NOT-4")
 def test_a_take_wakes_the_publisher_that_waits_for_it(cast: Cast):
-    """Asleep in the kernel, and on its way again with one take for one sample."""
+    """It is asleep in the kernel, and continues after one take of one sample."""
     pub = cast.publisher("t", depth=2, on_full="block")
     sub = cast.subscriber("t", reliable=True)
     pub.ask(["publish", 2])
@@ -113,8 +115,8 @@ def test_a_take_wakes_the_publisher_that_waits_for_it(cast: Cast):
     ("on_full", "reliable"),
     [("evict", False), ("block", False), ("raise", False), ("block", True), ("raise", True)],
 )
-def test_what_was_published_was_taken_lost_or_skipped(cast: Cast, on_full: str, reads: str, *, reliable: bool):
-    """By a subscriber that is always behind, whatever the policies; one that is reliable loses nothing."""
+def test_every_published_sample_is_taken_lost_or_skipped(cast: Cast, on_full: str, reads: str, *, reliable: bool):
+    """By a subscriber that is always behind, with any policy; a reliable one loses nothing."""
     with zs.Publisher("t", Tick, depth=4, max_loans=1, on_full=on_full) as pub:
         sub = cast(STALLER, {"reliable": reliable})
         sub.expect("ready")
@@ -136,8 +138,8 @@ def test_what_was_published_was_taken_lost_or_skipped(cast: Cast, on_full: str, 
 
 
 @pytest.mark.row("PUB-2")
-def test_what_a_publisher_does_not_offer_is_refused_at_the_attach(cast: Cast):
-    """Reliability by one that evicts; a history that would hold its loans up."""
+def test_a_subscriber_that_asks_for_more_than_the_publisher_offers_is_refused(cast: Cast):
+    """Reliability of a publisher that evicts; a history that would block its loans."""
     cast.publisher("t", on_full="evict", depth=8)
     with pytest.raises(zs.QosMismatchError, match="on_full") as caught:
         zs.Subscriber("t", Tick, reliable=True)
@@ -149,8 +151,8 @@ def test_what_a_publisher_does_not_offer_is_refused_at_the_attach(cast: Cast):
     zs.Subscriber("u", Tick, reliable=True, history=6).close()
 
 
-def test_reliable_joiners_miss_nothing_while_their_publisher_runs(cast: Cast):
-    """Joined in the middle of a stream, from the first sample that they take on, without a gap."""
+def test_reliable_subscribers_that_join_a_running_publisher_miss_nothing(cast: Cast):
+    """They join in the middle of a stream: no gap after the first sample that they take."""
     with zs.Publisher("t", Tick, depth=4, on_full="block") as pub:
         stop = threading.Event()
 
@@ -175,8 +177,8 @@ def test_reliable_joiners_miss_nothing_while_their_publisher_runs(cast: Cast):
 
 
 @pytest.mark.row("SLOT-11", "PEER-12", "NEW-7")
-def test_a_stalled_subscriber_loses_its_claim_and_its_views_keep_their_bytes(cast: Cast):
-    """Its slots are set apart and never used again while it holds them; it is told once, and joins again by itself."""
+def test_a_stalled_subscriber_is_evicted_and_its_views_keep_their_bytes(cast: Cast):
+    """Its slots are set apart and not reused while it holds them; the error comes once, and it joins again."""
     with zs.Publisher("t", Tick, depth=4, max_loans=1, spare_slots=0, on_full="block", evict_after=0.05) as pub:
         sub = cast(STALLER, {"reliable": True, "name": "stalled"})
         sub.expect("ready")
@@ -202,8 +204,8 @@ def test_a_stalled_subscriber_loses_its_claim_and_its_views_keep_their_bytes(cas
 
 
 @pytest.mark.row("SLOT-11", "PEER-8")
-def test_slots_that_were_set_apart_come_back_when_their_holder_dies(cast: Cast):
-    """Stopped, evicted, killed: all slots are the publisher's again."""
+def test_slots_set_apart_return_when_their_holder_dies(cast: Cast):
+    """Stopped, evicted, killed: the publisher has all slots again."""
     with zs.Publisher("t", Tick, depth=4, max_loans=1, spare_slots=0, on_full="block", evict_after=0.05) as pub:
         sub = cast(STALLER, {"reliable": True})
         sub.expect("ready")
@@ -219,7 +221,7 @@ def test_slots_that_were_set_apart_come_back_when_their_holder_dies(cast: Cast):
 
 
 @pytest.mark.row("SLOT-11", "PEER-12")
-def test_what_an_evicted_holder_of_every_slot_keeps_is_replaced(cast: Cast):
+def test_reserve_slots_replace_those_that_an_evicted_subscriber_keeps(cast: Cast):
     """However many samples it may hold: a reserve that nobody gets otherwise. It is whole again when that one lets go,
     and serves for the next.
     """
@@ -254,7 +256,7 @@ def test_what_an_evicted_holder_of_every_slot_keeps_is_replaced(cast: Cast):
 
 @pytest.mark.row("SUB-19")
 def test_flush_returns_when_every_reliable_subscriber_has_taken_all(cast: Cast):
-    """Not before, and not for those that are dead or not reliable."""
+    """Not before, and it does not wait for dead subscribers or for those that are not reliable."""
     pub = cast(
         """
         import zeroslot as zs
@@ -282,8 +284,8 @@ def test_flush_returns_when_every_reliable_subscriber_has_taken_all(cast: Cast):
 
 
 @pytest.mark.row("PEER-13", "NEW-7", "SLOT-19")
-def test_no_free_slot_names_every_holder_and_leaving_in_order_gives_all_back(cast: Cast):
-    """Two hold what is spare; both are named; what they let go of by closing is free without any reaping."""
+def test_the_error_for_no_free_slot_names_every_holder_and_closing_frees_their_slots(cast: Cast):
+    """Two subscribers hold the spare slots; both are named; closing frees their slots without reaping."""
     with zs.Publisher("t", Tick, depth=1, max_loans=1, spare_slots=2) as pub:
         subs = [cast.subscriber("t", name=f"holder{number}") for number in range(2)]
         for sub in subs:
@@ -307,8 +309,8 @@ def test_no_free_slot_names_every_holder_and_leaving_in_order_gives_all_back(cas
 
 
 @pytest.mark.row("SUB-16")
-def test_a_publisher_that_breaks_its_period_is_overdue(cast: Cast):
-    """Told by its promise and its newest sample; one without a promise is never late."""
+def test_a_publisher_that_misses_its_period_is_overdue(cast: Cast):
+    """By its promised period and its newest sample; a publisher without a period is never late."""
     late = cast.publisher("t", name="late", max_period=0.001)
     cast.publisher("t", name="idle")
     prompt = cast.publisher("t", name="prompt", max_period=3600.0)
@@ -325,8 +327,8 @@ def test_a_publisher_that_breaks_its_period_is_overdue(cast: Cast):
 
 
 @pytest.mark.row("PEER-14", "PEER-6")
-def test_a_death_is_told_to_the_publisher_that_asked(cast: Cast):
-    """Once, with who it was; of one that leaves in order nothing is told."""
+def test_a_publisher_with_a_callback_is_told_of_a_death(cast: Cast):
+    """Once, with the subscriber's facts; nothing is told of one that closes."""
     told: list[Any] = []
     with zs.Publisher("t", Tick) as pub:
         pub.on_subscriber_death(told.append)

@@ -11,8 +11,8 @@ from tests.process.actors import TRACED, Cast, need_strace, start_to, traced_cal
 from tests.process.samples import Tick
 
 
-def test_a_sleeping_subscriber_meets_the_first_publisher(cast: Cast):
-    """It subscribed before there was any, and reads from that one's first sample."""
+def test_a_sleeping_subscriber_finds_the_first_publisher(cast: Cast):
+    """It subscribed before there was any, and reads from that publisher's first sample."""
     sub = cast.subscriber("t", spin_us=0)
     start_to(sub, "take", 3)
     pub = cast.publisher("t")
@@ -21,7 +21,7 @@ def test_a_sleeping_subscriber_meets_the_first_publisher(cast: Cast):
 
 
 def test_a_publisher_that_comes_later_is_read_from_its_first_sample(cast: Cast):
-    """What it published before it was noticed is delivered, as far as its depth reaches; the rest counts as lost."""
+    """Samples from before it was noticed are delivered, as far as its depth reaches; the rest counts as lost."""
     with zs.Subscriber("t", Tick) as sub:
         pub = cast.publisher("t", depth=4)
         pub.ask(["publish", 10])
@@ -29,8 +29,8 @@ def test_a_publisher_that_comes_later_is_read_from_its_first_sample(cast: Cast):
         assert sub.lost == 6
 
 
-def test_a_closed_publisher_is_drained_and_the_next_one_followed(cast: Cast):
-    """Nothing of the first is lost, although it is gone when it is read."""
+def test_a_closed_publisher_is_drained_and_the_next_one_is_followed(cast: Cast):
+    """No sample of the first is lost, although it is gone when it is read."""
     sub = cast.subscriber("t")
     for round_ in range(1, 4):
         pub = cast.publisher("t", name=f"p{round_}")
@@ -46,8 +46,8 @@ def test_a_closed_publisher_is_drained_and_the_next_one_followed(cast: Cast):
     assert sub.ask(["stats"])["taken"] == 15
 
 
-def test_publishers_that_come_and_go_while_it_sleeps_are_followed(cast: Cast):
-    """One sleep of the subscriber outlasts publishers that say nothing."""
+def test_a_sleeping_subscriber_follows_publishers_that_come_and_go(cast: Cast):
+    """One sleep outlasts publishers that publish nothing."""
     sub = cast.subscriber("t", spin_us=0)
     start_to(sub, "take", 1)
     for _ in range(3):
@@ -59,8 +59,8 @@ def test_publishers_that_come_and_go_while_it_sleeps_are_followed(cast: Cast):
     assert sub.ask(["publishers"]) == ["last"]
 
 
-def test_a_publisher_joins_others_while_a_subscriber_sleeps(cast: Cast):
-    """The sleeper wakes for the new one as for the old."""
+def test_a_sleeping_subscriber_wakes_for_a_publisher_that_joined_others(cast: Cast):
+    """It wakes for the new one as for the others."""
     old = cast.publisher("t", name="old")
     sub = cast.subscriber("t", spin_us=0)
     start_to(sub, "take", 1)
@@ -73,7 +73,7 @@ def test_a_publisher_joins_others_while_a_subscriber_sleeps(cast: Cast):
     assert sub.hear() == [[1, 1, "old"]]
 
 
-def test_all_threads_of_a_subscriber_learn_of_a_new_publisher(cast: Cast):
+def test_every_sleeping_thread_of_a_subscriber_wakes_for_a_new_publisher(cast: Cast):
     """One of them follows the topic, and the others sleep on the new publisher too."""
     sub = cast(
         """
@@ -102,8 +102,8 @@ def test_all_threads_of_a_subscriber_learn_of_a_new_publisher(cast: Cast):
     assert sorted(sub.hear() for _ in range(3)) == [1, 2, 3]
 
 
-def test_many_publishers_are_all_slept_on(cast: Cast):
-    """More publishers than one futex call takes: each of them wakes the sleeper."""
+def test_one_sleep_covers_more_publishers_than_a_futex_call(cast: Cast):
+    """Each of them wakes the sleeper."""
     pubs = cast(
         """
         import zeroslot as zs
@@ -125,7 +125,7 @@ def test_many_publishers_are_all_slept_on(cast: Cast):
 
 
 @pytest.mark.row("NEW-10")
-def test_no_directory_is_read_while_a_subscriber_sleeps(cast: Cast, tmp_path: Path):
+def test_a_sleeping_subscriber_reads_no_directory(cast: Cast, tmp_path: Path):
     """It sleeps on words in memory: until a sample comes it opens no file, lists no directory, and watches none."""
     need_strace()
     pub = cast.publisher("t")
@@ -157,7 +157,7 @@ with zs.Subscriber("t", Tick, spin_us=0) as sub:
 
 
 def test_waiting_for_publishers_reads_no_directory(cast: Cast, tmp_path: Path):
-    """The bell tells when one comes; the topic's directory is read then, and not before."""
+    """The bell tells of a new publisher; the topic's directory is read then, and not before."""
     need_strace()
     log = tmp_path / "trace"
     sub = cast(

@@ -95,8 +95,8 @@ say(still_well())
     child.expect(True)
 
 
-def test_a_forked_child_gives_nothing_back(cast: Cast):
-    """Dropped, released, discarded in a child: nothing is written, not even in the child's own copy of the memory."""
+def test_a_forked_child_releases_nothing(cast: Cast):
+    """Dropped, released, discarded in a child: nothing is written, not even to the child's own copy of the memory."""
     child = cast(
         PARENT
         + """
@@ -124,8 +124,8 @@ say(still_well())
 @pytest.mark.parametrize(
     "end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.execvp('true', ['true'])"]
 )
-def test_a_forked_child_that_ends_in_any_way_harms_nothing(cast: Cast, end: str):
-    """Its copies of the handles go with it, and the parent's stay."""
+def test_a_forked_child_that_ends_in_any_way_leaves_its_parents_handles_alone(cast: Cast, end: str):
+    """Its copies of the handles end with it."""
     child = cast(
         PARENT
         + f"""
@@ -139,7 +139,7 @@ say(still_well())
     child.expect(True)
 
 
-def test_a_forked_child_opens_its_own(cast: Cast):
+def test_a_forked_child_can_open_handles_of_its_own(cast: Cast):
     """Both publish and both take, and each finds the other."""
     child = cast(
         PARENT
@@ -194,8 +194,8 @@ def test_a_child_that_outlives_its_parent_keeps_none_of_its_locks(cast: Cast):
             os.kill(grandchild, signal.SIGKILL)
 
 
-def test_a_forked_child_leaves_its_parents_waiting_thread_alone(cast: Cast):
-    """One that iterates, and one that waits for room: in the child they do not exist, and nothing waits for them."""
+def test_a_child_forked_beside_waiting_threads_does_not_wait_for_them(cast: Cast):
+    """One thread iterates and one waits for room: in the child they do not exist."""
     child = cast(
         PARENT
         + """
@@ -266,8 +266,8 @@ say(still_well())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_children_of_multiprocessing_use_zeroslot_and_end_clean(cast: Cast, method: str):
-    """They skip atexit; their handles are closed all the same: no dead publisher, no dead subscriber, nothing left."""
+def test_children_of_multiprocessing_close_their_handles(cast: Cast, method: str):
+    """They skip atexit; still no dead publisher, no dead subscriber and no file is left."""
     child = cast(
         """
         import multiprocessing, sys
@@ -309,8 +309,8 @@ def test_children_of_multiprocessing_use_zeroslot_and_end_clean(cast: Cast, meth
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("handle", ["pub", "sub", "loan", "lease", "view", "slots", "reader"])
-def test_handles_do_not_pickle_into_a_child(zeroslot_dir: object, method: str, handle: str):
-    """TypeError in the parent that says what to send instead; no child is left half started."""
+def test_handles_do_not_pickle(zeroslot_dir: object, method: str, handle: str):
+    """TypeError in the parent that says what to send instead; no half-started child is left."""
     import multiprocessing.reduction
     import pickle
 
@@ -328,8 +328,8 @@ def test_handles_do_not_pickle_into_a_child(zeroslot_dir: object, method: str, h
                 pickle.dumps(things[handle], protocol)
 
 
-def test_a_copy_of_a_sample_travels_to_a_child(cast: Cast):
-    """What the error advises works."""
+def test_a_copied_sample_can_be_sent_to_a_child(cast: Cast):
+    """The advice of the error works."""
     child = cast(
         """
         import multiprocessing
@@ -461,7 +461,7 @@ def writable_mappings():
 
 
 def test_what_a_forked_child_writes_changes_no_sample(cast: Cast):
-    """A loan inherited over fork: setters refuse, arrays, memoryviews and addresses reach the child's own memory."""
+    """An inherited loan: setters refuse; arrays, memoryviews and addresses reach the child's own memory."""
     child = cast(
         WRITING
         + """
@@ -507,8 +507,8 @@ say([lease.sample.stamp_ns, lease.sample.accel.tolist(), lease.sample.frame, set
     child.expect([1, [1.0, 1.0, 1.0], "imu", True])
 
 
-def test_a_forked_child_has_no_descriptor_and_no_shared_mapping_that_it_could_write(cast: Cast):
-    """Nor has its own child; not of segments with names, of those without, of what it reads, or of the bell."""
+def test_a_forked_child_has_no_descriptor_and_no_writable_shared_mapping(cast: Cast):
+    """Nor has its own child: of segments with and without names, of what it reads, and of the bell."""
     child = cast(
         WRITING
         + """
@@ -544,8 +544,8 @@ say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     child.expect(0)
 
 
-def test_a_child_that_may_have_no_more_memory_can_read_all_the_same(cast: Cast):
-    """What cannot be made private is read-only there: nothing that is shared can be written, and nothing crashes."""
+def test_a_child_without_memory_to_spare_can_still_read(cast: Cast):
+    """Mappings that cannot become private are read-only there: nothing shared can be written, nothing crashes."""
     child = cast(
         WRITING
         + """
@@ -569,7 +569,7 @@ say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     child.expect(0)
 
 
-def test_no_lock_survives_in_a_child_that_was_forked_while_another_thread_attached(cast: Cast):
+def test_a_child_forked_while_another_thread_attached_keeps_no_lock(cast: Cast):
     """Subscribers and publishers of a killed process count as dead, whatever its threads did when it forked."""
     with zs.SlotAllocator.create(Path(os.environ["ZEROSLOT_DIR"]) / "slots", 8, 64, max_subscribers=1024) as slots:
         parent = cast(
@@ -614,7 +614,7 @@ def test_no_lock_survives_in_a_child_that_was_forked_while_another_thread_attach
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_fork_in_the_middle_of_an_attach_leaves_the_child_nothing(cast: Cast, zeroslot_dir: Path):
+def test_a_child_forked_in_the_middle_of_an_attach_keeps_nothing(cast: Cast, zeroslot_dir: Path):
     """The kernel opens and maps a control object and takes its time to say so. Children that were forked meanwhile keep
     no lock alive, and could write nothing.
     """
@@ -665,8 +665,8 @@ def test_a_fork_in_the_middle_of_an_attach_leaves_the_child_nothing(cast: Cast, 
                 os.kill(child, signal.SIGKILL)
 
 
-def test_closing_frees_a_lock_of_which_another_process_has_a_copy(zeroslot_dir: Path):
-    """As one has that is between fork and exec: a handle that was closed is gone all the same."""
+def test_closing_frees_a_lock_that_another_process_has_a_copy_of(zeroslot_dir: Path):
+    """A process between fork and exec has one: a closed handle is still gone."""
     flink = zeroslot_dir / "slots"
     with zs.SlotAllocator.create(flink, 8, 64) as slots:
         probe = Descriptor.open(f"/dev/shm{flink.read_text()}", os.O_RDONLY)

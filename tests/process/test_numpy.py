@@ -183,7 +183,7 @@ def sides():
 
 
 def test_nothing_writes_into_a_published_array(cast: Cast) -> None:
-    """By numpy, by the buffer protocol, by pickle, by libraries that fill what they are given."""
+    """Not numpy, the buffer protocol, pickle, nor libraries that fill their arguments."""
     child = cast(
         SIDES
         + """
@@ -231,8 +231,8 @@ for side, a, sample, changed in sides():
     assert not MENDED or "ValueError" in ending.stderr
 
 
-def test_the_report_on_ufunc_at_is_true(cast: Cast) -> None:
-    """Its programs show the defect without this library, and that numpy 2.5 has mended it."""
+def test_the_report_on_ufunc_at_is_reproducible(cast: Cast) -> None:
+    """Its programs show the defect without this library, and that numpy 2.5 has fixed it."""
     programs = re.findall(r"```python\n(.*?)```", REPORT.read_text("utf-8"), re.DOTALL)
     assert len(programs) == 2
     if MENDED:
@@ -331,8 +331,8 @@ RUNNING: dict[str, Callable[[NDArray[Any], Any], object]] = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("how", RUNNING)
-def test_a_commit_in_the_middle_of_a_write_by_numpy_is_not_held_off(how: str) -> None:
-    """numpy does not tell that it writes; `with memoryview(sample)` around the write holds the commit off."""
+def test_a_commit_does_not_wait_for_a_write_by_numpy(how: str) -> None:
+    """numpy does not tell that it writes; `with memoryview(sample)` around the write makes the commit fail."""
     with zs.Publisher("t", Mixed) as pub, zs.Subscriber("t", Mixed) as sub:
         for guarded in (False, True):
             loan = pub.loan()
@@ -377,7 +377,7 @@ WHOLE: dict[str, Callable[[Any, Any], object]] = {
 
 
 @pytest.mark.parametrize("how", WHOLE)
-def test_a_field_that_is_assigned_holds_a_commit_off(how: str) -> None:
+def test_a_commit_during_the_assignment_of_a_field_is_refused(how: str) -> None:
     """Whatever code of the value runs meanwhile: the commit raises BufferError, and comes after the write."""
     with zs.Publisher("t", Mixed) as pub, zs.Subscriber("t", Mixed) as sub:
         loan = pub.loan()
@@ -391,8 +391,8 @@ def test_a_field_that_is_assigned_holds_a_commit_off(how: str) -> None:
 
 
 @pytest.mark.parametrize("index", [lambda value: value, lambda value: slice(value, None)])
-def test_a_commit_by_the_index_of_a_list_comes_before_the_write(index: Callable[[Any], Any]) -> None:
-    """The write is refused then: the index is read before anything is."""
+def test_a_commit_by_the_index_of_a_list_prevents_the_write(index: Callable[[Any], Any]) -> None:
+    """The index is read first, and then the write is refused."""
     with zs.Publisher("t", Mixed) as pub, zs.Subscriber("t", Mixed) as sub:
         loan = pub.loan()
         items = loan.sample.items

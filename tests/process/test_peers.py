@@ -67,7 +67,7 @@ def outside(pub: zs.Publisher[Tick]) -> Iterator[Outside]:
 
 @pytest.mark.row("PEER-1", "PEER-13", "PEER-16")
 def test_an_entry_is_free_attached_leaving_or_dead(cast: Cast, pub: zs.Publisher[Tick], outside: Outside):
-    """As one sees it who only looks: the lock, the bit in `active`, and the bits in slots tell."""
+    """As inspection shows it: by the lock, the bit in `active`, and the bits in slots."""
     assert outside.state(0) == "free"
     leaver, victim = cast.subscriber("t", name="leaver"), cast.subscriber("t", name="victim")
     assert [outside.state(index) for index in range(3)] == ["attached", "attached", "free"]
@@ -95,8 +95,8 @@ def test_an_entry_is_free_attached_leaving_or_dead(cast: Cast, pub: zs.Publisher
 
 
 @pytest.mark.row("PEER-13")
-def test_who_leaves_with_leases_keeps_them_and_is_waited_for_by_nobody(cast: Cast, pub: zs.Publisher[Tick]):
-    """Its samples stay whole, it is no subscriber any more, its last lease frees slot and index without a reaper."""
+def test_a_closed_subscriber_keeps_its_leases_and_blocks_no_publisher(cast: Cast, pub: zs.Publisher[Tick]):
+    """Its samples stay whole, and its last lease frees slot and index without a reaper."""
     sub = cast.subscriber("t")
     publish(pub, 2)
     held = sub.ask(["hold", 2])
@@ -114,10 +114,8 @@ def test_who_leaves_with_leases_keeps_them_and_is_waited_for_by_nobody(cast: Cas
 
 
 @pytest.mark.row("PEER-2", "DEF-7")
-def test_an_index_that_is_joined_again_is_told_apart_by_its_epoch(
-    cast: Cast, pub: zs.Publisher[Tick], outside: Outside
-):
-    """What ended the claim of the one before does not end the next one's."""
+def test_the_epoch_tells_two_subscribers_of_one_index_apart(cast: Cast, pub: zs.Publisher[Tick], outside: Outside):
+    """An eviction of the first does not evict the second."""
     epochs = []
     for _ in range(3):
         sub = cast.subscriber("t")
@@ -137,8 +135,8 @@ def test_an_index_that_is_joined_again_is_told_apart_by_its_epoch(
 
 
 @pytest.mark.row("PEER-9", "DEF-10")
-def test_loans_and_leases_of_a_dead_publisher_end_with_it_and_with_them(cast: Cast, zeroslot_dir: Path):
-    """Its loans are nobody's; a lease of its keeps its bytes and its pool, and the last one lets go of the mapping."""
+def test_a_lease_of_a_dead_publisher_keeps_its_bytes_and_the_last_one_unmaps_the_pool(cast: Cast, zeroslot_dir: Path):
+    """The dead publisher's loans are never seen."""
     pub = cast.publisher("t", max_loans=4)
     with zs.Subscriber("t", Tick) as sub:
         pub.ask(["publish", 3])
@@ -162,8 +160,8 @@ def test_loans_and_leases_of_a_dead_publisher_end_with_it_and_with_them(cast: Ca
 
 
 @pytest.mark.row("PEER-12", "SLOT-11")
-def test_claims_are_ended_by_hand_for_those_who_have_stalled_that_long(cast: Cast, tmp_path: Path):
-    """`evict_stale(max_age)` counts them; who has taken what there is keeps its claim; the dead are for `reap`."""
+def test_evict_stale_evicts_the_subscribers_that_have_stalled_that_long(cast: Cast, tmp_path: Path):
+    """It returns their number; a subscriber that has taken everything is not evicted; `reap` clears the dead."""
     with zs.SlotAllocator.create(tmp_path / "s", 12, 64, depth=4) as slots:
         readers = [zs.SlotReader.attach(tmp_path / "s", name=name) for name in ("holder", "idle")]
         slots.commit(slots.reserve(), b"x")
@@ -188,8 +186,8 @@ def test_claims_are_ended_by_hand_for_those_who_have_stalled_that_long(cast: Cas
 
 
 @pytest.mark.row("PEER-14", "PEER-8", "NOT-4")
-def test_a_publisher_that_waits_for_room_is_told_of_the_death_that_makes_it(cast: Cast):
-    """In the thread that waits, with who it was and what it held; then it goes on."""
+def test_a_blocked_publisher_is_told_of_the_death_that_frees_its_slot(cast: Cast):
+    """In the waiting thread, with the subscriber's facts; then it continues."""
     told: list[Any] = []
     with zs.Publisher("t", Tick, depth=2, max_loans=1, on_full="block") as pub:
         pub.on_subscriber_death(lambda peer: told.append((peer, threading.get_ident())))
@@ -213,7 +211,7 @@ def test_a_publisher_that_waits_for_room_is_told_of_the_death_that_makes_it(cast
 
 @pytest.mark.row("SUB-19")
 def test_flush_waits_for_a_stopped_subscriber_and_not_for_an_evicted_one(cast: Cast):
-    """False when the time is over; True as soon as nobody is left who has to take."""
+    """False after the timeout; True as soon as no subscriber is left that has to take."""
     with zs.Publisher("t", Tick, depth=4, on_full="block") as pub:
         sub = cast.subscriber("t", reliable=True)
         assert pub.flush(0)
@@ -232,8 +230,8 @@ def test_flush_waits_for_a_stopped_subscriber_and_not_for_an_evicted_one(cast: C
 
 
 @pytest.mark.row("SUB-16")
-def test_a_promised_period_is_broken_and_kept_again(cast: Cast):
-    """By one that is stopped, by one that has never published; not by one that is in time."""
+def test_a_publisher_is_overdue_while_it_misses_its_period(cast: Cast):
+    """One that is stopped, one that has never published; not one that is in time."""
     period = 0.2
 
     def overdue() -> dict[str, bool]:

@@ -31,8 +31,8 @@ pub.close()
 
 
 @pytest.mark.row("NEW-1", "BUF-3", "SEC-7", "DEF-17")
-def test_writing_to_a_received_sample_is_an_error_and_no_crash(cast: Cast):
-    """Every way that Python has to write is refused, down the whole chain of bases; and the sample is as it was."""
+def test_writing_to_a_received_sample_is_an_error(cast: Cast):
+    """Every way that Python has to write is refused, down the whole chain of bases; the sample is unchanged."""
     pub = cast(IMUS)
     pub.expect("ready")
     with zs.Subscriber("t", Imu) as sub:
@@ -72,8 +72,8 @@ def test_writing_to_a_received_sample_is_an_error_and_no_crash(cast: Cast):
 
 
 @pytest.mark.row("DEF-17", "SEC-7")
-def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(cast: Cast):
-    """What slips past Python meets the kernel: no pool of another process is mapped writable."""
+def test_the_memory_of_a_received_sample_is_mapped_read_only(cast: Cast):
+    """No pool of another process is mapped writable."""
     pub = cast(IMUS)
     pub.expect("ready")
     child = cast(
@@ -91,8 +91,8 @@ def test_the_memory_of_a_received_sample_is_mapped_without_the_right_to_write(ca
 
 @pytest.mark.row("DEF-17", "SEC-7", "BUF-3")
 @pytest.mark.parametrize("how", ["write", "allow and write", "allow"])
-def test_the_right_to_write_to_a_received_sample_cannot_be_had(cast: Cast, how: str):
-    """A raw address leads to the mapping: a write through it ends the writer, and mprotect is refused by the kernel."""
+def test_a_received_sample_cannot_be_made_writable(cast: Cast, how: str):
+    """A write through a raw address ends the writer, and the kernel refuses mprotect."""
     pub = cast(IMUS)
     pub.expect("ready")
     child = cast(
@@ -127,7 +127,7 @@ def test_the_right_to_write_to_a_received_sample_cannot_be_had(cast: Cast, how: 
 
 @pytest.mark.row("DEF-15", "NEW-1", "SUB-5")
 def test_a_view_keeps_its_own_slot_and_no_other(cast: Cast):
-    """One array of one sample among many: everything else is reused as if nobody read."""
+    """One array of one sample among many: every other slot is reused."""
     with zs.Publisher("t", Imu, depth=2, max_loans=1, spare_slots=4) as pub, zs.Subscriber("t", Imu) as sub:
         pub.publish(Imu(stamp_ns=1, accel=np.arange(3.0)))
         lease = sub.take()
@@ -161,8 +161,8 @@ def _holds(line: str, address: int) -> bool:
 
 
 @pytest.mark.row("BUF-4", "DEF-15")
-def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
-    """ClosedError, which says that what was taken from it before stays good; and it does."""
+def test_a_released_lease_raises_closed_error(cast: Cast):
+    """The text says that what was taken from it before stays valid; and it does."""
     pub = cast(IMUS)
     pub.expect("ready")
     with zs.Subscriber("t", Imu) as sub:
@@ -189,7 +189,7 @@ def test_a_released_lease_is_an_error_and_no_crash(cast: Cast):
 
 @pytest.mark.row("NEW-1", "BUF-5", "SUB-5", "DEF-15")
 def test_a_kept_view_still_reads_its_own_sample_after_ten_more(cast: Cast):
-    """The lease is gone, the array is not: ten samples later, and after the publisher's end, it reads what it read."""
+    """The lease is gone and the array is kept: it reads the same after ten samples and after the publisher's end."""
     pub = cast(IMUS)
     pub.expect("ready")
     sub = zs.Subscriber("t", Imu)
@@ -213,8 +213,8 @@ def test_a_kept_view_still_reads_its_own_sample_after_ten_more(cast: Cast):
     assert bytes(raw) == before
 
 
-def test_an_array_of_a_sample_is_an_array_of_numbers(cast: Cast):
-    """The dtype and shape declared, in place; the whole sample as bytes; never an object array of shape ()."""
+def test_an_array_field_is_a_numeric_array_in_place(cast: Cast):
+    """The declared dtype and shape; the whole sample as bytes; never an object array of shape ()."""
     pub = cast(IMUS)
     pub.expect("ready")
     with zs.Subscriber("t", Imu) as sub:
@@ -257,8 +257,8 @@ def test_two_swapped_fields_do_not_connect(cast: Cast):
 
 
 @pytest.mark.parametrize("moment", ["during", "after"])
-def test_ctrl_c_is_not_swallowed(cast: Cast, moment: str):
-    """During a wait it ends the wait; one that comes while samples arrive ends the loop that takes them."""
+def test_ctrl_c_ends_a_wait_and_a_loop_of_takes(cast: Cast, moment: str):
+    """During a wait it ends the wait; while samples arrive it ends the loop that takes them."""
     child = cast(
         """
         import zeroslot as zs
@@ -286,8 +286,8 @@ def test_ctrl_c_is_not_swallowed(cast: Cast, moment: str):
 
 
 @pytest.mark.row("SEG-11", "SEG-13", "PEER-11")
-def test_a_killed_publisher_leaves_no_file_behind_its_successor(cast: Cast, zeroslot_dir):
-    """Killed, opened again: objects, flink and bell of the dead one are gone, and of the new one's closing too."""
+def test_a_successor_removes_the_files_of_a_killed_publisher(cast: Cast, zeroslot_dir):
+    """Objects, flink and bell of the dead one are gone, and after the successor's close its own too."""
     first = cast(IMUS)
     first.expect("ready")
     first.ask([1, 3])
@@ -304,7 +304,7 @@ def test_a_killed_publisher_leaves_no_file_behind_its_successor(cast: Cast, zero
 
 
 @pytest.mark.row("SUB-10")
-def test_history_is_there_before_the_next_send(cast: Cast):
+def test_history_is_delivered_without_another_publish(cast: Cast):
     """A late subscriber on a quiet topic has it when its constructor returns."""
     pub = cast(IMUS)
     pub.expect("ready")
@@ -314,8 +314,8 @@ def test_history_is_there_before_the_next_send(cast: Cast):
 
 
 @pytest.mark.row("SEG-22")
-def test_the_default_reservation_for_large_samples_is_bounded(zeroslot_dir: object):
-    """A publisher of 64 KiB frames takes the memory of its slots and little more; the spare ones 16 MiB at most."""
+def test_the_default_spare_slots_of_large_samples_are_bounded(zeroslot_dir: object):
+    """A publisher of 64 KiB frames takes the memory of its slots and little more; spare ones at most 16 MiB."""
     layout = zs.layout_of(Frame)
     with zs.Publisher("t", Frame) as pub:
         size = pub.allocator.size
@@ -331,8 +331,8 @@ def test_the_default_reservation_for_large_samples_is_bounded(zeroslot_dir: obje
         assert pub.allocator.size.total_bytes < 28 << 20
 
 
-def test_logs_go_to_the_logging_of_python(cast: Cast, caplog: pytest.LogCaptureFixture):
-    """As there, and nothing of ours is printed: a subscription that the spare slots do not cover is a warning."""
+def test_log_records_go_to_the_logging_module(cast: Cast, caplog: pytest.LogCaptureFixture):
+    """Nothing is printed: a subscription that the spare slots do not cover is a warning."""
     with zs.Publisher("t", Tick, spare_slots=2), caplog.at_level("WARNING", "zeroslot"), zs.Subscriber("t", Tick):
         pass
     assert any("spare_slots" in record.getMessage() for record in caplog.records)

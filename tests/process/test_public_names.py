@@ -128,13 +128,13 @@ def test_each_public_name_works_in_an_interpreter_of_its_own(flink: Path) -> Non
     assert run_all({name: program(use_of(name), flink) for name in zs.__all__}) == []
 
 
-def test_a_segment_of_another_format_is_told_of_in_a_fresh_interpreter(flink: Path) -> None:
-    """What meets it gets an error of the package, or goes on."""
+def test_a_segment_of_another_format_is_an_error_in_a_fresh_interpreter(flink: Path) -> None:
+    """Each call raises an error of the package, or continues."""
     assert run_all({what: program(text, flink) for what, text in MEETINGS.items()}) == []
 
 
-def test_the_command_line_goes_on_beside_a_segment_of_another_format(flink: Path) -> None:
-    """`list` and `gc` come to their end, `info` says that there is no publisher; none prints a traceback."""
+def test_the_command_line_works_beside_a_segment_of_another_format(flink: Path) -> None:
+    """`list` and `gc` finish, `info` says that there is no publisher; none prints a traceback."""
     pytest.importorskip("typer", reason="the command line is an extra")
     status = {}
     for words in (["list"], ["info", "foreign"], ["gc"], ["gc", "--dry-run"]):

@@ -39,8 +39,8 @@ def test_a_sleeping_subscriber_is_woken(cast: Cast):
         assert sub.hear() == ticks(number, number)
 
 
-def test_all_sleeping_subscribers_are_woken_by_one_sample(cast: Cast):
-    """One commit wakes everybody, with one call."""
+def test_one_sample_wakes_all_sleeping_subscribers(cast: Cast):
+    """One commit wakes all of them with one call."""
     pub = cast.publisher("t")
     subs = [cast.subscriber("t", spin_us=0) for _ in range(3)]
     for sub in subs:
@@ -50,7 +50,7 @@ def test_all_sleeping_subscribers_are_woken_by_one_sample(cast: Cast):
 
 
 @pytest.mark.row("SUB-10")
-def test_a_late_joiner_gets_history_at_once_on_a_quiet_topic(cast: Cast):
+def test_a_late_subscriber_gets_history_at_once_on_a_quiet_topic(cast: Cast):
     """History is there when the constructor returns: nothing has to be published for it."""
     pub = cast.publisher("t", depth=8)
     pub.ask(["publish", 20])
@@ -60,8 +60,8 @@ def test_a_late_joiner_gets_history_at_once_on_a_quiet_topic(cast: Cast):
 
 
 @pytest.mark.row("SUB-10")
-def test_without_history_a_late_joiner_starts_now(cast: Cast):
-    """What was published before the constructor is not delivered, and not counted as lost."""
+def test_without_history_a_late_subscriber_starts_with_the_next_sample(cast: Cast):
+    """Samples from before the constructor are not delivered, and not counted as lost."""
     pub = cast.publisher("t")
     pub.ask(["publish", 7])
     with zs.Subscriber("t", Tick) as sub:
@@ -73,8 +73,8 @@ def test_without_history_a_late_joiner_starts_now(cast: Cast):
 
 
 @pytest.mark.row("PUB-3", "SUB-11", "DEF-14")
-def test_what_a_slow_subscriber_misses_is_counted_exactly(cast: Cast):
-    """Depth samples are left, and taken + lost is what was published."""
+def test_samples_that_a_slow_subscriber_misses_are_counted_exactly(cast: Cast):
+    """Depth samples are left, and taken + lost is the number published."""
     pub = cast.publisher("t", depth=4)
     with zs.Subscriber("t", Tick) as sub:
         assert pub.ask(["publish", 1000]) == 1000
@@ -83,8 +83,8 @@ def test_what_a_slow_subscriber_misses_is_counted_exactly(cast: Cast):
 
 
 @pytest.mark.row("SUB-1")
-def test_latest_skips_and_counts(cast: Cast):
-    """What the newest sample jumps over is skipped, not lost."""
+def test_latest_counts_what_it_skips(cast: Cast):
+    """Samples before the newest are skipped, not lost."""
     pub = cast.publisher("t", depth=4)
     sub = cast.subscriber("t")
     pub.ask(["publish", 10])
@@ -108,7 +108,7 @@ def test_publishers_of_one_topic_take_turns(cast: Cast):
             assert [number for sender, number in taken if sender == name] == [1, 2, 3, 4, 5]
 
 
-def test_publisher_id_tells_who_sent_it(cast: Cast):
+def test_publisher_id_names_the_publisher_of_a_sample(cast: Cast):
     """The id of a lease is the one that the publisher has."""
     pubs = {pub.ask(["id"]): pub for pub in (cast.publisher("t", name=name) for name in ("a", "b"))}
     with zs.Subscriber("t", Tick) as sub:
@@ -121,8 +121,8 @@ def test_publisher_id_tells_who_sent_it(cast: Cast):
 
 
 @pytest.mark.row("SUB-7")
-def test_a_timeout_that_passes_is_none(cast: Cast):
-    """Nothing comes, nothing is raised, and the clock has moved as far as asked."""
+def test_a_take_that_times_out_returns_none(cast: Cast):
+    """Nothing is raised, and the clock has moved as far as asked."""
     cast.publisher("t")
     with zs.Subscriber("t", Tick) as sub:
         assert sub.take(timeout=0.01) is None
@@ -132,7 +132,7 @@ def test_a_timeout_that_passes_is_none(cast: Cast):
 
 @pytest.mark.row("SUB-7", "DEF-13")
 @pytest.mark.parametrize("timeout", [1e12, 2.0**63, 1e300, float("inf"), None])
-def test_a_huge_timeout_is_for_ever_and_still_wakes(cast: Cast, timeout: float | None):
+def test_a_huge_timeout_waits_and_still_wakes(cast: Cast, timeout: float | None):
     """No overflow turns a long wait into none."""
     pub = cast.publisher("t")
     sub = cast(
@@ -167,7 +167,7 @@ def test_another_type_is_refused_with_the_difference(cast: Cast):
 
 @pytest.mark.row("TYP-4")
 def test_two_types_that_race_for_a_topic_never_both_succeed(cast: Cast):
-    """Two processes, 300 starts at the same moment: one has the topic or none, and nothing stays of either."""
+    """Two processes, 300 starts at the same moment: one has the topic or none, and neither leaves anything."""
     source = """
         import zeroslot as zs
         from tests.process import samples
@@ -199,8 +199,8 @@ def test_two_types_that_race_for_a_topic_never_both_succeed(cast: Cast):
     assert [True, True] not in outcomes
 
 
-def test_a_mismatched_publisher_is_left_out_and_the_others_go_on(cast: Cast, caplog: pytest.LogCaptureFixture):
-    """Reported once, in the log, when there is another to read."""
+def test_a_mismatched_publisher_is_left_out_and_the_others_are_read(cast: Cast, caplog: pytest.LogCaptureFixture):
+    """Logged once, if there is another to read."""
     pub = cast.publisher("t")
     child = cast(
         """
@@ -223,8 +223,8 @@ def test_a_mismatched_publisher_is_left_out_and_the_others_go_on(cast: Cast, cap
 
 
 @pytest.mark.row("NEW-3")
-def test_by_name_reads_what_both_share(cast: Cast):
-    """In place, at the publisher's offsets; the default stands in for what the publisher lacks."""
+def test_by_name_reads_the_fields_that_both_share(cast: Cast):
+    """In place, at the publisher's offsets; defaults stand in for fields that the publisher lacks."""
     child = cast(
         """
         from typing import Annotated
@@ -267,7 +267,7 @@ def test_no_class_is_needed_to_read(cast: Cast):
 
 
 @pytest.mark.row("NEW-4")
-def test_no_class_and_no_publisher_is_a_subscription_too(cast: Cast):
+def test_a_subscriber_needs_neither_a_class_nor_a_publisher(cast: Cast):
     """The type comes with the first publisher."""
     sub = cast(
         """
@@ -285,7 +285,7 @@ def test_no_class_and_no_publisher_is_a_subscription_too(cast: Cast):
 
 
 @pytest.mark.row("NOT-12")
-def test_publisher_waits_for_subscribers(cast: Cast):
+def test_a_publisher_waits_for_subscribers(cast: Cast):
     """It sleeps until they are there."""
     pub = cast.publisher("t")
     start_to(pub, "wait_for_subscribers", 2)
@@ -299,7 +299,7 @@ def test_publisher_waits_for_subscribers(cast: Cast):
 
 
 @pytest.mark.row("NOT-12")
-def test_subscriber_waits_for_publishers(cast: Cast):
+def test_a_subscriber_waits_for_publishers(cast: Cast):
     """It sleeps until they are there."""
     sub = cast.subscriber("t")
     start_to(sub, "wait_for_publishers", 2)
@@ -318,8 +318,8 @@ def test_waiting_for_peers_ends_with_the_timeout(zeroslot_dir: object):
         assert sub.wait_for_publishers(timeout=0.01) is False
 
 
-def test_topics_with_one_name_in_two_domains_do_not_meet(cast: Cast):
-    """A domain is a world of its own."""
+def test_topics_of_one_name_in_two_domains_are_separate(cast: Cast):
+    """A domain is a separate set of topics."""
     pub = cast.publisher("t", domain="one")
     with zs.Subscriber("t", Tick, domain="two") as sub, zs.Subscriber("t", Tick, domain="one") as same:
         pub.ask(["publish", 1])
@@ -329,7 +329,7 @@ def test_topics_with_one_name_in_two_domains_do_not_meet(cast: Cast):
 
 @pytest.mark.row("DIS-9", "NEW-7")
 def test_inspection_of_live_topics_takes_no_entry(cast: Cast):
-    """Who publishes, who reads, how far: told to a third process without joining."""
+    """A third process learns which processes publish and read, and how far, without joining."""
     pub = cast.publisher("robot/t", name="pub")
     sub = cast.subscriber("robot/t", name="sub")
     pub.ask(["publish", 5])

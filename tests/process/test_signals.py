@@ -46,7 +46,7 @@ reader = slots.reader()
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c_ends_a_wait(cast: Cast, wait: str):
-    """KeyboardInterrupt comes out of it, and the handles are as good as before."""
+    """The wait raises KeyboardInterrupt, and the handles work as before."""
     child = cast(
         HANDLES
         + f"""
@@ -70,7 +70,7 @@ say(sub.take(timeout=None).sample.number)
 @pytest.mark.row("DEF-13")
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_signal_just_before_the_sleep_is_not_lost(cast: Cast, wait: str):
-    """It has arrived, but no system call was interrupted by it: the wait notices all the same."""
+    """It has arrived without interrupting a system call: the wait still notices it."""
     child = cast(
         HANDLES
         + f"""
@@ -94,8 +94,8 @@ thread.join()
 
 
 @pytest.mark.row("DEF-13")
-def test_a_handler_runs_during_a_wait_and_the_wait_goes_on(cast: Cast):
-    """A handler that returns ends nothing; what comes afterwards is delivered."""
+def test_a_signal_handler_runs_during_a_wait_and_the_wait_continues(cast: Cast):
+    """A handler that returns ends nothing; later samples are delivered."""
     pub = cast.publisher("t")
     child = cast(
         """
@@ -116,8 +116,8 @@ def test_a_handler_runs_during_a_wait_and_the_wait_goes_on(cast: Cast):
     child.expect(1)
 
 
-def test_handlers_may_use_the_handles_of_the_thread_they_interrupt(cast: Cast):
-    """They publish, take, join, leave and reap at any moment of the same being done below them, thousands of times."""
+def test_signal_handlers_may_use_the_handles_of_the_thread_that_they_interrupt(cast: Cast):
+    """They publish, take, join, leave and reap while the interrupted code does the same, thousands of times."""
     child = cast(
         """
         import signal, threading, time, zeroslot as zs
@@ -175,7 +175,7 @@ def test_handlers_may_use_the_handles_of_the_thread_they_interrupt(cast: Cast):
 
 
 @pytest.mark.parametrize("closing", ["sub.close()", "pub.close()"])
-def test_a_handler_may_close_what_its_thread_waits_on(cast: Cast, closing: str):
+def test_a_signal_handler_may_close_what_its_thread_waits_on(cast: Cast, closing: str):
     """The wait ends with ClosedError, or waits for the next publisher."""
     child = cast(
         f"""
@@ -206,8 +206,8 @@ def test_a_handler_may_close_what_its_thread_waits_on(cast: Cast, closing: str):
         child.expect("over")
 
 
-def test_an_exception_of_a_handler_comes_out_of_the_wait(cast: Cast):
-    """Whatever it is."""
+def test_a_wait_raises_the_exception_of_a_signal_handler(cast: Cast):
+    """Whatever exception it is."""
     child = cast(
         """
         import signal, zeroslot as zs
@@ -232,7 +232,7 @@ def test_an_exception_of_a_handler_comes_out_of_the_wait(cast: Cast):
 
 
 def test_ctrl_c_while_a_publisher_appears_does_not_lose_the_publisher(cast: Cast):
-    """The interrupt falls into following the topic; the next take follows it again."""
+    """It interrupts the following of the topic; the next take follows it again."""
     child = cast(
         """
         import zeroslot as zs

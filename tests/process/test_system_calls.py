@@ -38,7 +38,7 @@ def _strace():
 @pytest.mark.row("NEW-10", "NOT-3", "DEF-12")
 @pytest.mark.parametrize("subscribers", [0, 1, 32])
 def test_publishing_makes_no_system_call(cast: Cast, tmp_path: Path, subscribers: int):
-    """With nobody, one, or 32 attached in another process, none of them asleep."""
+    """With no, one, or 32 subscribers attached in another process, none of them asleep."""
     log = tmp_path / "trace"
     pub = cast(TRACED + PUBLISH, str(log), 2000)
     pub.expect("ready")
@@ -63,7 +63,7 @@ def test_publishing_makes_no_system_call(cast: Cast, tmp_path: Path, subscribers
 
 @pytest.mark.row("NEW-10", "DEF-12")
 def test_taking_makes_no_system_call(cast: Cast, tmp_path: Path):
-    """loan, commit, take, read, release: a thousand times, and the kernel hears nothing of it."""
+    """loan, commit, take, read, release: a thousand times without a system call."""
     log = tmp_path / "trace"
     child = cast(
         TRACED
@@ -135,8 +135,8 @@ say("done")
 
 
 @pytest.mark.row("NOT-3", "DEF-12")
-def test_a_sleeper_costs_one_call_and_a_dead_one_no_more_than_that(cast: Cast, tmp_path: Path):
-    """The one commit that wakes makes one futex call; the waker takes the bit, so a sleeper that died is woken once."""
+def test_a_sleeper_costs_one_wake_call_also_when_it_is_dead(cast: Cast, tmp_path: Path):
+    """The commit that wakes makes one futex call; the waker takes the bit, so a dead sleeper is woken once."""
     log = tmp_path / "trace"
     pub = cast(TRACED + PUBLISH.replace("    publish(pub, 1000)\n", "    publish(pub, 1)\n"), str(log), 100)
     pub.expect("ready")

@@ -17,7 +17,7 @@ from tests.process.samples import Tick
 )
 @pytest.mark.parametrize("spin_us", [0, 1e9])
 def test_a_wait_releases_the_gil(cast: Cast, wait: str, spin_us: float):
-    """Asleep and spinning: the process goes on, and its own publishing ends the wait."""
+    """Asleep and spinning: other threads run, and a publish of the same process ends the wait."""
     child = cast(
         f"""
         import threading, zeroslot as zs
@@ -44,7 +44,7 @@ def test_a_wait_releases_the_gil(cast: Cast, wait: str, spin_us: float):
 
 
 def test_a_blocked_loan_releases_the_gil(cast: Cast):
-    """Another thread of the process lets go of what the loan waits for."""
+    """Another thread of the process releases the slot that the loan waits for."""
     child = cast(
         """
         import threading, zeroslot as zs
@@ -77,7 +77,7 @@ def test_a_blocked_loan_releases_the_gil(cast: Cast):
 @pytest.mark.row("SUB-20", "NOT-13")
 @pytest.mark.parametrize("wait", ["take", "latest", "wait", "iteration", "wait_for_publishers"])
 def test_closing_ends_the_waits_of_other_threads(zeroslot_dir: object, wait: str):
-    """Iteration ends, everything else raises ClosedError; every thread is told."""
+    """Iteration ends, everything else raises ClosedError, in every thread."""
     sub = zs.Subscriber("t", Tick, spin_us=0)
     waits = {
         "take": lambda: sub.take(timeout=None),
@@ -170,7 +170,7 @@ def test_threads_of_one_subscriber_share_the_samples(cast: Cast):
 
 
 def test_threads_of_one_publisher_publish_every_sample_once(cast: Cast):
-    """Sequences have no gap and no double, and each sample is what its thread wrote."""
+    """Sequences have no gap and no duplicate, and each sample is what its thread wrote."""
     child = cast(
         """
         import threading, zeroslot as zs

@@ -75,7 +75,7 @@ LONG += [Decimal("Infinity"), np.float32(1e30)]
 NO_TIMEOUT = [float("nan"), np.float32("nan"), Decimal("nan"), "1", b"1", [1], 1j, object()]
 
 
-def test_every_timeout_is_tried() -> None:
+def test_every_timeout_of_the_public_classes_is_tested() -> None:
     """The calls here are those of the public classes that have a parameter of that name."""
     public = [getattr(zs, name) for name in zs.__all__ if isinstance(getattr(zs, name), type)]
     found = {
@@ -103,8 +103,8 @@ def _expression(value: object) -> str:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_timeout_is_any_number(cast: Cast, call: tuple[str, str]) -> None:
-    """Short ones end at once, NaN is a ValueError, and what is no number a TypeError. None is an OverflowError."""
+def test_a_timeout_may_be_any_number(cast: Cast, call: tuple[str, str]) -> None:
+    """Short ones end at once, NaN is a ValueError, and anything but a number is a TypeError."""
     child = cast(
         HANDLES
         + f"""
@@ -127,7 +127,7 @@ close()
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call[1] != "attach"])
-def test_a_wait_of_any_length_ends_with_its_handle(cast: Cast, call: tuple[str, str]) -> None:
+def test_closing_ends_a_wait_of_any_length(cast: Cast, call: tuple[str, str]) -> None:
     """Infinity and numbers beyond all clocks wait like None, until another thread closes the handle."""
     child = cast(
         HANDLES
@@ -165,7 +165,7 @@ SPINS = {"take": "sub.take(timeout=None)", "wait": "sub.wait()", "iteration": "n
 @pytest.mark.parametrize("spin_us", ["3e9", "float('inf')", "10**400"])
 @pytest.mark.parametrize("wait", SPINS)
 def test_a_signal_ends_a_spin(cast: Cast, wait: str, spin_us: str) -> None:
-    """However long it would go on."""
+    """However long it would last."""
     child = cast(
         f"""
         import signal
@@ -216,8 +216,8 @@ def test_closing_ends_the_spin_of_another_thread(cast: Cast, wait: str) -> None:
 
 
 @pytest.mark.leaves_remains
-def test_a_spin_notices_that_its_publisher_has_died(cast: Cast) -> None:
-    """The owners are probed as during a sleep, so that a subscriber that never sleeps learns of it."""
+def test_a_spinning_subscriber_notices_that_its_publisher_has_died(cast: Cast) -> None:
+    """It probes the owners as a sleeping one does."""
     pub = cast.publisher("t")
     pub.ask(["publish", 1])
     child = cast(

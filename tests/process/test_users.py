@@ -127,7 +127,7 @@ SHARED = {"mode": 0o660}
 def test_two_users_of_a_group_share_a_topic_and_a_third_gets_nothing(
     user: Callable[..., User], shared: Path, umask: int
 ):
-    """Everything there is has the group and its rights, whatever the umask; the third can open none of it."""
+    """Every file has the group and its rights, whatever the umask; the third user can open none of them."""
     first, second = (user(uid, GROUP, umask=umask) for uid in (FIRST, SECOND))
     third = user(THIRD)
     flink = str(first.does("publisher", "a/t", SHARED))
@@ -162,7 +162,7 @@ def test_two_users_of_a_group_share_a_topic_and_a_third_gets_nothing(
 
 @pytest.mark.row("SEC-1", "DEF-10", "PEER-8")
 def test_two_users_of_a_group_die_and_start_again_side_by_side(user: Callable[..., User], shared: Path):
-    """The flink of a dead one is withdrawn by the other; its objects stay for its own gc, and are listed."""
+    """Each withdraws the flink of the other's dead publisher; the objects stay for its own gc, and are listed."""
     first, second = user(FIRST, GROUP), user(SECOND, GROUP)
     first.does("publisher", "t", SHARED)
     second.does("subscriber", "t", {})
@@ -199,7 +199,7 @@ def test_two_users_of_a_group_die_and_start_again_side_by_side(user: Callable[..
 
 
 @pytest.mark.row("SEC-1")
-def test_root_removes_what_the_dead_of_other_users_left(user: Callable[..., User], shared: Path):
+def test_root_removes_what_dead_processes_of_other_users_left(user: Callable[..., User], shared: Path):
     """Of a group's members, and of users that it shares nothing with."""
     first = user(FIRST, GROUP)
     first.does("publisher", "t", SHARED)
@@ -219,8 +219,8 @@ def test_root_removes_what_the_dead_of_other_users_left(user: Callable[..., User
 
 
 @pytest.mark.row("SEC-1")
-def test_a_private_publisher_in_a_shared_tree_is_read_by_its_user_alone(user: Callable[..., User], shared: Path):
-    """mode=0o600: another member of the group is told whose it is, and cannot tell whether another type may follow."""
+def test_a_private_publisher_in_a_shared_directory_is_read_by_its_user_alone(user: Callable[..., User], shared: Path):
+    """mode=0o600: another member of the group gets an error that names the owner, and may not publish."""
     first, second = user(FIRST, GROUP), user(SECOND, GROUP)
     flink = str(first.does("publisher", "t", {}))
     assert rights(Path(flink))[0] == "0o600"
@@ -236,7 +236,7 @@ def test_a_private_publisher_in_a_shared_tree_is_read_by_its_user_alone(user: Ca
 
 
 @pytest.mark.row("SEC-1", "SEC-2")
-def test_a_dead_foreign_publisher_that_cannot_be_removed_is_an_error(user: Callable[..., User], shared: Path):
+def test_a_dead_publisher_of_another_user_that_cannot_be_removed_is_an_error(user: Callable[..., User], shared: Path):
     """In a sticky directory: file, owner and mode, and nothing is put aside."""
     first, second = user(FIRST, GROUP), user(SECOND, GROUP)
     flink = Path(str(first.does("publisher", "t", SHARED)))
@@ -289,8 +289,8 @@ WRONG_ROOTS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.row("SEC-2", "DEF-18")
 @pytest.mark.parametrize("wrong", WRONG_ROOTS)
-def test_a_default_root_that_others_control_is_refused(user: Callable[..., User], default_root: Path, wrong: str):
-    """It is this user's alone, 0700, without an access control list; nothing is made in any other."""
+def test_a_default_root_that_other_users_control_is_refused(user: Callable[..., User], default_root: Path, wrong: str):
+    """It belongs to this user, 0700, without an access control list; nothing is made in any other."""
     WRONG_ROOTS[wrong](default_root)
     first = user(FIRST, GROUP, env={"ZEROSLOT_DIR": None})
     for end in ("publisher", "subscriber"):
@@ -312,7 +312,7 @@ WRONG_SHARED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.row("SEC-2", "DEF-18")
 @pytest.mark.parametrize("wrong", WRONG_SHARED)
 @pytest.mark.parametrize("where", ["the root", "below it"])
-def test_a_shared_directory_that_others_control_is_refused(
+def test_a_shared_directory_that_other_users_control_is_refused(
     user: Callable[..., User], shared: Path, wrong: str, where: str
 ):
     """2770, with a group of this process, which is that of the root, and without an access control list."""
@@ -331,8 +331,8 @@ def test_a_shared_directory_that_others_control_is_refused(
 
 
 @pytest.mark.row("SEC-1")
-def test_a_mode_that_shares_needs_a_directory_that_is_shared(user: Callable[..., User], zeroslot_dir: Path):
-    """mode=0o660 under a private root would share nothing: an error that says what to do, and nothing is left."""
+def test_a_shared_mode_needs_a_shared_directory(user: Callable[..., User], zeroslot_dir: Path):
+    """mode=0o660 under a private root would share nothing: the error says what to do, and nothing is left."""
     os.chown(zeroslot_dir, FIRST, FIRST)
     text = user(FIRST, GROUP).is_refused("publisher", "t", SHARED)
     assert str(zeroslot_dir) in text
@@ -346,7 +346,7 @@ def test_a_mode_that_shares_needs_a_directory_that_is_shared(user: Callable[...,
 def test_an_object_that_another_user_planted_is_refused(
     user: Callable[..., User], shared: Path, which: str, wrong: str
 ):
-    """Under the name that a flink of the group gives: its owner and its group are those of the flink."""
+    """Its owner and its group are not those of the flink that names it."""
     first, second = user(FIRST, GROUP), user(SECOND, GROUP)
     flink = Path(str(first.does("publisher", "t", SHARED)))
     path = Path("/dev/shm" + flink.read_text() + ("-p0" if which == "pool" else ""))

@@ -3,8 +3,9 @@
 
 @cython.no_gc
 cdef class View:
-    """A sample in a slot: base of the classes that zeroslot.types.view makes. Bytes-like; keeps its slot; read-only after
-    commit.
+    """A sample in a slot: base of the classes that zeroslot.types.view makes.
+
+    Bytes-like; keeps its slot; read-only after commit.
     """
 
     cdef Hold hold
