@@ -1,12 +1,13 @@
-"""Closing and creating that are interrupted, at every place: a second call, a finalizer or the exit ends them whole."""
+"""Closing and creating, interrupted at every place: a second call, the finalizer or the exit finishes what is left."""
 
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,98 +51,97 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
+@dataclass
+class Others:
+    """A publisher and an allocator to attach to, and what they have in shared memory."""
+
+    root: Path
+    pub: zs.Publisher[Tick]
+    slots: zs.SlotAllocator
+    before: set[Any]
+
+    def are_alone(self, place: object) -> None:
+        """No object, no file and no peer is left of a handle that is gone."""
+        found = remains(self.root)
+        if found != self.before:
+            gc.collect()  # what only cycles keep
+            found = remains(self.root)
+        assert found == self.before, place
+        assert self.pub.subscriber_count == 0, place
+        assert self.slots.subscriber_indexes() == [], place
+
+
 @pytest.fixture
-def others(zeroslot_dir: Path) -> Iterator[tuple[zs.Publisher[Tick], zs.SlotAllocator]]:
-    """A publisher and an allocator to attach to."""
+def others(zeroslot_dir: Path) -> Iterator[Others]:
     with zs.Publisher("t", Tick) as pub, zs.SlotAllocator.create(zeroslot_dir / "other.flink", 4, 64) as slots:
-        yield pub, slots
+        yield Others(zeroslot_dir, pub, slots, remains(zeroslot_dir))
 
 
-def remains(root: Path, before: set[Any] | None = None) -> set[Any]:
-    """Objects and files that are there. Where there are others than before, what only cycles keep goes first."""
-    found: set[Any] = {*shared_memory.objects(), *shared_memory.files(root)}
-    if before is not None and found != before:
-        gc.collect()
-        return remains(root)
-    return found
+def remains(root: Path) -> set[Any]:
+    """The objects and files that are there."""
+    return {*shared_memory.objects(), *shared_memory.files(root)}
 
 
-@pytest.mark.parametrize("at", ["line", "opcode"])
+@pytest.mark.parametrize(
+    ("at", "by"), [("line", "a second close"), ("opcode", "a second close"), ("line", "the finalizer")]
+)
 @pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_close_is_finished_by_the_next(
-    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], make: str, at: At
+def test_an_interrupted_close_is_finished_by_a_second_one_or_the_finalizer(
+    others: Others, unraisable: list[Any], make: str, at: At, by: str
 ) -> None:
-    """Ctrl-C at each place of `close`: the second call leaves what there was before the handle, and no peer."""
-    before = remains(zeroslot_dir)
+    """Ctrl-C at each place of `close`: afterwards everything is as before the handle."""
     for place in interruptions(at=at):
-        handle = MAKERS[make](zeroslot_dir)
+        handle = MAKERS[make](others.root)
         with place:
             handle.close()
         assert place.error is None or isinstance(place.error, Interrupted)
-        handle.close()
-        assert handle.closed
-        assert remains(zeroslot_dir, before) == before, place
-        assert others[0].subscriber_count == 0, place
-        assert others[1].subscriber_indexes() == [], place
-        assert [len(topic.publishers) for topic in zs.topics()] == [1], place
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_close_is_finished_by_the_finalizer(
-    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
-) -> None:
-    """As above, without a second call: the handle is collected."""
-    before = remains(zeroslot_dir)
-    for place in interruptions():
-        handle = MAKERS[make](zeroslot_dir)
-        with place:
+        if by == "a second close":
             handle.close()
-        forget_handled_error()
-        del handle
-        assert remains(zeroslot_dir, before) == before, place
-        assert others[0].subscriber_count == 0, place
-        assert others[1].subscriber_indexes() == [], place
+            assert handle.closed
+        else:
+            forget_handled_error()
+            del handle
+        others.are_alone(place)
+        assert [len(topic.publishers) for topic in zs.topics()] == [1], place
     assert unraisable == []
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_finalizer_still_closes_the_handle(
-    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
-) -> None:
+def test_an_interrupted_finalizer_still_closes_the_handle(others: Others, unraisable: list[Any], make: str) -> None:
     """Ctrl-C while an open handle is collected: Python reports it, and nothing is left."""
-    before = remains(zeroslot_dir)
     for place in interruptions():
-        handle = MAKERS[make](zeroslot_dir)
+        handle = MAKERS[make](others.root)
         with place:
             del handle
         zs.Publisher("u", Tick).close()  # the next to leave the domain
-        assert remains(zeroslot_dir, before) == before, place
-        assert others[0].subscriber_count == 0, place
+        others.are_alone(place)
     assert {type(error) for error in unraisable} <= {Interrupted}
 
 
-@pytest.mark.parametrize("at", ["line", "opcode"])
+FAILURES: dict[str, tuple[Callable[[], Iterator[Any]], type[BaseException]]] = {
+    "Ctrl-C at a line": (partial(interruptions, at="line"), Interrupted),
+    "Ctrl-C at an instruction": (partial(interruptions, at="opcode"), Interrupted),
+    "no free descriptor": (descriptors_run_out, OSError),
+    "a failed opening": (partial(failures, "os.open", *NATIVE), OSError),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("make", MAKERS)
-def test_an_interrupted_constructor_leaves_nothing_and_prints_nothing(
-    zeroslot_dir: Path,
-    others: tuple[zs.Publisher[Tick], zs.SlotAllocator],
-    unraisable: list[Any],
-    make: str,
-    at: At,
+def test_a_failed_constructor_leaves_nothing_and_prints_nothing(
+    others: Others, unraisable: list[Any], make: str, failure: str
 ) -> None:
-    """Ctrl-C at each place: no object, no file, no peer is left, and no finalizer prints a traceback."""
-    before = remains(zeroslot_dir)
-    for place in interruptions(at=at):
+    """At each place: no object, no file, no peer is left, and no finalizer prints a traceback."""
+    rounds, expected = FAILURES[failure]
+    for place in rounds():
         handle = None
         with place:
-            handle = MAKERS[make](zeroslot_dir)
-        assert place.error is None or isinstance(place.error, Interrupted)
+            handle = MAKERS[make](others.root)
+        assert place.error is None or isinstance(place.error, expected), (place, place.error)
         if handle is not None:
             handle.close()
         handle = None
-        assert remains(zeroslot_dir, before) == before, place
-        assert others[0].subscriber_count == 0, place
-        assert others[1].subscriber_indexes() == [], place
+        others.are_alone(place)
     assert unraisable == []
 
 
@@ -169,24 +169,6 @@ def test_an_interrupted_first_handle_of_a_domain_leaves_no_bell(
     assert unraisable == []
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_a_constructor_that_runs_out_of_descriptors_leaves_nothing(
-    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], unraisable: list[Any], make: str
-) -> None:
-    """EMFILE at each opening: an OSError, and nothing left."""
-    before = remains(zeroslot_dir)
-    for place in itertools.chain(descriptors_run_out(), failures("os.open", *NATIVE)):
-        handle = None
-        with place:
-            handle = MAKERS[make](zeroslot_dir)
-        assert place.error is None or isinstance(place.error, OSError), (place, place.error)
-        if handle is not None:
-            handle.close()
-        handle = None
-        assert remains(zeroslot_dir, before) == before, place
-    assert unraisable == []
-
-
 def test_a_publisher_whose_close_was_interrupted_publishes_only_while_it_is_open(zeroslot_dir: Path) -> None:
     """At each place: it is closed and refuses, or it is open, listed and publishes."""
     for place in interruptions():
@@ -204,25 +186,21 @@ def test_a_publisher_whose_close_was_interrupted_publishes_only_while_it_is_open
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_a_signal_handler_may_close_the_handle_that_is_being_closed(
-    zeroslot_dir: Path, others: tuple[zs.Publisher[Tick], zs.SlotAllocator], make: str
-) -> None:
+def test_a_signal_handler_may_close_the_handle_that_is_being_closed(others: Others, make: str) -> None:
     """At each place of `close`: both calls return, and the handle is closed once."""
-    before = remains(zeroslot_dir)
     current: list[Any] = []
 
     def handler() -> None:
         current[0].close()
 
     for place in interruptions(handler):
-        handle = MAKERS[make](zeroslot_dir)
+        handle = MAKERS[make](others.root)
         current[:] = [handle]
         with place:
             handle.close()
         assert place.error is None, place
         assert handle.closed
-        assert remains(zeroslot_dir, before) == before, place
-        assert others[0].subscriber_count == 0, place
+        others.are_alone(place)
 
 
 def test_an_exit_interrupted_at_any_place_closes_every_handle(cast: Cast, zeroslot_dir: Path) -> None:

@@ -1,6 +1,4 @@
-"""What a process may not do: its umask, its limits, a /dev/shm that takes nothing. It works, or it is a clear error; in
-either case nothing is left.
-"""
+"""A restrictive umask, a file size limit, a full /dev/shm: a clear error if anything fails, and nothing is left."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from tests.process.actors import Cast
 
 __all__ = ["small_shm"]
 
-# One user starts both ends under `limit`, and tells what came of it and what is left in /dev/shm.
+# One user starts both ends under a limit, and says what they raised and what is left in /dev/shm.
 ATTEMPT = (
     SMALL_SHM
     + """
@@ -81,39 +79,30 @@ def test_a_file_size_limit_is_an_error_that_names_the_file(cast: Cast, small_shm
 
 
 @pytest.mark.row("NEW-9")
-def test_a_dev_shm_without_room_for_another_file_is_an_error_with_the_file(cast: Cast, small_shm: None):
-    """ENOSPC at each directory, bell, flink and object in turn, until there is room for all of them."""
-    outcomes = []
-    for files in range(1, 30):
-        child = cast(ATTEMPT, f"size=8m,nr_inodes={files}")
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ("size=8m,nr_inodes={}", 8),  # root, domain, bell, two parts of the topic, flink, two objects, less an overlap
+        ("nr_blocks={}", 4),  # a page for the bell, the flink, and each object
+    ],
+    ids=["files", "pages"],
+)
+def test_a_dev_shm_with_too_few_files_or_pages_is_an_error_that_names_the_file(
+    cast: Cast, small_shm: None, options: str, least: int
+):
+    """ENOSPC for each directory, bell, flink and object in turn, until there is room for all of them."""
+    for room in range(1, 40):
+        child = cast(ATTEMPT, options.format(room))
         publisher, _, left = child.ask(["nothing", 0])
-        assert left == [], files
+        assert left == [], room
         if publisher[0] == "works":
             break
         kind, number, text = publisher
         assert number == errno.ENOSPC, text
-        assert kind == "OutOfSharedMemoryError" or "/dev/shm/" in text
-        outcomes.append(text)
+        assert "/dev/shm/" in text or (kind == "OutOfSharedMemoryError" and "/dev/shm" in text), text
     else:
         pytest.fail("never made")
-    assert len(outcomes) >= 7  # root, domain, bell, two parts of the topic, flink, and two objects less what overlaps
-
-
-@pytest.mark.row("NEW-9")
-def test_a_dev_shm_without_room_for_another_page_is_an_error_with_the_file(cast: Cast, small_shm: None):
-    """The same for each page: of the bell, of what announces the flink, of the objects."""
-    for pages in range(1, 40):
-        child = cast(ATTEMPT, f"size={4 * pages}k")
-        publisher, _, left = child.ask(["nothing", 0])
-        assert left == [], pages
-        if publisher[0] == "works":
-            break
-        _, number, text = publisher
-        assert number == errno.ENOSPC, text
-        assert "/dev/shm" in text
-    else:
-        pytest.fail("never made")
-    assert pages >= 4  # a page for the bell, the flink, and each object
+    assert room >= least
 
 
 @pytest.mark.row("NEW-9")
