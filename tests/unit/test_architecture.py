@@ -48,7 +48,6 @@ FLOORS = (
         "endpoints.reader",
         "endpoints.pressure",
         "endpoints.allocator",
-        "endpoints.waiting",
         "endpoints.publisher",
         "endpoints.following",
         "endpoints.subscriber",

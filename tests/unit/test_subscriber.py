@@ -706,8 +706,7 @@ def test_a_half_constructed_subscriber_raises() -> None:
         lambda: next(empty),
         lambda: empty.stats,
         lambda: empty.publishers,
-        empty._capture_bell,
-        lambda: empty._sleep_on_bell(0, 0),
+        lambda: empty._wait_for_bell(lambda: True, 0),
         lambda: empty.lost,
     ]
     for use in uses:

@@ -1,80 +1,89 @@
-"""Waiting for a condition that a word announces."""
+"""Waiting for a condition that a word announces: zeroslot/_core/wait.pxi."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
+from zeroslot import SlotAllocator
 from zeroslot._core.binding import deadline_after, now_ns
-from zeroslot.endpoints.waiting import wait_until
 
 NEVER = 2**64 - 1
 
 
-class Announced:
-    """A condition that comes true when the word has reached `at`; sleeping moves the word."""
+class Looks:
+    """A condition that is true from its look number `last` on; `between` runs at the end of every look."""
 
-    def __init__(self, at: int) -> None:
-        self.word, self.at = 0, at
-        self.slept: list[tuple[int, int]] = []
+    def __init__(self, last: int, between: Callable[[], object] = lambda: None) -> None:
+        self.count, self.last, self.between = 0, last, between
 
-    def condition(self) -> bool:
-        return self.word >= self.at
+    def __call__(self) -> bool:
+        self.count += 1
+        self.between()
+        return self.count >= self.last
 
-    def capture(self) -> int:
-        return self.word
 
-    def sleep(self, seen: int, deadline_ns: int) -> None:
-        self.slept.append((seen, deadline_ns))
-        self.word += 1
+@pytest.fixture
+def slots() -> Iterator[SlotAllocator]:
+    with SlotAllocator.in_memory(4, 64) as made:
+        yield made
 
 
 @pytest.mark.row("NOT-2")
-def test_a_condition_that_holds_is_seen_without_sleeping() -> None:
+@pytest.mark.parametrize("timeout", [None, 0, -5, 1e300])
+def test_a_condition_that_holds_needs_one_look(slots: SlotAllocator, timeout: float | None) -> None:
     """Also with a timeout of 0 and a negative one."""
-    for timeout in (None, 0, -5, 1e300):
-        it = Announced(0)
-        assert wait_until(it.condition, it.capture, it.sleep, timeout)
-        assert it.slept == []
+    look = Looks(1)
+    assert slots._wait_for_space(look, timeout)
+    assert look.count == 1
 
 
 @pytest.mark.row("NOT-2", "DEF-13")
-def test_the_word_is_captured_before_the_condition_is_looked_at() -> None:
-    """A change between the look and the sleep ends the sleep at once: it sleeps on the value from before the look."""
-    it = Announced(1)
-    order = []
-
-    def condition() -> bool:
-        order.append("look")
-        it.word += 1  # a change right after this look
-        return len(order) > 2
-
-    def capture() -> int:
-        order.append("capture")
-        return it.word
-
-    seen = []
-    assert wait_until(condition, capture, lambda value, _: seen.append(value), None)
-    assert order[:2] == ["capture", "look"]
-    assert seen == [0]
-    assert it.word == 2
+def test_a_change_between_the_look_and_the_sleep_ends_the_sleep() -> None:
+    """The word is captured before the look. Otherwise each turn here would sleep for a slice of 50 ms, and the watchdog
+    would end the test.
+    """
+    with SlotAllocator.in_memory(4, 64) as slots:
+        look = Looks(4000, slots.owner.segment.bump_space)
+        assert slots._wait_for_space(look, None)
+        assert look.count == 4000
 
 
 @pytest.mark.row("NOT-8")
-def test_sleeps_are_slices_and_end_at_the_deadline() -> None:
-    """A process that dies moves no word, so nobody sleeps for ever on one."""
-    it = Announced(3)
-    assert wait_until(it.condition, it.capture, it.sleep, None)
-    assert [seen for seen, _ in it.slept] == [0, 1, 2]
-    assert all(deadline < now_ns() + 10**9 for _, deadline in it.slept)
+def test_a_wait_looks_again_although_no_word_has_moved(slots: SlotAllocator) -> None:
+    """Sleeps are slices, since a process that dies moves no word."""
+    look = Looks(4)
+    assert slots._wait_for_space(look, None)
+    assert look.count == 4
 
 
 @pytest.mark.row("NOT-2")
 @pytest.mark.parametrize("timeout", [0, -1, -1e300, -(10**400)])
-def test_a_past_deadline_gives_one_look_and_no_sleep(timeout: float) -> None:
+def test_a_past_deadline_gives_one_look_and_no_sleep(slots: SlotAllocator, timeout: float) -> None:
     """False, and not an error."""
-    it = Announced(1)
-    assert not wait_until(it.condition, it.capture, it.sleep, timeout)
-    assert it.slept == []
+    look = Looks(2)
+    assert not slots._wait_for_space(look, timeout)
+    assert look.count == 1
+
+
+def test_a_wait_ends_soon_after_its_deadline(slots: SlotAllocator) -> None:
+    """With a look after the last sleep, and not before the deadline."""
+    began = now_ns()
+    look = Looks(10**9)
+    assert not slots._wait_for_space(look, 0.12)
+    assert now_ns() - began >= 120_000_000
+    assert look.count >= 3
+
+
+def test_an_error_of_the_condition_ends_the_wait(slots: SlotAllocator) -> None:
+    """It is the caller's."""
+
+    def fail() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        slots._wait_for_space(Looks(2, fail), None)
 
 
 @pytest.mark.row("DEF-13")

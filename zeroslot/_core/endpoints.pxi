@@ -48,7 +48,7 @@ cdef class AllocatorEnd:
                 )
         hold = self.owner.reserve()
         if hold is None:
-            hold = self.owner.reserve_slowly(self, deadline_of(timeout))
+            hold = reserve_slowly(self.owner, self, deadline_of(timeout))
         if size is not None:
             hold.size = count
         slot = Slot.__new__(Slot)
@@ -94,6 +94,14 @@ cdef class AllocatorEnd:
         """The newest committed sequence; first_sequence - 1 before any."""
         self.owner.check_fork()
         return self.owner.c.published
+
+    def _wait_for_space(self, condition not None, timeout):
+        """Sleep until `condition()` is true, which joins and leaves may change: True; False after `timeout` seconds."""
+        return wait_for_condition(condition, self.owner.segment, self.owner.segment.c.space, NULL, timeout)
+
+    def _wait_until_taken(self, timeout):
+        """Sleep until reliable subscribers have taken all: True; False after `timeout` seconds (None: for ever)."""
+        return wait_until_taken(self.owner, self, timeout)
 
     def __reduce__(self):
         raise unpicklable(self)
@@ -161,32 +169,37 @@ cdef class ReaderEnd:
 
         Capture the generation, look for what is wanted, then wait on what was captured: no change in between is missed.
         """
-        cdef Reader reader = self.reader
-        cdef uint64_t deadline = deadline_of(timeout)
-        cdef uint64_t slice_ns = FIRST_SLICE_NS
-        cdef uint64_t now
-        cdef uint32_t seen
-        while True:
-            reader.check()
-            if zs_load32(reader.segment.c.generation, ZS_GENERATION_LOAD) != last:
-                return True
-            now = zs_now_ns()
-            if now >= deadline:
-                return False
-            look_up()
-            seen = reader.park()
-            try:
-                if seen == last:
-                    with nogil:
-                        zs_futex_wait(reader.segment.c.generation, last, min(deadline, now + slice_ns))
-                slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
-                if zs_now_ns() >= now + slice_ns // 2:
-                    self._probe()
-            finally:
-                reader.unpark()     # only now: where another thread has closed the reader, this closes what was probed
+        cdef GenerationWait what = GenerationWait.__new__(GenerationWait)
+        what.end, what.last = self, last
+        return wait_for(what, deadline_of(timeout))
 
     def __reduce__(self):
         raise unpicklable(self)
+
+
+@cython.final
+cdef class GenerationWait(Waitable):
+    """That the generation of a reader's segment is no longer `last`."""
+
+    cdef ReaderEnd end
+    cdef uint32_t last
+
+    cdef int prepare(self, Watched *watched) except -1:
+        return self.end.reader.check()
+
+    cdef bint is_ready(self) except -1:
+        return zs_load32(self.end.reader.segment.c.generation, ZS_GENERATION_LOAD) != self.last
+
+    cdef void park(self, Watched *watched) noexcept:
+        self.end.reader.park()
+        watch(watched, self.end.reader.segment.c.generation, self.last)
+
+    cdef int probe(self) except -1:
+        self.end._probe()
+        return 0
+
+    cdef void unpark(self) noexcept:
+        self.end.reader.unpark()
 
 
 cdef class PublisherEnd:
@@ -215,7 +228,9 @@ cdef class PublisherEnd:
         cdef Hold hold = self.owner.reserve()
         cdef Loan loan
         if hold is None:
-            hold = self.owner.reserve_slowly(self.allocator, deadline_of(self.patience if timeout is ... else timeout))
+            hold = reserve_slowly(
+                self.owner, self.allocator, deadline_of(self.patience if timeout is ... else timeout)
+            )
         hold.size = self.plan.size
         loan = Loan.__new__(Loan)
         loan.hold = hold
@@ -260,10 +275,6 @@ cdef class PublisherEnd:
 
     def __reduce__(self):
         raise unpicklable(self)
-
-
-cdef enum Slept:
-    READY, SLICE_OVER, CHANGED
 
 
 cdef class SubscriberEnd:
@@ -437,145 +448,48 @@ cdef class SubscriberEnd:
         return 0
 
     @cython.final
-    cdef Lease wait_for(self, object timeout, bint newest):
+    cdef Lease next_soon(self):
+        """The next sample of a single publisher, if it comes within about a microsecond.
+
+        Cheaper than what a wait begins with: no clock is read, nothing is followed, and the GIL is kept.
+        """
+        cdef list sources
+        cdef Source source
+        cdef Hold hold
+        with cython.critical_section(self):
+            sources = self.sources
+        if len(sources) != 1 or self.spin_ns == 0:
+            return None
+        source = <Source>sources[0]
+        if not spin_briefly(&source.reader.c, BRIEF_TURNS):
+            return None
+        hold = source.reader.take(False)
+        return self.leased(source, hold) if hold is not None else None
+
+    @cython.final
+    cdef Lease next_within(self, object timeout):
+        cdef Lease lease = self.next_soon()
+        return lease if lease is not None else self.wait_for_sample(timeout, False)
+
+    @cython.final
+    cdef Lease wait_for_sample(self, object timeout, bint newest):
         cdef uint64_t deadline = deadline_of(timeout)
+        cdef SampleWait what = self.sample_wait()
         cdef Lease lease
-        while True:
-            if not self.wait_until(deadline):
-                return None
+        while wait_for(what, deadline):
             lease = self.newest() if newest else self.next()
             if lease is not None:
                 return lease
             if zs_now_ns() >= deadline:
-                return None     # however ready the ring says that it is
+                break   # the deadline has passed, even if the ring reports data
+        return None
 
     @cython.final
-    cdef bint wait_until(self, uint64_t deadline) except -1:
-        """Sleep until there is something to take (True) or the deadline (False)."""
-        cdef list sources
-        cdef uint64_t began
-        cdef uint64_t spin_end = 0
-        cdef uint64_t slice_ns = FIRST_SLICE_NS
-        cdef uint32_t bell, nudge
-        cdef Slept slept
-        while True:
-            # Handlers run here, and what they or other threads do from here on moves one of the words that are slept
-            # on.
-            look_up()
-            nudge = zs_load32(&self.nudge, ZS_ACQUIRE)
-            self.current()
-            bell = self.bell_seen
-            with cython.critical_section(self):
-                sources = self.sources
-            if self.any_broken(sources):
-                self._follow()
-                continue
-            if self.any_ready(sources):
-                return True
-            began = zs_now_ns()
-            if began >= deadline:
-                return False
-            if spin_end == 0:
-                spin_end = began + self.spin_ns
-            slept = self.sleep(sources, bell, nudge, began, deadline, slice_ns, spin_end)
-            if slept == READY:
-                return True
-            if slept == SLICE_OVER:
-                slice_ns = min(2 * slice_ns, LAST_SLICE_NS)
-                self.probed_ns = zs_now_ns()
-                self._probe()
-            self.found_nothing(sources)
-
-    @cython.final
-    cdef bint any_ready(self, list sources) noexcept:
-        cdef Source source
-        for source in sources:
-            if source.reader.has_news():
-                return True
-        return False
-
-    @cython.final
-    cdef bint any_broken(self, list sources) noexcept:
-        cdef Source source
-        for source in sources:
-            if source.reader.broken:
-                return True
-        return False
-
-    @cython.final
-    cdef Slept sleep(self, list sources, uint32_t bell, uint32_t nudge, uint64_t began, uint64_t deadline,
-                     uint64_t slice_ns, uint64_t spin_end) except *:
-        """Spin until `spin_end`, then park on every publisher, the bell and the nudge at once.
-
-        A spin is cut as sleeps are: into short slices between which signals are looked at, and after `slice_ns` it
-        returns, so that the owners are probed.
-        """
-        cdef zs_reader *readers[126]
-        cdef uint32_t *words[128]
-        cdef uint32_t values[128]
-        cdef int count = 0
-        cdef int i
-        cdef Source source
-        cdef Segment segment
-        cdef list awaited
-        cdef int publishers
-        cdef uint64_t until = min(deadline, min(spin_end, began + slice_ns))
-        cdef uint64_t now = began
-        cdef bint ready = False
-        cdef uint32_t *bell_word = self.bell.word
-        for source in sources:
-            if count < 126:
-                readers[count] = &source.reader.c
-                count += 1
-        while now < until:
-            with nogil:
-                ready = spin_until(readers, count, bell_word, bell, &self.nudge, nudge, min(until, now + SPIN_SLICE_NS))
-            if ready:
-                return READY
-            look_up()
-            self.check()
-            if zs_load32(bell_word, ZS_ACQUIRE) != bell or zs_load32(&self.nudge, ZS_ACQUIRE) != nudge:
-                return CHANGED
-            if self.due_ns != 0 and self.is_due():
-                return CHANGED
-            now = zs_now_ns()
-        if now >= deadline:
-            return CHANGED
-        if now < spin_end:
-            return SLICE_OVER
-        for i in range(count):
-            source = <Source>sources[i]
-            words[i] = source.reader.segment.c.generation
-            values[i] = source.reader.park()
-        words[count], values[count] = bell_word, bell
-        words[count + 1], values[count + 1] = &self.nudge, nudge
-        publishers = count
-        count += 2
-        until = began + slice_ns
-        with cython.critical_section(self):
-            awaited = self.awaited
-            if self.due_ns != 0:
-                until = min(until, self.due_ns + COARSE_TICK_NS)
-        for segment in awaited:
-            if segment.space_has_moved():
-                until = min(until, began + COARSE_TICK_NS)
-            elif count < <int>ZS_WAITV_MAX:
-                words[count], values[count] = segment.c.space, segment.space_noted
-                count += 1
-        # SYNC park: the look that comes after the bit and the generation.
-        ready = self.any_ready(sources)
-        if not ready:
-            if len(sources) > 126:
-                slice_ns = 1_000_000  # the ones that have no word here are looked at soon
-                until = min(until, began + slice_ns)
-            with nogil:
-                zs_futex_wait_any(words, values, count, min(deadline, until))
-            ready = self.any_ready(sources)
-        for i in range(publishers):
-            (<Source>sources[i]).reader.unpark()
-        if ready:
-            return READY
-        return SLICE_OVER if zs_now_ns() - began >= slice_ns else CHANGED
+    cdef SampleWait sample_wait(self):
+        cdef SampleWait what = SampleWait.__new__(SampleWait)
+        what.end = self
+        what.spin_ns = self.spin_ns
+        return what
 
     def take(self, timeout=0):
         """The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
@@ -585,7 +499,7 @@ cdef class SubscriberEnd:
         """
         cdef Lease lease = self.next()
         if lease is None and is_wait(timeout):
-            lease = self.wait_for(timeout, False)
+            lease = self.next_within(timeout)
         return lease
 
     def latest(self, timeout=0):
@@ -593,12 +507,12 @@ cdef class SubscriberEnd:
         """
         cdef Lease lease = self.newest()
         if lease is None and is_wait(timeout):
-            lease = self.wait_for(timeout, True)
+            lease = self.wait_for_sample(timeout, True)
         return lease
 
     def wait(self, timeout=None):
         """Sleep until `take` would return something: True; False after `timeout` seconds (None: for ever)."""
-        return self.wait_until(deadline_of(timeout))
+        return wait_for(self.sample_wait(), deadline_of(timeout))
 
     def __iter__(self):
         return self
@@ -609,7 +523,7 @@ cdef class SubscriberEnd:
             raise StopIteration
         try:
             lease = self.next()
-            return lease if lease is not None else self.wait_for(None, False)
+            return lease if lease is not None else self.next_within(None)
         except errors.ClosedError:
             if self.is_closed or is_worker is not None:
                 raise StopIteration from None
@@ -648,18 +562,11 @@ cdef class SubscriberEnd:
         """Follow the topic, if the bell has rung."""
         self.current()
 
-    def _capture_bell(self):
-        return zs_load32(self.bell.word, ZS_ACQUIRE)
-
-    def _sleep_on_bell(self, uint32_t seen, uint64_t deadline_ns):
-        cdef uint32_t *words[2]
-        cdef uint32_t values[2]
-        words[0], values[0] = self.bell.word, seen
-        words[1], values[1] = &self.nudge, zs_load32(&self.nudge, ZS_ACQUIRE)
-        self.check()
-        look_up()
-        with nogil:
-            zs_futex_wait_any(words, values, 2, deadline_ns)
+    def _wait_for_bell(self, condition not None, timeout):
+        """Sleep until `condition()` is true, which publishers that come or go may change: True; False after `timeout`
+        seconds. Raises ClosedError once the subscriber is closed.
+        """
+        return wait_for_condition(condition, self, self.bell.word, &self.nudge, timeout)
 
     @property
     def _inherited(self):
@@ -670,22 +577,80 @@ cdef class SubscriberEnd:
         return self.is_closed
 
 
-cdef extern from *:
-    """
-    static inline int spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen,
-                                 const uint32_t *nudge, uint32_t nudge_seen, uint64_t until)
-    {
-        for (unsigned turns = 1;; turns++) {
-            for (int i = 0; i < count; i++)
-                if (zs_reader_ready(readers[i]))
-                    return 1;
-            if (zs_load(bell, ZS_ACQUIRE) != bell_seen || zs_load(nudge, ZS_ACQUIRE) != nudge_seen)
-                return 0;
-            zs_pause();
-            if (turns % 16 == 0 && zs_now_ns() >= until)
-                return 0;
-        }
-    }
-    """
-    bint spin_until(zs_reader **readers, int count, const uint32_t *bell, uint32_t bell_seen, const uint32_t *nudge,
-                    uint32_t nudge_seen, uint64_t until) nogil
+@cython.final
+cdef class SampleWait(Waitable):
+    """A sample for a subscriber, or something that `take` would raise."""
+
+    cdef SubscriberEnd end
+    cdef list sources           # of this turn
+    cdef Py_ssize_t parked      # how many of them are parked
+
+    cdef int prepare(self, Watched *watched) except -1:
+        cdef SubscriberEnd end = self.end
+        cdef Source source
+        if self.sources is not None:
+            end.found_nothing(self.sources)
+        watch(watched, &end.nudge, zs_load32(&end.nudge, ZS_ACQUIRE))
+        self.sources = end.current()
+        while any_broken(self.sources):
+            end._follow()
+            self.sources = end.current()
+        watch(watched, end.bell.word, end.bell_seen)
+        for source in self.sources:
+            if watched.reader_count < MAX_WORDS:
+                watched.readers[watched.reader_count] = &source.reader.c
+                watched.reader_count += 1
+        return 0
+
+    cdef bint is_ready(self) except -1:
+        return self.is_ready_parked()
+
+    cdef bint is_due(self) noexcept:
+        return self.end.due_ns != 0 and self.end.is_due()
+
+    cdef void park(self, Watched *watched) noexcept:
+        cdef Source source
+        cdef Segment segment
+        cdef list awaited
+        cdef uint64_t soon = zs_now_ns() + COARSE_TICK_NS
+        for source in self.sources:
+            if watched.count == MAX_WORDS:
+                watched.incomplete = True
+                break
+            watch(watched, source.reader.segment.c.generation, source.reader.park())
+            self.parked += 1
+        with cython.critical_section(self.end):
+            awaited = self.end.awaited
+            if self.end.due_ns != 0:
+                watched.until = min(watched.until, self.end.due_ns + COARSE_TICK_NS)
+        for segment in awaited:
+            if segment.space_has_moved():
+                watched.until = min(watched.until, soon)
+            elif watched.count < MAX_WORDS:     # without its word, `due_ns` ends the sleep
+                watch(watched, segment.c.space, segment.space_noted)
+
+    cdef bint is_ready_parked(self) noexcept:
+        # SYNC park: the look that comes after the bit and the generation.
+        cdef Source source
+        for source in self.sources:
+            if source.reader.has_news():
+                return True
+        return False
+
+    cdef int probe(self) except -1:
+        self.end.probed_ns = zs_now_ns()
+        self.end._probe()
+        return 0
+
+    cdef void unpark(self) noexcept:
+        while self.parked > 0:
+            self.parked -= 1
+            (<Source>self.sources[self.parked]).reader.unpark()
+
+
+cdef bint any_broken(list sources) noexcept:
+    cdef Source source
+    for source in sources:
+        if source.reader.broken:
+            return True
+    return False

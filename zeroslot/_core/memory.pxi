@@ -386,12 +386,6 @@ cdef class Segment:
     cdef bint space_has_moved(self) noexcept:
         return zs_load32(self.c.space, ZS_SPACE_LOAD) != self.space_noted  # SYNC space
 
-    def wait_for_space(self, uint32_t seen, uint64_t deadline_ns):
-        """Sleep while `space` is `seen`, at most until the deadline."""
-        look_up()
-        with nogil:
-            zs_futex_wait(self.c.space, seen, deadline_ns)
-
     @property
     def state(self):
         """0 creating, 1 open, 2 sealed, 3 dead."""

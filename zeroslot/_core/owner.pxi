@@ -78,21 +78,6 @@ cdef class Owner(Side):
                 return True
         return False
 
-    def wait_until_taken(self, uint64_t deadline_ns):
-        """Sleep until every reliable subscriber has taken every sample (True), for 50 ms, or until the deadline."""
-        cdef zs_segment *s = &self.segment.c
-        cdef uint32_t index, seen
-        cdef bint done
-        look_up()
-        seen = zs_owner_block_begin(s)
-        done = zs_owner_reliable_floor(s, &index) >= self.c.published
-        if not done:
-            with nogil:
-                zs_futex_wait(s.space, seen, min(deadline_ns, zs_now_ns() + FIRST_SLICE_NS))
-            done = zs_owner_reliable_floor(s, &index) >= self.c.published
-        zs_owner_block_end(s)
-        return done
-
     def in_the_way(self):
         """The index of the reliable subscriber whose full window forbids another loan, or None."""
         cdef uint32_t index = 0
@@ -151,48 +136,6 @@ cdef class Owner(Side):
         if hold.writable_in != 0:
             return forked("loan")
         return errors.ClosedError("this sample was committed or discarded: it can be read, and no longer written")
-
-    cdef Hold reserve_slowly(self, object allocator, uint64_t deadline_ns):
-        """Reserve under pressure: reap the dead, wait for readers, raise what `allocator` says when the deadline
-        passes.
-
-        SYNC space: `waiting` is raised before the slots are looked at again, and `space` read before that.
-        """
-        cdef Hold hold
-        cdef uint32_t seen
-        cdef uint64_t now, began
-        cdef uint64_t pause = 1_000_000
-        allocator._relieve()
-        # Once more for each reader: the late bit of a lease that came to nothing is no holder, and each has one at
-        # most.
-        for _ in range(1 + len(self.segment.active_indexes())):
-            hold = self.reserve()
-            if hold is not None:
-                return hold
-        began = zs_now_ns()
-        if began >= deadline_ns or self.waits_in_vain():
-            zs_count(&self.segment.c.counters.no_free_slot, 1)
-            raise allocator._refusal()
-        seen = zs_owner_block_begin(&self.segment.c)
-        zs_count(&self.segment.c.counters.blocked, 1)
-        try:
-            while True:
-                hold = self.reserve()
-                if hold is not None:
-                    return hold
-                now = zs_now_ns()
-                if now >= deadline_ns:
-                    zs_count(&self.segment.c.counters.no_free_slot, 1)
-                    raise allocator._refusal()
-                look_up()
-                with nogil:
-                    zs_futex_wait(self.segment.c.space, seen, min(deadline_ns, now + pause))
-                pause = min(2 * pause, <uint64_t>20_000_000)
-                seen = zs_load32(self.segment.c.space, ZS_SPACE_LOAD)  # SYNC space
-                allocator._relieve()
-        finally:
-            zs_owner_block_end(&self.segment.c)
-            zs_count(&self.segment.c.counters.blocked_ns, zs_now_ns() - began)
 
     cdef bint waits_in_vain(self) noexcept:
         """Whether this thread has borrowed every loan itself, or on_full="raise" does not wait for a subscriber."""

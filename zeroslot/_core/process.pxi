@@ -1,13 +1,6 @@
 # Part of binding.pyx: what holds for the whole process: forks, the end of the interpreter, signals and time.
 
 cdef enum:
-    # Waits are cut into slices: after each, signals are looked at and owners probed.
-    FIRST_SLICE_NS = 50_000_000
-    LAST_SLICE_NS = 500_000_000
-    # So are spins: after each, signals are looked at.
-    SPIN_SLICE_NS = 200_000
-    # The coarse clock is this far behind at most, with ticks of 250 Hz. Where it is more, a sleep ends a little early.
-    COARSE_TICK_NS = 4_000_000
     # Copies from here on release the GIL.
     LARGE_COPY = 65536
     # One take in this many enters the latency histogram.

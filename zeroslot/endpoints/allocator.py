@@ -406,14 +406,14 @@ class SlotAllocator(AllocatorEnd):
 
     # --- what the core calls when no slot is free ---
 
-    def _relieve(self) -> None:
+    def _reclaim_slots(self) -> None:
         self.reap()
         if self.evict_after is not None:
             self.evict_stale(self.evict_after)
         else:
             self._pressure.look()
 
-    def _refusal(self) -> Exception:
+    def _no_slot_error(self) -> Exception:
         return self._pressure.no_slot_error()
 
     def __enter__(self) -> Self:

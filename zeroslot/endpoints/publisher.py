@@ -12,10 +12,9 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import PublisherEnd, deadline_after, now_ns
+from zeroslot._core.binding import PublisherEnd
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
-from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import TypeMismatchError
 from zeroslot.info import SubscriberInfo
 from zeroslot.memory import flink
@@ -224,18 +223,11 @@ class Publisher(PublisherEnd[S]):
 
     def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever)."""
-        mapped = self.allocator.owner.segment
-        return wait_until(lambda: self.subscriber_count >= n, lambda: mapped.space, mapped.wait_for_space, timeout)
+        return self.allocator._wait_for_space(lambda: self.subscriber_count >= n, timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Sleep until reliable subscribers have taken all: True; False after `timeout` seconds (None: for ever)."""
-        deadline = deadline_after(timeout)
-        while True:
-            self.allocator.reap()
-            if self.allocator.owner.wait_until_taken(deadline):
-                return True
-            if now_ns() >= deadline:
-                return False
+        return self.allocator._wait_until_taken(timeout)
 
     def close(self) -> None:
         """Seal the segment and remove its names: subscribers take what is there, and then follow the topic to others.

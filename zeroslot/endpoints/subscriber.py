@@ -10,7 +10,6 @@ from zeroslot._core.binding import closed_error
 from zeroslot.endpoints.following import Following, Match, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
-from zeroslot.endpoints.waiting import wait_until
 from zeroslot.errors import ForkedHandleError
 from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
@@ -162,7 +161,7 @@ class Subscriber(Following[S_co]):
 
     def wait_for_publishers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
-        return wait_until(lambda: len(self._live_readers()) >= n, self._capture_bell, self._sleep_on_bell, timeout)
+        return self._wait_for_bell(lambda: len(self._live_readers()) >= n, timeout)
 
     def _check_process(self) -> None:
         if self._inherited:

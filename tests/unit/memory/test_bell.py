@@ -48,10 +48,10 @@ def test_the_bell_exists_while_it_has_users(zeroslot_dir: Path) -> None:
 def test_each_domain_has_its_own_bell(zeroslot_dir: Path) -> None:
     """What comes in one is not heard in the other."""
     with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
-        before = (one._capture_bell(), two._capture_bell())
+        before = (one._bell.word.value, two._bell.word.value)
         with Publisher("a", Tick, domain="one"):
-            assert one._capture_bell() != before[0]
-            assert two._capture_bell() == before[1]
+            assert one._bell.word.value != before[0]
+            assert two._bell.word.value == before[1]
 
 
 def test_a_bell_that_was_removed_is_created_again(zeroslot_dir: Path) -> None:
@@ -127,9 +127,9 @@ def test_a_ring_reaches_the_users_of_every_bell(
     assert {early._bell._opened.path.name, late._bell._opened.path.name} == {".bell.1", ".bell"}
     for end in (early, late):
         monkeypatch.setattr(Bell, "_open", {end._bell.directory: end._bell._opened})
-        heard = (early._capture_bell(), late._capture_bell())
+        heard = (early._bell.word.value, late._bell.word.value)
         with Publisher("b", Tick):
-            assert early._capture_bell() != heard[0]
-            assert late._capture_bell() != heard[1]
+            assert early._bell.word.value != heard[0]
+            assert late._bell.word.value != heard[1]
     early.close()
     late.close()
