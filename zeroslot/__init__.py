@@ -23,6 +23,7 @@ Why the names stand here twice: type checkers need import statements, and cannot
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # registers fork hooks, which must not happen inside the hook below
 import logging
 import os
 import sys

@@ -128,6 +128,17 @@ def test_each_public_name_works_in_an_interpreter_of_its_own(flink: Path) -> Non
     assert run_all({name: program(use_of(name), flink) for name in zs.__all__}) == []
 
 
+FORK = "zs.{name}\npid = os.fork()\nos._exit(0) if pid == 0 else os.waitpid(pid, 0)"
+
+
+@pytest.mark.parametrize("name", [names.split()[0] for names in zs._HOME.values()])
+def test_the_first_fork_after_the_first_use_of_a_module_prints_nothing(name: str) -> None:
+    """The hook before a fork imports the rest of the package, and what that registers is in order."""
+    command = [sys.executable, "-c", f"import os, zeroslot as zs\n{FORK.format(name=name)}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_segment_of_another_format_is_an_error_in_a_fresh_interpreter(flink: Path) -> None:
     """Each call raises an error of the package, or continues."""
     assert run_all({what: program(text, flink) for what, text in MEETINGS.items()}) == []
