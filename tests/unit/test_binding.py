@@ -26,7 +26,7 @@ def slots(path: Path) -> Iterator[SlotAllocator]:
 
 
 def test_a_segment_cannot_be_constructed_directly() -> None:
-    """One without a mapping would be NULL everywhere."""
+    """A segment without a mapping would be full of null pointers."""
     for arguments in ((), (None,), (object(),)):
         with pytest.raises(TypeError):
             Segment.__new__(Segment, *arguments)
@@ -58,7 +58,7 @@ def test_a_region_refuses_offsets_outside_of_it(tmp_path: Path) -> None:
 
 
 def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
-    """Shared and exclusive ones, byte by byte; closing frees them."""
+    """Shared and exclusive locks, byte by byte. Closing frees them."""
     file = tmp_path / "locks"
     file.write_bytes(b"")
     one, two = (Descriptor.open(str(file), os.O_RDWR) for _ in range(2))
@@ -83,7 +83,7 @@ def test_locks_are_seen_by_other_descriptions_only(tmp_path: Path) -> None:
 
 
 def test_an_empty_descriptor_closes_nothing() -> None:
-    """One that was made by force closes no other file, and neither does one whose file could not be opened."""
+    """Neither one made by `__new__` alone, nor one whose file could not be opened, closes another file."""
     before = os.fstat(0)
     with pytest.raises(TypeError, match=r"Descriptor\.open"):
         Descriptor()

@@ -53,7 +53,7 @@ HEADER = {
 
 
 def attach_after(path: Path, name: str, value: int) -> Any:
-    """What a new reader meets when one number of the header is another."""
+    """What attaching gives when one number of the header is changed: the sample, or the error."""
     with SlotAllocator.create(path, 6, 64, depth=2) as slots:
         slots.commit(slots.reserve(), b"there")
         ControlBytes(path).write(*HEADER[name], value)
@@ -72,7 +72,7 @@ class _nothing:
 @pytest.mark.row("SEG-4", "DEF-2")
 @pytest.mark.parametrize("at", range(8))
 def test_another_magic_is_a_format_error(path: Path, at: int) -> None:
-    """Each of its bytes counts."""
+    """Each of its bytes is compared."""
     with SlotAllocator.create(path, 4, 64):
         control = ControlBytes(path)
         control.write(at, "B", control.read(at, "B") ^ 0x20)
@@ -83,7 +83,7 @@ def test_another_magic_is_a_format_error(path: Path, at: int) -> None:
 @pytest.mark.row("SEG-5", "DEF-2")
 @pytest.mark.parametrize("version", [0, 2, 255, 2**32 - 1])
 def test_another_format_is_a_format_error_with_both_numbers(path: Path, version: int) -> None:
-    """Expected and found, in the text and as facts."""
+    """The text holds the number found and the one expected."""
     error = attach_after(path, "format", version)
     assert isinstance(error, FormatError)
     assert f"format {version}" in str(error)
@@ -93,7 +93,7 @@ def test_another_format_is_a_format_error_with_both_numbers(path: Path, version:
 @pytest.mark.row("SEG-5", "DEF-2")
 @pytest.mark.parametrize("bits", [(0,), (63,), (3, 17, 40)])
 def test_an_incompatible_feature_is_a_format_error_that_names_its_bits(path: Path, bits: tuple[int, ...]) -> None:
-    """A later version says with a bit of the header what an older reader would read wrongly."""
+    """A later version sets a bit for each feature that an older reader would read wrongly."""
     error = attach_after(path, "incompat", sum(1 << bit for bit in bits))
     assert isinstance(error, FormatError)
     assert f"incompatible bits {', '.join(map(str, bits))}. " in str(error)
@@ -101,7 +101,7 @@ def test_an_incompatible_feature_is_a_format_error_that_names_its_bits(path: Pat
 
 @pytest.mark.row("SEG-6")
 def test_a_compatible_feature_is_ignored(path: Path) -> None:
-    """Its bits tell those who know them of something that others need not know."""
+    """Readers that do not know its bit can read the segment all the same."""
     with SlotAllocator.create(path, 6, 64, depth=2) as slots:
         slots.commit(slots.reserve(), b"there")
         ControlBytes(path).write(120, "Q", 2**64 - 1)
@@ -111,7 +111,7 @@ def test_a_compatible_feature_is_ignored(path: Path) -> None:
 
 @pytest.mark.row("SEG-6", "DEF-2")
 def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None:
-    """A later minor version may add; what this one knows stays where the offsets say."""
+    """A later minor version may add fields and sections; the known ones are found by their offsets."""
     with SlotAllocator.create(path, 4, 64, depth=2) as slots:
         slots.commit(slots.reserve(), b"x")
         control = ControlBytes(path)
@@ -127,12 +127,12 @@ def test_a_longer_header_and_sections_further_apart_are_read(path: Path) -> None
         control.write_bytes(0, bytes(header) + b"\xaa" * shift + content[384:])
         with SlotReader.attach(path, history=1) as reader:
             assert bytes(reader.take()) == b"x"
-        control.write_bytes(0, content[:384])  # the owner never looks; this is for its own end
+        control.write_bytes(0, content[:384])  # so that the owner can close it
 
 
 @pytest.mark.row("SEG-7", "DEF-1")
 def test_a_segment_that_is_not_open_yet_is_not_found(path: Path) -> None:
-    """State 0, whatever else is written already."""
+    """Its state is 0, whatever else is written already."""
     error = attach_after(path, "state", 0)
     assert isinstance(error, TopicNotFoundError)
 
@@ -140,7 +140,7 @@ def test_a_segment_that_is_not_open_yet_is_not_found(path: Path) -> None:
 @pytest.mark.row("SEG-7", "SEG-15")
 @pytest.mark.parametrize("state", [2, 3, 4, 2**32 - 1])
 def test_an_ended_segment_is_not_joined(path: Path, state: int) -> None:
-    """Sealed, dead, or what nobody writes."""
+    """Sealed, dead, or an unknown state."""
     assert isinstance(attach_after(path, "state", state), TopicNotFoundError)
 
 
@@ -148,7 +148,7 @@ def test_an_ended_segment_is_not_joined(path: Path, state: int) -> None:
 @pytest.mark.parametrize("name", [each for each in HEADER if each not in ("format", "state")])
 @pytest.mark.parametrize("value", [0, 1, 7, 1024, 65536, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
 def test_an_impossible_header_is_refused_or_reads_the_sample(path: Path, name: str, value: int) -> None:
-    """No number of the header makes an attacher read beside the segment."""
+    """No number in the header makes a reader read outside of the segment."""
     found = attach_after(path, name, value % 2 ** (8 * struct.calcsize(HEADER[name][1])))
     assert found == b"there" or isinstance(found, (CorruptSegmentError, FormatError)) or "history" in str(found)
 
@@ -182,7 +182,7 @@ def test_sections_that_overlap_or_leave_the_object_are_refused(path: Path, secti
     ],
 )
 def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: int, form: str, value: int) -> None:
-    """Capacity, first slot, count and state."""
+    """In capacity, first slot, count or state."""
     with SlotAllocator.create(path, 6, 64):
         control = ControlBytes(path)
         control.write(control.at("pools") + offset, form, value)
@@ -193,7 +193,7 @@ def test_a_pool_table_that_contradicts_the_pool_is_corrupt(path: Path, offset: i
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("capacity", [64, 128, 384])
 def test_a_pool_is_exactly_as_large_as_its_slots(path: Path, capacity: int) -> None:
-    """Slots that lie closer together than the table's would be halves of two samples each."""
+    """With a smaller capacity, one slot would hold the halves of two samples."""
     with SlotAllocator.create(path, 6, 256):
         control = ControlBytes(path)
         control.write(control.at("pools"), "Q", capacity)
@@ -203,7 +203,7 @@ def test_a_pool_is_exactly_as_large_as_its_slots(path: Path, capacity: int) -> N
 
 @pytest.mark.row("SEC-4")
 def test_the_tail_of_a_control_object_takes_no_memory(path: Path) -> None:
-    """A file may be longer than it has pages: only what the header claims is mapped."""
+    """A file may be longer than its pages: only the size in the header is mapped."""
     with SlotAllocator.create(path, 4, 64):
         control = ControlBytes(path).path
         before = control.stat()
@@ -217,7 +217,7 @@ def test_the_tail_of_a_control_object_takes_no_memory(path: Path) -> None:
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_control_object_with_holes_is_refused_and_takes_no_memory(path: Path, *, read_only: bool) -> None:
-    """It claims gigabytes that it does not have: to map its pages would be to give it their memory."""
+    """Its header claims gigabytes that it does not have. Mapping the pages of a hole would allocate them."""
     with SlotAllocator.create(path, 4, 64):
         content = bytearray(ControlBytes(path).path.read_bytes())
         struct.pack_into("<Q", content, 16, 2**33)
@@ -236,7 +236,7 @@ def test_a_control_object_with_holes_is_refused_and_takes_no_memory(path: Path, 
 
 @pytest.mark.row("SEC-4")
 def test_a_pool_with_holes_is_refused_and_takes_no_memory(path: Path) -> None:
-    """Of the right size, and without the memory."""
+    """It has the right size, and no pages."""
     with SlotAllocator.create(path, 64, 65536):
         pool = ControlBytes(path, 0).path
         size = pool.stat().st_size
@@ -250,7 +250,7 @@ def test_a_pool_with_holes_is_refused_and_takes_no_memory(path: Path) -> None:
 @pytest.mark.row("SEC-4", "DEF-3")
 @pytest.mark.parametrize("size", [0, 1, 383, 384, 4096])
 def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> None:
-    """Looked at with fstat before anything is mapped."""
+    """Its size is checked with fstat before anything is mapped."""
     with SlotAllocator.create(path, 4, 64):
         content = ControlBytes(path).path.read_bytes()
         name = "/zs-00000000000000aa"
@@ -266,7 +266,7 @@ def test_an_object_that_is_too_short_is_no_segment(path: Path, size: int) -> Non
 
 @pytest.mark.row("SEG-2")
 def test_an_object_under_another_name_is_refused(path: Path) -> None:
-    """A flink that names a copy: the segment says another id."""
+    """As a copy of another segment has: the id in the header differs from the name."""
     error = attach_after(path, "segment_id", 5)
     assert isinstance(error, FormatError)
     assert "another segment" in str(error)

@@ -65,7 +65,7 @@ class GrowingSegment:
             slot.commit()
 
     def reader(self) -> SlotReader:
-        """A reader that has mapped what the table says."""
+        """A reader that has mapped the pools of the table."""
         attached = attach.attach_control(self.name, "the growing segment")
         assert attached is not None
         assert attached.map_pools()
@@ -99,7 +99,7 @@ def checked(lease: Any) -> tuple[int, int]:
 
 
 def test_a_reader_goes_on_without_loss_when_its_segment_grows(growing: GrowingSegment) -> None:
-    """Samples in the new pool are taken as the others, and what was held before stays."""
+    """Samples in the new pool are taken as others are, and leases that were held before stay good."""
     with growing.reader() as reader:
         assert reader.slot_count == 3
         growing.publish(1, 2, 3)
@@ -126,7 +126,7 @@ def test_the_newest_sample_may_lie_in_a_new_pool(growing: GrowingSegment) -> Non
 
 
 def test_a_slot_that_is_in_no_pool_is_corrupt(growing: GrowingSegment) -> None:
-    """The table is looked at before that is said, and no sample is counted."""
+    """The pool table is read again before the error, and no sample is counted as lost."""
     with growing.reader() as reader:
         growing.publish(1, 2, 3, 4)
         for number in (1, 2, 3):
@@ -138,7 +138,7 @@ def test_a_slot_that_is_in_no_pool_is_corrupt(growing: GrowingSegment) -> None:
 
 
 def test_a_pool_that_cannot_be_mapped_now_is_mapped_by_the_next_call(growing: GrowingSegment) -> None:
-    """No free descriptor: the sample stays to be taken."""
+    """Descriptors have run out: the sample can still be taken later."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with growing.reader() as reader:
         growing.grow()

@@ -19,7 +19,7 @@ class Tick(Sample):
 
 @pytest.fixture
 def leaving(zeroslot_dir: Path) -> Descriptor:
-    """A process that is stopped while it leaves: it has the bell to itself, and its file is still there."""
+    """The descriptor of a process that is stopped while it leaves: it holds the exclusive lock, and the file exists."""
     place = zeroslot_dir / "default"
     place.mkdir(mode=0o700)
     (place / ".bell").write_bytes(bytes(64))
@@ -31,7 +31,7 @@ def leaving(zeroslot_dir: Path) -> Descriptor:
 
 @pytest.mark.row("DIS-1")
 def test_the_bell_exists_while_it_has_users(zeroslot_dir: Path) -> None:
-    """Made by the first, removed by the last, one for all of a process."""
+    """Created by the first, removed by the last. All handles of a process share one mapping."""
     file = zeroslot_dir / "default" / ".bell"
     sub = Subscriber("a", Tick)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -46,7 +46,7 @@ def test_the_bell_exists_while_it_has_users(zeroslot_dir: Path) -> None:
 
 @pytest.mark.row("DIS-1")
 def test_each_domain_has_its_own_bell(zeroslot_dir: Path) -> None:
-    """What comes in one is not heard in the other."""
+    """A publisher in one domain does not ring the bell of another."""
     with Subscriber("a", Tick, domain="one") as one, Subscriber("a", Tick, domain="two") as two:
         before = (one._bell.word.value, two._bell.word.value)
         with Publisher("a", Tick, domain="one"):
@@ -55,7 +55,7 @@ def test_each_domain_has_its_own_bell(zeroslot_dir: Path) -> None:
 
 
 def test_a_bell_that_was_removed_is_created_again(zeroslot_dir: Path) -> None:
-    """A new user opens a new bell, and the older one leaves without an error."""
+    """A new user creates a new bell, and an older user leaves without an error."""
     file = zeroslot_dir / "default" / ".bell"
     old = Bell.join("default")
     file.unlink()
@@ -103,7 +103,7 @@ def test_a_damaged_bell_is_an_error_or_repaired(zeroslot_dir: Path, wrong: str) 
 
 @pytest.mark.row("DIS-1")
 def test_a_bell_that_a_leaving_process_has_locked_is_skipped(leaving: Descriptor, zeroslot_dir: Path) -> None:
-    """The next number is used, by all that come meanwhile; both files go with their last users."""
+    """Processes that join meanwhile use the next number. Each file is removed by its last user."""
     place = zeroslot_dir / "default"
     with Subscriber("a", Tick) as sub, Publisher("a", Tick):
         assert len(sub.publishers) == 1
@@ -119,10 +119,10 @@ def test_a_bell_that_a_leaving_process_has_locked_is_skipped(leaving: Descriptor
 def test_a_ring_reaches_the_users_of_every_bell(
     leaving: Descriptor, zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the one that a leaver had locked when they came, and of the one that later comers use."""
+    """Those that joined while `.bell` was locked use another bell than those that joined later."""
     early = Subscriber("a", Tick)
     leaving.close()
-    monkeypatch.setattr(Bell, "_open", {})  # what comes now is another process
+    monkeypatch.setattr(Bell, "_open", {})  # as in another process
     late = Subscriber("a", Tick)
     assert {early._bell._opened.path.name, late._bell._opened.path.name} == {".bell.1", ".bell"}
     for end in (early, late):

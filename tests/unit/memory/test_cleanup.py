@@ -46,7 +46,7 @@ def left_by_a_dead_publisher(topic: str) -> tuple[Path, Path]:
 
 @pytest.mark.row("SEG-13", "SEG-23")
 def test_a_dead_publisher_is_removed_and_reported(zeroslot_dir: Path):
-    """Flink, objects, and the directories that are empty then."""
+    """With its flink, its objects, and the directories that are empty afterwards."""
     found, control = left_by_a_dead_publisher("a/b")
     assert zs.Remains("a dead publisher of a/b", str(found), removed=True) in zs.clean()
     assert not found.exists()
@@ -65,7 +65,7 @@ def test_a_dry_run_removes_nothing():
 
 @pytest.mark.row("SEG-14")
 def test_live_publishers_and_subscribers_are_not_touched():
-    """Neither a publisher nor its subscribers, though a dead one lies beside them."""
+    """A dead publisher beside them is removed."""
     with zs.Publisher("a/b", Tick) as pub, zs.Subscriber("a/b", Tick) as sub:
         left_by_a_dead_publisher("a/c")
         found = zs.clean()
@@ -77,7 +77,7 @@ def test_live_publishers_and_subscribers_are_not_touched():
 
 
 def test_a_segment_without_a_flink_is_found():
-    """Somebody has removed the flink: nothing leads to the objects any more."""
+    """Its flink was removed, so that nothing names the objects."""
     found, control = left_by_a_dead_publisher("a/b")
     found.unlink()
     assert ("a segment without an owner", "/" + control.name, True) in [
@@ -87,7 +87,7 @@ def test_a_segment_without_a_flink_is_found():
 
 
 def test_a_pool_without_a_segment_is_found():
-    """Somebody has removed the rest."""
+    """Its flink and its control object were removed."""
     found, control = left_by_a_dead_publisher("a/b")
     found.unlink()
     control.unlink()
@@ -99,7 +99,9 @@ def test_a_pool_without_a_segment_is_found():
 @pytest.mark.parametrize("by", ["the next publisher", "clean"])
 @pytest.mark.parametrize("begun", ["announced", "half made", "put aside"])
 def test_an_unfinished_segment_is_removed_by(zeroslot_dir: Path, begun: str, by: str):
-    """Killed before there were objects, before the flink appeared, or after it was put aside: a trace leads to all."""
+    """A publisher killed before the first object or before its flink, or a cleaner killed after it withdrew the flink,
+    leaves a marker that names the rest.
+    """
     found, control = left_by_a_dead_publisher("a/b")
     name = f"/{control.name}"
     before = shared_memory.objects() - {control.name, f"{control.name}-p0"}
@@ -118,7 +120,7 @@ def test_an_unfinished_segment_is_removed_by(zeroslot_dir: Path, begun: str, by:
 
 
 def test_a_segment_that_is_being_created_is_not_touched(zeroslot_dir: Path):
-    """For every cleaner: its segment is locked."""
+    """It has a marker, and its owner holds the lock: every cleaner leaves it alone."""
     with zs.Publisher("a/b", Tick) as pub:
         name = pub.flink.read_text()
         flink.create_marker(pub.flink, name)
@@ -131,7 +133,7 @@ def test_a_segment_that_is_being_created_is_not_touched(zeroslot_dir: Path):
 
 @pytest.mark.row("SEG-14")
 def test_a_creator_waits_for_a_cleaner_at_work(monkeypatch: pytest.MonkeyPatch):
-    """It holds the owner's byte for as long as it cleans; a creator that comes meanwhile finds the way cleared."""
+    """The cleaner holds the lock while it cleans. A creator waits, and does not take the cleaner for an owner."""
     found, control = left_by_a_dead_publisher("a/b")
     cleaner = objects.open_for_cleaning(f"/{control.name}")
     assert cleaner is not None
@@ -153,7 +155,7 @@ def test_a_creator_waits_for_a_cleaner_at_work(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.row("SEG-14", "TYP-4")
 def test_a_dead_publisher_stays_dead_under_a_stopped_cleaner(tmp_path: Path, zeroslot_dir: Path):
-    """Its lock makes it no owner: the publisher is not listed, another type may follow, its flink can be used again."""
+    """The cleaner's lock is no owner's: the publisher is not listed, another type may follow, the flink is free."""
     with zs.Subscriber("a/b", Tick) as sub:
         dead = zs.Publisher("a/b", Tick)
         control = Path("/dev/shm" + dead.flink.read_text())
@@ -175,13 +177,13 @@ def test_a_dead_publisher_stays_dead_under_a_stopped_cleaner(tmp_path: Path, zer
         assert ("a dead publisher of a/b", False) in [(remains.what, remains.removed) for remains in zs.clean()]
         with zs.Publisher("a/b", OtherTick) as pub:
             assert list(zeroslot_dir.rglob("*.flink")) == [pub.flink]
-            assert control.exists()  # the rest is the cleaner's
+            assert control.exists()  # the cleaner will remove the objects
         with zs.SlotAllocator.create(path, 4, 64), zs.SlotReader.attach(path) as reader:
             assert not reader.owner_gone
         for cleaner in cleaners:
             assert cleaner is not None
             cleaner.close()
-        # It has died: the flink that was put aside leads the next one to the objects.
+        # The cleaner has died: the marker names the objects for the next one.
         zs.Publisher("a/b", Tick).close()
         assert not control.exists()
         zs.SlotAllocator.create(path, 4, 64).close()
@@ -189,7 +191,7 @@ def test_a_dead_publisher_stays_dead_under_a_stopped_cleaner(tmp_path: Path, zer
 
 @pytest.mark.row("SEG-16", "SEG-13")
 def test_a_cleaner_tells_readers_that_the_owner_is_dead(tmp_path: Path):
-    """Its segment says dead, and the word that it sleeps on has moved: no probe of its own is needed."""
+    """The segment is marked dead and the word that readers sleep on changes, so they need not probe."""
     path = tmp_path / "slots"
     dead = zs.SlotAllocator.create(path, 4, 64)
     with zs.SlotReader.attach(path) as reader:
@@ -202,7 +204,7 @@ def test_a_cleaner_tells_readers_that_the_owner_is_dead(tmp_path: Path):
 
 
 def test_a_file_that_is_no_flink_is_left_alone_and_reported(zeroslot_dir: Path):
-    """A file with a flink's name and other content."""
+    """It has the name of a flink and other content."""
     with zs.Publisher("a/b", Tick) as pub:
         odd = pub.flink.with_name(f"{'0' * 16}.flink")
         odd.write_text("/etc/passwd")
@@ -214,7 +216,7 @@ def test_a_file_that_is_no_flink_is_left_alone_and_reported(zeroslot_dir: Path):
 
 @pytest.mark.row("SEG-14", "PEER-8")
 def test_concurrent_cleaners_report_identical_results(monkeypatch: pytest.MonkeyPatch):
-    """Of two at once both end well, whoever was faster."""
+    """A cleaner whose work another one has done meanwhile reports it as removed."""
     real = liveness.reap
 
     def overtaken(*arguments: Any) -> int:
@@ -233,7 +235,7 @@ def test_concurrent_cleaners_report_identical_results(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
-    """Nor does a file that is no flink where one was announced. Both are told of and left alone, the rest goes."""
+    """Nor does a file that is no flink beside a marker. Both are reported and left alone, the rest is removed."""
     found, _ = left_by_a_dead_publisher("a/b")
     foreign, control = left_by_a_dead_publisher("a/c")
     odd = foreign.with_name("0" * 16 + ".flink")
@@ -242,7 +244,7 @@ def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
     os.chown(control, 12345, 12345)
     clean = """if True:
         import os, zeroslot as zs
-        zs.clean  # loaded while it may still be read
+        zs.clean  # import it while its file may still be read
         os.setgroups([]); os.setgid(12346); os.setuid(12346)
         for remains in zs.clean():
             print(remains.removed, remains.what.partition(":")[0], remains.where)
@@ -264,7 +266,7 @@ def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
 
 @pytest.mark.row("SEG-13", "SEG-23")
 def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Children, zeroslot_dir: Path):
-    """A dead publisher, a dead subscriber, a pool and a segment without owner, a flink that is none; a bell."""
+    """A dead publisher, a dead subscriber, a segment and a pool without an owner, an invalid flink, an unused bell."""
 
     def told(*arguments: str) -> tuple[int, list[list[object]], str]:
         command = [sys.executable, "-m", "zeroslot", "gc", *arguments]
@@ -293,7 +295,7 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
             ("a segment without an owner", f"/{nobodys.name}"),
             (left_alone, str(odd)),
         }
-        for _ in range(2):  # telling changes nothing
+        for _ in range(2):  # a dry run changes nothing
             status, facts, _ = told("--dry-run", "--json")
             assert status == 0
             assert {(what, where) for what, where, _ in facts} >= expected
@@ -317,14 +319,14 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
 
 
 def test_the_help_of_gc_tells_its_status_and_the_form_of_its_json():
-    """What a program that calls it has to know."""
+    """Programs that call it rely on both."""
     text = " ".join(gc("--help").replace("│", " ").split())
     for told in ("status 0", "with 1", '"what"', '"where"', '"removed"', '"not removed"'):
         assert told in text
 
 
 def test_gc_prints_what_it_found_and_removed():
-    """`zeroslot gc`, for people and for programs."""
+    """As text, and as JSON."""
     found, _ = left_by_a_dead_publisher("a/b")
     assert f"found: a dead publisher of a/b: {found}" in gc("--dry-run")
     (remains,) = json.loads(gc("--json"))

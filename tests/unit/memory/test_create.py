@@ -47,7 +47,7 @@ def test_the_header_holds_the_reserve_and_the_clock_of_its_owner() -> None:
 
 @pytest.mark.row("NEW-9")
 def test_a_full_shared_memory_is_an_error_with_the_numbers(path: Path) -> None:
-    """Before a byte is written; nothing is left behind; and never a SIGBUS later."""
+    """It is raised before memory is touched, so that a SIGBUS cannot come later, and nothing is left behind."""
     with pytest.raises(OutOfSharedMemoryError) as caught:
         SlotAllocator.create(path, 65535, 2**36)
     error = caught.value
@@ -63,7 +63,7 @@ def test_a_full_shared_memory_is_an_error_with_the_numbers(path: Path) -> None:
 def test_memory_that_runs_out_while_it_is_reserved_is_the_same_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """posix_fallocate says so although there was room when it was looked at."""
+    """posix_fallocate fails although there was room before."""
 
     def full(fd: int, at: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "no space")
@@ -76,7 +76,7 @@ def test_memory_that_runs_out_while_it_is_reserved_is_the_same_error(
 
 @pytest.mark.row("NEW-9")
 def test_creation_reserves_every_page(path: Path) -> None:
-    """Blocks are reserved in full, so that no write meets a full file system."""
+    """So that no write can fail on a full file system."""
     with SlotAllocator.create(path, 40, 4096):
         for each in (ControlBytes(path).path, ControlBytes(path, pool=0).path):
             info = each.stat()
@@ -85,7 +85,7 @@ def test_creation_reserves_every_page(path: Path) -> None:
 
 @pytest.mark.row("SEG-14")
 def test_a_creator_retries_when_its_control_object_is_unlinked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cleaner took the half-made object for a dead one's: the creator starts over."""
+    """A cleaner may unlink an object before its creator has locked it."""
     real, names = create.create_object, []
 
     def cleaned(name: str) -> int | None:
@@ -103,7 +103,7 @@ def test_a_creator_retries_when_its_control_object_is_unlinked(path: Path, monke
 
 @pytest.mark.row("SEG-14")
 def test_a_creator_retries_when_its_complete_segment_is_unlinked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the segment was complete already: nobody could find its objects, so they are no segment."""
+    """Without names its objects could not be found."""
     real, names = create._fill, []
 
     def cleaned(*arguments: Any) -> Segment:
@@ -120,7 +120,7 @@ def test_a_creator_retries_when_its_complete_segment_is_unlinked(path: Path, mon
 
 @pytest.mark.row("SEG-1")
 def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last thing of all: whoever sees it open sees what is in it."""
+    """`state` is written last: a process that finds the segment open finds its contents."""
     seen: list[tuple[int, Any]] = []
 
     class Watched:
@@ -147,7 +147,7 @@ def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.row("SEG-1")
 def test_a_flink_is_published_when_its_segment_is_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever follows it finds a segment that is ready."""
+    """A process that reads the flink finds a complete segment."""
     real, states = flink.publish_flink, []
 
     def looked_at(where: Path, control_name: str, *arguments: Any, **named: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_flink_is_published_when_its_segment_is_open(path: Path, monkeypatch: 
 
 @pytest.mark.row("SEG-13")
 def test_the_marker_is_written_before_the_first_object(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A creator that is killed at any moment leaves a trace to them."""
+    """So that a creator that is killed leaves a trace to its objects."""
     real, announced = create.create_segment, []
 
     def looked_at(control_name: str, *arguments: Any, **named: Any) -> Any:
@@ -176,7 +176,7 @@ def test_the_marker_is_written_before_the_first_object(path: Path, monkeypatch: 
 
 @pytest.mark.row("NEW-9")
 def test_a_segment_that_cannot_fit_reserves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused before memory is reserved, which others would miss meanwhile."""
+    """It is refused before memory is reserved, which other processes may need."""
     reserved: list[int] = []
     monkeypatch.setattr(os, "posix_fallocate", lambda fd, at, size: reserved.append(size))
     free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
@@ -186,7 +186,7 @@ def test_a_segment_that_cannot_fit_reserves_nothing(path: Path, monkeypatch: pyt
 
 
 def test_creation_maps_every_page(path: Path) -> None:
-    """So that no sample pays for a page fault: the owner has all of both objects in its page tables."""
+    """So that no sample pays for a page fault: all of both objects is in the owner's page tables."""
     with SlotAllocator.create(path, 40, 4096):
         for each in (ControlBytes(path).path, ControlBytes(path, pool=0).path):
             entry = Path("/proc/self/smaps").read_text().partition(f"{each}\n")[2]
@@ -195,7 +195,7 @@ def test_creation_maps_every_page(path: Path) -> None:
 
 
 def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C between two steps of reserving; the fixture looks."""
+    """Ctrl-C between two steps; the fixture checks /dev/shm."""
 
     def interrupted(region: Any, limit: int) -> None:
         raise KeyboardInterrupt
@@ -208,9 +208,9 @@ def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.
 
 @pytest.mark.row("SEG-1", "SEC-5")
 def test_counts_beyond_the_format_are_refused_by_the_core_too() -> None:
-    """Whoever comes past Qos."""
+    """The core checks what Qos checks."""
     for counts in ({"depth": 0}, {"depth": 65536}, {"max_subscribers": 0}, {"max_subscribers": 1025}):
         given = {"depth": 2, "slot_limit": 4, "max_subscribers": 4, "schema_size": 0} | counts
         with pytest.raises(ValueError):
-            Segment.control_size(**given)  # type: ignore[arg-type]  # numbers all of them
+            Segment.control_size(**given)  # type: ignore[arg-type]  # they are all numbers
     assert create.control_size(Qos(2, 1, 1, 4, "evict"), 0) % 128 == 0

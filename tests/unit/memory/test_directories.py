@@ -84,7 +84,7 @@ def test_invalid_topics_are_refused(zeroslot_dir: Path, topic: str) -> None:
 
 @pytest.mark.parametrize("topic", [None, 5, b"bytes", ["a"], object(), Path("a")])
 def test_a_topic_must_be_a_str(topic: Any) -> None:
-    """TopicNameError says what came instead."""
+    """TopicNameError names the type that was given."""
     for use in (directories.checked_topic, lambda topic: Publisher(topic, Tick), lambda topic: Subscriber(topic, Tick)):
         with pytest.raises(TopicNameError, match=type(topic).__name__):
             use(topic)
@@ -100,7 +100,7 @@ def test_a_domain_is_one_part(domain: Any) -> None:
 
 @pytest.mark.row("DIS-11")
 def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a directory of the user's in /dev/shm, and `default`."""
+    """Without them: a directory of the user in /dev/shm, and `default`."""
     monkeypatch.setenv("ZEROSLOT_DIR", str(tmp_path))
     monkeypatch.setenv("ZEROSLOT_DOMAIN", "lab")
     assert directories.root() == tmp_path
@@ -115,7 +115,7 @@ def test_the_root_and_the_domain_come_from_the_environment(tmp_path: Path, monke
 
 @pytest.mark.row("DIS-11")
 def test_a_relative_root_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The root is resolved once: bell, flinks and directories are found again."""
+    """Bell, flinks and directories are removed after a change of directory."""
     (tmp_path / "root").mkdir(mode=0o700)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_a_relative_root_is_resolved_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_handles_keep_the_root_in_which_they_were_created(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZEROSLOT_DIR names the root of what is made from then on."""
+    """A change of ZEROSLOT_DIR concerns new handles only."""
     pub, sub = Publisher("a/b", Tick), Subscriber("a/b", Tick)
     other = zeroslot_dir / "other"
     other.mkdir(mode=0o700)
@@ -147,7 +147,7 @@ def test_handles_keep_the_root_in_which_they_were_created(zeroslot_dir: Path, mo
 @pytest.mark.row("SEC-3", "SEC-2", "SEG-20", "DEF-18")
 @pytest.mark.parametrize("wrong", ["symlink", "file", "open", "foreign"])
 def test_directories_that_others_control_are_refused(zeroslot_dir: Path, wrong: str) -> None:
-    """A symbolic link, a file, one that everybody may write, one of somebody else's: PermissionError, or
+    """A symbolic link, a file, a directory that others may write or that belongs to another user: PermissionError, or
     NotADirectoryError.
     """
     place, elsewhere = zeroslot_dir / "default", zeroslot_dir / "elsewhere"
@@ -176,7 +176,7 @@ def test_directories_that_others_control_are_refused(zeroslot_dir: Path, wrong: 
 def test_a_root_that_is_a_symbolic_link_is_refused(
     zeroslot_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The text says to name the directory itself."""
+    """The error says to set ZEROSLOT_DIR to the directory itself."""
     link = tmp_path / "link"
     link.symlink_to(zeroslot_dir)
     monkeypatch.setenv("ZEROSLOT_DIR", str(link))

@@ -24,7 +24,7 @@ OTHER = "/zs-fedcba9876543210"
 
 @pytest.mark.row("DIS-11", "SEG-1")
 def test_a_relative_flink_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its path is resolved when it is created, and when a reader waits for it."""
+    """By its creator and by a reader that waits for it; it is removed after a change of directory."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     slots = SlotAllocator.create("slots", 4, 64)
@@ -39,7 +39,7 @@ def test_a_relative_flink_is_resolved_once(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.row("DIS-1", "SEG-20", "SEC-1", "DEF-1")
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_a_flink_is_published_with_its_directories(zeroslot_dir: Path, umask: int) -> None:
-    """Directories 0700 down to it, whatever the umask; no temporary name is left."""
+    """They have mode 0700 whatever the umask is, and its marker is removed."""
     path = zeroslot_dir / "d" / "a" / "b" / "0123456789abcdef.flink"
     before = os.umask(umask)
     try:
@@ -59,7 +59,7 @@ def test_a_flink_is_published_with_its_directories(zeroslot_dir: Path, umask: in
 
 @pytest.mark.row("DIS-1")
 def test_a_missing_flink_is_read_as_none(zeroslot_dir: Path) -> None:
-    """Without the file, without its directory, below a file."""
+    """Also without its directory, and below a file."""
     (zeroslot_dir / "file").write_text("x")
     for path in (zeroslot_dir / "a", zeroslot_dir / "a" / "b", zeroslot_dir / "file" / "a"):
         assert flink.read_flink(path) is None
@@ -85,7 +85,7 @@ def test_a_missing_flink_is_read_as_none(zeroslot_dir: Path) -> None:
     ],
 )
 def test_only_the_name_of_a_control_object_is_a_flink(zeroslot_dir: Path, content: bytes) -> None:
-    """To the byte; however long the file is."""
+    """Nothing before or after it, however long the file is."""
     path = zeroslot_dir / "x.flink"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -97,7 +97,7 @@ def test_only_the_name_of_a_control_object_is_a_flink(zeroslot_dir: Path, conten
 @pytest.mark.row("SEC-3", "DEF-18")
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "loop", "fifo", "directory"])
 def test_a_file_of_another_kind_is_no_flink(zeroslot_dir: Path, kind: str) -> None:
-    """And a fifo does not block."""
+    """A fifo does not block."""
     path, real = zeroslot_dir / "x.flink", zeroslot_dir / "real"
     real.write_text(NAME)
     real.chmod(0o600)
@@ -132,7 +132,7 @@ def test_a_flink_that_other_users_may_write_is_refused(zeroslot_dir: Path) -> No
 @pytest.mark.row("SEC-2", "DEF-18")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_flink_of_another_user_is_refused(zeroslot_dir: Path) -> None:
-    """Also for root: it would map what somebody else wrote."""
+    """Also by root, which would map what another user wrote."""
     path = zeroslot_dir / "x.flink"
     path.write_text(NAME)
     path.chmod(0o600)
@@ -146,7 +146,7 @@ def test_a_flink_of_another_user_is_refused(zeroslot_dir: Path) -> None:
 def test_a_directory_that_another_process_removes_is_created_again(
     zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its making and the opening of a file in it."""
+    """Between its creation and the opening of a file in it."""
     path = zeroslot_dir / "d" / "a" / "0123456789abcdef.flink"
     real, count = flink.open_directory, 0
 
@@ -169,7 +169,7 @@ def test_a_directory_that_another_process_removes_is_created_again(
 
 @pytest.mark.row("SEC-3")
 def test_a_marker_is_not_written_through_a_symbolic_link(zeroslot_dir: Path, tmp_path: Path) -> None:
-    """One that somebody has put there leads nowhere."""
+    """Which another user may have put there."""
     path, elsewhere = tmp_path / "slots", tmp_path / "elsewhere"
     flink.marker_of(path, NAME).symlink_to(elsewhere)
     with pytest.raises(OSError, match="slots"):
@@ -178,7 +178,7 @@ def test_a_marker_is_not_written_through_a_symbolic_link(zeroslot_dir: Path, tmp
 
 
 def test_a_marker_is_listed_and_is_no_flink(zeroslot_dir: Path) -> None:
-    """Until it appears; the announcement names flink and segment also where its writer died before the content."""
+    """Its name alone holds the flink and the segment: its creator may die before it writes the content."""
     path = zeroslot_dir / "0123456789abcdef.flink"
     flink.create_marker(path, NAME)
     assert flink.read_flink(path) is None
@@ -194,7 +194,7 @@ def test_a_marker_is_listed_and_is_no_flink(zeroslot_dir: Path) -> None:
 
 
 def test_a_withdrawn_flink_is_a_marker_until_that_is_removed(zeroslot_dir: Path) -> None:
-    """Also where its creator died before it forgot the announcement: two names of one file."""
+    """Also where its creator died before it removed the marker: flink and marker are then two names of one file."""
     path = zeroslot_dir / "0123456789abcdef.flink"
     for forgotten in (True, False):
         flink.publish_flink(path, NAME)
@@ -209,7 +209,7 @@ def test_a_withdrawn_flink_is_a_marker_until_that_is_removed(zeroslot_dir: Path)
 
 @pytest.mark.row("SEG-21")
 def test_only_a_segments_own_flink_is_withdrawn(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither one that another has taken with force, nor one that it takes between the look and the withdrawal."""
+    """A flink that another owner took with force stays, also where it was taken between the check and the rename."""
     path = zeroslot_dir / "slots.flink"
     flink.publish_flink(path, OTHER)
     flink.remove_marker(path, OTHER)
@@ -233,7 +233,7 @@ def test_only_a_segments_own_flink_is_withdrawn(zeroslot_dir: Path, monkeypatch:
 
 @pytest.mark.row("SEG-14", "SEG-1", "SEG-3")
 def test_of_two_creators_at_once_one_gets_the_flink(zeroslot_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one finds it taken after it had looked, removes what it made, and attaches where it may."""
+    """The other one fails when it publishes, removes its segment, and may attach instead."""
     path = zeroslot_dir / "slots.flink"
     real = flink.publish_flink
     first: list[SlotAllocator] = []
@@ -257,7 +257,7 @@ def test_of_two_creators_at_once_one_gets_the_flink(zeroslot_dir: Path, monkeypa
 
 @pytest.mark.row("DIS-9")
 def test_topics_are_listed_by_their_flinks(zeroslot_dir: Path) -> None:
-    """Sorted, without what is none."""
+    """Sorted. A directory without a flink is no topic."""
     with Publisher("b/c", Tick), Publisher("a", Tick), Publisher("b", Tick), Subscriber("nobody", Tick):
         (zeroslot_dir / "default" / "a" / "note.txt").write_text("x")
         (zeroslot_dir / "default" / "empty").mkdir()

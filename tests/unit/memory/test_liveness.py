@@ -44,7 +44,7 @@ def test_registration_is_a_lock_on_one_byte(slots: SlotAllocator, path: Path) ->
 
 @pytest.mark.row("NEW-6", "PEER-4")
 def test_the_lock_is_held_until_the_last_lease_is_gone(slots: SlotAllocator, path: Path) -> None:
-    """Else a reaper would clear the bit under a live view."""
+    """Otherwise a reaper would clear the reader's bit while a view is in use."""
     probe = open_probe(path)
     reader = SlotReader.attach(path)
     slots.commit(slots.reserve(), b"held")
@@ -65,7 +65,7 @@ def test_the_lock_is_held_until_the_last_lease_is_gone(slots: SlotAllocator, pat
 
 @pytest.mark.row("NEW-6", "PEER-15")
 def test_closing_another_descriptor_of_the_object_frees_no_lock(slots: SlotAllocator, path: Path) -> None:
-    """As it would free a lock that belongs to the process and not to the open file."""
+    """Locks that belong to a process would be freed; these belong to an open file description."""
     with SlotReader.attach(path):
         for _ in range(2):
             os.close(os.open(ControlBytes(path).path, os.O_RDWR))
@@ -76,7 +76,7 @@ def test_closing_another_descriptor_of_the_object_frees_no_lock(slots: SlotAlloc
 
 @pytest.mark.row("NEW-6")
 def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
-    """A mapping keeps its open file description: it must not be the one that has the lock."""
+    """A mapping keeps the open file description that it was made through, so that one must not hold the lock."""
     reader = SlotReader.attach(path)
     drop_lock(reader)
     probe = open_probe(path)
@@ -90,7 +90,7 @@ def test_mappings_keep_no_lock(slots: SlotAllocator, path: Path) -> None:
 
 @pytest.mark.row("PEER-8", "NEW-6", "DEF-9")
 def test_slots_of_a_dead_reader_are_reused_under_pressure(slots: SlotAllocator, path: Path) -> None:
-    """Without anybody asking for it; the counter tells, the living keep theirs."""
+    """`reserve` reaps by itself and counts it. Live readers keep their slots."""
     dead, alive = SlotReader.attach(path), SlotReader.attach(path)
     kept, leases = None, []
     for i in range(4):
@@ -109,7 +109,7 @@ def test_slots_of_a_dead_reader_are_reused_under_pressure(slots: SlotAllocator, 
 
 @pytest.mark.row("PEER-8", "PEER-2", "DEF-6")
 def test_a_joiner_clears_what_its_dead_predecessor_left(slots: SlotAllocator, path: Path) -> None:
-    """A joiner does it by itself: bits, parked and active; and it has another epoch."""
+    """Its reader bits, its parked and its active bit. The entry gets a new epoch."""
     dead = SlotReader.attach(path)
     slots.commit(slots.reserve(), b"x")
     lease = dead.take()
@@ -127,7 +127,7 @@ def test_a_joiner_clears_what_its_dead_predecessor_left(slots: SlotAllocator, pa
 
 @pytest.mark.row("PEER-8", "PUB-2")
 def test_a_dead_reliable_reader_blocks_no_owner() -> None:
-    """The blocked owner probes, clears and goes on."""
+    """A blocked owner probes it, clears its entry and continues."""
     with SlotAllocator.in_memory(6, 64, depth=2, on_full="block") as slots:
         reader = slots.reader(reliable=True)
         for _ in range(2):
@@ -139,7 +139,7 @@ def test_a_dead_reliable_reader_blocks_no_owner() -> None:
 
 @pytest.mark.row("NEW-6")
 def test_reaping_leaves_live_readers_alone(slots: SlotAllocator, path: Path) -> None:
-    """However often, from however many threads."""
+    """From several threads at once."""
     readers = [SlotReader.attach(path) for _ in range(4)]
     slots.commit(slots.reserve(), b"x")
     leases = [reader.take() for reader in readers]
@@ -158,7 +158,7 @@ def test_reaping_leaves_live_readers_alone(slots: SlotAllocator, path: Path) -> 
 
 @pytest.mark.row("PEER-8")
 def test_threads_that_reap_together_count_each_dead_reader_once(slots: SlotAllocator, path: Path) -> None:
-    """One of them gets the lock."""
+    """Only one thread gets the lock of an entry."""
     readers = [SlotReader.attach(path) for _ in range(4)]
     for reader in readers:
         drop_lock(reader)
@@ -174,7 +174,7 @@ def test_threads_that_reap_together_count_each_dead_reader_once(slots: SlotAlloc
 
 
 def test_a_table_that_seems_full_is_searched_twice(slots: SlotAllocator) -> None:
-    """The table looks full once; the second look finds the index that was being cleared."""
+    """A reaper may hold a lock for a moment; the second search finds that index."""
     asked: list[int] = []
 
     class Busy:
@@ -182,14 +182,14 @@ def test_a_table_that_seems_full_is_searched_twice(slots: SlotAllocator) -> None
             asked.append(byte)
             return len(asked) > 4
 
-    assert liveness.register(slots.owner.segment, Busy()) == 0  # type: ignore[arg-type]  # as much as is asked of
+    assert liveness.register(slots.owner.segment, Busy()) == 0  # type: ignore[arg-type]  # the part that register uses
     assert asked == [64, 65, 66, 67, 64]
 
 
 @pytest.mark.row("NOT-4", "PEER-8", "PEER-12")
 @pytest.mark.parametrize("how", ["reap", "evict", "leave", "join"])
 def test_making_room_changes_the_space_word(slots: SlotAllocator, path: Path, how: str) -> None:
-    """An owner that waits for space looks again at once: after a death was noticed, a claim ended, a leaving."""
+    """An owner that waits for space wakes when a reader is reaped or evicted, leaves or joins."""
     with SlotReader.attach(path) as reader:
         space = slots.owner.segment.space
         if how == "reap":
@@ -206,7 +206,7 @@ def test_making_room_changes_the_space_word(slots: SlotAllocator, path: Path, ho
 
 @pytest.mark.row("NEW-6")
 def test_readers_in_its_own_process_see_the_owner_alive() -> None:
-    """They ask through descriptions of their own: one's own lock is not seen."""
+    """They probe through descriptions of their own, since a description does not see its own locks."""
     with SlotAllocator.in_memory(6, 64) as slots, slots.reader() as reader:
         assert reader._attached.owner_alive()
         reader._probe()
@@ -216,7 +216,7 @@ def test_readers_in_its_own_process_see_the_owner_alive() -> None:
 
 @pytest.mark.row("SEG-16", "PEER-6", "NEW-6", "DEF-10")
 def test_a_dead_owner_is_marked_once(slots: SlotAllocator, path: Path) -> None:
-    """By whoever notices first; a live or a sealed one is not."""
+    """The second call changes nothing. A live owner is not marked."""
     with SlotReader.attach(path) as reader:
         description = open_probe(path)
         assert not liveness.mark_owner_dead(reader.reader.segment, description)
@@ -236,7 +236,7 @@ def test_a_dead_owner_is_marked_once(slots: SlotAllocator, path: Path) -> None:
 
 @pytest.mark.row("NOT-13", "SEG-16")
 def test_a_sleeping_reader_notices_the_death_of_its_owner(slots: SlotAllocator, path: Path) -> None:
-    """No word moves when a process dies: the slices end, and a probe tells."""
+    """No word changes when a process dies: the sleep ends after a slice, and a probe finds the death."""
     with SlotReader.attach(path) as reader:
         results: list[bool] = []
         thread = threading.Thread(target=lambda: results.append(reader.wait_for_change(reader.generation)))
@@ -252,7 +252,7 @@ def test_a_sleeping_reader_notices_the_death_of_its_owner(slots: SlotAllocator, 
 
 @pytest.mark.row("NOT-13")
 def test_a_closed_reader_probes_nothing(slots: SlotAllocator, path: Path) -> None:
-    """The interpreter's end closes readers under daemon threads that still look who is there."""
+    """At exit the interpreter closes readers while daemon threads still probe."""
     reader = SlotReader.attach(path)
     reader.close()
     assert reader._attached.descriptor.fileno() == -1

@@ -27,7 +27,7 @@ def path(zeroslot_dir: Path) -> Path:
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("what", ["directory", "fifo", "symlink", "socket", "device"])
 def test_a_file_of_another_kind_is_refused_without_waiting(path: Path, what: str, read_only: bool) -> None:
-    """An error of ours that names it; for a cleaner it is as if nothing were there."""
+    """With an error that names the object. A cleaner treats it as missing."""
     name = "/zs-00000000000000ab"
     place = Path(f"/dev/shm{name}")
     with SlotAllocator.create(path, 4, 64):

@@ -26,7 +26,7 @@ def slots(path: Path) -> Iterator[SlotAllocator]:
 
 @pytest.mark.row("PEER-1", "PEER-7")
 def test_a_peer_entry_describes_its_process(slots: SlotAllocator, path: Path) -> None:
-    """Pid, start time, name, what it asked for; and what it did."""
+    """Its pid, start time and name, its options and its counters."""
     with SlotReader.attach(path, name="käfer", max_leases=3) as reader:
         for i in range(5):
             slots.commit(slots.reserve(), struct.pack("<I", i))

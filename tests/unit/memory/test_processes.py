@@ -13,7 +13,7 @@ from zeroslot.memory import processes
 
 
 def test_processes_are_described_from_proc() -> None:
-    """This one has a command and is not stopped; one that is not there has nothing."""
+    """This process has a command and is not stopped. A process that does not exist has neither."""
     me = os.getpid()
     assert processes.command_of(me) != ""
     assert processes.command_of(me, processes.start_time_of(me)) == processes.command_of(me)
@@ -29,7 +29,7 @@ def test_processes_are_described_from_proc() -> None:
 
 
 def test_a_program_name_that_is_not_utf8_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python keeps the bytes of argv[0] that are no UTF-8 as lone surrogates."""
+    """Python keeps the bytes of argv[0] that are not UTF-8 as lone surrogates."""
     monkeypatch.setattr(sys, "argv", [os.fsdecode(b"/bin/n\xe9e.py")])
     with Publisher("named", Tick) as pub, Subscriber("named", Tick) as sub:
         assert sub.publishers[0].name == "n\\udce9e.py"
