@@ -71,23 +71,23 @@ if TYPE_CHECKING:
     from zeroslot.observe.introspection import inspect as inspect
     from zeroslot.observe.introspection import topics as topics
     from zeroslot.qos import OnFull as OnFull
-    from zeroslot.types.fields import F16 as F16
-    from zeroslot.types.fields import F32 as F32
-    from zeroslot.types.fields import F64 as F64
-    from zeroslot.types.fields import I8 as I8
-    from zeroslot.types.fields import I16 as I16
-    from zeroslot.types.fields import I32 as I32
-    from zeroslot.types.fields import I64 as I64
-    from zeroslot.types.fields import U8 as U8
-    from zeroslot.types.fields import U16 as U16
-    from zeroslot.types.fields import U32 as U32
-    from zeroslot.types.fields import U64 as U64
-    from zeroslot.types.fields import Bool as Bool
-    from zeroslot.types.fields import MaxBytes as MaxBytes
-    from zeroslot.types.fields import MaxLen as MaxLen
-    from zeroslot.types.fields import Shape as Shape
-    from zeroslot.types.layout import Field as Field
-    from zeroslot.types.sample import Layout as Layout
+    from zeroslot.types.layout import Layout as Layout
+    from zeroslot.types.nodes.arrays import Shape as Shape
+    from zeroslot.types.nodes.base import Field as Field
+    from zeroslot.types.nodes.lists import MaxLen as MaxLen
+    from zeroslot.types.nodes.scalars import F16 as F16
+    from zeroslot.types.nodes.scalars import F32 as F32
+    from zeroslot.types.nodes.scalars import F64 as F64
+    from zeroslot.types.nodes.scalars import I8 as I8
+    from zeroslot.types.nodes.scalars import I16 as I16
+    from zeroslot.types.nodes.scalars import I32 as I32
+    from zeroslot.types.nodes.scalars import I64 as I64
+    from zeroslot.types.nodes.scalars import U8 as U8
+    from zeroslot.types.nodes.scalars import U16 as U16
+    from zeroslot.types.nodes.scalars import U32 as U32
+    from zeroslot.types.nodes.scalars import U64 as U64
+    from zeroslot.types.nodes.scalars import Bool as Bool
+    from zeroslot.types.nodes.text import MaxBytes as MaxBytes
     from zeroslot.types.sample import Sample as Sample
     from zeroslot.types.sample import layout_of as layout_of
 
@@ -101,9 +101,13 @@ _HOME = {
     "qos": "OnFull",
     "info": "PublisherInfo SubscriberInfo TopicInfo",
     "_core.binding": "Lease Loan Slot SlotLease View",
-    "types.fields": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool MaxBytes MaxLen Shape",
-    "types.layout": "Field",
-    "types.sample": "Layout Sample layout_of",
+    "types.nodes.base": "Field",
+    "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
+    "types.nodes.arrays": "Shape",
+    "types.nodes.text": "MaxBytes",
+    "types.nodes.lists": "MaxLen",
+    "types.layout": "Layout",
+    "types.sample": "Sample layout_of",
     "memory.cleanup": "Remains clean",
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",

@@ -196,9 +196,9 @@ def test_the_schema_section_is_packed_as_the_document_says():
         stamp_ns: zs.U64
 
     found = zs.layout_of(Packed)
-    packed = schema.pack_schema(found, "the IDL")
+    packed = schema.pack_schema(found)
     lengths = struct.unpack_from("<3I", packed)
     assert 12 + sum(lengths) == len(packed)
     assert packed[12 : 12 + lengths[0]] == b"Packed"
-    assert packed[12 + lengths[0] :][: lengths[1]] == b"the IDL"
+    assert packed[12 + lengths[0] :][: lengths[1]] == found.to_idl().encode()
     assert json.loads(packed[12 + lengths[0] + lengths[1] :]) == found.to_json_schema()

@@ -116,7 +116,7 @@ def writer(programs: Path, run_child: Children, tmp_path: Path) -> Callable[...,
         if of is not None:
             layout = zs.layout_of(of)
             section = tmp_path / "schema"
-            section.write_bytes(pack_schema(layout, layout.to_idl()))
+            section.write_bytes(pack_schema(layout))
             typed = ["type", layout.type_hash.hex(), str(section)]
         child = run_child.program(programs / "writer", str(where), str(capacity), *map(str, args), *typed)
         answer = child.hear()

@@ -21,7 +21,6 @@ from tests.compat.make_vectors import SEGMENT_ID, VECTORS, Control, Vector, patc
 from zeroslot._core.binding import Descriptor
 from zeroslot.errors import CorruptSegmentError, FormatError
 from zeroslot.memory.attach import attach_control
-from zeroslot.types.sample import Layout
 from zeroslot.types.schema import from_json_schema
 
 DOCUMENT = document.TEXT
@@ -127,8 +126,8 @@ def test_the_keys_in_bold_are_enough_and_each_is_needed(vector):
     for schema in list(schema_objects(bare)):
         for key in set(schema) - needed[row_of(schema)] - {"$schema"}:
             del schema[key]
-    assert from_json_schema(bare, Layout).type_hash.hex() == vector["type_hash"]
-    assert from_json_schema(bare, Layout).canonical == vector["canonical"]
+    assert from_json_schema(bare).type_hash.hex() == vector["type_hash"]
+    assert from_json_schema(bare).canonical == vector["canonical"]
     for index, schema in enumerate(schema_objects(bare)):
         for key in [*schema, *((fact,) for fact in schema["x-zeroslot"])]:
             broken = copy.deepcopy(bare)
@@ -138,7 +137,7 @@ def test_the_keys_in_bold_are_enough_and_each_is_needed(vector):
             else:
                 del there["x-zeroslot"][key[0]]
             with pytest.raises(FormatError):
-                from_json_schema(broken, Layout)
+                from_json_schema(broken)
 
 
 @pytest.mark.parametrize("vector", TYPES, ids=by_name)

@@ -23,7 +23,6 @@ from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import bells_of
 from zeroslot.memory.objects import open_for_cleaning
 from zeroslot.memory.segment import OPEN, OWNER_BYTE
-from zeroslot.types.sample import Layout
 from zeroslot.types.schema import unpack_schema
 
 
@@ -71,7 +70,7 @@ def look(root: Path) -> bool:
         if attached is not None:  # not ready is None; whatever else there is has to be all there
             assert attached.segment.state == OPEN
             assert attached.map_pools()
-            assert unpack_schema(attached.segment.schema(), Layout)[0].name == "Parcel"
+            assert unpack_schema(attached.segment.schema()).name == "Parcel"
     published = [publisher.published for facts in zs.topics() for publisher in facts.publishers]
     assert published in ([], [0], [1])
     with zs.Subscriber(TOPIC, Parcel, history=DEPTH) as sub:

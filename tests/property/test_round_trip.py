@@ -18,23 +18,8 @@ from pydantic import AfterValidator, Field, create_model
 
 import zeroslot as zs
 from zeroslot import Publisher, Sample, Subscriber, layout_of
-from zeroslot.types.fields import DTYPES
-from zeroslot.types.view import view_class_of
-
-ALIASES: dict[str, Any] = {
-    "u8": zs.U8,
-    "u16": zs.U16,
-    "u32": zs.U32,
-    "u64": zs.U64,
-    "i8": zs.I8,
-    "i16": zs.I16,
-    "i32": zs.I32,
-    "i64": zs.I64,
-    "f16": zs.F16,
-    "f32": zs.F32,
-    "f64": zs.F64,
-    "bool": zs.Bool,
-}
+from zeroslot.types.compiled import compiled
+from zeroslot.types.nodes.scalars import SCALARS, Scalar
 
 
 class Mode(enum.IntEnum):
@@ -51,17 +36,16 @@ def _short_text(limit: int) -> st.SearchStrategy[str]:
     return st.text(characters, max_size=limit).map(lambda text: text.encode()[:limit].decode(errors="ignore"))
 
 
-def _scalar(kind: str) -> Declared:
-    dtype = DTYPES[kind]
-    if kind == "bool":
-        return ALIASES[kind], st.booleans()
-    if kind.startswith("f"):
-        return ALIASES[kind], st.floats(width=dtype.itemsize * 8, allow_nan=False)  # type: ignore[call-overload]  # 16, 32, 64
-    info = np.iinfo(dtype)
-    return ALIASES[kind], st.integers(int(info.min), int(info.max))
+def _number(scalar: Scalar) -> Declared:
+    alias = getattr(zs, repr(scalar))
+    if scalar.range is not None:
+        return alias, st.integers(*scalar.range)
+    if scalar.python_type is bool:
+        return alias, st.booleans()
+    return alias, st.floats(width=scalar.size * 8, allow_nan=False)  # type: ignore[call-overload]  # 16, 32, 64
 
 
-SCALARS = st.sampled_from(sorted(ALIASES)).map(_scalar)
+SCALAR_FIELDS = st.sampled_from(sorted(SCALARS.values(), key=repr)).map(_number)
 
 
 @st.composite
@@ -77,13 +61,13 @@ def leaves(draw: st.DrawFn) -> Declared:
             limit = draw(st.integers(1, 12))
             return Annotated[bytes, zs.MaxBytes(limit)], st.binary(max_size=limit)
         case "array":
-            kind = draw(st.sampled_from(sorted(DTYPES)))
+            scalar = draw(st.sampled_from(sorted(SCALARS.values(), key=repr)))
             shape = draw(hnp.array_shapes(max_dims=3, max_side=4))
-            dtype = DTYPES[kind]
-            elements = {"allow_nan": False} if kind.startswith("f") else {}
+            dtype = scalar.dtype
+            elements = {"allow_nan": False} if scalar.python_type is float else {}
             return Annotated[NDArray[dtype.type], zs.Shape(*shape)], hnp.arrays(dtype, shape, elements=elements)
         case _:
-            return draw(SCALARS)
+            return draw(SCALAR_FIELDS)
 
 
 def _extended(inner: st.SearchStrategy[Declared]) -> st.SearchStrategy[Declared]:
@@ -297,7 +281,7 @@ def test_the_segments_own_schema_reads_the_same(drawn: tuple[type[Sample], list[
         for value in values:
             pub.publish(value)
             with taken(sub) as lease:
-                assert type(lease.sample) is not view_class_of(kind)
+                assert type(lease.sample) is not compiled(kind).view_class
                 assert str(lease.sample.model_dump(mode="json")) == str(value.model_dump(mode="json"))
 
 

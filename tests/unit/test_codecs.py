@@ -16,8 +16,8 @@ import zeroslot as zs
 from tests.unit.control_bytes import ControlBytes
 from zeroslot import CorruptSegmentError, Lease, Publisher, Sample, Subscriber, layout_of
 from zeroslot._core import binding
-from zeroslot.types.fields import DTYPES
-from zeroslot.types.view import view_class_of
+from zeroslot.types.compiled import compiled
+from zeroslot.types.nodes.scalars import SCALARS
 
 
 class Mode(enum.IntEnum):
@@ -470,16 +470,16 @@ def test_lists_of_views_of_the_same_slot_are_read_first(both: Both) -> None:
 @pytest.mark.row("TYP-8")
 def test_every_kind_lies_where_numpy_reads_it(both: Both) -> None:
     """The image is a record of the layout's dtype."""
-    for kind in DTYPES:
+    for kind in SCALARS:
         setattr(both.here, "flag" if kind == "bool" else kind, 1)
     record = np.frombuffer(both.sent(), layout_of(All).dtype)[0]
-    for kind in DTYPES:
+    for kind in SCALARS:
         assert record["flag" if kind == "bool" else kind] == 1
 
 
 def test_codecs_and_fields_cannot_be_changed_after_they_are_made() -> None:
     """A second `__init__` does nothing, and one that was made by force has its parts."""
-    field = vars(view_class_of(All))["text"]
+    field = vars(compiled(All).view_class)["text"]
     field.__init__("other", binding.ScalarCodec("u8"), 2**40)
     assert (field.offset, field.name) == (offset_of("text"), "text")
     codec = binding.BytesCodec(8, True)

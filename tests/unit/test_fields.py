@@ -12,35 +12,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from zeroslot.errors import DeclarationError
-from zeroslot.types.fields import (
-    DTYPES,
-    F16,
-    F32,
-    F64,
-    I8,
-    I16,
-    I32,
-    I64,
-    U8,
-    U16,
-    U32,
-    U64,
-    Array,
-    Blob,
-    Bool,
-    BoundedList,
-    Enumeration,
-    FixedList,
-    MaxBytes,
-    MaxLen,
-    Optional,
-    Scalar,
-    Shape,
-    Text,
-    is_identifier,
-    node_of,
-    python_names,
-)
+from zeroslot.types.annotations import node_of
+from zeroslot.types.names import is_identifier, python_names
+from zeroslot.types.nodes.arrays import Array, Shape
+from zeroslot.types.nodes.enums import Enumeration
+from zeroslot.types.nodes.lists import BoundedList, FixedList, MaxLen
+from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.scalars import F16, F32, F64, I8, I16, I32, I64, SCALARS, U8, U16, U32, U64, Bool
+from zeroslot.types.nodes.text import Blob, MaxBytes, Text
 
 
 class Mode(enum.IntEnum):
@@ -52,14 +31,14 @@ def validate(annotation, value):
     return TypeAdapter(annotation).validate_python(value)
 
 
-SCALARS = {"u8": U8, "u16": U16, "u32": U32, "u64": U64, "i8": I8, "i16": I16, "i32": I32, "i64": I64}
+ALIASES = {"u8": U8, "u16": U16, "u32": U32, "u64": U64, "i8": I8, "i16": I16, "i32": I32, "i64": I64}
 
 
 @pytest.mark.row("TYP-8")
 @pytest.mark.parametrize(
     ("annotation", "kind", "size"),
     [
-        *((annotation, kind, int(kind[1:]) // 8) for kind, annotation in SCALARS.items()),
+        *((annotation, kind, int(kind[1:]) // 8) for kind, annotation in ALIASES.items()),
         (F16, "f16", 2),
         (F32, "f32", 4),
         (F64, "f64", 8),
@@ -71,25 +50,25 @@ SCALARS = {"u8": U8, "u16": U16, "u32": U32, "u64": U64, "i8": I8, "i16": I16, "
 )
 def test_scalar_has_its_width_as_size_and_alignment(annotation, kind, size):
     """Every scalar alias, and the plain Python types, mean one number of a fixed width."""
-    node = node_of(annotation, where="T.x")
-    assert node == Scalar(kind)
+    node = node_of(annotation, "T.x")
+    assert node == SCALARS[kind]
     assert (node.size, node.alignment, node.text) == (size, size, kind)
 
 
 NODES = [
-    (Annotated[NDArray[np.float32], Shape(480, 640)], Array(Scalar("f32"), (480, 640)), "f32[480,640]", 1228800, 4),
-    (Annotated[NDArray[np.bool_], Shape(3)], Array(Scalar("bool"), (3,)), "bool[3]", 3, 1),
-    (Annotated[NDArray[np.longlong], Shape(3)], Array(Scalar("i64"), (3,)), "i64[3]", 24, 8),
+    (Annotated[NDArray[np.float32], Shape(480, 640)], Array(SCALARS["f32"], (480, 640)), "f32[480,640]", 1228800, 4),
+    (Annotated[NDArray[np.bool_], Shape(3)], Array(SCALARS["bool"], (3,)), "bool[3]", 3, 1),
+    (Annotated[NDArray[np.longlong], Shape(3)], Array(SCALARS["i64"], (3,)), "i64[3]", 24, 8),
     (Annotated[str, MaxBytes(5)], Text(5), "str<=5", 12, 4),
     (Annotated[bytes, MaxBytes(4)], Blob(4), "bytes<=4", 8, 4),
-    (Annotated[list[int], Shape(2)], FixedList(Scalar("i64"), 2), "list[i64][2]", 16, 8),
-    (Annotated[list[float], MaxLen(2)], BoundedList(Scalar("f64"), 2), "list[f64]<=2", 24, 8),
-    (Annotated[list[U8], MaxLen(2)], BoundedList(Scalar("u8"), 2), "list[u8]<=2", 8, 4),
-    (U32 | None, Optional(Scalar("u32")), "u32?", 8, 4),
-    (Union[None, bool], Optional(Scalar("bool")), "bool?", 2, 1),  # noqa: UP007  # both spellings mean it
-    (Mode, Enumeration("i32", "Mode", (("IDLE", 0), ("RUN", 3))), "Mode", 4, 4),
-    (Annotated[Mode, U8], Enumeration("u8", "Mode", (("IDLE", 0), ("RUN", 3))), "Mode:u8", 1, 1),
-    (Literal[2, 1], Enumeration("i32", "Literal", (("VALUE_1", 1), ("VALUE_2", 2))), "Literal", 4, 4),
+    (Annotated[list[int], Shape(2)], FixedList(SCALARS["i64"], 2), "list[i64][2]", 16, 8),
+    (Annotated[list[float], MaxLen(2)], BoundedList(SCALARS["f64"], 2), "list[f64]<=2", 24, 8),
+    (Annotated[list[U8], MaxLen(2)], BoundedList(SCALARS["u8"], 2), "list[u8]<=2", 8, 4),
+    (U32 | None, Optional(SCALARS["u32"]), "u32?", 8, 4),
+    (Union[None, bool], Optional(SCALARS["bool"]), "bool?", 2, 1),  # noqa: UP007  # both spellings mean it
+    (Mode, Enumeration(SCALARS["i32"], "Mode", (("IDLE", 0), ("RUN", 3))), "Mode", 4, 4),
+    (Annotated[Mode, U8], Enumeration(SCALARS["u8"], "Mode", (("IDLE", 0), ("RUN", 3))), "Mode:u8", 1, 1),
+    (Literal[2, 1], Enumeration(SCALARS["i32"], "Literal", (("VALUE_1", 1), ("VALUE_2", 2))), "Literal", 4, 4),
 ]
 
 
@@ -97,17 +76,17 @@ NODES = [
 @pytest.mark.parametrize(("annotation", "node", "text", "size", "alignment"), NODES)
 def test_annotation_means_one_node(annotation, node, text, size, alignment):
     """Arrays, text, lists, optionals and enums have the size and alignment that the format document gives them."""
-    found = node_of(annotation, where="T.x")
+    found = node_of(annotation, "T.x")
     assert (found, found.text, found.size, found.alignment) == (node, text, size, alignment)
 
 
 def test_enumeration_knows_its_class_and_compares_without_it():
     """A schema read from a segment equals the class it was made from."""
-    node = node_of(Mode, where="T.x")
+    node = node_of(Mode, "T.x")
     assert isinstance(node, Enumeration)
     assert node.python_type is Mode
-    assert node == Enumeration("i32", "Other", (("IDLE", 0), ("RUN", 3)))
-    assert node != Enumeration("i32", "Mode", (("IDLE", 0), ("RUN", 4)))
+    assert node == Enumeration(SCALARS["i32"], "Other", (("IDLE", 0), ("RUN", 3)))
+    assert node != Enumeration(SCALARS["i32"], "Mode", (("IDLE", 0), ("RUN", 4)))
 
 
 class Flags(enum.IntFlag):
@@ -156,7 +135,7 @@ REFUSED = [
 def test_annotation_without_a_fixed_place_is_refused(annotation, text):
     """Whatever has no fixed place in memory is a DeclarationError that names class and field and says what to write."""
     with pytest.raises(DeclarationError, match=text) as caught:
-        node_of(annotation, where="Imu.accel")
+        node_of(annotation, "Imu.accel")
     assert (caught.value.type_name, caught.value.field) == ("Imu", "accel")
     assert str(caught.value).startswith("Imu.accel: ")
 
@@ -182,10 +161,10 @@ def test_bounds_compare_hash_and_print_by_value():
     assert [repr(each) for each in (Shape(3, 4), MaxLen(3), MaxBytes(2))] == ["Shape(3, 4)", "MaxLen(3)", "MaxBytes(2)"]
 
 
-@pytest.mark.parametrize(("kind", "annotation"), SCALARS.items())
+@pytest.mark.parametrize(("kind", "annotation"), ALIASES.items())
 def test_integer_is_checked_against_its_width(kind, annotation):
     """Both ends of the range pass, one step beyond does not, and numpy integers count as integers."""
-    info = np.iinfo(DTYPES[kind])
+    info = np.iinfo(SCALARS[kind].dtype)
     for value in (info.min, info.max):
         assert validate(annotation, int(value)) == value
         assert type(validate(annotation, info.dtype.type(value))) is int

@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from zeroslot.types.fields import F16, I64, U8, U32, U64, MaxBytes, MaxLen, Scalar, Shape, Struct, is_identifier
-from zeroslot.types.idl import C_KEYWORDS, IDL_KEYWORDS, to_c, to_idl
-from zeroslot.types.layout import StructLayout, build_layout
+from zeroslot.types.export.c import C_KEYWORDS
+from zeroslot.types.export.idl import IDL_KEYWORDS
+from zeroslot.types.layout import build_layout
+from zeroslot.types.names import is_identifier
+from zeroslot.types.nodes.arrays import Shape
+from zeroslot.types.nodes.lists import MaxLen
+from zeroslot.types.nodes.scalars import F16, I64, SCALARS, U8, U32, U64
+from zeroslot.types.nodes.text import MaxBytes
 from zeroslot.types.sample import Sample, layout_of
 
 T = TypeVar("T")
@@ -142,20 +147,20 @@ def test_enums_are_idl_enums_where_every_compiler_agrees():
 
 
 def fields_named(names):
-    return build_layout("Names", [(name, Scalar("u8")) for name in names], StructLayout)
+    return build_layout("Names", [(name, SCALARS["u8"]) for name in names])
 
 
 def test_keywords_are_escaped_in_each_language():
     """IDL has a leading underscore for them, whatever their case; C gets a trailing one."""
     layout = fields_named(["default", "Object", "new", "uint8_t", "plain"])
-    assert body(to_idl(layout), "Names") == [
+    assert body(layout.to_idl(), "Names") == [
         "octet _default;",
         "octet _Object;",
         "octet new;",
         "octet uint8_t;",
         "octet plain;",
     ]
-    assert body(to_c(layout), "Names")[:5] == [
+    assert body(layout.to_c(), "Names")[:5] == [
         "uint8_t default_;",
         "uint8_t Object;",
         "uint8_t new_;",
@@ -166,11 +171,17 @@ def test_keywords_are_escaped_in_each_language():
 
 def test_names_that_fold_together_are_kept_apart():
     """IDL takes K and k for one name, and _pad0 for pad0; C does not."""
-    u8 = Scalar("u8")
-    members = [("K", u8), ("k", u8), ("pad0", u8), ("late", Scalar("f64"))]
-    layout = build_layout("Names", members, StructLayout)
-    assert body(to_idl(layout), "Names") == ["octet K;", "octet k_;", "octet pad0;", "octet _pad0_[5];", "double late;"]
-    assert body(to_c(layout), "Names") == [
+    u8 = SCALARS["u8"]
+    members = [("K", u8), ("k", u8), ("pad0", u8), ("late", SCALARS["f64"])]
+    layout = build_layout("Names", members)
+    assert body(layout.to_idl(), "Names") == [
+        "octet K;",
+        "octet k_;",
+        "octet pad0;",
+        "octet _pad0_[5];",
+        "double late;",
+    ]
+    assert body(layout.to_c(), "Names") == [
         "uint8_t K;",
         "uint8_t k;",
         "uint8_t pad0;",
@@ -181,10 +192,10 @@ def test_names_that_fold_together_are_kept_apart():
 
 def test_two_types_of_one_name_are_kept_apart():
     """A nested type that is called like the outer one gets another name."""
-    members = [("a", Scalar("i8")), ("p", Struct(layout_of(Point)))]
-    outer = build_layout("Point", members, StructLayout)
-    assert body(to_idl(outer), "Point")[-1] == "Point_ p;"
-    assert body(to_c(outer), "Point")[-1] == "Point_ p;"
+    members = [("a", SCALARS["i8"]), ("p", layout_of(Point))]
+    outer = build_layout("Point", members)
+    assert body(outer.to_idl(), "Point")[-1] == "Point_ p;"
+    assert body(outer.to_c(), "Point")[-1] == "Point_ p;"
 
 
 def test_generic_names_become_identifiers():
@@ -227,7 +238,7 @@ def test_every_keyword_can_be_a_field(compiler, standard, language, tmp_path):
     extra = ["INT8_MAX", "int32_t", "UINT64_C", "assert", "Names", "uint_fast8_t"]
     names = [name for name in sorted({*C_KEYWORDS, *IDL_KEYWORDS, *extra}) if is_identifier(name)]
     assert len(names) > 100
-    text = to_c(fields_named(names)) + "int main(void) { return 0; }\n"
+    text = fields_named(names).to_c() + "int main(void) { return 0; }\n"
     done = compile_text(text, compiler, standard, language, tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -8,24 +8,19 @@ import numpy as np
 import pytest
 
 from zeroslot.errors import DeclarationError
-from zeroslot.types.fields import (
-    Array,
-    Blob,
-    BoundedList,
-    Enumeration,
-    FixedList,
-    Optional,
-    Scalar,
-    Struct,
-    Text,
-)
-from zeroslot.types.layout import StructLayout, build_layout
+from zeroslot.types.layout import build_layout
+from zeroslot.types.nodes.arrays import Array
+from zeroslot.types.nodes.enums import Enumeration
+from zeroslot.types.nodes.lists import BoundedList, FixedList
+from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.scalars import SCALARS
+from zeroslot.types.nodes.text import Blob, Text
 
-U8, U16, U32, U64, F64 = (Scalar(kind) for kind in ("u8", "u16", "u32", "u64", "f64"))
+U8, U16, U32, U64, F64 = (SCALARS[kind] for kind in ("u8", "u16", "u32", "u64", "f64"))
 
 
 def layout(*members, name="T"):
-    return build_layout(name, members, StructLayout)
+    return build_layout(name, members)
 
 
 @pytest.mark.row("SEG-22")
@@ -55,11 +50,11 @@ def test_field_says_kind_and_shape():
     found = layout(
         ("a", U8),
         ("b", Array(F64, (2, 3))),
-        ("c", Enumeration("u8", "Mode", (("A", 0),))),
+        ("c", Enumeration(SCALARS["u8"], "Mode", (("A", 0),))),
         ("d", Text(3)),
         ("e", Blob(3)),
-        ("f", Struct(point)),
-        ("g", FixedList(Struct(point), 4)),
+        ("f", point),
+        ("g", FixedList(point, 4)),
         ("h", BoundedList(U8, 5)),
         ("i", Optional(U8)),
     )
@@ -82,7 +77,7 @@ def test_unit_type_takes_no_bytes():
     unit = layout()
     assert (unit.size, unit.alignment, unit.fields, unit.dtype.itemsize) == (0, 1, (), 0)
     assert len(unit.type_hash) == 16
-    outer = layout(("before", U8), ("unit", Struct(unit)), ("maybe", Optional(Struct(unit))), ("after", U8))
+    outer = layout(("before", U8), ("unit", unit), ("maybe", Optional(unit)), ("after", U8))
     assert [(field.offset, field.size) for field in outer.members] == [(0, 1), (1, 0), (1, 1), (2, 1)]
 
 
@@ -90,7 +85,7 @@ def test_unit_type_takes_no_bytes():
 def test_dtype_reads_what_the_layout_says():
     """The numpy dtype has the offsets and the size of the layout and no name for padding."""
     point = layout(("x", U8), ("y", F64))
-    found = layout(("a", U8), ("p", BoundedList(Struct(point), 2)), ("t", Text(3)), ("o", Optional(U32)))
+    found = layout(("a", U8), ("p", BoundedList(point, 2)), ("t", Text(3)), ("o", Optional(U32)))
     assert found.dtype.names == ("a", "p", "t", "o")
     assert found.dtype.itemsize == found.size
     assert [found.dtype.fields[field.name][1] for field in found.members] == [field.offset for field in found.members]
@@ -108,22 +103,22 @@ BASE = [("x", U32), ("y", F64)]
 DIFFERENT = [
     [("x", U32), ("z", F64)],
     [("y", F64), ("x", U32)],
-    [("x", Scalar("i32")), ("y", F64)],
+    [("x", SCALARS["i32"]), ("y", F64)],
     [("x", U32), ("y", F64), ("z", U8)],
     [("x", U32), ("y", Array(F64, (1,)))],
     [("x", U32), ("y", FixedList(F64, 1))],
     [("x", U32), ("y", Optional(F64))],
-    [("x", U32), ("y", Struct(layout(("y", F64))))],
+    [("x", U32), ("y", layout(("y", F64)))],
     [("x", Text(4)), ("y", F64)],
     [("x", Blob(4)), ("y", F64)],
     [("x", Text(5)), ("y", F64)],
-    [("x", Enumeration("u32", "E", (("A", 0),))), ("y", F64)],
-    [("x", Enumeration("u32", "E", (("B", 0),))), ("y", F64)],
-    [("x", Enumeration("u32", "E", (("A", 1),))), ("y", F64)],
+    [("x", Enumeration(SCALARS["u32"], "E", (("A", 0),))), ("y", F64)],
+    [("x", Enumeration(SCALARS["u32"], "E", (("B", 0),))), ("y", F64)],
+    [("x", Enumeration(SCALARS["u32"], "E", (("A", 1),))), ("y", F64)],
     [("x", U32), ("y", BoundedList(F64, 1))],
     [("x", U32), ("y", BoundedList(F64, 2))],
-    [("x", U32), ("y", BoundedList(Struct(layout(("a", F64))), 2))],
-    [("x", U32), ("y", BoundedList(Struct(layout(("b", F64))), 2))],
+    [("x", U32), ("y", BoundedList(layout(("a", F64)), 2))],
+    [("x", U32), ("y", BoundedList(layout(("b", F64)), 2))],
     [],
 ]
 
@@ -139,10 +134,10 @@ def test_hash_sees_every_difference_that_a_reader_would_meet():
 def test_hash_does_not_see_class_names():
     """The same bytes under another class name are the same type."""
     inner_a, inner_b = layout(("x", F64), name="Point"), layout(("x", F64), name="Vec")
-    one, two = layout(("p", Struct(inner_a)), name="A"), layout(("p", Struct(inner_b)), name="B")
+    one, two = layout(("p", inner_a), name="A"), layout(("p", inner_b), name="B")
     assert one == two
     assert hash(one) == hash(two)
-    assert one != layout(("q", Struct(inner_a)))
+    assert one != layout(("q", inner_a))
 
 
 def test_hash_is_the_same_for_ever():
@@ -154,15 +149,15 @@ def test_hash_is_the_same_for_ever():
 
 def test_plain_is_what_cdr_has_too():
     """Numbers, enums, fixed arrays and lists, and nested ones of these are plain; whatever has a count is not."""
-    point = layout(("x", F64), ("e", Enumeration("i32", "E", (("A", 0),))))
-    assert layout(("a", Array(F64, (3,))), ("p", FixedList(Struct(point), 2))).plain
+    point = layout(("x", F64), ("e", Enumeration(SCALARS["i32"], "E", (("A", 0),))))
+    assert layout(("a", Array(F64, (3,))), ("p", FixedList(point, 2))).plain
     assert layout().plain
     for node in (
         Text(3),
         Blob(3),
         BoundedList(U8, 2),
         Optional(U8),
-        Struct(layout(("t", Text(3)))),
+        layout(("t", Text(3))),
         FixedList(Text(3), 2),
     ):
         assert not layout(("a", node)).plain
@@ -200,7 +195,7 @@ def test_type_name_that_no_schema_can_carry_is_refused(name):
 
 def test_layout_can_be_pickled():
     """Layouts travel between processes with their fields."""
-    found = layout(("x", U32), ("p", Struct(layout(("y", F64)))))
+    found = layout(("x", U32), ("p", layout(("y", F64))))
     again = pickle.loads(pickle.dumps(found))
     assert again == found
     assert again.fields == found.fields

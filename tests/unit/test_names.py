@@ -19,19 +19,23 @@ from pydantic import create_model
 from typer.testing import CliRunner
 
 import zeroslot as zs
-from zeroslot import DeclarationError, FormatError, Layout, Publisher, Sample, Subscriber, layout_of
+from zeroslot import DeclarationError, FormatError, Publisher, Sample, Subscriber, layout_of
 from zeroslot.cli.app import app
-from zeroslot.types.fields import Array, BoundedList, Enumeration, FixedList, Optional, Scalar, Struct
-from zeroslot.types.layout import build_layout, canonical_of
-from zeroslot.types.schema import from_json_schema, to_json_schema
-from zeroslot.types.view import sample_type_of
+from zeroslot.types.from_schema import sample_type_of
+from zeroslot.types.layout import Layout, build_layout
+from zeroslot.types.nodes.arrays import Array
+from zeroslot.types.nodes.enums import Enumeration
+from zeroslot.types.nodes.lists import BoundedList, FixedList
+from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.scalars import SCALARS
+from zeroslot.types.schema import from_json_schema
 
-U8 = Scalar("u8")
+U8 = SCALARS["u8"]
 
 
 def foreign(*members: tuple[str, Any], name: str = "Foreign") -> type[Sample]:
     """A sample type of another language."""
-    return sample_type_of(build_layout(name, members, Layout))
+    return sample_type_of(build_layout(name, members))
 
 
 def declared(name: str = "T", /, **fields: Any) -> type[Sample]:
@@ -45,7 +49,7 @@ def enum_named(name: str, /, **members: int) -> Any:
 
 
 def enumeration(name: str, *members: str) -> Enumeration:
-    return Enumeration("u8", name, tuple((member, value) for value, member in enumerate(members, 1)))
+    return Enumeration(SCALARS["u8"], name, tuple((member, value) for value, member in enumerate(members, 1)))
 
 
 READABLE: dict[str, type[Sample]] = {
@@ -78,7 +82,7 @@ READABLE: dict[str, type[Sample]] = {
     "foreign enum in everything": foreign(
         ("l", BoundedList(enumeration("E", "mro", "None"), 2)),
         ("o", Optional(enumeration("E", "mro"))),
-        ("s", Struct(layout_of(foreign(("class", enumeration("E", "mro")), name="Inner")))),
+        ("s", layout_of(foreign(("class", enumeration("E", "mro")), name="Inner"))),
     ),
 }
 
@@ -98,7 +102,7 @@ def test_what_is_declared_can_be_read_by_all(kind: type[Sample]) -> None:
                     setattr(sample, name, 7)
                 elif isinstance(codes, BoundedList):
                     setattr(sample, name, [codes.item.members[0][1]])  # type: ignore[union-attr]  # an enum
-                elif isinstance(codes, Struct):
+                elif isinstance(codes, Layout):
                     getattr(sample, name).class_ = 1
         lease = without.take()
         assert lease is not None
@@ -125,7 +129,7 @@ def test_what_is_declared_can_be_read_by_all(kind: type[Sample]) -> None:
                 assert found is not None
                 for name in shared:
                     assert getattr(found.sample, name) == getattr(sample, name)
-        assert from_json_schema(to_json_schema(layout), Layout).canonical == layout.canonical
+        assert from_json_schema(layout.to_json_schema()).canonical == layout.canonical
         assert layout.to_idl()
         assert "*/" not in layout.to_c().splitlines()[0][:-2]
 
@@ -152,7 +156,7 @@ def test_what_python_cannot_say_is_renamed_and_the_mapping_is_visible() -> None:
     assert [member.name for member in mode] == ["mro_", "ON", "None_"]  # type: ignore[union-attr]  # an enum
     sample: Any = made(class_=1, mro=2, x=3)
     assert sample.model_dump(by_alias=True) == {"class": 1, "mro": 2, "x": 3}
-    assert canonical_of(layout_of(made).members[2].node) == "enum(u8){mro=1,ON=2,None=3}"
+    assert layout_of(made).members[2].node.canonical == "enum(u8){mro=1,ON=2,None=3}"
 
 
 REFUSED: dict[str, Any] = {
@@ -212,12 +216,12 @@ def test_nesting_has_one_limit_which_readers_have_too() -> None:
             declared("Level33", x=annotation)
         assert caught.value.field == "x"
     with pytest.raises(DeclarationError):
-        build_layout("T", [("x", FixedList(lists, 1))], Layout)
+        build_layout("T", [("x", FixedList(lists, 1))])
 
 
 def test_a_schema_that_is_nested_more_deeply_is_refused() -> None:
     """By the same limit."""
-    schema: Any = to_json_schema(layout_of(declared(x=Annotated[NDArray[np.uint8], zs.Shape(1)])))
+    schema: Any = layout_of(declared(x=Annotated[NDArray[np.uint8], zs.Shape(1)])).to_json_schema()
     inner = schema["properties"]["x"]
     offset = inner["x-zeroslot"].pop("offset")
     for _ in range(32):
@@ -225,7 +229,7 @@ def test_a_schema_that_is_nested_more_deeply_is_refused() -> None:
     inner["x-zeroslot"]["offset"] = offset
     schema["properties"]["x"] = inner
     with pytest.raises(FormatError, match="nested deeper"):
-        from_json_schema(schema, Layout)
+        from_json_schema(schema)
 
 
 def test_a_type_whose_description_explodes_is_refused() -> None:

@@ -14,7 +14,16 @@ import zeroslot as zs
 ROOT = Path(zs.__file__).resolve().parent
 PUBLIC_MAGIC = {"__init__", "__enter__", "__iter__", "__next__", "__call__", "__getitem__"}
 # Members that no program uses: how the types are described inside, and constructors of what `create` and `attach` make.
-INTERNAL = {"Field.node", "SlotAllocator.__init__", "SlotAllocator.owner", "SlotReader.__init__", "SlotReader.reader"}
+# What modules of the package ask a layout of in its part of a node (zeroslot.types.nodes.base), and the native parts.
+NODE = ("annotation", "codec", "declare", "from_annotation", "from_schema", "with_gaps")
+INTERNAL = {
+    "Field.node",
+    "SlotAllocator.__init__",
+    "SlotAllocator.owner",
+    "SlotReader.__init__",
+    "SlotReader.reader",
+    *(f"Layout.{name}" for name in NODE),
+}
 
 
 def source_of(module: str) -> Path:

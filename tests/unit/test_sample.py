@@ -15,8 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from zeroslot import Publisher
 from zeroslot._core import binding
 from zeroslot.errors import DeclarationError
-from zeroslot.types.fields import F32, U8, U32, U64, MaxBytes, MaxLen, Shape
-from zeroslot.types.sample import Layout, Sample, default_values, layout_of
+from zeroslot.types.layout import Layout
+from zeroslot.types.model import default_values
+from zeroslot.types.nodes.arrays import Shape
+from zeroslot.types.nodes.lists import MaxLen
+from zeroslot.types.nodes.scalars import F32, U8, U32, U64
+from zeroslot.types.nodes.text import MaxBytes
+from zeroslot.types.sample import Sample, layout_of
 
 T = TypeVar("T")
 

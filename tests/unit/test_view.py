@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, 
 import zeroslot as zs
 from zeroslot import CorruptSegmentError, Publisher, Sample, Subscriber, TypeMismatchError, layout_of
 from zeroslot._core import binding
-from zeroslot.types.view import plan_of, sample_type_of, view_class_by_name, view_class_of
+from zeroslot.types.compiled import compiled
+from zeroslot.types.from_schema import sample_type_of
 
 
 class Point(Sample):
@@ -337,7 +338,7 @@ def test_views_are_not_pickled(pub: Publisher[Scan]) -> None:
 
 def test_views_are_not_made_by_hand() -> None:
     """Calling the class raises; from __new__ it is empty, and every use of it is an exception."""
-    kind = view_class_of(Scan)
+    kind = compiled(Scan).view_class
     for arguments in ((), (1,), ({"stamp": 1},)):
         with pytest.raises(TypeError, match="loans and leases"):
             kind(*arguments)
@@ -387,7 +388,7 @@ def test_fields_of_another_class_do_not_leave_a_view(pub: Publisher[Scan]) -> No
     """`__class__` is assigned, or is not: no field reads beyond the part that the view is of."""
     point: Any = pub.loan().sample.origin
     try:
-        point.__class__ = view_class_of(Scan)
+        point.__class__ = compiled(Scan).view_class
     except TypeError:
         return
     for name in ("ranges", "points", "origin", "name"):
@@ -476,8 +477,8 @@ def test_large_arrays_keep_what_was_there() -> None:
 
 def test_a_plan_is_made_once_and_not_again() -> None:
     """A second `__init__` of a shared plan would write over the end of it."""
-    plan = plan_of(Scan)
-    assert plan_of(Scan) is plan
+    plan = compiled(Scan).writing_plan
+    assert compiled(Scan).writing_plan is plan
     for _ in range(3):
         plan.__init__(plan.view_class, plan.size, [(0, b"x")] * 64)
     with pytest.raises(ValueError):
@@ -583,8 +584,8 @@ def test_by_name_with_nothing_in_common_is_a_mismatch() -> None:
 
 def test_view_classes_are_made_once_per_type() -> None:
     """And one by name for each publisher's layout."""
-    assert view_class_of(Scan) is view_class_of(Scan)
-    by_name = view_class_by_name(New, layout_of(Old))
+    assert compiled(Scan).view_class is compiled(Scan).view_class
+    by_name = compiled(New).reading_plan_by_name(layout_of(Old)).view_class
     assert by_name.__zs_names__ == tuple(New.model_fields)
     assert by_name.__zs_sample__ is New
 
@@ -594,12 +595,7 @@ def test_a_class_from_a_layout_has_the_same_layout() -> None:
     """Field by field, hash included."""
     layout = layout_of(Scan)
     assert sample_type_of(layout) is Scan
-    rebuilt = zs.Layout(
-        **{
-            name: getattr(layout, name)
-            for name in ("name", "size", "alignment", "fields", "canonical", "type_hash", "dtype", "plain")
-        }
-    )
+    rebuilt = zs.Layout(layout.name, layout.members)
     made = sample_type_of(rebuilt)
     assert made is not Scan
     assert layout_of(made).type_hash == layout.type_hash

@@ -28,7 +28,7 @@ from zeroslot.memory.directories import group_to_share_with
 from zeroslot.memory.processes import identity
 from zeroslot.memory.segment import SEALED, SLOT_ALIGN
 from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
-from zeroslot.types.fields import round_up
+from zeroslot.types.nodes.base import round_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,9 +27,12 @@ from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersErro
 from zeroslot.memory import flink
 from zeroslot.memory.objects import exists
 from zeroslot.memory.segment import OPEN, TYPED
-from zeroslot.types.sample import Layout, Sample, layout_of
-from zeroslot.types.schema import mismatch, shared_members, unpack_schema
-from zeroslot.types.view import not_by_name, reading_plan, sample_type_of, view_class_by_name, view_class_of
+from zeroslot.types.compiled import compiled
+from zeroslot.types.difference import mismatch, shared_members
+from zeroslot.types.from_schema import sample_type_of
+from zeroslot.types.layout import Layout
+from zeroslot.types.sample import Sample
+from zeroslot.types.schema import unpack_schema
 
 log = logging.getLogger("zeroslot")
 
@@ -295,23 +298,23 @@ class Following(SubscriberEnd[S_co]):
     def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
         """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
         if self.sample_type is None:
-            layout, _ = unpack_schema(mapped.schema(), Layout, self.topic)
+            layout = unpack_schema(mapped.schema(), self.topic)
             if layout.type_hash != facts["type_hash"]:
                 raise self._wrong_hash(layout, facts)
             made = cast("type[S_co]", sample_type_of(layout))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
-        here = layout_of(self.sample_type)
-        if facts["type_hash"] == here.type_hash:
-            return reading_plan(view_class_of(self.sample_type), here.size)
-        publisher, _ = unpack_schema(mapped.schema(), Layout, self.topic)
+        here = compiled(self.sample_type)
+        if facts["type_hash"] == here.layout.type_hash:
+            return here.reading_plan
+        publisher = unpack_schema(mapped.schema(), self.topic)
         if publisher.type_hash != facts["type_hash"]:
             raise self._wrong_hash(publisher, facts)
-        unreadable = not_by_name(self.sample_type, publisher)
-        by_name = bool(shared_members(publisher, here)) and not unreadable
+        unreadable = here.unreadable_by_name(publisher)
+        by_name = bool(shared_members(publisher, here.layout)) and not unreadable
         if self._match == "exact" or not by_name:
-            raise mismatch(self.topic, publisher, here, by_name=by_name, unreadable=unreadable)
-        return reading_plan(view_class_by_name(self.sample_type, publisher), publisher.size)
+            raise mismatch(self.topic, publisher, here.layout, by_name=by_name, unreadable=unreadable)
+        return here.reading_plan_by_name(publisher)
 
     def _wrong_hash(self, layout: Layout, facts: dict[str, Any]) -> CorruptSegmentError:
         return CorruptSegmentError(

@@ -26,9 +26,11 @@ from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import identity
 from zeroslot.memory.segment import TYPED
 from zeroslot.qos import OnFull, Qos, default_spare
-from zeroslot.types.sample import Layout, Sample, layout_of, not_a_sample_type
-from zeroslot.types.schema import mismatch, pack_schema, unpack_schema
-from zeroslot.types.view import plan_of, prepared, write
+from zeroslot.types.compiled import compiled, prepared, write
+from zeroslot.types.difference import mismatch
+from zeroslot.types.layout import Layout
+from zeroslot.types.sample import Sample
+from zeroslot.types.schema import pack_schema, unpack_schema
 
 log = logging.getLogger("zeroslot")
 
@@ -97,11 +99,9 @@ class Publisher(PublisherEnd[S]):
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
-        if not isinstance(sample_type, type):
-            raise not_a_sample_type(sample_type)
+        record = compiled(sample_type)
+        layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
-        layout = layout_of(sample_type)
-        plan = plan_of(sample_type)
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period)
         self._ended = False
@@ -114,7 +114,7 @@ class Publisher(PublisherEnd[S]):
                 identity(name),
                 TYPED,
                 layout.type_hash,
-                pack_schema(layout, layout.to_idl()),
+                pack_schema(layout),
             )
             allocator = SlotAllocator._create(
                 qos,
@@ -150,7 +150,7 @@ class Publisher(PublisherEnd[S]):
                     here_hash=layout.type_hash,
                 )
             if facts["type_hash"] != layout.type_hash:
-                other, _ = unpack_schema(attached.segment.schema(), Layout, self.topic)
+                other = unpack_schema(attached.segment.schema(), self.topic)
                 raise mismatch(self.topic, other, layout)
 
     def publish(

@@ -16,7 +16,7 @@ from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
-from zeroslot.types.sample import layout_of, not_a_sample_type
+from zeroslot.types.compiled import compiled
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
 
@@ -100,12 +100,10 @@ class Subscriber(Following[S_co]):
         self.domain = checked_domain(domain)
         if match not in ("exact", "by_name"):
             raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
-        if sample_type is not None and not isinstance(sample_type, type):
-            raise not_a_sample_type(sample_type)
         spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
-            layout_of(sample_type)
+            compiled(sample_type)  # raises for what is no sample type
         self._history = whole_number("history", history, 0, SLOT_LIMIT)
         self._max_leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         self._reliable = reliable

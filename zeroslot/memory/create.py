@@ -30,7 +30,7 @@ from zeroslot.memory.objects import (
     unlink,
 )
 from zeroslot.memory.segment import BYTES, OWNER_BYTE, SLOT_ALIGN
-from zeroslot.types.fields import round_up
+from zeroslot.types.nodes.base import round_up
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor

@@ -14,7 +14,6 @@ from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import command_of, is_stopped
 from zeroslot.memory.segment import TYPED
 from zeroslot.qos import ON_FULL
-from zeroslot.types.layout import StructLayout
 from zeroslot.types.schema import unpack_schema
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
     try:
         attached.check_not_truncated()
         if facts["payload_kind"] == TYPED:
-            layout, _ = unpack_schema(mapped.schema(), StructLayout)
+            layout = unpack_schema(mapped.schema())
             type_name, sample_bytes = layout.name, layout.size
     except (MismatchError, CorruptSegmentError):
         return None

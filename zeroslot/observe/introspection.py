@@ -11,7 +11,7 @@ from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.memory.segment import TYPED
-from zeroslot.types.sample import Layout
+from zeroslot.types.layout import Layout
 from zeroslot.types.schema import unpack_schema
 
 
@@ -40,7 +40,7 @@ def schema_of(topic: str, domain: str | None = None) -> Layout:
     for path in flink.list_flinks(topic_directory(place, checked)):
         attached = _attach(path)
         if attached is not None and attached.segment.facts()["payload_kind"] == TYPED:
-            return unpack_schema(attached.segment.schema(), Layout, topic)[0]
+            return unpack_schema(attached.segment.schema(), topic)
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)
 
 

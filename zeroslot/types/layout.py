@@ -2,7 +2,7 @@
 
 A layout is the C struct of the declaration: natural alignment, order of declaration, and every gap named, so that the
 sizes of the fields add up to the size of the whole. Nothing here creates or maps memory; asking for a layout costs no
-segment.
+segment. A nested sample is a field whose node is the layout of that sample.
 
 Why padding is explicit: the image may then be read as plain little-endian CDR (XCDR1) with the octets spelled out,
 compared byte for byte, and written to a file, without a word about any compiler.
@@ -15,89 +15,96 @@ Why a sample is smaller than 2 GiB: numpy keeps an item size in a C int. Larger 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-import numpy as np
-
+from zeroslot._core.binding import Codec
 from zeroslot.errors import DeclarationError
-from zeroslot.types.fields import (
-    DTYPES,
+from zeroslot.types.export.c import to_c
+from zeroslot.types.export.idl import to_idl
+from zeroslot.types.names import TYPE_NAME_LIMIT, is_type_name
+from zeroslot.types.nodes.arrays import Array
+from zeroslot.types.nodes.base import (
     NESTING_LIMIT,
     SIZE_LIMIT,
-    TYPE_NAME_LIMIT,
-    Array,
-    Blob,
-    BoundedList,
-    Enumeration,
-    FixedList,
+    Declaration,
+    Declarator,
+    Field,
     Node,
-    Optional,
-    Scalar,
-    Struct,
-    Text,
-    is_type_name,
-    round_up,
+    Record,
+    StoredNode,
+    TypeWriter,
+    checked_name,
+    checked_object,
+    place,
 )
+from zeroslot.types.nodes.scalars import SCALARS
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TEXT_LIMIT = 4 * 2**20  # bytes of one text of a schema
 
-L = TypeVar("L", bound="StructLayout")
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Layout(Record):
+    """Where every field of a sample type lies, and the same in other languages. Two layouts are equal when their
+    `type_hash` is.
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One member of a layout.
-
-    `shape` is () for a single value, the dims of an array or a fixed list, (max_len,) of a bounded list.
+    `fields` are in the order of memory, padding included; `members` are those that were declared. `canonical` is the
+    text under the hash. `plain` says that the image is also, byte for byte, an XCDR1 message body of the type. `dtype`
+    has the offsets and the item size of the image and leaves the padding unnamed. `sample_type` is the class it was
+    made from; None for a layout that was read from a segment.
     """
 
     name: str
-    offset: int
-    size: int
-    kind: str
-    shape: tuple[int, ...]
-    node: Node
-    padding: bool = False
+    declared: tuple[Field, ...]
+    sample_type: type[Any] | None = None
+
+    kind = "struct"
+
+    @property
+    def members(self) -> tuple[Field, ...]:
+        """The fields that were declared, without padding."""
+        return self.declared
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The members, and a field for every gap before, between and behind them."""
+        fields: list[Field] = []
+        gap_count = 0
+        for each in self.with_gaps():
+            if isinstance(each, Field):
+                fields.append(each)
+            else:
+                octets = Array(SCALARS["u8"], (each.size,))
+                fields.append(Field(f"_pad{gap_count}", each.offset, octets, padding=True))
+                gap_count += 1
+        return tuple(fields)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the image is also an XCDR1 message body."""
+        return all(field.node.plain for field in self.members)
+
+    @cached_property
+    def canonical(self) -> str:
+        """The text under the hash."""
+        body = ";".join(f"{field.name}@{field.offset}:{field.node.canonical}" for field in self.members)
+        return f"struct({self.size},{self.alignment}){{{body}}}"
 
     @property
     def text(self) -> str:
-        """The type as differences and errors show it, such as `f64[3]`."""
-        return self.node.text
+        """The name."""
+        return self.name
 
-
-@dataclass(frozen=True, eq=False)
-class StructLayout:
-    """Size, alignment and fields of one sample type. Two layouts are equal when their `type_hash` is.
-
-    `canonical` is the text under the hash. `plain` says that the image is also, byte for byte, an XCDR1 message body
-    of the type. `dtype` has the offsets and the item size of the image and leaves the padding unnamed.
-    """
-
-    name: str
-    size: int
-    alignment: int
-    fields: tuple[Field, ...]
-    canonical: str
-    type_hash: bytes
-    dtype: np.dtype[Any]
-    plain: bool
-
-    @cached_property
-    def nesting(self) -> int:
-        """How many structs, lists and optionals stand within each other, this one included."""
-        return 1 + max((field.node.nesting for field in self.members), default=-1)
-
-    @cached_property
-    def members(self) -> tuple[Field, ...]:
-        """The fields that were declared, without padding."""
-        return tuple(field for field in self.fields if not field.padding)
+    @property
+    def tag(self) -> str:
+        """The name."""
+        return self.name
 
     def __eq__(self, other: object) -> bool:
-        return self.type_hash == other.type_hash if isinstance(other, StructLayout) else NotImplemented
+        return self.type_hash == other.type_hash if isinstance(other, Layout) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.type_hash)
@@ -105,10 +112,90 @@ class StructLayout:
     def __repr__(self) -> str:
         count = len(self.members)
         fields = f"{count} field{'s' * (count != 1)}"
-        return f"<{type(self).__name__} {self.name}: {self.size} bytes, {fields}, {self.type_hash.hex()[:8]}>"
+        return f"<Layout {self.name}: {self.size} bytes, {fields}, {self.type_hash.hex()[:8]}>"
+
+    def to_idl(self, form: Literal["image", "message"] = "image") -> str:
+        """OMG IDL 4.2: "image" says what lies in memory, "message" what recorders and bridges emit."""
+        return to_idl(self, form)
+
+    def to_c(self) -> str:
+        """A header for C11 and C++17 that asserts every offset."""
+        return to_c(self)
+
+    def to_json_schema(self) -> dict[str, Any]:
+        """JSON Schema of the sample as JSON, with offsets and sizes beside it."""
+        return {"$schema": DIALECT, **self.json_schema()}
+
+    @classmethod
+    def from_annotation(cls, declared: Declaration) -> Layout | None:
+        """The layout of a nested sample."""
+        layout_of = getattr(declared.base, "__zs_layout__", None) if isinstance(declared.base, type) else None
+        if layout_of is None:
+            return None
+        if declared.bound is not None:
+            declared.reject(
+                f"{declared.bound!r} does not belong on the sample type {declared.base.__name__}",
+                "Take the bound away.",
+            )
+        layout: Layout = layout_of()
+        return layout
+
+    @classmethod
+    def from_schema(cls, stored: StoredNode) -> Layout | None:
+        """The layout of a nested sample, or of the whole."""
+        title = stored.schema.get("title")
+        if stored.kind != cls.kind:
+            return None
+        if type(title) is not str:
+            stored.reject("has no title")
+        members: list[tuple[str, Node]] = []
+        offsets: list[int] = []
+        for name, schema in checked_object(stored.schema.get("properties"), f"{stored.where}: properties").items():
+            member = stored.inner(schema, f"{title}.{checked_name(name, f'a field of {title}')}")
+            members.append((name, member.node()))
+            offsets.append(member.integer("offset"))
+        layout = build_layout(title, members)
+        if [field.offset for field in layout.members] != offsets:
+            stored.reject("has offsets that do not follow from its fields")
+        claimed = tuple(stored.facts.get(key) for key in ("size", "alignment", "type_hash"))
+        if claimed != (layout.size, layout.alignment, layout.type_hash.hex()):
+            stored.reject("has a size, alignment or hash that does not follow from its fields")
+        return layout
+
+    def annotation(self, sample_type_of: Callable[[Record], type]) -> type:
+        """A sample type."""
+        return sample_type_of(self)
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON Schema of the sample as JSON."""
+        return {
+            "title": self.name,
+            "type": "object",
+            "properties": {field.name: field.node.sized_schema(field.offset) for field in self.members},
+            "required": [field.name for field in self.members if field.kind != "optional"],
+            "additionalProperties": False,
+            "x-zeroslot": {
+                "kind": self.kind,
+                "size": self.size,
+                "alignment": self.alignment,
+                "type_hash": self.type_hash.hex(),
+            },
+        }
+
+    def declare(self, writer: TypeWriter) -> Declarator:
+        """A struct of this name."""
+        return writer.struct(self)
+
+    def codec(self, codec_of_sample: Callable[[Record], Codec]) -> Codec:
+        """That of its view class."""
+        return codec_of_sample(self)
+
+    def heads(self, offset: int) -> list[tuple[int, int]]:
+        """Those of all fields, and whatever is small."""
+        return [span for field in self.fields for span in field.node.spans_to_zero(offset + field.offset)]
 
 
-def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -> L:
+def build_layout(name: str, members: Iterable[tuple[str, Node]], sample_type: type[Any] | None = None) -> Layout:
     """Lay `members` out in order as a C compiler would. No members make a struct of 0 bytes with alignment 1.
 
     Raises `DeclarationError` when the whole reaches 2 GiB, or is nested more deeply or described at greater length than
@@ -119,145 +206,24 @@ def build_layout(name: str, members: Iterable[tuple[str, Node]], cls: type[L]) -
             f"{name[:40]!r} is no type name: it must be printable and have at most {TYPE_NAME_LIMIT} characters.",
             type_name=name,
         )
-    members = list(members)
-    for member_name, node in members:
-        if node.nesting >= NESTING_LIMIT:
+    placed = place(members)
+    for member in placed:
+        if member.node.nesting >= NESTING_LIMIT:
             raise DeclarationError(
-                f"{name}.{member_name} is nested {node.nesting + 1} structs, lists and optionals deep, and "
+                f"{name}.{member.name} is nested {member.node.nesting + 1} structs, lists and optionals deep, and "
                 f"{NESTING_LIMIT} are allowed. Nest fewer types.",
                 type_name=name,
-                field=member_name,
+                field=member.name,
             )
-    fields: list[Field] = []
-    end, alignment, padding_count = 0, 1, 0
-
-    def pad_to(offset: int) -> None:
-        nonlocal padding_count
-        if offset > end:
-            gap = Array(Scalar("u8"), (offset - end,))
-            fields.append(Field(f"_pad{padding_count}", end, offset - end, "u8", gap.shape, gap, padding=True))
-            padding_count += 1
-
-    for member_name, node in members:
-        offset = round_up(end, node.alignment)
-        pad_to(offset)
-        fields.append(Field(member_name, offset, node.size, *_kind_and_shape(node), node))
-        end = offset + node.size
-        alignment = max(alignment, node.alignment)
-    size = round_up(end, alignment)
-    pad_to(size)
-    if size > SIZE_LIMIT:
+    layout = Layout(name, placed, sample_type)
+    if layout.size > SIZE_LIMIT:
         raise DeclarationError(
-            f"{name} takes {size} bytes; a sample is at most {SIZE_LIMIT} bytes. Make its arrays or bounds smaller.",
+            f"{name} takes {layout.size} bytes; a sample is at most {SIZE_LIMIT} bytes. "
+            f"Make its arrays or bounds smaller.",
             type_name=name,
         )
-    declared = [field for field in fields if not field.padding]
-    body = ";".join(f"{field.name}@{field.offset}:{canonical_of(field.node)}" for field in declared)
-    canonical = f"struct({size},{alignment}){{{body}}}"
-    if len(canonical) > TEXT_LIMIT:
+    if len(layout.canonical) > TEXT_LIMIT:
         raise DeclarationError(
             f"The description of {name} takes more than {TEXT_LIMIT} bytes. Split the type.", type_name=name
         )
-    # numpy has 64 dims, more than an array within so many lists.
-    dtype = _record([(field.name, field.offset, dtype_of(field.node)) for field in declared], size)
-    return cls(
-        name=name,
-        size=size,
-        alignment=alignment,
-        fields=tuple(fields),
-        canonical=canonical,
-        type_hash=hashlib.sha256(canonical.encode()).digest()[:16],
-        dtype=dtype,
-        plain=all(_is_plain(field.node) for field in declared),
-    )
-
-
-def nested_layout(node: Struct) -> StructLayout:
-    """The layout of a nested sample. The node itself cannot name the type, which is defined here."""
-    layout: StructLayout = node.layout
     return layout
-
-
-def canonical_of(node: Node) -> str:
-    """The part of the hashed text that stands for one node. Equal texts mean equal bytes with equal meaning."""
-    match node:
-        case Scalar(kind):
-            return kind
-        case Enumeration(kind=kind, members=members):
-            return f"enum({kind}){{{','.join(f'{name}={value}' for name, value in members)}}}"
-        case Text(max_bytes):
-            return f"str({max_bytes})"
-        case Blob(max_bytes):
-            return f"bytes({max_bytes})"
-        case Struct():
-            return nested_layout(node).canonical
-        case Array(item, shape):
-            return f"array({','.join(map(str, shape))})[{canonical_of(item)}]"
-        case FixedList(item, length):
-            return f"list({length})[{canonical_of(item)}]"
-        case BoundedList(item, max_len):
-            return f"bounded({max_len})[{canonical_of(item)}]"
-        case Optional(item):
-            return f"optional[{canonical_of(item)}]"
-
-
-def dtype_of(node: Node) -> np.dtype[Any]:
-    """The numpy dtype with exactly this node's size and inner offsets."""
-    match node:
-        case Scalar() | Enumeration():
-            return DTYPES[node.kind]
-        case Text(max_bytes) | Blob(max_bytes):
-            return _record([("length", 0, np.dtype("<u4")), ("data", 4, np.dtype(("u1", (max_bytes,))))], node.size)
-        case Struct():
-            return nested_layout(node).dtype
-        case Array(item, shape):
-            return np.dtype((DTYPES[item.kind], shape))
-        case FixedList(item, length):
-            return _repeated(dtype_of(item), length)
-        case BoundedList(item, max_len):
-            items = _repeated(dtype_of(item), max_len)
-            return _record([("count", 0, np.dtype("<u4")), ("items", node.items_at, items)], node.size)
-        case Optional(item):
-            return _record([("present", 0, np.dtype("u1")), ("value", node.item_at, dtype_of(item))], node.size)
-
-
-def _repeated(dtype: np.dtype[Any], count: int) -> np.dtype[Any]:
-    # Dims are joined, because numpy accepts an array of arrays with too many dims and fails where one is made of it.
-    return np.dtype((dtype.base, (count, *dtype.shape)))
-
-
-def _record(members: list[tuple[str, int, np.dtype[Any]]], size: int) -> np.dtype[Any]:
-    names, offsets, formats = [m[0] for m in members], [m[1] for m in members], [m[2] for m in members]
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
-
-
-def _kind_and_shape(node: Node) -> tuple[str, tuple[int, ...]]:
-    match node:
-        case Scalar(kind):
-            return kind, ()
-        case Array(item, shape):
-            return item.kind, shape
-        case Enumeration():
-            return "enum", ()
-        case Text():
-            return "str", ()
-        case Blob():
-            return "bytes", ()
-        case Struct():
-            return "struct", ()
-        case FixedList(_, count) | BoundedList(_, count):
-            return "list", (count,)
-        case Optional():
-            return "optional", ()
-
-
-def _is_plain(node: Node) -> bool:
-    match node:
-        case Scalar() | Enumeration() | Array():
-            return True
-        case FixedList(item, _):
-            return _is_plain(item)
-        case Struct():
-            return nested_layout(node).plain
-        case _:
-            return False

@@ -17,48 +17,24 @@ Why no validator here is written in Python: see zeroslot/_core/validators.pxi.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, dataclass_transform, get_args
+from typing import Any, ClassVar, TypeVar, cast, dataclass_transform, get_args
 
 import numpy as np
 import pydantic
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, PrivateAttr
 from pydantic._internal._model_construction import ModelMetaclass  # type(BaseModel); only so can mypy see a base class
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from zeroslot._core import binding
-from zeroslot.errors import DeclarationError
-from zeroslot.types.fields import ScalarKind, is_identifier, node_of, refuse, with_widths
-from zeroslot.types.idl import to_c, to_idl
-from zeroslot.types.layout import StructLayout, build_layout
-from zeroslot.types.schema import to_json_schema
+from zeroslot.types.compiled import IncompleteError, compiled, has_open_parameters
+from zeroslot.types.layout import Layout
+from zeroslot.types.nodes.bounds import with_widths
+from zeroslot.types.nodes.scalars import Scalar
 
 S = TypeVar("S", bound="Sample")
-
-
-class Layout(StructLayout):
-    """Where every field of a sample type lies, and the same in other languages.
-
-    `sample_type` is the class it was made from; None for a layout that was read from a segment.
-    """
-
-    sample_type: type[Sample] | None = None
-
-    def to_idl(self, form: Literal["image", "message"] = "image") -> str:
-        """OMG IDL 4.2: "image" says what lies in memory, "message" what recorders and bridges emit."""
-        return to_idl(self, form)
-
-    def to_c(self) -> str:
-        """A header for C11 and C++17 that asserts every offset."""
-        return to_c(self)
-
-    def to_json_schema(self) -> dict[str, Any]:
-        """JSON Schema of the sample as JSON, with offsets and sizes beside it."""
-        return to_json_schema(self)
 
 
 # mypy takes the decorator of the metaclass itself only, not of its base.
@@ -74,80 +50,9 @@ class _ModelJsonSchema(GenerateJsonSchema):
         return binding.nested_lists(dft) if isinstance(dft, np.ndarray) else super().encode_default(dft)
 
 
-class _IncompleteError(DeclarationError):
-    """A class that this one names is not defined yet."""
-
-
-_under_construction: ContextVar[tuple[type[Sample], ...]] = ContextVar("_under_construction", default=())
-
-
-def _build(cls: type[Sample]) -> Layout:
-    done: Layout | None = cls.__dict__.get("__zs_layout_cache__")
-    if done is not None:
-        return done
-    name = cls.__name__
-    if _is_open(cls):
-        refuse(name, "its type parameters are not filled in", f"Write {name}[…].")
-    outer = _under_construction.get()
-    if cls in outer:
-        chain = " in ".join(each.__name__ for each in (cls, *reversed(outer[outer.index(cls) :])))
-        refuse(name, f"it contains itself ({chain}), so it has no size", "Refer to the other sample by an index.")
-    if not cls.__pydantic_fields_complete__:
-        cls.model_rebuild(raise_errors=False)
-        if not cls.__pydantic_fields_complete__:
-            raise _IncompleteError(
-                f"{name} names a class that is not defined. "
-                f"Define it, or call {name}.model_rebuild() where it is visible.",
-                type_name=name,
-            )
-    token = _under_construction.set((*outer, cls))
-    try:
-        members = []
-        for field_name, field in cls.__pydantic_fields__.items():
-            where = f"{name}.{field_name}"
-            if not is_identifier(field_name):
-                refuse(
-                    where, "the name is not an ASCII identifier", "Rename the field; C and IDL must be able to say it."
-                )
-            if not is_field_name(field_name):
-                refuse(where, "every class or model has an attribute of this name", "Rename the field.")
-            in_memory = cls.__zs_renamed__.get(field_name, field_name)
-            members.append((in_memory, node_of(_annotation_of(field), where=where)))
-        layout = build_layout(name, members, Layout)
-    finally:
-        _under_construction.reset(token)
-    object.__setattr__(layout, "sample_type", cls)  # the dataclass is frozen
-    cls.__zs_layout_cache__ = layout
-    return layout
-
-
-def is_field_name(name: str) -> bool:
-    """Whether a field of a model may be called this. pydantic would take a method of the metaclass for its default, and
-    read its own attribute instead of the field.
-    """
-    own = hasattr(SampleType, name) or (name.startswith("model_") and hasattr(BaseModel, name))
-    return is_identifier(name) and not own
-
-
-def attribute_names(sample_type: type[Sample]) -> dict[str, str]:
-    """Name in memory -> attribute, of every field. They differ where a class was made from a schema whose names Python
-    cannot say.
-    """
-    return {sample_type.__zs_renamed__.get(name, name): name for name in sample_type.__pydantic_fields__}
-
-
 def _parameter_name(parameter: Any) -> str:
-    kinds = [item.kind for item in get_args(parameter) if isinstance(item, ScalarKind)]
-    return kinds[0].capitalize() if kinds else getattr(parameter, "__name__", None) or str(parameter)
-
-
-def _is_open(cls: type[Sample]) -> bool:
-    return bool(cls.__pydantic_generic_metadata__["parameters"])
-
-
-def _annotation_of(field: FieldInfo) -> Any:
-    """The annotation as it was written: pydantic keeps the type and what stood around it apart."""
-    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    kinds = [repr(item) for item in get_args(parameter) if isinstance(item, Scalar)]
+    return kinds[0] if kinds else getattr(parameter, "__name__", None) or str(parameter)
 
 
 class Sample(BaseModel, metaclass=SampleType):
@@ -178,12 +83,11 @@ class Sample(BaseModel, metaclass=SampleType):
         ser_json_inf_nan="strings",
     )
 
-    __zs_layout_cache__: ClassVar[Layout | None] = None
     __zs_renamed__: ClassVar[Mapping[str, str]] = {}  # attribute -> name in memory, where they differ
 
     @classmethod
     def __zs_layout__(cls) -> Layout:
-        return _build(cls)
+        return compiled(cls).layout
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -201,11 +105,11 @@ class Sample(BaseModel, metaclass=SampleType):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler, /) -> CoreSchema:
         if cls.__pydantic_fields_complete__:
             for field in cls.__pydantic_fields__.values():
-                if not any(isinstance(item, ScalarKind) for item in field.metadata):
+                if not any(isinstance(item, Scalar) for item in field.metadata):
                     field.annotation = with_widths(field.annotation)
-            if not _is_open(cls):
-                with suppress(_IncompleteError):  # checked again when the missing class is there
-                    _build(cls)
+            if not has_open_parameters(cls):
+                with suppress(IncompleteError):  # checked again when the missing class is there
+                    compiled(cls)
 
         schema = handler(source)
         inner: Any = handler.resolve_ref_schema(schema)
@@ -240,77 +144,17 @@ def layout_of(sample_type: type[Sample]) -> Layout:
     Raises `DeclarationError` when it names a class that still does not exist, or has type parameters that are not
     filled in.
     """
-    if not isinstance(sample_type, SampleType):
-        raise not_a_sample_type(sample_type)
-    return _build(sample_type)
+    return compiled(sample_type).layout
 
 
-def not_a_sample_type(found: object) -> DeclarationError:
-    """The error for anything else where a sample type is asked for; the caller raises it."""
-    return DeclarationError(
-        f"{found!r} is not a sample type. Derive a class from zeroslot.Sample.",
-        type_name=getattr(found, "__name__", None),
-    )
-
-
-def default_values(sample_type: type[Sample]) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
-    """The declared defaults: values, validated, and factories, which are called for every sample. Fields without
-    either are in neither.
-
-    Raises `DeclarationError` for a default that its own field refuses, and for a factory that wants the values of
-    other fields.
-    """
-    values: dict[str, Any] = {}
-    factories: dict[str, Callable[[], Any]] = {}
-    for name, field in sample_type.__pydantic_fields__.items():
-        where = f"{sample_type.__name__}.{name}"
-        if field.default_factory is not None:
-            if field.default_factory_takes_validated_data:
-                refuse(
-                    where,
-                    "its default factory wants the other fields, which a loan has not written yet",
-                    "Use one without arguments.",
-                )
-            factories[name] = field.default_factory  # type: ignore[assignment]  # takes no argument, as just checked
-        elif not field.is_required():
-            values[name] = default_of(sample_type, name)
-    return values, factories
-
-
-def default_of(sample_type: type[Sample], name: str) -> Any:
-    """The default of a field, validated; a factory is called.
-
-    Raises `DeclarationError` for one that the field refuses.
-    """
-    field = sample_type.__pydantic_fields__[name]
-    default = field.get_default(call_default_factory=True, validated_data={})
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(_annotation_of(field), config=_adapter_config(field))
-        return adapter.validate_python(default)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        where = f"{sample_type.__name__}.{name}"
-        refuse(where, f"its default {default!r} is not a value of it ({problem})", "Change the default.")
-
-
-def _adapter_config(field: FieldInfo) -> ConfigDict | None:
-    # A type with a configuration of its own must not be given another one.
-    annotation = field.annotation
-    return (
-        None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        else ConfigDict(arbitrary_types_allowed=True)
-    )
-
-
-def _same(ours: Any, theirs: Any) -> bool:
+def _same(one: Any, other: Any) -> bool:
     """Equality with arrays by value, and with a nested model equal to the dict that a view makes of it."""
-    if isinstance(ours, np.ndarray) or isinstance(theirs, np.ndarray):
-        return bool(np.array_equal(ours, theirs))
-    if isinstance(ours, BaseModel) and isinstance(theirs, dict):
-        return all(_same(ours.__dict__.get(name), value) for name, value in theirs.items())
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        return ours.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in ours.items())
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
-    return bool(ours == theirs)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, BaseModel) and isinstance(other, dict):
+        return all(_same(one.__dict__.get(name), value) for name, value in other.items())
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)

@@ -1,0 +1,1 @@
+"""The kinds of nodes: what the bytes of a field mean."""

@@ -1,0 +1,25 @@
+"""All kinds of nodes, in the order in which `node_of` offers them an annotation or a part of a stored schema."""
+
+from __future__ import annotations
+
+from zeroslot.types.layout import Layout
+from zeroslot.types.nodes.arrays import Array
+from zeroslot.types.nodes.base import Node
+from zeroslot.types.nodes.enums import Enumeration
+from zeroslot.types.nodes.lists import BoundedList, FixedList
+from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.scalars import Scalar
+from zeroslot.types.nodes.text import Blob, Text
+
+# Optional and Enumeration come before Scalar, which refuses everything else that a width stands on.
+NODES: tuple[type[Node], ...] = (
+    Optional,
+    Enumeration,
+    Scalar,
+    Text,
+    Blob,
+    Array,
+    FixedList,
+    BoundedList,
+    Layout,
+)
