@@ -127,6 +127,7 @@ def test_a_segment_that_is_being_created_is_not_touched(zeroslot_dir: Path):
         with zs.Publisher("a/b", Tick):
             assert zs.clean() == ()
             assert flink.list_markers(pub.flink.parent) == [(pub.flink, name)]
+            assert len(zs.inspect("a/b").publishers) == 2
             assert pub.publish({"number": 1}) == 1
         flink.remove_marker(pub.flink, name)
 
@@ -268,7 +269,7 @@ def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
 def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Children, zeroslot_dir: Path):
     """A dead publisher, a dead subscriber, a segment and a pool without an owner, an invalid flink, an unused bell."""
 
-    def told(*arguments: str) -> tuple[int, list[list[object]], str]:
+    def run_gc(*arguments: str) -> tuple[int, list[list[object]], str]:
         command = [sys.executable, "-m", "zeroslot", "gc", *arguments]
         texts = subprocess.run(command, capture_output=True, text=True)
         facts = json.loads(texts.stdout) if "--json" in arguments else []
@@ -296,33 +297,33 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
             (left_alone, str(odd)),
         }
         for _ in range(2):  # a dry run changes nothing
-            status, facts, _ = told("--dry-run", "--json")
+            status, facts, _ = run_gc("--dry-run", "--json")
             assert status == 0
             assert {(what, where) for what, where, _ in facts} >= expected
             assert not any(removed for _, _, removed in facts)
-        status, _, text = told()
+        status, _, text = run_gc()
         assert status == 1
         assert set(text.splitlines()) >= {
             f"{'not removed' if what == left_alone else 'removed'}: {what}: {where}" for what, where in expected
         }
-        assert told("--json")[:2] == (1, [[left_alone, str(odd), False]])
+        assert run_gc("--json")[:2] == (1, [[left_alone, str(odd), False]])
         assert pub.subscriber_count == 0
         odd.unlink()
-        assert told("--json")[:2] == (0, [])
+        assert run_gc("--json")[:2] == (0, [])
     sub = run_child(actors.SUBSCRIBER, "alive", {"domain": "lab"})
     sub.expect("ready")
     sub.kill()
     bell = ["a bell that no process uses", str(zeroslot_dir / "lab" / ".bell"), True]
-    assert told("--json")[1] == []
-    assert told("--json", "--domain", "lab")[:2] == (0, [bell])
+    assert run_gc("--json")[1] == []
+    assert run_gc("--json", "--domain", "lab")[:2] == (0, [bell])
     assert not (zeroslot_dir / "lab").exists()
 
 
 def test_the_help_of_gc_tells_its_status_and_the_form_of_its_json():
     """Programs that call it rely on both."""
     text = " ".join(gc("--help").replace("│", " ").split())
-    for told in ("status 0", "with 1", '"what"', '"where"', '"removed"', '"not removed"'):
-        assert told in text
+    for part in ("status 0", "with 1", '"what"', '"where"', '"removed"', '"not removed"'):
+        assert part in text
 
 
 def test_gc_prints_what_it_found_and_removed():
