@@ -117,7 +117,7 @@ class Child:
             raise ChildError(f"{self!r} said {heard!r}, not {value!r}\n{self.stderr}")
 
     def tell(self, order: Any) -> None:
-        """Sends an order. One that has died already is a ChildError."""
+        """Sends an order. A ChildError if the child is dead."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
@@ -185,7 +185,7 @@ class Child:
                 pipe.close()
 
     def _wait_for_state(self, letters: str) -> None:
-        """Looks until it is so: of a stop waitpid would tell, which subprocess calls; of a sleep nobody does."""
+        """Poll until it is so: waitpid would report a stop, but subprocess calls it; no call reports a sleep."""
         while self.alive:
             states = set(self._thread_states())
             if states and states <= set(letters):
@@ -228,7 +228,7 @@ class Children:
         return self._start(script, [sys.executable, *flags, str(script)], env)
 
     def program(self, program: Path, *args: str, env: dict[str, str | None] | None = None) -> Child:
-        """Starts a program that speaks in the same way, and sees to it itself that it dies with this thread."""
+        """Starts a program with the same protocol, which must end by itself when this thread ends."""
         return self._start(program, [str(program), *args], env)
 
     def _start(self, script: Path, command: list[str], env: dict[str, str | None] | None) -> Child:

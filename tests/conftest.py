@@ -25,7 +25,7 @@ _terminal = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps a way to the terminal that no capturing closes: a dump that nobody sees is none."""
+    """Keeps a descriptor of the terminal that capturing does not close, so that the watchdog's dump is seen."""
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         config.stash[_terminal] = os.dup(2)
@@ -37,7 +37,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays to the end: the collection after each test need not go through it."""
+    """Objects that exist now stay to the end, so the collection after each test skips them."""
     gc.collect()
     gc.freeze()
 

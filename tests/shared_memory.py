@@ -2,7 +2,7 @@
 
 Objects of all processes of a machine share one directory, so another program, or another run of these tests, can make
 and remove some meanwhile. An object counts as left behind by a test when it is new and either this process still maps
-it, or nobody does and nobody removes it while we look on.
+it, or no process maps it and none removes it within LOOKS looks.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def left_behind(before: Iterable[str], looks: int = LOOKS) -> set[str]:
         if not new:
             return set()
         users = _users(new)
-        ours = {name for name in new if mine in users[name]}
-        if ours:
-            return ours | {name for name in new if not users[name]}
+        mapped = {name for name in new if mine in users[name]}
+        if mapped:
+            return mapped | {name for name in new if not users[name]}
         orphans = {name for name in new if not users[name]}
         if not orphans:
             return set()
-        time.sleep(0.05)  # somebody else's may be removed by them
+        time.sleep(0.05)  # another process may be removing its objects
     return orphans
 
 

@@ -1,4 +1,4 @@
-"""The actors, and those who die and are watched, are fixtures here."""
+"""Fixtures: the actors of tests/process, and the victims of survivors.py."""
 
 from tests.fault.survivors import servers, stepping, tracing
 from tests.process.actors import cast

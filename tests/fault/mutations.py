@@ -1,8 +1,8 @@
-"""What is done to the bytes of a control object: each byte in turn, and what a seed draws.
+"""Changes to the bytes of a control object: each byte in turn, and random ones.
 
-A change is a number, and the same number is the same change again: a seed and a number are enough to see a failure once
-more. Half of what is drawn knows the format (fields near their limits, off by one, swapped, taken from another segment,
-ring and slot entries mixed); the other half is blind.
+A change is a number, and a seed and a number give the same change again, so that a failure can be repeated. Half of the
+random changes know the format (fields near their limits, off by one, swapped, taken from another segment, ring and slot
+entries mixed); the other half do not.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Drawn(Sequence[Change]):
         return [Edit(one[0], _packed(self._number(two), two[1])), Edit(two[0], _packed(self._number(one), one[1]))]
 
     def _entries(self, draw: random.Random) -> Change:
-        """Whole entries of the ring, the slots or the peers over others, and ring entries that nobody wrote."""
+        """Whole entries of the ring, the slots or the peers over others, and ring entries that no owner wrote."""
         anatomy = self._anatomy
         section, size, count = draw.choice(
             (("ring", 8, anatomy.ring), ("slots", SLOT_SIZE, anatomy.slots), ("peers", PEER_SIZE, anatomy.peers))
@@ -187,7 +187,7 @@ class Drawn(Sequence[Change]):
         return change
 
     def _foreign(self, draw: random.Random) -> Change:
-        """Parts of another segment's: its header, with its name or with ours, a section, anything."""
+        """Parts of another segment's: its header, with its own name or this segment's, a section, anything."""
         what = draw.randrange(4)
         if what == 0:
             return [Edit(0, self._other[:HEADER_SIZE])]
@@ -195,9 +195,9 @@ class Drawn(Sequence[Change]):
             return [Edit(0, self._other[:24] + self._good[24:32] + self._other[32:HEADER_SIZE])]
         if what == 2:
             section = draw.choice(SECTIONS)
-            start, theirs = self._anatomy.at[section], Anatomy(self._other)
-            length = min(self._anatomy.end_of(section) - start, theirs.end_of(section) - theirs.at[section])
-            return [Edit(start, self._other[theirs.at[section] : theirs.at[section] + length])]
+            start, others = self._anatomy.at[section], Anatomy(self._other)
+            length = min(self._anatomy.end_of(section) - start, others.end_of(section) - others.at[section])
+            return [Edit(start, self._other[others.at[section] : others.at[section] + length])]
         length = draw.randrange(1, 2048)
         start = draw.randrange(min(len(self._good), len(self._other)) - length)
         return [Edit(start, self._other[start : start + length])]

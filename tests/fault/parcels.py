@@ -1,4 +1,4 @@
-"""A sample that tells whether it is whole."""
+"""A sample type whose content shows whether a sample is whole."""
 
 from __future__ import annotations
 

@@ -1,18 +1,17 @@
-"""Who meets the changed bytes: one process that changes them, acts on them and puts them right, a million times.
+"""The process that meets changed bytes: it changes them, acts on them and restores them, a million times.
 
-It maps the control object itself, without the library, and tells in a small file how far it has come. Whoever watches
-reads there what was done to whom when it died, or when it does not come further.
+It maps the control object itself, without the library, and writes its progress to a small file. When it dies or hangs,
+the test reads there which change it was at and what it did.
 
-    newcomers   attach afterwards, take, look around, leave
+    newcomers   attach afterwards, take, inspect, leave
     members     were attached before, and hold a sample
     listings    topics, inspect, clean(dry_run=True), readers that take the type from the segment, untyped ones
     the owner   publishes, waits for room, counts, reaps, flushes and closes while its own control object is changed
 
-What is accepted is an error of ours, PermissionError, or a right answer. Of a sample it is right that it is whole, and
-that it is the one that its sequence says. Where several bytes of the ring, the slot table or the header change at once,
-they may fit each other, and nobody can know better: there another sample of this segment is right as well, if it is
-whole. All slots of the segment have held one, so that a slot shows nothing else unless it is looked for at a wrong
-place.
+An error of the package, PermissionError or a right answer is accepted. A sample is right if it is whole and is the one
+that its sequence says. Where several bytes of the ring, the slot table or the header change at once, they may fit each
+other, and no reader can know better: there another whole sample of this segment is right as well. Every slot of the
+segment has held a sample, so a slot shows something else only if it is read at a wrong place.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ PROGRESS = struct.Struct("<QQ48s")  # the change, a count of steps, the step
 
 
 class WrongAnswerError(Exception):
-    """It answered, and not right."""
+    """A wrong answer."""
 
 
 class Progress:
-    """How far it has come, in a file that outlives it."""
+    """The progress, in a file that outlives the process."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -101,7 +100,7 @@ def publish(pub: zs.Publisher[Parcel], timeout: float = 0) -> int:
 
 
 class Actors:
-    """The steps, each of which may end in an error of ours. `counted` has the answers and the errors by class."""
+    """The steps, each of which may raise an error of the package. `counted`: answers and errors by class."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -111,7 +110,7 @@ class Actors:
         self.last = SAMPLES
 
     def tried(self, what: str, step: Callable[[], Any]) -> Any:
-        """What the step answers, or None after an error of ours."""
+        """What the step answers, or None after an error of the package."""
         self.progress.step(what)
         try:
             answer = step()
@@ -141,7 +140,7 @@ class Actors:
                 return
 
     def wait(self, sub: zs.Subscriber[Parcel]) -> None:
-        """They sleep, or would, and come back."""
+        """They sleep, or would sleep, and return."""
         self.tried("take with a timeout", lambda: self.took(sub.take, timeout=PATIENCE_S))
         self.tried("latest with a timeout", lambda: self.took(sub.latest, timeout=PATIENCE_S))
         self.tried("wait", lambda: sub.wait(PATIENCE_S))
@@ -150,7 +149,7 @@ class Actors:
         self.tried("latest", lambda: self.took(sub.latest))
 
     def use(self, sub: zs.Subscriber[Parcel], turn: int, *, patient: bool) -> None:
-        """All that a subscriber can do; what comes first meets a reader that has refused nothing yet."""
+        """All that a subscriber can do; the first call meets a reader that has not refused anything yet."""
         steps: list[Callable[[zs.Subscriber[Parcel]], None]] = [self.take, self.latest]
         if patient:
             steps = [self.latest_in_time, self.take, self.latest, self.wait]
@@ -342,7 +341,7 @@ def spoil(spec: dict[str, Any], flink: str, other: str, progress: str, report: s
 
 
 def limit_memory() -> None:
-    """From here on a MemoryError is a count that was believed."""
+    """After this a MemoryError means that a corrupt count was believed."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ROOM_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

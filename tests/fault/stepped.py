@@ -1,11 +1,11 @@
-"""The binding once more, with a hook before every access to shared memory, the stepper and the clock: built here, not
-shipped.
+"""A second build of the binding, with a hook before every access to shared memory; the stepper and the clock library.
+None of them is shipped.
 
-Why a build of its own: what is shipped is compiled without the hook, and test_steps.py holds that its object code is
-the same as without the places for it. The sources are the same files; `steps.h` comes before them by a flag of the
+Why a second build: the shipped one is compiled without the hook, and test_steps.py checks that its object code is the
+same as without the places for it. The sources are the same files; `steps.h` comes before them by a flag of the
 compiler.
 
-Why it is kept in build/, by the hash of what it is made from: it takes longer than all of its tests.
+Why it is kept in build/, by the hash of its sources: the build takes longer than all of its tests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def core_object(work: Path, *, without_places: bool = False, flags: tuple[str, .
             assert "ZS_STEP" not in text, f"{header.name} has a hook of another form"
         (work / header.name).write_text(text)
     (work / "core.c").write_text('#include "zeroslot.h"\n')
-    # A function that is marked as used stays, whether somebody calls it or not.
+    # A function that is marked as used stays, whether it is called or not.
     kept = ["-std=c11", "-O2", "-fno-plt", "-Dinline=__attribute__((used))", *flags]
     _run([*compiler(), *kept, "-c", "core.c", "-o", "core.o"], cwd=work)
     return (work / "core.o").read_bytes()

@@ -1,7 +1,7 @@
-"""Those who go on: the ends in the test's own process that watch others die, and look at everything afterwards.
+"""The survivors: handles in the test's own process that stay while victims die, and check everything afterwards.
 
-Two worlds. In one the publisher is here and subscribers die; in the other subscribers are here and publishers die.
-Both stay for all the deaths of a test, so what one death leaks, the next look finds.
+Either the publisher is here and subscribers die, or subscribers are here and publishers die. Both stay for all deaths
+of a test, so the next check finds what one death leaked.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ TOPIC = "t"
 DEPTH = 4
 
 
-# --- the victims, from here
+# --- victims
 
 
 @dataclass
 class Death:
-    """How it ended. `finished`: it came to the end of the operation, in `count` steps, and died after it."""
+    """How a victim ended. `finished`: it completed the operation, in `count` steps, and was killed afterwards."""
 
     finished: bool
     count: int
@@ -74,22 +74,22 @@ class Stepper:
 
 
 class Victim:
-    """One process, which has prepared what it will die in."""
+    """One process that has prepared its operation."""
 
     def __init__(self, server: Child, stepper: Stepper | None, one: str, pid: int) -> None:
         self.pid = pid
         self._server, self._stepper, self._one = server, stepper, one
         self._held = False
 
-    def die(self, at: int = NEVER) -> Death:
+    def kill_at(self, at: int = NEVER) -> Death:
         """Killed before step `at` of its operation, counted from 0: an access to shared memory, or a system call."""
         if self._stepper is None:
             finished, count, told = self._server.ask(["go", self._one, at])
             assert finished or told == "", told
             return Death(finished, count, told)
-        return self.die_traced("calls", at)
+        return self.kill_traced("calls", at)
 
-    def die_traced(self, what: str, at: int) -> Death:
+    def kill_traced(self, what: str, at: int) -> Death:
         assert self._stepper is not None
         self._stepper.attach(what, self.pid, at)
         self._server.ask(["go", self._one, "traced"])
@@ -99,9 +99,9 @@ class Victim:
         return Death(verdict == "finished", int(count), told)
 
     def stop(self, at: int) -> bool:
-        """Stands still before step `at` of its operation, alive: True. False: it has done all, in fewer steps.
+        """Stop before step `at` of its operation: True. False: it has completed the operation in fewer steps.
 
-        In either case `go_on` has to follow, and `strike`.
+        In either case `go_on` has to follow, and `kill`.
         """
         if self._stepper is None:
             return bool(self._server.ask(["stop", self._one, at]) == "stopped")
@@ -113,7 +113,7 @@ class Victim:
         return self._held
 
     def go_on(self) -> str:
-        """After `stop`, to the end of its operation; what it raised. It lives."""
+        """Continue after `stop` to the end of the operation; what it raised. The process stays alive."""
         if self._held:
             assert self._stepper is not None
             self._stepper.tell("on")
@@ -121,7 +121,7 @@ class Victim:
         return str(self._server.ask(["on", self._one]))
 
     def stop_before(self, call: int) -> tuple[str, int]:
-        """Let it do its operation up to this system call, counted from 0, and stand there.
+        """Run its operation up to this system call, counted from 0, and stop there.
 
         "held" or "populates" (the call is an madvise) and the number; or "finished" and the number of all calls.
         """
@@ -132,7 +132,7 @@ class Victim:
         return verdict, int(count)
 
     def end_of_stop(self, verdict: str) -> Death:
-        """Let it go on, if it stands; how its operation ended. A death by a signal is told in `raised`."""
+        """Continue if it is stopped; how its operation ended. A death by a signal is in `raised`."""
         assert self._stepper is not None
         if verdict != "finished":
             self._stepper.tell("watch")
@@ -141,21 +141,21 @@ class Victim:
         return Death(finished, count, told.strip())
 
     def go(self) -> None:
-        """Let it do its operation, which has no end."""
+        """Run its operation, which does not end."""
         self._server.ask(["go", self._one, "free"])
 
-    def strike(self) -> None:
-        """SIGKILL, wherever it is, also when it is stopped; returns when it is dead. A complaint of its is an error."""
+    def kill(self) -> None:
+        """SIGKILL at any time, also when it is stopped; returns when it is dead. What it raised is an error."""
         os.kill(self.pid, signal.SIGKILL)
         _, _, told = self._server.ask(["wait", self._one])
         assert told == "", told
 
-    def kill(self) -> None:
-        """Now, before its operation."""
+    def kill_before_start(self) -> None:
+        """Kill it before its operation."""
         self._server.ask(["go", self._one, 0])
 
 
-class Executioner:
+class Launcher:
     """Starts victims."""
 
     _numbers = itertools.count(1)
@@ -165,7 +165,7 @@ class Executioner:
 
     @property
     def traces(self) -> bool:
-        """Whether its victims are killed at system calls, and so have no last word."""
+        """Whether its victims are killed at system calls, and so cannot report what they raised."""
         return self._stepper is not None
 
     def start(self, scenario: str, *args: Any, **options: Any) -> Victim:
@@ -176,7 +176,7 @@ class Executioner:
 
 
 def serve(children: Children, binding: Path | None) -> Child:
-    """A server of victims, with the stepped binding or the shipped one."""
+    """A server that forks victims, with the stepped binding or the shipped one."""
     # Bound at once: the first call of a function shall not be longer than the next.
     server = children(SERVER, str(binding) if binding else None, env={"LD_BIND_NOW": "1", "OPENBLAS_NUM_THREADS": "1"})
     server.expect("ready")
@@ -185,7 +185,7 @@ def serve(children: Children, binding: Path | None) -> Child:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
-    """What starts servers that outlive a test. They hold no handles."""
+    """Starts servers that outlive a test. They hold no handles."""
     started = Children(tmp_path_factory.mktemp("servers"))
     try:
         yield started
@@ -194,32 +194,32 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
 
 
 @pytest.fixture(scope="session")
-def stepping(servers: Children) -> Executioner:
+def stepping(servers: Children) -> Launcher:
     """Kills before accesses to shared memory."""
-    return Executioner(serve(servers, stepped.stepped_binding()))
+    return Launcher(serve(servers, stepped.stepped_binding()))
 
 
 @pytest.fixture(scope="session")
-def tracing(servers: Children) -> Iterator[Executioner]:
+def tracing(servers: Children) -> Iterator[Launcher]:
     """Kills before system calls and at instructions, in the binding that is shipped."""
     stepper = Stepper(stepped.stepper())
-    yield Executioner(serve(servers, None), stepper)
+    yield Launcher(serve(servers, None), stepper)
     stepper.end()
 
 
 def say(config: pytest.Config, text: str) -> None:
-    """A line for whoever runs the tests, in a plain run as well."""
+    """Print a line for the reader of the test run, also without -s."""
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(f"\n{text}", end="")
 
 
-# --- looking
+# --- checks
 
 
 @contextmanager
 def nothing_grows() -> Iterator[None]:
-    """Descriptors and mappings of this process are as many afterwards as before, once a sleeping thread has let go."""
+    """This process has as many descriptors and mappings afterwards as before, once sleeping threads are done."""
 
     def mine() -> tuple[int, int]:
         mapped = Path("/proc/self/maps").read_text().count("/zs-")
@@ -236,7 +236,7 @@ def nothing_grows() -> Iterator[None]:
 
 
 def numbers_of(sub: zs.Subscriber[Parcel]) -> list[int]:
-    """What there is to take, each of which must be whole and be the next."""
+    """Take everything; each sample must be whole and the next in order."""
     numbers = []
     for lease in iter(sub.take, None):
         assert whole(lease.sample, lease.sequence), f"sample {lease.sequence} is not whole"
@@ -284,7 +284,7 @@ class PublisherHere:
             assert numbers_of(joined) == [pub.sequence - 1, pub.sequence]
             publish(pub, 1)
             assert numbers_of(joined) == [pub.sequence]
-            # Its index was a dead one's, perhaps: nothing of that one is taken for its own.
+            # Its index may have been a dead subscriber's: it must inherit nothing of that one.
             pub.allocator.reap()
             assert pub.allocator.free_count == pub.slot_count - DEPTH
         assert numbers_of(sub) == [pub.sequence]
@@ -294,13 +294,13 @@ class PublisherHere:
         assert mapped.indexes_in_use() == mapped.active_indexes() == pub.allocator.subscriber_indexes()
         assert pub.subscriber_count == 1
         assert pub.allocator.free_count == pub.slot_count - DEPTH
-        # Free is what can be had.
+        # Every free slot can be reserved.
         loans = [pub.loan() for _ in range(pub.allocator.max_loans)]
         for loan in loans:
             loan.discard()
         del loans, loan
         assert pub.allocator.free_count == pub.slot_count - DEPTH
-        tidy(self.before, self.files)
+        assert_nothing_left(self.before, self.files)
 
     def close(self) -> None:
         self.sub.close()
@@ -322,7 +322,7 @@ class SubscribersHere:
         self.met = False
 
     def meet(self, *, keep: bool) -> None:
-        """A victim has published some: follow it, and take its first sample, and perhaps hold it from now on."""
+        """A victim has published: follow it, take its first sample, and hold it if `keep`."""
         self.held = self.sub.take(timeout=None)
         assert self.held.sequence == 1
         self.met = True
@@ -337,7 +337,7 @@ class SubscribersHere:
             os.sched_yield()
 
     def check(self, published: int) -> None:
-        """All it published comes, and whole; what was held still is; the next one is followed, and nothing is left."""
+        """All its samples arrive, the held one stays whole, the next publisher is followed, and nothing is left."""
         sub = self.sub
         numbers = numbers_of(sub)
         if self.met:
@@ -347,23 +347,23 @@ class SubscribersHere:
         else:
             assert numbers == [*range(1, len(numbers) + 1)]
             assert len(numbers) <= published
-        with zs.Publisher(TOPIC, Parcel, **self.options) as heir:
-            publish(heir, 1)
+        with zs.Publisher(TOPIC, Parcel, **self.options) as successor:
+            publish(successor, 1)
             lease = sub.take(timeout=None)
             assert lease is not None
-            assert (lease.sequence, lease.publisher_id) == (1, heir.publisher_id)
+            assert (lease.sequence, lease.publisher_id) == (1, successor.publisher_id)
             assert whole(lease.sample, 1)
             del lease
-            assert [info.publisher_id for info in sub.publishers] == [heir.publisher_id]
+            assert [info.publisher_id for info in sub.publishers] == [successor.publisher_id]
             with zs.Subscriber(TOPIC, Parcel, history=1) as joined:
                 assert numbers_of(joined) == [1]
             assert sub.take() is None
             if self.sleeper is not None:
-                self.sleeper.wait_for_heir(max(numbers, default=1))
+                self.sleeper.wait_for_successor(max(numbers, default=1))
         assert sub.take() is None
         assert sub.publishers == ()
         assert sub.lost == 0
-        tidy(self.before, self.files)
+        assert_nothing_left(self.before, self.files)
 
     def close(self) -> None:
         self.sub.close()
@@ -372,7 +372,7 @@ class SubscribersHere:
 
 
 def dead_objects(before: set[str]) -> set[str]:
-    """The new objects that belong to no living process. Those of other programs come and go meanwhile."""
+    """The new objects that belong to no living process. Other programs may create and remove theirs meanwhile."""
     dead = set()
     for name in shared_memory.objects() - before:
         own = open_for_cleaning(f"/{name[:19]}")
@@ -385,8 +385,8 @@ def dead_objects(before: set[str]) -> set[str]:
     return dead
 
 
-def tidy(before: set[str], files: set[Path]) -> None:
-    """Neither a file nor an object of a dead one's is left: the next publisher has found all of it."""
+def assert_nothing_left(before: set[str], files: set[Path]) -> None:
+    """No file and no object of a dead process is left: the next publisher has removed all of them."""
     assert shared_memory.files(Path(os.environ["ZEROSLOT_DIR"])) == files
     assert dead_objects(before) == set()
 
@@ -414,12 +414,12 @@ class Sleeper:
             self._got.wait_for(enough)
 
     def wait_for(self, published: int) -> None:
-        """All of a new victim's samples have come."""
+        """All samples of a new victim have arrived."""
         self._wait(lambda: len(self._numbers) >= published)
         assert self._numbers == [*range(1, published + 1)]
 
-    def wait_for_heir(self, expected: int) -> None:
-        """It got what the others got, and then the successor's first, without anybody's help."""
+    def wait_for_successor(self, expected: int) -> None:
+        """It got the same samples as the others, and then the successor's first, without a call of the test."""
         self._wait(lambda: len(self._numbers) >= expected + 1)
         assert sorted(self._numbers) == sorted([*range(1, expected + 1), 1])
         assert self._sub.lost == 0

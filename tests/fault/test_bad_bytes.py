@@ -1,7 +1,7 @@
-"""Corrupt bytes: every one of a control object, and what a seed draws, while others attach, take, list and publish.
+"""Corrupt bytes: every byte of a control object, and random changes, while others attach, take, list and publish.
 
-An error of ours or a right answer; spoiled.py says what a right answer is. What a victim does, and to whom, is there;
-here it is started, watched and, when it is lost, started again behind the change that it was lost in.
+Each call gives an error of the package or a right answer; spoiled.py says which answers are right and what the process
+does. Here it is started, watched, and when it dies started again after the change at which it died.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.fault.spoiled import spoil
 spoil(*args)
 """
 
-# A publisher of its own and its subscribers; told what is checked once somebody writes over its control object.
+# A publisher of its own and its subscribers; says what it checks while another process writes over its control object.
 ENDURING = """
 from tests.fault.spoiled import endure
 endure(*args, told=hear)
@@ -220,7 +220,7 @@ def test_a_million_random_changes_give_an_error_or_a_right_answer(
 def test_bytes_that_change_during_a_call_crash_and_hang_no_process(
     cast: Cast, tmp_path: Path, request: pytest.FixtureRequest, on_full: str, spared: list[str], rounds: int
 ):
-    """A publisher and subscribers while another process writes over the control object: nothing but errors of ours.
+    """A publisher and subscribers while another process writes over the control object: only errors of the package.
 
     As long as the slot table is left alone, every sample that is read is whole, too. With it go the sequence and the
     reader's bit, which are all that keeps the owner from a slot: whoever writes there can tear a sample.

@@ -1,8 +1,7 @@
-"""The realtime clock is stepped, back and on, while processes sleep, wait with limits, and tell ages.
+"""The realtime clock is set back and forward while processes sleep, wait with timeouts, and report ages.
 
-Twice: in processes into which a library is preloaded that adds to their realtime clock (clock.c), by a year; and for
-real, by an hour, which only a run with `--step-the-clock` does to its machine. The machine's clock is put back by the
-monotonic one, so that it comes back right.
+Twice: by a year, in processes with a preloaded library that adds to their realtime clock (clock.c); and by an hour for
+real, only in a run with `--step-the-clock`. The machine's clock is restored by the monotonic one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Objects that are cut short, or replaced, before an attach and between any two of its system calls.
+"""Objects that are truncated or replaced before an attach and between any two of its system calls.
 
-The attaching process is stopped before each of its system calls in turn; something is done to an object, and it goes
-on. An attach ends with an error of ours, or finds nobody, or has a subscriber; never with a signal, as long as there
-was a system call left that could tell. What is cut short behind the last of them is an object in use, and for those
-tests/README.md says what happens.
+The attaching process is stopped before each of its system calls in turn, an object is changed, and the process
+continues. The attach raises an error of the package, finds no publisher, or succeeds; a signal never ends it as long as
+a later system call could notice. A truncation after the last such call hits an object in use: tests/README.md says what
+happens then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import zeroslot as zs
 from tests.fault import survivors
 from tests.fault.parcels import Parcel, fill
 from tests.fault.spoiled import HISTORY, SAMPLES, TOPIC, control_of, publish
-from tests.fault.survivors import Executioner
+from tests.fault.survivors import Launcher
 
 BUS_ERROR = f"ended with status {int(signal.SIGBUS)}:"
 FOREIGN = 10_000  # where the numbers of another segment's samples begin
@@ -85,7 +85,7 @@ def place(zeroslot_dir: Path) -> Iterator[Place]:
 
 
 def stopped(
-    tracing: Executioner, scenario: str, args: tuple[object, ...], call: int, do: Callable[[], None] = lambda: None
+    tracing: Launcher, scenario: str, args: tuple[object, ...], call: int, do: Callable[[], None] = lambda: None
 ) -> tuple[str, str]:
     """One victim that stands before this call while something is done: where it stood, and how it ended."""
     victim = tracing.start(scenario, TOPIC, *args, history=HISTORY)
@@ -102,7 +102,7 @@ def last_look() -> dict[str, int]:
     return {}
 
 
-def last_that_tells(tracing: Executioner, last_look: dict[str, int]) -> int:
+def last_that_tells(tracing: Launcher, last_look: dict[str, int]) -> int:
     if not last_look:
         for call in range(1000):
             verdict, raised = stopped(tracing, "join", (), call)
@@ -125,7 +125,7 @@ def calls(request: pytest.FixtureRequest, every: int) -> range:
 @pytest.mark.parametrize("size", ["empty", "a page", "half"])
 @pytest.mark.parametrize("what", ["control", "pool"])
 def test_an_attach_survives_a_truncated_object(
-    tracing: Executioner, place: Place, last_look: dict[str, int], request: pytest.FixtureRequest, what: str, size: str
+    tracing: Launcher, place: Place, last_look: dict[str, int], request: pytest.FixtureRequest, what: str, size: str
 ):
     """Before any of its system calls but those behind the last that could tell. A pool is not touched by an attach."""
     path = place.control if what == "control" else place.pool
@@ -169,9 +169,9 @@ REPLACEMENTS: dict[str, Callable[[Path, Path], object]] = {
 @pytest.mark.parametrize("by", REPLACEMENTS)
 @pytest.mark.parametrize("what", ["control", "pool", "flink"])
 def test_an_attach_survives_a_replaced_object(
-    tracing: Executioner, place: Place, request: pytest.FixtureRequest, what: str, by: str
+    tracing: Launcher, place: Place, request: pytest.FixtureRequest, what: str, by: str
 ):
-    """Between any two of its system calls: an error of ours, or nobody, or this segment; no other segment's samples."""
+    """Between any two of its system calls: an error of the package, no publisher, or this segment; no other."""
     if (what, by) == ("flink", "another segment's"):
         pytest.skip("a flink that names another segment is a flink of that segment: its own name means nothing")
     path = {"control": place.control, "pool": place.pool, "flink": place.flink}[what]

@@ -1,4 +1,4 @@
-"""A process that attaches with rights and drops them, as daemons do, goes on."""
+"""A process that attaches with rights and then drops them, as daemons do, continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.process.samples import Tick
 
 pub = zs.Publisher("mine", Tick, depth=2, max_loans=1, spare_slots=2, on_full="block")
 own = zs.Subscriber("mine", Tick, reliable=True)
-sub = zs.Subscriber("theirs", Tick)
+sub = zs.Subscriber("foreign", Tick)
 if args[0] == "chroot":
     os.chroot(tempfile.mkdtemp())
     os.chdir("/")
@@ -58,8 +58,8 @@ for verb, *rest in orders():
 @pytest.mark.leaves_remains
 @pytest.mark.parametrize("how", ["setuid", "chroot"])
 def test_handles_work_after_their_process_has_dropped_its_rights(cast: Cast, zeroslot_dir: Path, how: str):
-    """Publishing, waiting, telling who lives, reaping a dead subscriber, marking a dead publisher. Closing seals."""
-    publisher = cast.publisher("theirs")
+    """Publishing, waiting, probing, reaping a dead subscriber, marking a dead publisher. Closing seals."""
+    publisher = cast.publisher("foreign")
     daemon = cast(DAEMON, how)
     daemon.expect("ready")
     with zs.Subscriber("mine", Tick, max_leases=2) as here:
@@ -78,7 +78,7 @@ def test_handles_work_after_their_process_has_dropped_its_rights(cast: Cast, zer
     assert daemon.ask(["publishers"]) == 1
     publisher.ask(["publish", 3])
     assert [daemon.ask(["take"]) for _ in range(3)] == [1, 2, 3]
-    other = cast.publisher("theirs")  # which it may not find any more, and the bell rings
+    other = cast.publisher("foreign")  # which it may not find any more, and the bell rings
     assert daemon.ask(["poll"])
     assert daemon.ask(["publishers"]) == 1
     other.finish()

@@ -1,4 +1,4 @@
-"""kill -9, and SIGSTOP: nobody is blocked, nothing is lost that was published, nothing is left."""
+"""kill -9 and SIGSTOP: no process is blocked, no published sample is lost, and nothing is left."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def test_a_lease_survives_the_death_of_its_publisher(cast: Cast):
         lease = sub.take(timeout=None)
         assert lease is not None
         pub.kill()
-        with zs.Publisher("t", Tick) as heir:
+        with zs.Publisher("t", Tick) as successor:
             assert (lease.sample.number, lease.sample.sender) == (1, "first")
             assert [newer.sequence for newer in iter(sub.take, None)] == [2, 3]
-            heir.publish(Tick(number=9))
+            successor.publish(Tick(number=9))
             newest = sub.take(timeout=None)
             assert newest is not None
             assert (newest.sample.number, lease.sample.number) == (9, 1)
@@ -262,9 +262,9 @@ def test_a_subscriber_joins_a_full_table_in_the_place_of_a_dead_one(cast: Cast):
             zs.Subscriber("t", Tick)
         assert all(f"pid {sub.pid}" in str(caught.value) for sub in subs)
         subs[0].kill()
-        with zs.Subscriber("t", Tick) as heir:
+        with zs.Subscriber("t", Tick) as successor:
             pub.publish(Tick(number=1))
-            assert heir.take(timeout=None) is not None
+            assert successor.take(timeout=None) is not None
             assert pub.subscriber_count == 2
 
 
@@ -288,8 +288,8 @@ def test_abandon_leaves_what_a_kill_leaves(zeroslot_dir):
         pub.publish(Tick(number=1))
         testing.abandon(pub)
         assert len(list(zeroslot_dir.rglob("*.flink"))) == 1
-        with zs.Publisher("t", Tick) as heir:
-            assert list(zeroslot_dir.rglob("*.flink")) == [heir.flink]
-            heir.publish(Tick(number=2))
+        with zs.Publisher("t", Tick) as successor:
+            assert list(zeroslot_dir.rglob("*.flink")) == [successor.flink]
+            successor.publish(Tick(number=2))
             assert sorted(lease.sample.number for lease in iter(sub.take, None)) == [1, 2]
             assert sub.lost == 0

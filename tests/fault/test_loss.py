@@ -1,5 +1,5 @@
-"""Loss is counted exactly once and nothing comes twice, whatever happens while a subscriber attaches, follows, loses
-its claim, joins again and leaves.
+"""Each lost sample is counted once and none comes twice, whatever happens while a subscriber attaches, follows, is
+evicted, joins again and leaves.
 """
 
 from __future__ import annotations

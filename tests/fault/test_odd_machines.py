@@ -1,4 +1,4 @@
-"""Numbers near their edges, tables that are full, limits that are low; clocks that are stepped: test_clock.py."""
+"""Numbers near their edges, full tables, low limits. Clock steps: test_clock.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left after deaths, and who clears it: owners, joiners, cleaners, in any order and two at once."""
+"""What dead processes leave, and how owners, joiners and cleaners remove it, in any order and concurrently."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def test_flinks_without_objects_are_ignored(cast: Cast, zeroslot_dir: Path):
         zs.inspect("t")
     with zs.Subscriber("t", Tick) as sub:
         assert sub.publishers == ()
-        with zs.Publisher("t", Tick) as heir:
-            assert list(zeroslot_dir.rglob("*.flink")) == [heir.flink]
-            heir.publish(Tick(number=1))
+        with zs.Publisher("t", Tick) as successor:
+            assert list(zeroslot_dir.rglob("*.flink")) == [successor.flink]
+            successor.publish(Tick(number=1))
             assert sub.take(timeout=None) is not None
 
 
@@ -169,8 +169,8 @@ def test_removing_the_files_of_a_topic_does_not_stop_attached_processes(cast: Ca
     with pytest.raises(zs.TopicNotFoundError):
         zs.inspect("t")
     pub.finish()
-    with zs.Publisher("t", Tick) as heir, zs.Subscriber("t", Tick) as late:
-        heir.publish(Tick(number=9))
+    with zs.Publisher("t", Tick) as successor, zs.Subscriber("t", Tick) as late:
+        successor.publish(Tick(number=9))
         assert late.take(timeout=None) is not None
 
 
@@ -385,9 +385,9 @@ with zs.Subscriber("u", Tick, history=1) as sub:
     impostor = another_with_its_pid(owner)
     drained = [lease.sequence for lease in iter(sub.take, None)]
     told["owner"] = [impostor.poll() is None, drained, sub.publishers, zs.topics()]
-    with zs.Publisher("u", Tick) as heir:
-        heir.publish(Tick(number=2))
-        told["heir"] = [sub.take(timeout=None).sample.number, [info.pid == os.getpid() for info in sub.publishers]]
+    with zs.Publisher("u", Tick) as successor:
+        successor.publish(Tick(number=2))
+        told["successor"] = [sub.take(timeout=None).sample.number, [info.pid == os.getpid() for info in sub.publishers]]
     impostor.kill()
     impostor.wait()
 print(json.dumps(told))
@@ -417,7 +417,7 @@ def test_a_reused_pid_revives_no_dead_process(tmp_path: Path):
     assert told["stories"] == [["dead", True, "", False, 1]]
     assert told["owner before"] == [True]
     assert told["owner"] == [True, [1], [], []]
-    assert told["heir"] == [2, [True]]
+    assert told["successor"] == [2, [True]]
 
 
 @pytest.mark.row("NEW-6")

@@ -1,4 +1,4 @@
-"""What the system refuses: memory, descriptors, rights. Each is an error that says what to do, and nothing is left."""
+"""Resources that the system refuses: memory, descriptors, rights. Each is an error with advice, and nothing is left."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def refused(make):
 
 @pytest.fixture
 def root():
-    """Skips where nobody can become somebody else."""
+    """Skips where a process cannot change its user."""
     if os.geteuid() != 0:
         pytest.skip("needs two users, so root")
 

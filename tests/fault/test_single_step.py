@@ -1,8 +1,8 @@
 """Death at every instruction: a real publisher and a real subscriber, in the binding that is shipped.
 
-A tracer (stepper.c) lets a victim run k instructions of an operation and kills it there, wherever that is: in the core,
-in the binding, in the interpreter. The survivors' checks are those of test_steps.py. What this sees and steps do not:
-that no access was left out of the count, and what the compiler made of the order.
+A tracer (stepper.c) lets a victim run k instructions of an operation and kills it there: in the core, in the binding or
+in the interpreter. The survivors' checks are those of test_steps.py. This finds what steps cannot: an access that was
+not counted, and an order that the compiler made.
 
 Each operation is entered and left through Python, so most of its instructions are the interpreter's. A plain run takes
 some of them, others each time; `--every-instruction` takes all.
@@ -18,7 +18,7 @@ from functools import partial
 import pytest
 
 from tests.fault import survivors
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Victim
+from tests.fault.survivors import DEPTH, TOPIC, Launcher, PublisherHere, SubscribersHere, Victim
 from tests.fault.victims import NEVER
 
 POINTS = 24  # of each operation, in a plain run
@@ -33,14 +33,14 @@ def at_instructions(
     name: str, request: pytest.FixtureRequest, start: Callable[[], Victim], check: Callable[[], None]
 ) -> None:
     """Kill at each instruction, or at one of each stretch of them."""
-    whole = start().die_traced("instructions", NEVER)
+    whole = start().kill_traced("instructions", NEVER)
     check()
     assert whole.finished
     stride = 1 if request.config.getoption("every_instruction") else max(1, whole.count // POINTS)
     finished = points = 0
     for stretch in range(0, whole.count + stride, stride):
         at = stretch + random.randrange(stride)
-        death = start().die_traced("instructions", at)
+        death = start().kill_traced("instructions", at)
         assert death.finished or death.count == at
         finished += death.finished
         try:
@@ -60,7 +60,7 @@ def at_instructions(
     ids=["loan", "commit", "commit that wakes"],
 )
 def test_a_publisher_killed_at_any_instruction_leaves_whole_samples(
-    tracing: Executioner, request: pytest.FixtureRequest, scenario: str, published: int, sleeper: bool
+    tracing: Launcher, request: pytest.FixtureRequest, scenario: str, published: int, sleeper: bool
 ):
     """Its published samples stay; the sample in progress is there as a whole, or is not there."""
     world = SubscribersHere(sleeper=sleeper)
@@ -84,7 +84,7 @@ def test_a_publisher_killed_at_any_instruction_leaves_whole_samples(
     ids=["take", "release", "latest"],
 )
 def test_a_subscriber_killed_at_any_instruction_does_not_disturb_its_publisher(
-    tracing: Executioner, request: pytest.FixtureRequest, scenario: str, hold: int, history: int
+    tracing: Launcher, request: pytest.FixtureRequest, scenario: str, hold: int, history: int
 ):
     """Its slots and its index are used again."""
     world = PublisherHere()

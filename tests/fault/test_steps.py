@@ -1,11 +1,11 @@
 """Death at every step: before each access to shared memory and each system call, of every operation, in every role.
 
-A victim is killed at step 0, 1, 2, … of one operation, until it comes to the end of it, and once more there. After each
-death the survivors go on, somebody new joins, every slot and index is had again, every payload is whole, and /dev/shm
-is as it was.
+A victim is killed at step 0, 1, 2, … of one operation, until it completes the operation, and once more after that.
+After each death the survivors continue, a new process joins, every slot and index can be used again, every payload is
+whole, and /dev/shm is as before.
 
-What is between two steps cannot be told from outside: a process shows itself by what it writes to shared memory and by
-what it asks the system. Plain writes (payload; a header, while nobody can attach) are left to test_single_step.py.
+Between two steps a death cannot be told from one at the next step: others see only writes to shared memory and system
+calls. Plain writes (payload; a header, before another process can attach) are left to test_single_step.py.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import pytest
 
 import zeroslot as zs
 from tests.fault import stepped, survivors
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, SubscribersHere, Victim
+from tests.fault.survivors import DEPTH, TOPIC, Launcher, PublisherHere, SubscribersHere, Victim
 from tests.fault.victims import NEVER
 from zeroslot._core import binding
 
 
 @dataclass
 class Tally:
-    """How many deaths an operation has seen, and what it raised when it came to its end."""
+    """How many deaths of an operation were tried, and what it raised when it was completed."""
 
     points: int = 0
     raised: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ counts: dict[str, Tally] = {}
 
 @pytest.fixture(scope="module", autouse=True)
 def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What was enumerated is said at the end."""
+    """Print the number of deaths at the end."""
     yield
     for how, what in {"accesses": "accesses to shared memory", "calls": "system calls"}.items():
         tallies = [tally for name, tally in counts.items() if name.startswith(how)]
@@ -51,16 +51,16 @@ def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(params=["accesses", "calls"])
-def executioner(request: pytest.FixtureRequest) -> Executioner:
+def launcher(request: pytest.FixtureRequest) -> Launcher:
     return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
 
 
 def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[], None]) -> Tally:
-    """Kill at 0, 1, 2, …; the last one has come to the end."""
+    """Kill at step 0, 1, 2, …; the last victim completes the operation."""
     tally = counts.setdefault(name, Tally())
     for at in range(NEVER):
         victim = start()
-        death = victim.die(at)
+        death = victim.kill_at(at)
         try:
             check()
         except BaseException as error:
@@ -93,7 +93,7 @@ def test_the_shipped_core_has_no_step_hook(tmp_path: Path):
 
 @dataclass
 class Reading:
-    """What a subscriber does: `hold` samples of the `history` are taken first, `between` are published meanwhile."""
+    """A subscriber's operation, after it has taken `hold` samples of the `history`; then `between` are published."""
 
     scenario: str
     hold: int | None = None
@@ -133,7 +133,7 @@ READING = {
 @pytest.mark.row("NEW-5", "DEF-6", "DEF-9")
 @pytest.mark.parametrize("name", READING)
 def test_a_subscriber_killed_at_any_step_leaves_its_slots_and_index_usable(
-    executioner: Executioner, name: str, request: pytest.FixtureRequest
+    launcher: Launcher, name: str, request: pytest.FixtureRequest
 ):
     """Its publisher and the other subscriber continue."""
     case = READING[name]
@@ -146,22 +146,22 @@ def test_a_subscriber_killed_at_any_step_leaves_its_slots_and_index_usable(
 
     def start() -> Victim:
         if case.after_a_death:
-            executioner.start("take", TOPIC, 2, history=2).kill()
-        victim = executioner.start(case.scenario, *args, **options)
+            launcher.start("take", TOPIC, 2, history=2).kill_before_start()
+        victim = launcher.start(case.scenario, *args, **options)
         for _ in range(case.between):
             survivors.publish(world.pub, 1)
             survivors.numbers_of(world.sub)
         return victim
 
     with survivors.nothing_grows():
-        tally = at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, world.check)
-    assert executioner.traces or tally.raised == {case.refused}
+        tally = at_every_step(f"{request.node.callspec.params['launcher']}: {name}", start, world.check)
+    assert launcher.traces or tally.raised == {case.refused}
     world.close()
 
 
 @pytest.mark.row("NEW-5")
 def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usable(
-    executioner: Executioner, request: pytest.FixtureRequest
+    launcher: Launcher, request: pytest.FixtureRequest
 ):
     """It attaches to a second publisher, and detaches from one that has ended."""
     world = PublisherHere()
@@ -169,7 +169,7 @@ def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usa
 
     def start() -> Victim:
         with zs.Publisher(TOPIC, survivors.Parcel, depth=DEPTH) as leaving:
-            victim = executioner.start("look", TOPIC, 0)
+            victim = launcher.start("look", TOPIC, 0)
             second.append(zs.Publisher(TOPIC, survivors.Parcel, depth=DEPTH))
             survivors.publish(leaving, 1)
             assert survivors.numbers_of(world.sub) == [1]
@@ -186,7 +186,7 @@ def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usa
         assert world.sub.take() is None
         world.check()
 
-    at_every_step(f"{request.node.callspec.params['executioner']}: follow", start, check)
+    at_every_step(f"{request.node.callspec.params['launcher']}: follow", start, check)
     world.close()
 
 
@@ -195,7 +195,7 @@ def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usa
 
 @dataclass
 class Writing:
-    """What a publisher does after it has published some. `unmet`: no subscriber reads from it before. `met_early`: the
+    """A publisher's operation, after it has published some. `unmet`: no subscriber reads from it before. `met_early`: a
     subscriber joins, and takes the first sample, while the publisher prepares.
     """
 
@@ -235,7 +235,7 @@ WRITING = {
 @pytest.mark.row("NEW-5", "DEF-1", "DEF-10")
 @pytest.mark.parametrize("name", WRITING)
 def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
-    executioner: Executioner, name: str, request: pytest.FixtureRequest
+    launcher: Launcher, name: str, request: pytest.FixtureRequest
 ):
     """Its subscribers get all of them and follow the next one; that one's start, or clean(), removes the rest."""
     case = WRITING[name]
@@ -243,11 +243,11 @@ def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
 
     def start() -> Victim:
         if case.after_a_death:
-            executioner.start("loan", TOPIC, 1).kill()
+            launcher.start("loan", TOPIC, 1).kill_before_start()
         meeting = threading.Thread(target=world.meet, kwargs={"keep": True}) if case.met_early else None
         if meeting is not None:
             meeting.start()
-        victim = executioner.start(case.scenario, TOPIC, case.published, on_full=case.on_full, **case.options)
+        victim = launcher.start(case.scenario, TOPIC, case.published, on_full=case.on_full, **case.options)
         if meeting is not None:
             meeting.join()
         elif not case.unmet:
@@ -255,20 +255,20 @@ def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
         if case.sleeper:
             world.wait_for_sleeper(case.published)
         if case.dead_reader:
-            executioner.start("take", TOPIC, 2, history=DEPTH).kill()
+            launcher.start("take", TOPIC, 2, history=DEPTH).kill_before_start()
         return victim
 
     with survivors.nothing_grows():
         check = partial(world.check, published=case.published)
-        tally = at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, check)
-    assert executioner.traces or tally.raised == {case.refused}
+        tally = at_every_step(f"{request.node.callspec.params['launcher']}: {name}", start, check)
+    assert launcher.traces or tally.raised == {case.refused}
     world.close()
 
 
 @pytest.mark.row("NEW-5", "SEG-14")
 @pytest.mark.parametrize("name", ["create_untyped", "close_untyped", "create_untyped with force"])
 def test_a_slot_allocator_killed_at_any_step_leaves_its_flink_usable(
-    executioner: Executioner, name: str, request: pytest.FixtureRequest, zeroslot_dir: Path
+    launcher: Launcher, name: str, request: pytest.FixtureRequest, zeroslot_dir: Path
 ):
     """With `force` the living owner keeps it, or has lost it to the dead one."""
     flink = zeroslot_dir / "slots"
@@ -286,28 +286,28 @@ def test_a_slot_allocator_killed_at_any_step_leaves_its_flink_usable(
                 slots.commit(slot, 1)
                 assert bytes(reader.take()) == b"x"
             if not force:
-                survivors.tidy(before, set())
+                survivors.assert_nothing_left(before, set())
 
-        start = partial(executioner.start, scenario, str(flink), force=bool(force))
-        at_every_step(f"{request.node.callspec.params['executioner']}: {name}", start, check)
-    survivors.tidy(before, set())
+        start = partial(launcher.start, scenario, str(flink), force=bool(force))
+        at_every_step(f"{request.node.callspec.params['launcher']}: {name}", start, check)
+    survivors.assert_nothing_left(before, set())
 
 
 @pytest.mark.row("NEW-5")
 def test_a_subscriber_killed_at_any_step_of_marking_a_dead_publisher_misleads_no_other(
-    executioner: Executioner, request: pytest.FixtureRequest
+    launcher: Launcher, request: pytest.FixtureRequest
 ):
     """The other subscribers notice the publisher's death by themselves."""
     world = SubscribersHere()
 
     def start() -> Victim:
-        dead = executioner.start("loan", TOPIC, 2)
+        dead = launcher.start("loan", TOPIC, 2)
         world.meet(keep=True)
-        victim = executioner.start("look", TOPIC, 1, history=1)
-        dead.kill()
+        victim = launcher.start("look", TOPIC, 1, history=1)
+        dead.kill_before_start()
         return victim
 
-    at_every_step(f"{request.node.callspec.params['executioner']}: bury", start, partial(world.check, published=2))
+    at_every_step(f"{request.node.callspec.params['launcher']}: mark dead", start, partial(world.check, published=2))
     world.close()
 
 
@@ -316,20 +316,20 @@ def test_a_subscriber_killed_at_any_step_of_marking_a_dead_publisher_misleads_no
 
 @pytest.mark.row("NEW-5")
 def test_a_cleaner_killed_at_any_step_leaves_the_rest_to_the_next_cleaner(
-    executioner: Executioner, request: pytest.FixtureRequest
+    launcher: Launcher, request: pytest.FixtureRequest
 ):
     """It cleans after a dead publisher and a dead subscriber; living processes do not notice."""
     world = PublisherHere()
 
     def start() -> Victim:
-        executioner.start("loan", "other/topic", 1).kill()
-        executioner.start("take", TOPIC, 2, history=2).kill()
-        return executioner.start("clean")
+        launcher.start("loan", "other/topic", 1).kill_before_start()
+        launcher.start("take", TOPIC, 2, history=2).kill_before_start()
+        return launcher.start("clean")
 
     def check() -> None:
         zs.clean()
         assert [left for left in zs.clean(dry_run=True) if TOPIC in left.where] == []
         world.check()
 
-    at_every_step(f"{request.node.callspec.params['executioner']}: clean", start, check)
+    at_every_step(f"{request.node.callspec.params['launcher']}: clean", start, check)
     world.close()

@@ -1,7 +1,7 @@
-"""Who stands still in the middle: stopped before each access to shared memory, and held before each system call.
+"""A process that is stopped before each access to shared memory, and held before each system call.
 
-A stopped process is alive. Others look at what it has made so far, clean, join and leave; then it goes on, and has to
-come to the same end as if nobody had been there. The steps are those of test_steps.py.
+A stopped process is alive. Other processes read what it has made so far, clean, join and leave; then it continues, and
+must end as if it had not been stopped. The steps are those of test_steps.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zeroslot as zs
 from tests import shared_memory
 from tests.fault import survivors
 from tests.fault.parcels import Parcel, whole
-from tests.fault.survivors import DEPTH, TOPIC, Executioner, PublisherHere, Victim, numbers_of
+from tests.fault.survivors import DEPTH, TOPIC, Launcher, PublisherHere, Victim, numbers_of
 from tests.fault.victims import NEVER
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import bells_of
@@ -27,19 +27,19 @@ from zeroslot.types.schema import unpack_schema
 
 
 class OtherParcel(zs.Sample):
-    """Of another type than what the topic had."""
+    """Another type than the topic had."""
 
     number: int = 0
 
 
 @pytest.fixture(params=["accesses", "calls"])
-def executioner(request: pytest.FixtureRequest) -> Executioner:
+def launcher(request: pytest.FixtureRequest) -> Launcher:
     return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
 
 
 @contextmanager
-def standing_still(victim: Victim, at: int) -> Iterator[bool]:
-    """Stopped within the block, unless it has done all before; at its end the operation is done."""
+def stopped_before(victim: Victim, at: int) -> Iterator[bool]:
+    """Stopped within the block, unless it completes the operation before; afterwards the operation is completed."""
     stopped = victim.stop(at)
     try:
         yield stopped
@@ -52,7 +52,7 @@ def standing_still(victim: Victim, at: int) -> Iterator[bool]:
 
 
 def locked_controls() -> set[str]:
-    """The control objects that somebody owns."""
+    """The control objects with a living owner."""
     found = set()
     for name in shared_memory.objects():
         own = open_for_cleaning(f"/{name}") if len(name) == 19 else None
@@ -64,7 +64,7 @@ def locked_controls() -> set[str]:
 
 
 def look(root: Path) -> bool:
-    """Everything that others can do while a creator stands still. Whether they have seen its segment."""
+    """Everything that others can do while a creator is stopped. Whether they have seen its segment."""
     for name in shared_memory.objects():
         attached = attach_control(f"/{name}", name) if len(name) == 19 else None
         if attached is not None:  # not ready is None; whatever else there is has to be all there
@@ -79,7 +79,7 @@ def look(root: Path) -> bool:
         assert numbers in ([], [1])
         assert len(numbers) >= sum(published)  # the ring tells of a sample before the counter does
         assert sub.lost == 0
-    with zs.Publisher(TOPIC, Parcel, depth=1) as other:  # which clears its way of what the dead left
+    with zs.Publisher(TOPIC, Parcel, depth=1) as other:  # which removes what dead processes left
         assert other.sequence == 0
     owned = locked_controls()
     flinks = {path for path in shared_memory.files(root) if path.suffix in {".flink", ".tmp"}}
@@ -92,7 +92,7 @@ def look(root: Path) -> bool:
 @pytest.mark.row("DEF-1", "SEG-7", "SEG-14", "NEW-5")
 @pytest.mark.parametrize("company", [True, False], ids=["in company", "alone"])
 def test_a_creator_stopped_at_any_step_shows_no_segment_or_a_complete_one(
-    executioner: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, *, company: bool
+    launcher: Launcher, zeroslot_dir: Path, request: pytest.FixtureRequest, *, company: bool
 ):
     """No process sees half a segment, no cleaner removes it, and the creation succeeds in the end."""
     before = shared_memory.objects()
@@ -100,12 +100,12 @@ def test_a_creator_stopped_at_any_step_shows_no_segment_or_a_complete_one(
     other = zs.Subscriber("other", Parcel, domain=None if company else "another")  # in company the domain stays
     files = shared_memory.files(zeroslot_dir)
     for at in range(NEVER):
-        victim = executioner.start("create", TOPIC, 1, depth=DEPTH)
-        with standing_still(victim, at) as stopped:
+        victim = launcher.start("create", TOPIC, 1, depth=DEPTH)
+        with stopped_before(victim, at) as stopped:
             seen.append(look(zeroslot_dir))
         with zs.Subscriber(TOPIC, Parcel, history=1) as sub:
             assert numbers_of(sub) == [1]
-        victim.strike()
+        victim.kill()
         zs.clean()
         assert shared_memory.objects() == before
         assert shared_memory.files(zeroslot_dir) == files
@@ -116,7 +116,7 @@ def test_a_creator_stopped_at_any_step_shows_no_segment_or_a_complete_one(
     assert seen == sorted(seen)
     assert not seen[0]
     assert seen[-1]
-    how = request.node.callspec.params["executioner"]
+    how = request.node.callspec.params["launcher"]
     survivors.say(
         request.config, f"creation stopped before {len(seen) - 1} {how}, seen from step {seen.index(True)} on"
     )
@@ -124,7 +124,7 @@ def test_a_creator_stopped_at_any_step_shows_no_segment_or_a_complete_one(
 
 @dataclass
 class Leaving:
-    """A process that leaves the domain. `scenario`, its arguments, and what it has joined before."""
+    """A process that leaves the domain: its scenario and arguments."""
 
     scenario: str
     args: tuple[object, ...]
@@ -136,16 +136,16 @@ LEAVING = {"subscriber": Leaving("leave", (TOPIC, 0)), "publisher": Leaving("clo
 @pytest.mark.row("DIS-1", "DEF-11")
 @pytest.mark.parametrize("name", LEAVING)
 def test_a_process_stopped_while_it_leaves_keeps_no_other_out(
-    tracing: Executioner, zeroslot_dir: Path, request: pytest.FixtureRequest, name: str
+    tracing: Launcher, zeroslot_dir: Path, request: pytest.FixtureRequest, name: str
 ):
-    """The last user of the bell, before each of its system calls: others join, hear of publishers, and leave. When it
-    goes on it takes nothing of theirs along.
+    """The last user of the bell, before each of its system calls: others join, notice publishers, and leave. When it
+    continues it removes nothing that they use.
     """
     before = shared_memory.objects()
     several = 0
     for at in range(NEVER):
         leaver = tracing.start(LEAVING[name].scenario, *LEAVING[name].args)
-        with standing_still(leaver, at) as stopped:
+        with stopped_before(leaver, at) as stopped:
             early = zs.Subscriber("heard", Parcel)
             heard = early._bell.word.value
             with zs.Publisher("heard", Parcel) as pub:
@@ -154,7 +154,7 @@ def test_a_process_stopped_while_it_leaves_keeps_no_other_out(
                 assert early.publishers[0].publisher_id == pub.publisher_id
             several += len(bells_of(zeroslot_dir / "default")) > 1
             heard = early._bell.word.value
-        # It has left. Another that comes now and the one that is there hear each other.
+        # It has left. The process that is there and one that comes now notice each other.
         with zs.Publisher("heard", Parcel) as pub:
             assert early._bell.word.value != heard
             late = zs.Subscriber("heard", Parcel)
@@ -163,7 +163,7 @@ def test_a_process_stopped_while_it_leaves_keeps_no_other_out(
         assert late._bell.word.value != heard
         early.close()
         late.close()
-        leaver.strike()
+        leaver.kill()
         assert shared_memory.objects() == before
         assert list(zeroslot_dir.iterdir()) == []
         if not stopped:
@@ -175,20 +175,20 @@ def test_a_process_stopped_while_it_leaves_keeps_no_other_out(
 
 
 @pytest.mark.row("SEG-14", "TYP-4", "DEF-11")
-def test_a_cleaner_stopped_at_any_step_leaves_the_dead_publisher_dead(executioner: Executioner, zeroslot_dir: Path):
+def test_a_cleaner_stopped_at_any_step_leaves_the_dead_publisher_dead(launcher: Launcher, zeroslot_dir: Path):
     """At no step is the publisher listed or read, and at none does it refuse another type."""
     before = shared_memory.objects()
     for at in range(NEVER):
-        executioner.start("loan", TOPIC, 1, depth=DEPTH).kill()
-        cleaner = executioner.start("clean")
-        with standing_still(cleaner, at) as stopped:
+        launcher.start("loan", TOPIC, 1, depth=DEPTH).kill_before_start()
+        cleaner = launcher.start("clean")
+        with stopped_before(cleaner, at) as stopped:
             assert zs.topics() == ()
             with zs.Subscriber(TOPIC, Parcel) as sub:
                 assert sub.publishers == ()
             with zs.Publisher(TOPIC, OtherParcel) as pub:
                 pub.publish({"number": 1})
                 assert [facts.publishers[0].type_name for facts in zs.topics()] == ["OtherParcel"]
-        cleaner.strike()
+        cleaner.kill()
         zs.clean()
         assert shared_memory.objects() == before
         assert shared_memory.files(zeroslot_dir) == set()
@@ -197,17 +197,17 @@ def test_a_cleaner_stopped_at_any_step_leaves_the_dead_publisher_dead(executione
 
 
 @pytest.mark.row("PEER-10", "PEER-2", "DEF-6", "DEF-11")
-def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(executioner: Executioner):
+def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(launcher: Launcher):
     """A cleaner is stopped while it clears a dead subscriber; a subscriber that joins then keeps its own state."""
     world = PublisherHere()
     mapped = world.pub.allocator.owner.segment
     indexes = set()
     for at in range(NEVER):
-        executioner.start("take", TOPIC, 2, history=2).kill()
+        launcher.start("take", TOPIC, 2, history=2).kill_before_start()
         assert len(mapped.held_by(1)) == 2
         epoch = mapped.peer(1)["epoch"]
-        cleaner = executioner.start("clean")
-        with standing_still(cleaner, at) as stopped:
+        cleaner = launcher.start("clean")
+        with stopped_before(cleaner, at) as stopped:
             sub = zs.Subscriber(TOPIC, Parcel, history=1)
             (index,) = (record.source.reader.index for record in sub._table.attached().values())
             assert mapped.held_by(index) == []
@@ -225,12 +225,12 @@ def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(executioner: Ex
         assert whole(lease.sample, lease.sequence)
         del lease
         sub.close()
-        cleaner.strike()
+        cleaner.kill()
         world.pub.reap()
         assert mapped.indexes_in_use() == [0]
         assert world.pub.allocator.free_count == world.pub.slot_count - DEPTH
         if not stopped:
             break
-    # Index 1 is the dead one's: while the cleaner has its lock, the joiner gets the next.
+    # Index 1 was the dead subscriber's: while the cleaner has its lock, the joiner gets the next one.
     assert indexes == {1, 2}
     world.close()

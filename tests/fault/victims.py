@@ -1,19 +1,18 @@
-"""Those who die: a server forks one victim after the other; each prepares something, and is killed in one operation.
-Or it is stopped there, and goes on.
+"""Victims: a server forks them; each prepares an operation and is killed in it, or is stopped there and continued.
 
-A victim is a scenario's name and its arguments. What stands before `yield` in a scenario is done in peace; what it
-yields is the operation. The server has imported all and holds no handle, so a victim costs one fork.
+A victim is a scenario's name and its arguments. A scenario prepares before its `yield`, and yields the operation. The
+server has imported everything and holds no handle, so a victim costs one fork.
 
     start ID ROOT SCENARIO ARGS OPTIONS
                 a victim prepares, with this ZEROSLOT_DIR; the answer is "prepared", or what went wrong, and its pid
-    go ID HOW   let it do the operation. HOW is a number: it is killed before that access to shared memory, and the
-                answer comes when it is dead; "traced": between two SIGUSR1 of its own, for the stepper; or "free"
+    go ID HOW   run the operation. HOW is a number: it is killed before that access to shared memory, and the answer
+                comes when it is dead; "traced": between two SIGUSR1 of its own, for the stepper; or "free"
     stop ID HOW the same, but the process is stopped before that access (a number), or held by the stepper ("traced"),
-                and lives on when it has done all. The answer is "stopped" or "finished"; of a traced one, None
-    on ID       let the stopped one go on, and wait until it has done all: what it raised
-    wait ID     until it is dead: whether it came to the end, after how many accesses, and what it raised
+                and stays alive afterwards. The answer is "stopped" or "finished"; of a traced one, None
+    on ID       continue the stopped one, and wait until it has completed the operation: what it raised
+    wait ID     until it is dead: whether it completed the operation, after how many accesses, and what it raised
 
-Every victim dies by SIGKILL, also one that has done all.
+Every victim dies by SIGKILL, also one that has completed its operation.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def use_stepped(path: str) -> None:
     sys.meta_path.insert(0, Stepped(path))
 
 
-# --- who prepares what, and dies in what
+# --- scenarios
 
 Scenario = Callable[..., Iterator[Callable[[], object]]]
 SCENARIOS: dict[str, Scenario] = {}
@@ -87,7 +86,7 @@ def load() -> None:
         sub = zs.Subscriber(topic, Parcel, **{"spin_us": 0, **options})
         return sub, [sub.take(timeout=None) for _ in range(hold)]
 
-    # The owner's side. `published` is what subscribers must get whatever happens, and at most one more.
+    # Publishers. Subscribers must get `published` samples whatever happens, and at most one more.
 
     @scenario
     def create(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
@@ -100,7 +99,7 @@ def load() -> None:
 
     @scenario
     def loan_retired(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
-        """No slot is free any more, but some are retired."""
+        """No slot is free, but some are retired."""
         pub = publisher(topic, published, **options)
         for loan in [pub.loan() for _ in range(pub.allocator.free_count)]:
             loan.discard()
@@ -140,7 +139,7 @@ def load() -> None:
 
     @scenario
     def blocked(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
-        """A reliable subscriber has not taken what the second loan would push out. It has joined before, since one that
+        """A reliable subscriber has not taken what the second loan would retire. It has joined before, since one that
         joins late starts where no loan has to wait for it at once.
         """
         pub = publisher(topic, 1, **options)
@@ -182,7 +181,7 @@ def load() -> None:
         slots = zs.SlotAllocator.create(flink, 8, 64, **options)
         yield slots.close
 
-    # The subscriber's side.
+    # Subscribers.
 
     @scenario
     def join(topic: str, **options: Any) -> Iterator[Callable[[], object]]:
@@ -244,13 +243,13 @@ def load() -> None:
 
     @scenario
     def look(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
-        """Asks who publishes: notices the dead, buries them, and follows the topic."""
+        """Reads `publishers`: marks dead ones, and follows the topic."""
         sub, held = subscriber(topic, hold, **options)
         yield lambda: (held, sub.publishers)
 
-    # Anybody's.
+    # Any process.
 
-    # The storm: for ever, until they are killed. They draw from `seed` what they do.
+    # Random load until they are killed. `seed` decides what they do.
 
     @scenario
     def storm_publisher(topic: str, seed: int, **options: Any) -> Iterator[Callable[[], object]]:
@@ -335,18 +334,18 @@ class Victim:
     """One, in the server."""
 
     def __init__(self, root: str, name: str, args: list[Any], options: dict[str, Any], hook: Hook) -> None:
-        ours, theirs = os.pipe(), os.pipe()
+        orders, answers = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 die_with_parent()
                 os.environ["ZEROSLOT_DIR"] = root
-                perform(name, args, options, hook, ours[0], theirs[1])
+                perform(name, args, options, hook, orders[0], answers[1])
             finally:
                 os.kill(os.getpid(), signal.SIGKILL)
-        os.close(ours[0])
-        os.close(theirs[1])
-        self.tell, self.hear = ours[1], theirs[0]
+        os.close(orders[0])
+        os.close(answers[1])
+        self.tell, self.hear = orders[1], answers[0]
         self.prepared = self.read()
 
     def read(self) -> str:
@@ -363,7 +362,7 @@ class Victim:
         os.write(self.tell, f"{how}\n".encode())
 
     def stop(self, how: str) -> str | None:
-        """Until it stands still before that access, or has done all."""
+        """Until it is stopped before that access, or has completed the operation."""
         self.go(f"stop {how}")
         if how == "traced":
             return None
@@ -373,7 +372,7 @@ class Victim:
         return "stopped"
 
     def on(self) -> str:
-        """Until it has done all: what it raised."""
+        """Until it has completed the operation: what it raised."""
         os.kill(self.pid, signal.SIGCONT)
         finished, _, rest = self.read().partition(" ")
         return rest.partition(" ")[2] if finished == "finished" else f"ended: {finished} {rest}"
@@ -418,7 +417,7 @@ def die_with_parent() -> None:
 
 
 def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hear: int, tell: int) -> None:
-    """The life of a victim."""
+    """What a victim runs."""
     import zeroslot as zs
 
     told = ""
@@ -459,7 +458,7 @@ def perform(name: str, args: list[Any], options: dict[str, Any], hook: Hook, hea
 
 
 def serve(binding: str | None, say: Callable[[Any], None], orders: Callable[[], Iterator[Any]]) -> None:
-    """Until nobody orders any more. `binding`: the stepped one, or None for the shipped one."""
+    """Until stdin is closed. `binding`: the stepped one, or None for the shipped one."""
     if binding is not None:
         use_stepped(binding)
     load()

@@ -1,7 +1,7 @@
-"""Children that obey: a publisher and a subscriber of ticks, each a process, each told what to do by the test.
+"""Child processes that follow orders of the test: a publisher and a subscriber of ticks.
 
-What they are told is a list: a verb and its arguments. Before a verb that sleeps they say "waiting", so that a test can
-see them asleep (`child.wait_for_sleep()`) and knows that this is the sleep it means.
+An order is a list: a verb and its arguments. Before a verb that sleeps the child says "waiting", so that a test can
+wait for that sleep (`child.wait_for_sleep()`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def mark(name):
 
 
 class Cast:
-    """Starts actors, and other children that end when they hear nothing more. All have ended well after the test."""
+    """Starts actors, and other children that end with their orders. All must end with status 0."""
 
     def __init__(self, run_child: Children) -> None:
         self._run_child = run_child
@@ -177,7 +177,7 @@ def need_strace() -> None:
 
 
 def wait_for_traced_futex(tracer: Child) -> None:
-    """Returns when the process that a child of ours traces sleeps in a futex call."""
+    """Returns when the process that a child traces sleeps in a futex call."""
     numbers = {"x86_64": {"202", "449"}, "aarch64": {"98", "449"}}[platform.machine()]
     while tracer.alive:
         for child in Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split():

@@ -1,4 +1,4 @@
-"""The actors are fixtures here."""
+"""Fixtures: the actors."""
 
 from tests.process.actors import cast
 

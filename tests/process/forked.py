@@ -9,11 +9,11 @@ from tests.process.samples import Tick
 
 def pages_written():
     \"\"\"Kilobytes of zeroslot's mappings that a child has written, and so has in memory of its own.\"\"\"
-    written, ours = 0, False
+    written, counted = 0, False
     for line in open("/proc/self/smaps"):
         if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
-            ours = re.search("/zs-|memfd:zeroslot|/[.]bell", line) is not None
-        elif ours and line.startswith("Anonymous:"):
+            counted = re.search("/zs-|memfd:zeroslot|/[.]bell", line) is not None
+        elif counted and line.startswith("Anonymous:"):
             written += int(line.split()[1])
     return written
 

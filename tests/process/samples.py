@@ -11,7 +11,7 @@ import zeroslot as zs
 
 
 class Tick(zs.Sample):
-    """A number that tells who sent it, and when in order."""
+    """A number and the name of its sender."""
 
     number: zs.U64
     sender: Annotated[str, zs.MaxBytes(16)] = ""

@@ -1,4 +1,4 @@
-"""The demo, run for real: its own proof holds, and however it ends nothing is left."""
+"""The demo, run for real: its summary is right, and however it ends nothing is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An interpreter ends whenever it likes: status 0, nothing on stderr, nothing in shared memory."""
+"""The interpreter may exit at any time: status 0, nothing on stderr, nothing in shared memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for whom: reliable subscribers, claims that `evict_after` ends, errors that name who is in the way."""
+"""Back-pressure: reliable subscribers, evictions by `evict_after`, errors that name the subscriber in the way."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_reliable_subscriber_loses_nothing_of_a_publisher_that_blocks(cast: Ca
     with zs.Publisher("t", Tick, depth=4, on_full="block") as pub:
         sub.tell(["take", 3000])
         sub.expect("waiting")
-        pub.wait_for_subscribers()  # before that nobody is waited for, and what is gone counts as lost
+        pub.wait_for_subscribers()  # before that the publisher does not wait, and retired samples count as lost
         publish(pub, 3000)
         assert [sequence for sequence, _, _ in sub.hear()] == list(range(1, 3001))
         assert sub.ask(["stats"])["lost"] == 0
@@ -222,7 +222,7 @@ def test_slots_set_apart_return_when_their_holder_dies(cast: Cast):
 
 @pytest.mark.row("SLOT-11", "PEER-12")
 def test_reserve_slots_replace_those_that_an_evicted_subscriber_keeps(cast: Cast):
-    """However many samples it may hold: a reserve that nobody gets otherwise. It is whole again when that one lets go,
+    """However many samples it may hold: the reserve has no other use. It is complete again when they are released,
     and serves for the next.
     """
     with (

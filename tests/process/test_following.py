@@ -1,4 +1,4 @@
-"""Publishers that come and go are followed, also by those who sleep, and nobody reads a directory to find out."""
+"""Subscribers follow publishers that come and go, also while they sleep, without reading directories."""
 
 from __future__ import annotations
 

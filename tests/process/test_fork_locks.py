@@ -18,14 +18,14 @@ from zeroslot._core.binding import Descriptor
 
 def test_a_child_that_outlives_its_parent_keeps_none_of_its_locks(cast: Cast):
     """The parent is killed: its publisher counts as dead and its subscriber is gone, though a forked child lives on."""
-    with zs.Publisher("theirs", Tick) as pub, zs.Subscriber("mine", Tick) as sub:
+    with zs.Publisher("foreign", Tick) as pub, zs.Subscriber("mine", Tick) as sub:
         child = cast(
             """
             import ctypes, os, signal
             import zeroslot as zs
             from tests.process.samples import Tick
             pub = zs.Publisher("mine", Tick)
-            sub = zs.Subscriber("theirs", Tick)
+            sub = zs.Subscriber("foreign", Tick)
             pid = os.fork()
             if pid == 0:
                 ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # outlives its parent
@@ -42,8 +42,8 @@ def test_a_child_that_outlives_its_parent_keeps_none_of_its_locks(cast: Cast):
             assert Path(f"/proc/{grandchild}").exists()
             assert pub.subscriber_count == 0
             assert sub.publishers == ()
-            with zs.Publisher("mine", Tick) as heir:
-                assert [info.publisher_id for info in sub.publishers] == [heir.publisher_id]
+            with zs.Publisher("mine", Tick) as successor:
+                assert [info.publisher_id for info in sub.publishers] == [successor.publisher_id]
             assert Path(f"/proc/{grandchild}").exists()
         finally:
             os.kill(grandchild, signal.SIGKILL)

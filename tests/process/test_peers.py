@@ -23,7 +23,7 @@ def publish(pub: zs.Publisher[Tick], count: int) -> None:
 
 
 class Outside:
-    """One who has the control object's bytes and may ask for locks, and no more."""
+    """An observer with the control object's bytes, which may probe locks and nothing else."""
 
     def __init__(self, flink: Path) -> None:
         self._bytes = ControlBytes(flink)
@@ -125,12 +125,12 @@ def test_the_epoch_tells_two_subscribers_of_one_index_apart(cast: Cast, pub: zs.
         assert pub.allocator.evict_stale(0.0) == 1
         assert pub.allocator.owner.is_evicted(0)
         sub.kill()
-    heir = cast.subscriber("t")
+    successor = cast.subscriber("t")
     epochs.append(outside.epoch(0))
     assert epochs == list(range(epochs[0], epochs[0] + 4))
     assert not pub.allocator.owner.is_evicted(0)
     publish(pub, 1)
-    assert heir.ask(["poll"])[0] == pub.sequence
+    assert successor.ask(["poll"])[0] == pub.sequence
     assert pub.subscriber_count == 1
 
 
@@ -146,10 +146,10 @@ def test_a_lease_of_a_dead_publisher_keeps_its_bytes_and_the_last_one_unmaps_the
         pub.kill()
         assert [lease.sequence for lease in iter(sub.take, None)] == [3]
         assert sub.publishers == ()
-        with zs.Publisher("t", Tick) as heir:
+        with zs.Publisher("t", Tick) as successor:
             assert not Path("/dev/shm", control).exists()
             assert not Path("/dev/shm", f"{control}-p0").exists()
-            heir.publish(Tick(number=9))
+            successor.publish(Tick(number=9))
             following = sub.take(timeout=None)
             assert following is not None
             assert (following.sample.number, sub.lost) == (9, 0)

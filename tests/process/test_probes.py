@@ -1,4 +1,4 @@
-"""Eight things that another library's Python binding was seen to do, and that must not happen here."""
+"""Eight defects that were found in another library's Python binding, and must not exist here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples travel between processes: to all, in order, counted, from the first moment on."""
+"""Samples between processes: to all subscribers, in order, counted, from the first moment on."""
 
 from __future__ import annotations
 
@@ -257,12 +257,12 @@ def test_by_name_reads_the_fields_that_both_share(cast: Cast):
 @pytest.mark.row("NEW-4")
 def test_no_class_is_needed_to_read(cast: Cast):
     """A subscriber without a type reads from the schema in the segment."""
-    pub = cast.publisher("t", name="somebody")
+    pub = cast.publisher("t", name="first")
     with zs.Subscriber("t") as sub:
         pub.ask(["publish", 1])
         lease = sub.take(timeout=None)
         assert lease is not None
-        assert lease.sample.model_dump() == {"number": 1, "sender": "somebody"}
+        assert lease.sample.model_dump() == {"number": 1, "sender": "first"}
         assert type(lease.sample).__name__ == "Tick"
 
 

@@ -1,4 +1,4 @@
-"""Waiting and signals: Ctrl-C is never swallowed, handlers may use the handles, nobody holds the GIL while asleep."""
+"""Waiting and signals: Ctrl-C is never swallowed, and handlers may use the handles."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def interrupt():
     with open(f"/proc/self/task/{{os.getpid()}}/stat") as stat:
         while stat.read().rpartition(")")[2].split()[0] != "S":
             stat.seek(0)
-    _thread.interrupt_main()  # marks the signal as arrived and wakes nobody
+    _thread.interrupt_main()  # marks the signal as arrived and wakes no thread
 
 thread = threading.Thread(target=interrupt)
 try:

@@ -1,4 +1,4 @@
-"""Publishing and taking make no system call, and wake nobody who does not sleep: counted by strace, not believed."""
+"""Publishing and taking make no system call if no subscriber sleeps: counted by strace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of one process share handles: nobody holds the GIL while asleep, and closing ends every wait."""
+"""Threads of one process share handles: waits release the GIL, and closing ends every wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every public timeout takes every number, and a wait of any length, asleep or spinning, hears signals and closing."""
+"""Every public timeout takes every number, and signals and closing end a wait of any length, asleep or spinning."""
 
 from __future__ import annotations
 

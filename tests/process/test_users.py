@@ -266,7 +266,7 @@ FOR_THE_THIRD = acl((1, 7, 2**32 - 1), (2, 7, THIRD), (4, 7, 2**32 - 1), (16, 7,
 
 @pytest.fixture
 def default_root() -> Iterator[Path]:
-    """Of the first user, who has made nothing yet."""
+    """Of the first user, before it has made anything."""
     path = Path(f"/dev/shm/zeroslot-{FIRST}")
     path.mkdir(mode=0o700)
     os.chown(path, FIRST, FIRST)

@@ -24,7 +24,7 @@ import zeroslot as zs
 from tests import shared_memory
 from tests.fault import survivors
 from tests.fault.parcels import Parcel, whole
-from tests.fault.survivors import Executioner, Victim
+from tests.fault.survivors import Launcher, Victim
 
 TOPIC = "in/the/storm"
 MAX_LEASES = 4
@@ -64,9 +64,9 @@ def spread(times_ns: list[int]) -> str:
 class Storm:
     """The two that stay, and those who die."""
 
-    def __init__(self, executioner: Executioner, seed: int) -> None:
+    def __init__(self, launcher: Launcher, seed: int) -> None:
         self.draw = random.Random(seed)
-        self.executioner = executioner
+        self.launcher = launcher
         self.report = Report()
         self.pub = zs.Publisher(TOPIC, Parcel, **OPTIONS)  # type: ignore[arg-type]  # options of several types in one dict
         self.sub = zs.Subscriber(TOPIC, Parcel, max_leases=MAX_LEASES)
@@ -78,10 +78,10 @@ class Storm:
         self.stopped: list[Victim] = []
 
     def start_publisher(self) -> Victim:
-        return self.executioner.start("storm_publisher", TOPIC, self.draw.getrandbits(32), **OPTIONS)
+        return self.launcher.start("storm_publisher", TOPIC, self.draw.getrandbits(32), **OPTIONS)
 
     def start_subscriber(self) -> Victim:
-        return self.executioner.start("storm_subscriber", TOPIC, self.draw.getrandbits(32), MAX_LEASES)
+        return self.launcher.start("storm_subscriber", TOPIC, self.draw.getrandbits(32), MAX_LEASES)
 
     def go_on(self) -> None:
         """What they do who stay: publish, and take all there is."""
@@ -100,7 +100,7 @@ class Storm:
         self.gaps += lease.sequence - last - 1
         self.last[lease.publisher_id] = lease.sequence
 
-    def strike(self) -> None:
+    def kill(self) -> None:
         """One death, and the recovery from it."""
         group = self.draw.choice([self.publishers, self.subscribers])
         victim = group[self.draw.randrange(len(group))]
@@ -109,7 +109,7 @@ class Storm:
             self.stopped.remove(victim)
             kind = f"stopped {kind}"
         began = time.perf_counter_ns()
-        victim.strike()
+        victim.kill()
         if group is self.publishers:
             self.wait_until_forgotten(victim)
         else:
@@ -117,13 +117,13 @@ class Storm:
             survivors.publish(self.pub, 1)
         self.report.noticed_ns.append(time.perf_counter_ns() - began)
         if group is self.publishers:
-            group[group.index(victim)] = heir = self.start_publisher()
-            self.wait_for(heir)
+            group[group.index(victim)] = successor = self.start_publisher()
+            self.wait_for(successor)
         else:
-            group[group.index(victim)] = heir = self.start_subscriber()
+            group[group.index(victim)] = successor = self.start_subscriber()
         self.report.replaced_ns.append(time.perf_counter_ns() - began)
         self.report.kills[kind] += 1
-        heir.go()
+        successor.go()
 
     def wait_until_forgotten(self, dead: Victim) -> None:
         """All that it left is taken, and it is known to be gone."""
@@ -132,7 +132,7 @@ class Storm:
             if lease is not None:
                 self.look_at(lease)
 
-    def wait_for(self, heir: Victim) -> None:
+    def wait_for(self, successor: Victim) -> None:
         """The replacement's first sample has come."""
         known = set(self.last)
         while True:
@@ -141,7 +141,9 @@ class Storm:
             self.look_at(lease)
             if lease.publisher_id in known:
                 continue
-            if any(info.publisher_id == lease.publisher_id and info.pid == heir.pid for info in self.sub.publishers):
+            if any(
+                info.publisher_id == lease.publisher_id and info.pid == successor.pid for info in self.sub.publishers
+            ):
                 return
 
     def stop_or_continue(self) -> None:
@@ -163,12 +165,12 @@ class Storm:
                 self.stop_or_continue()
             self.go_on()
             time.sleep(self.draw.random() / 500)
-            self.strike()
+            self.kill()
 
     def end(self, before: set[str], root: Path) -> Report:
         """All die; then nothing of them may be left but what the next publisher removes."""
         for victim in [*self.publishers, *self.subscribers]:
-            victim.strike()
+            victim.kill()
         for lease in iter(self.sub.take, None):
             self.look_at(lease)
         del lease
@@ -186,23 +188,23 @@ class Storm:
 
 
 @pytest.mark.row("NEW-5", "DEF-4", "DEF-6", "DEF-9")
-def test_a_small_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
+def test_a_small_storm_leaves_nothing(tracing: Launcher, request: pytest.FixtureRequest, zeroslot_dir: Path):
     """A hundred deaths."""
     weather(tracing, 100, request.config, zeroslot_dir)
 
 
 @pytest.mark.stress
 @pytest.mark.row("NEW-5", "DEF-9")
-def test_a_storm_leaves_nothing(tracing: Executioner, request: pytest.FixtureRequest, zeroslot_dir: Path):
+def test_a_storm_leaves_nothing(tracing: Launcher, request: pytest.FixtureRequest, zeroslot_dir: Path):
     """Ten thousand deaths, or as many as `--kills` says."""
     weather(tracing, request.config.getoption("kills"), request.config, zeroslot_dir)
 
 
-def weather(executioner: Executioner, kills: int, config: pytest.Config, root: Path) -> None:
+def weather(launcher: Launcher, kills: int, config: pytest.Config, root: Path) -> None:
     """The whole of it."""
     before = shared_memory.objects()
     with survivors.nothing_grows():
-        storm = Storm(executioner, SEED)
+        storm = Storm(launcher, SEED)
         storm.run(kills)
         report = storm.end(before, root)
         del storm  # what is closed stays mapped for as long as it is referred to
