@@ -292,6 +292,7 @@ cdef bint wait_until_taken(Owner owner, object allocator, object timeout) except
     cdef Taken what = Taken.__new__(Taken)
     what.owner, what.allocator = owner, allocator
     what.last_slice_ns = FIRST_SLICE_NS
+    owner.check_process()   # before `waiting` is written, which a forked child must not do
     zs_owner_block_begin(&owner.segment.c)
     try:
         return wait_for(what, deadline_of(timeout))
