@@ -1,6 +1,6 @@
 # Part of binding.pyx: how each kind of field is read and written in place.
 #
-# A codec knows one kind of node (zeroslot.types.fields) and nothing of where it lies; a FieldDescriptor adds the offset
+# A codec knows one kind of node (zeroslot.types.nodes) and nothing of where it lies; a FieldDescriptor adds the offset
 # and the name. The bytes are shared with another process: a codec checks every count and flag that it reads, each time.
 
 from numpy import bool_ as NumpyBool
