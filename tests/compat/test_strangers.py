@@ -389,7 +389,7 @@ def test_c_writer_keeps_slots_leased_by_an_index_above_63(writer, tmp_path):
     others = Descriptor.open(f"/dev/shm{flink.read_text()}", os.O_RDWR)
     assert others.try_lock(64, count=66)
     with zs.SlotReader.attach(flink) as reader:
-        assert reader.reader.index == 66
+        assert reader.native.index == 66
         assert child.ask("publish aa") == 1
         lease = reader.take()
         assert child.ask("publish bb") == 2

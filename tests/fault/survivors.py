@@ -290,7 +290,7 @@ class PublisherHere:
         assert numbers_of(sub) == [pub.sequence]
         assert sub.lost == 0
         pub.allocator.reap()
-        mapped = pub.allocator.owner.segment
+        mapped = pub.allocator.native.segment
         assert mapped.indexes_in_use() == mapped.active_indexes() == pub.allocator.subscriber_indexes()
         assert pub.subscriber_count == 1
         assert pub.allocator.free_count == pub.slot_count - DEPTH

@@ -33,7 +33,7 @@ def take_all(sub: zs.Subscriber[Tick]) -> list[int]:
 
 
 def evict_all(pub: zs.Publisher[Tick]) -> int:
-    return sum(pub.allocator.evict(index) for index in pub.allocator.owner.segment.active_indexes())
+    return sum(pub.allocator.evict(index) for index in pub.allocator.native.segment.active_indexes())
 
 
 def accounted(sub: zs.Subscriber[Tick]) -> int:

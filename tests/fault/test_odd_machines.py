@@ -92,9 +92,9 @@ def test_1024_subscribers_read_one_publisher(tmp_path: Path):
             slots.commit(slot, 1)
             leases = [reader.take() for reader in readers]
             assert {bytes(lease) for lease in leases} == {b"x"}
-            assert all(len(slots.owner.segment.held_by(index)) == 1 for index in range(1024))
+            assert all(len(slots.native.segment.held_by(index)) == 1 for index in range(1024))
             leases.clear()
-            assert not any(slots.owner.segment.held_by(index) for index in range(0, 1024, 31))
+            assert not any(slots.native.segment.held_by(index) for index in range(0, 1024, 31))
             for reader in readers:
                 reader.close()
     finally:

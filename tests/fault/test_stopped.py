@@ -200,7 +200,7 @@ def test_a_cleaner_stopped_at_any_step_leaves_the_dead_publisher_dead(launcher: 
 def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(launcher: Launcher):
     """A cleaner is stopped while it clears a dead subscriber; a subscriber that joins then keeps its own state."""
     world = PublisherHere()
-    mapped = world.pub.allocator.owner.segment
+    mapped = world.pub.allocator.native.segment
     indexes = set()
     for at in range(NEVER):
         launcher.start("take", TOPIC, 2, history=2).kill_before_start()

@@ -91,8 +91,8 @@ hear()
             pub.publish(Tick(number=1))
             held = _holder()
         assert sub.hear() == [None, None, None, 3600.0]
-        (index,) = pub.allocator.owner.segment.active_indexes()
-        assert sum(pub.allocator.owner.segment.peer(index)["latency"]) == 0
+        (index,) = pub.allocator.native.segment.active_indexes()
+        assert sum(pub.allocator.native.segment.peer(index)["latency"]) == 0
         assert zs.inspect("t").publishers[0].overdue is False
 
 

@@ -35,7 +35,7 @@ def test_a_forked_child_releases_nothing(cast: Cast):
     child = cast(
         PARENT
         + """
-held = lambda: [pub.allocator.owner.segment.held_by(0), reader.reader.segment.held_by(0), pub.stats.discarded]
+held = lambda: [pub.allocator.native.segment.held_by(0), reader.native.segment.held_by(0), pub.stats.discarded]
 slots.commit(slots.reserve(), b"x")
 untyped = reader.take()
 before = held()

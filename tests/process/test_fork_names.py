@@ -11,10 +11,10 @@ from tests.process.actors import Cast
 WORKS = {
     "publisher": "allocator closed close depth domain flink publisher_id sample_type slot_count topic "
     "on_subscriber_death __class_getitem__ __enter__ __exit__ __repr__",
-    "subscriber": "closed close domain sample_type table topic __class_getitem__ __enter__ __exit__ __iter__ __repr__",
+    "subscriber": "closed close domain sample_type topic __class_getitem__ __enter__ __exit__ __iter__ __repr__",
     "allocator": "abandon closed close create create_or_attach depth discard evict_after flink in_memory is_owner "
-    "max_loans on_subscriber_death owner size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
-    "reader": "closed close is_owner reader slot_capacity slot_count attach __enter__ __exit__ __repr__",
+    "max_loans native on_subscriber_death size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
+    "reader": "closed close is_owner native slot_capacity slot_count attach __enter__ __exit__ __repr__",
     "loan": "sample array capacity discard live_hold __class_getitem__ __enter__ __len__ __repr__ bytes memoryview",
     "slot": "array capacity discard live_hold __enter__ __len__ __repr__ bytes memoryview",
     "lease": "sample array copy publisher_id published_ns release sequence size __class_getitem__ __enter__ __exit__ "

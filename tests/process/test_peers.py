@@ -123,12 +123,12 @@ def test_the_epoch_tells_two_subscribers_of_one_index_apart(cast: Cast, pub: zs.
         publish(pub, 1)
         sub.ask(["hold", 1])
         assert pub.allocator.evict_stale(0.0) == 1
-        assert pub.allocator.owner.is_evicted(0)
+        assert pub.allocator.native.is_evicted(0)
         sub.kill()
     successor = cast.subscriber("t")
     epochs.append(outside.epoch(0))
     assert epochs == list(range(epochs[0], epochs[0] + 4))
-    assert not pub.allocator.owner.is_evicted(0)
+    assert not pub.allocator.native.is_evicted(0)
     publish(pub, 1)
     assert successor.ask(["poll"])[0] == pub.sequence
     assert pub.subscriber_count == 1

@@ -136,7 +136,7 @@ def test_a_view_keeps_its_own_slot_and_no_other(cast: Cast):
         view = lease.sample.accel[1:]
         lease.release()
         del lease
-        segment = pub.allocator.owner.segment
+        segment = pub.allocator.native.segment
         used = set()
         for number in range(2, 40):
             with pub.loan() as imu:

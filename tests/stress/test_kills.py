@@ -179,7 +179,7 @@ class Storm:
         pub, report = self.pub, self.report
         pub.allocator.reap()
         report.leaked_slots = pub.slot_count - OPTIONS["depth"] - pub.allocator.free_count
-        report.leaked_peers = len(pub.allocator.owner.segment.indexes_in_use()) - 1
+        report.leaked_peers = len(pub.allocator.native.segment.indexes_in_use()) - 1
         self.sub.close()
         pub.close()
         zs.Publisher(TOPIC, Parcel).close()  # the next publisher of the topic: it finds all that there is

@@ -19,9 +19,9 @@ NODE = ("annotation", "codec", "declare", "from_annotation", "from_schema", "wit
 INTERNAL = {
     "Field.node",
     "SlotAllocator.__init__",
-    "SlotAllocator.owner",
+    "SlotAllocator.native",
     "SlotReader.__init__",
-    "SlotReader.reader",
+    "SlotReader.native",
     *(f"Layout.{name}" for name in NODE),
 }
 

@@ -67,7 +67,7 @@ def test_ages_are_counted_where_owner_and_reader_have_one_clock(
         for number in range(200):
             publish(slots, number)
             assert taken(reader) == [number]
-        peer = reader.reader.segment.peer(reader.reader.index)
+        peer = reader.native.segment.peer(reader.native.index)
         assert peer["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino
         assert len(peer["latency"]) == 128
         assert sum(peer["latency"]) == (3 if same_clock else 0)
@@ -204,8 +204,8 @@ def test_names_of_any_kind_fit_the_peer_table(slots: SlotAllocator, path: Path, 
             SlotReader.attach(path, name=name)
         return
     with SlotReader.attach(path, name=name) as reader:
-        index = reader.reader.index
-        found = slots.owner.segment.peer(index)["name"]
+        index = reader.native.index
+        found = slots.native.segment.peer(index)["name"]
         assert found.rstrip("\ufffd") == name.split("\0", maxsplit=1)[0].encode()[:32].decode(errors="ignore")
 
 
@@ -230,7 +230,7 @@ def test_attach_without_a_segment_raises_not_found(path: Path) -> None:
 def test_an_attacher_takes_the_owners_configuration(slots: SlotAllocator, path: Path) -> None:
     """Counts and capacity come from the segment; the payload is mapped without the right to write."""
     with SlotReader.attach(path) as reader:
-        facts = reader.reader.segment.facts()
+        facts = reader.native.segment.facts()
         assert (facts["depth"], facts["max_loans"], facts["spare_slots"], facts["max_subscribers"]) == (3, 2, 3, 4)
         assert (reader.slot_count, reader.slot_capacity) == (8, 128)
         name = ControlBytes(path, pool=0).path.name
@@ -255,7 +255,7 @@ def test_a_full_peer_table_names_its_subscribers(slots: SlotAllocator, path: Pat
         SlotReader.attach(path)
     lease.release()
     with SlotReader.attach(path) as again:
-        assert again.reader.index == 1
+        assert again.native.index == 1
     for reader in readers:
         reader.close()
 
@@ -266,7 +266,7 @@ def test_each_registration_has_an_epoch_of_its_own(slots: SlotAllocator, path: P
     epochs = []
     for _ in range(3):
         with SlotReader.attach(path) as reader:
-            epochs.append(slots.owner.segment.peer(reader.reader.index)["epoch"])
+            epochs.append(slots.native.segment.peer(reader.native.index)["epoch"])
     assert epochs == [1, 2, 3]
 
 
@@ -278,7 +278,7 @@ def test_an_evicted_reader_can_take_no_more(slots: SlotAllocator, path: Path) ->
         lease = reader.take()
         publish(slots, 2)
         control = ControlBytes(path)
-        control.write(control.at("evicted") + 4 * reader.reader.index, "I", 1)
+        control.write(control.at("evicted") + 4 * reader.native.index, "I", 1)
         for take in (reader.take, reader.latest):
             with pytest.raises(EvictedError):
                 take()
@@ -357,7 +357,7 @@ def test_closing_a_reader_ends_its_waits(slots: SlotAllocator, path: Path) -> No
     assert len(errors) == 1
     assert control.read(control.at("parked"), "Q") == 0
     with SlotReader.attach(path) as again:
-        assert again.reader.index == 0
+        assert again.native.index == 0
 
 
 @pytest.mark.row("NOT-3", "NEW-10", "DEF-12")
@@ -534,7 +534,7 @@ def test_no_byte_of_a_section_crashes_either_side(slots: SlotAllocator, path: Pa
     following = SECTIONS.index(section) + 1
     begin, end = control.at(section), control.at(SECTIONS[following])
     control.write_bytes(begin, bytes([byte]) * (end - begin))
-    segment = slots.owner.segment
+    segment = slots.native.segment
     attempts = [
         reader.take,
         reader.latest,
@@ -590,7 +590,7 @@ def test_a_reader_rejoins_after_its_eviction(slots: SlotAllocator, path: Path) -
     with SlotReader.attach(path) as reader:
         publish(slots, 0, 1)
         lease = reader.take()
-        slots.evict(reader.reader.index)
+        slots.evict(reader.native.index)
         publish(slots, 2, 3, 4)
         for take in (reader.take, reader.latest, reader.take):
             with pytest.raises(EvictedError, match="rejoin"):
@@ -601,7 +601,7 @@ def test_a_reader_rejoins_after_its_eviction(slots: SlotAllocator, path: Path) -
         reader.rejoin()
         assert taken(reader) == [2, 3, 4]
         assert reader.stats == {"taken": 4, "lost": 1, "skipped": 0, "leases": 0}
-        peer = slots.owner.segment.peer(reader.reader.index)
+        peer = slots.native.segment.peer(reader.native.index)
         assert (peer["epoch"], peer["taken"], peer["lost"]) == (2, 4, 1)
         reader.rejoin()
         publish(slots, 5)
@@ -628,7 +628,7 @@ def test_attach_ignores_the_segment_of_a_dead_owner(path: Path) -> None:
     thread.start()
     with SlotAllocator.create(path, 4, 64) as again:
         while not again.subscriber_indexes():
-            again._check()
+            again.native.check_open()
         ControlBytes(path).wait_until_parked()
         publish(again, 2)
         thread.join()

@@ -45,7 +45,7 @@ def test_a_change_between_the_look_and_the_sleep_ends_the_sleep() -> None:
     would end the test.
     """
     with SlotAllocator.in_memory(4, 64) as slots:
-        look = Looks(4000, slots.owner.segment.bump_space)
+        look = Looks(4000, slots.native.segment.bump_space)
         assert slots._wait_for_space(look, None)
         assert look.count == 4000
 

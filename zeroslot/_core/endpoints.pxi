@@ -1,17 +1,70 @@
 # Part of binding.pyx: the bases of SlotAllocator, SlotReader, Publisher and Subscriber.
 
 
-cdef class AllocatorEnd:
-    """The part of SlotAllocator that is called for every sample."""
+cdef class Handle:
+    """What a program opens and closes: an allocator, a reader, a publisher or a subscriber. A context manager.
 
-    cdef readonly Owner owner
+    A handle whose last reference goes is closed, unless its constructor was interrupted before there was anything to
+    close. The subclass's `close` works at any time after that: before the constructor has ended, after another call
+    that was interrupted, and in a forked child, where it does nothing.
 
-    def __init__(self, Owner owner not None):
-        self.owner = owner
+    Why the finalizer is here and not in Python: it runs once, and a signal handler may raise in any Python function.
+    """
+
+    cdef uint64_t fork  # the fork generation in which it was made
+
+    def __cinit__(self):
+        self.fork = zs_fork_generation
 
     def __del__(self):
-        if hasattr(self, "_owned"):     # or the constructor was interrupted before there was anything to close
+        if self.has_opened():
             finalize(self)
+
+    cdef bint has_opened(self):
+        """Whether there may be something to close. Runs no Python code, which a signal handler could interrupt."""
+        return True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.close()
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    def close(self):
+        """Give back all that the handle owns: the subclass's part."""
+
+    @property
+    def _inherited(self):
+        """Whether this is a forked child's copy."""
+        return self.fork != zs_fork_generation
+
+
+cdef class AllocatorEnd(Handle):
+    """The part of SlotAllocator that is called for every sample."""
+
+    cdef Owner owner
+
+    def __init__(self, Owner owner not None, str topic=None):
+        self.owner = owner
+        owner.topic = topic
+
+    cdef bint has_opened(self):
+        return hasattr(self, "_owned")
+
+    @property
+    def native(self):
+        return self.owner
+
+    def _reclaim_slots(self):
+        """Make free what can be: no slot is left. The subclass provides it."""
+        raise NotImplementedError
+
+    def _no_slot_error(self):
+        """Why there is still no slot. The subclass provides it."""
+        raise NotImplementedError
 
     def reserve(self, size=None, timeout=0):
         """Borrow a free slot to write `size` bytes into (default: its whole capacity), which are zeros at first.
@@ -103,19 +156,29 @@ cdef class AllocatorEnd:
         """Sleep until reliable subscribers have taken all: True; False after `timeout` seconds (None: for ever)."""
         return wait_until_taken(self.owner, self, timeout)
 
-    def __reduce__(self):
-        raise unpicklable(self)
-
-
-cdef class ReaderEnd:
+cdef class ReaderEnd(Handle):
     """The part of SlotReader that is called for every sample."""
 
-    cdef readonly Reader reader
+    cdef Reader reader
     cdef uint64_t probed_ns
 
-    def __init__(self, Reader reader not None):
+    def __init__(self, Reader reader not None, str topic=None):
         self.reader = reader
+        reader.topic = topic
         self.probed_ns = zs_coarse_ns()
+
+    def close(self):
+        """Leave the segment. Leases stay valid. A second call does nothing, nor does a call in a forked child."""
+        if self.reader is not None:  # or the constructor was interrupted
+            self.reader.close()
+
+    @property
+    def native(self):
+        return self.reader
+
+    def _probe(self):
+        """Mark the segment if its owner has died. The subclass provides it."""
+        raise NotImplementedError
 
     def take(self):
         """The next sample in order, or None. What is no longer there is counted in `lost` and jumped over.
@@ -173,9 +236,6 @@ cdef class ReaderEnd:
         what.end, what.last = self, last
         return wait_for(what, deadline_of(timeout))
 
-    def __reduce__(self):
-        raise unpicklable(self)
-
 
 @cython.final
 cdef class GenerationWait(Waitable):
@@ -202,26 +262,21 @@ cdef class GenerationWait(Waitable):
         self.end.reader.unpark()
 
 
-cdef class PublisherEnd:
+cdef class PublisherEnd(Handle):
     """The part of Publisher that is called for every sample."""
 
     cdef readonly object allocator
     cdef Owner owner
     cdef Plan plan
-    cdef object patience    # the timeout where none is given
+    cdef object default_timeout
 
-    def __init__(self, AllocatorEnd allocator not None, Plan plan not None, patience):
+    def __init__(self, AllocatorEnd allocator not None, Plan plan not None, default_timeout):
         if plan.size > allocator.owner.segment.pool_capacity[0]:
             raise ValueError("the sample does not fit its slots")
-        self.allocator, self.owner, self.plan, self.patience = allocator, allocator.owner, plan, patience
+        self.allocator, self.owner, self.plan, self.default_timeout = allocator, allocator.owner, plan, default_timeout
 
-    def __del__(self):
-        if hasattr(self, "_bell"):      # or the constructor came to nothing
-            finalize(self)
-
-    @property
-    def _inherited(self):
-        return self.owner is not None and self.owner.fork != zs_fork_generation
+    cdef bint has_opened(self):
+        return hasattr(self, "_bell")
 
     @cython.final
     cdef Loan borrow(self, object timeout):
@@ -229,7 +284,7 @@ cdef class PublisherEnd:
         cdef Loan loan
         if hold is None:
             hold = reserve_slowly(
-                self.owner, self.allocator, deadline_of(self.patience if timeout is ... else timeout)
+                self.owner, self.allocator, deadline_of(self.default_timeout if timeout is ... else timeout)
             )
         hold.size = self.plan.size
         loan = Loan.__new__(Loan)
@@ -273,21 +328,16 @@ cdef class PublisherEnd:
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 
-    def __reduce__(self):
-        raise unpicklable(self)
 
-
-cdef class SubscriberEnd:
+cdef class SubscriberEnd(Handle):
     """The part of Subscriber that is called for every sample.
 
-    What is slow or rare is the subclass's: `_follow` (publishers came or went), `_probe` (is each still alive).
-
-    What it knows of publishers is one `table` that is never changed in place: whatever is decided by a look at it,
-    signal handlers, other threads and the collector may decide as well before it is done. `_exchange` puts a new table
-    in place of the one that was looked at, with all that follows from it, or finds that another one is there.
+    Its state of the publishers is one table that is never changed in place: a decision that is made from the table may
+    be made by a signal handler, another thread or the collector as well, before it is carried out. `_exchange` replaces
+    the table that was seen, with all that follows from it, unless another one is there by now.
     """
 
-    cdef readonly object table
+    cdef readonly object _table
     cdef list sources           # the publishers that are read from, as in the table
     cdef list awaited           # segments in which a place may get free for this subscriber, as in the table
     cdef uint64_t due_ns        # when _follow is called although the bell is silent; 0: it is not
@@ -298,29 +348,33 @@ cdef class SubscriberEnd:
     cdef Py_ssize_t turn
     cdef uint64_t probed_ns
     cdef uint64_t spin_ns
-    cdef uint64_t fork
+    cdef object where
     cdef bint is_closed
 
-    def __init__(self, Word bell not None, spin_us, table):
-        self.table = table
+    def __init__(self, str where not None, Word bell not None, spin_us, table):
+        self.where = where
+        self._table = table
         self.bell = bell
         self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
         self.sources = []
         self.awaited = []
-        self.fork = zs_fork_generation
         self.spin_ns = <uint64_t>min(<double>spin_us * 1e3, 1e18)
         self.probed_ns = zs_now_ns()
 
-    def __del__(self):
-        if hasattr(self, "_bell"):      # or the constructor came to nothing
-            finalize(self)
+    cdef bint has_opened(self):
+        return hasattr(self, "_bell")
 
     @cython.final
     cdef int check(self) except -1:
-        if self.fork != zs_fork_generation:
-            raise forked("subscriber")
+        self.check_fork()
         if self.is_closed:
-            raise closed_error("this subscriber is closed")
+            raise closed_error(f"this subscriber of {self.where} is closed", self.where)
+        return 0
+
+    @cython.final
+    cdef int check_fork(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked("subscriber", self.where)
         return 0
 
     @cython.final
@@ -349,7 +403,7 @@ cdef class SubscriberEnd:
 
     @cython.final
     cdef int catch_up(self) except -1:
-        # Noted afterwards: one who is interrupted in between, or another thread meanwhile, follows again.
+        # Stored afterwards: if this is interrupted in between, the next call follows again.
         cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
         self.followed_ns = zs_coarse_ns()
         self._follow()
@@ -533,10 +587,25 @@ cdef class SubscriberEnd:
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
 
-    def __reduce__(self):
-        raise unpicklable(self)
+    # What the subclass provides.
+
+    def _follow(self):
+        """Attach to publishers that are new, leave those that have ended."""
+        raise NotImplementedError
+
+    def _probe(self):
+        """Mark publishers that have died."""
+        raise NotImplementedError
 
     # What the subclass uses.
+
+    def _check(self):
+        """Raise ForkedHandleError in a forked child, ClosedError after the close."""
+        self.check()
+
+    def _check_process(self):
+        """Raise ForkedHandleError in a forked child."""
+        self.check_fork()
 
     def _exchange(self, seen, table, list sources not None, list awaited not None, uint64_t due_ns):
         """Put `table` in place of the table that was seen, with what follows from it: False where that is no longer it.
@@ -545,9 +614,9 @@ cdef class SubscriberEnd:
         """
         cdef tuple before = ()  # let go of at the end: what is freed with it may run any code
         with cython.critical_section(self):
-            if self.table is seen:
-                before = (self.table, self.sources, self.awaited)
-                self.table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
+            if self._table is seen:
+                before = (self._table, self.sources, self.awaited)
+                self._table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
         return len(before) > 0
 
     def _end(self):
@@ -569,11 +638,8 @@ cdef class SubscriberEnd:
         return wait_for_condition(condition, self, self.bell.word, &self.nudge, timeout)
 
     @property
-    def _inherited(self):
-        return self.fork != zs_fork_generation
-
-    @property
     def closed(self):
+        """Whether `close` was called."""
         return self.is_closed
 
 

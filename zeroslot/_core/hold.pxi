@@ -34,6 +34,7 @@ cdef class Side:
     cdef zs_mutex mutex
     cdef uint64_t fork          # the fork generation in which it was made
     cdef readonly bint closed
+    cdef str topic              # for errors; None: not known
 
     def __init__(self, *arguments, **named):
         if type(self) is Side:
@@ -48,17 +49,21 @@ cdef class Side:
         """Raise ForkedHandleError in a forked child."""
         self.check_fork()
 
+    def check_open(self):
+        """Raise ForkedHandleError in a forked child, ClosedError after the close."""
+        self.check()
+
     @cython.final
     cdef int check_fork(self) except -1:
         if self.fork != zs_fork_generation:
-            raise forked(self.noun())
+            raise forked(self.noun(), self.topic)
         return 0
 
     @cython.final
     cdef int check(self) except -1:
         self.check_fork()
         if self.closed:
-            raise closed_error(f"this {self.noun()} is closed")
+            raise closed_error(f"this {self.noun()}{of_topic(self.topic)} is closed", self.topic)
         return 0
 
     cdef str noun(self):

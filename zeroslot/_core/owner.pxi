@@ -78,7 +78,7 @@ cdef class Owner(Side):
                 return True
         return False
 
-    def in_the_way(self):
+    def blocking_subscriber(self):
         """The index of the reliable subscriber whose full window forbids another loan, or None."""
         cdef uint32_t index = 0
         return index if zs_owner_window_full(&self.c, &index) else None

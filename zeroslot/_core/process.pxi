@@ -7,10 +7,14 @@ cdef enum:
     SAMPLED = 64
 
 
-cdef object forked(str what):
+cdef object forked(str what, str topic=None):
     return errors.ForkedHandleError(
-        f"this {what} belongs to the parent process: a forked child owns nothing of it. Create a new one in the child"
+        f"this {what}{of_topic(topic)} belongs to the parent process. Create a new one in the child", topic=topic
     )
+
+
+cdef str of_topic(str topic):
+    return "" if topic is None else f" of {topic}"
 
 
 cdef bint ending = False

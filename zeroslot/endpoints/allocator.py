@@ -11,10 +11,8 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from zeroslot import errors
-from zeroslot._core import binding
 from zeroslot._core.binding import AllocatorEnd, Owner
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
@@ -88,11 +86,11 @@ class SlotAllocator(AllocatorEnd):
 
     def __init__(self, owned: OwnedSegment, qos: Qos, max_loans: int, flink_path: Path | None, topic: str) -> None:
         """Use `create` or `in_memory`."""
-        super().__init__(Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots))
+        super().__init__(Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots), topic)
         self._qos = qos
         self.flink = flink_path
         self._topic = topic
-        self._pressure = Pressure(self.owner, topic)
+        self._pressure = Pressure(self.native, topic)
         self.evict_after = qos.evict_after
         self.on_subscriber_death: Callable[[SubscriberInfo], None] | None = None
         self._owned = owned  # last: `close` does nothing before this is set
@@ -235,7 +233,7 @@ class SlotAllocator(AllocatorEnd):
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        return self.owner.segment.slot_capacity
+        return self.native.segment.slot_capacity
 
     @property
     def depth(self) -> int:
@@ -245,42 +243,42 @@ class SlotAllocator(AllocatorEnd):
     @property
     def free_count(self) -> int:
         """Slots that could be reserved now."""
-        self.owner.check_process()
-        return self.owner.free_count
+        self.native.check_process()
+        return self.native.free_count
 
     @property
     def loan_count(self) -> int:
         """Slots that are reserved now."""
-        self.owner.check_process()
-        return self.owner.loans_out
+        self.native.check_process()
+        return self.native.loans_out
 
     @property
     def max_loans(self) -> int:
         """How many may be reserved at once."""
-        return self.owner.max_loans
+        return self.native.max_loans
 
     @property
     def size(self) -> SegmentSize:
         """The shared memory this segment takes."""
-        mapped = self.owner.segment
+        mapped = self.native.segment
         return SegmentSize(mapped.control.size, self.slot_count * self.slot_capacity, self.slot_capacity)
 
     @property
     def stats(self) -> dict[str, int]:
         """The owner's counters since creation: samples, bytes, what failed, what was reaped."""
-        self.owner.check_process()
-        return self.owner.segment.counters()
+        self.native.check_process()
+        return self.native.segment.counters()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called. One that was interrupted may not be finished yet."""
-        return self.owner.closed
+        return self.native.closed
 
     def reader(
         self, *, history: int = 0, max_leases: int | None = None, reliable: bool = False, name: str | None = None
     ) -> SlotReader:
         """Read this segment in this process."""
-        self._check()
+        self.native.check_open()
         attached = attach_own(self._owned)
         if not attached.map_pools():
             raise OwnerGoneError(
@@ -292,11 +290,11 @@ class SlotAllocator(AllocatorEnd):
 
     def subscriber_indexes(self) -> list[int]:
         """The indexes of the subscribers that are attached and alive."""
-        self._check()
+        self.native.check_open()
         try:
-            return liveness.live_peers(self.owner.segment, self._owned.probe)
+            return liveness.live_peers(self.native.segment, self._owned.probe)
         except OSError:
-            self._check()  # another thread has closed the allocator meanwhile
+            self.native.check_open()  # another thread has closed the allocator meanwhile
             raise
 
     def reap(self) -> int:
@@ -304,17 +302,17 @@ class SlotAllocator(AllocatorEnd):
 
         `on_subscriber_death`, where one is set, is called for each, in this thread.
         """
-        self._check()
+        self.native.check_open()
         callback = self.on_subscriber_death
         try:
-            dead = liveness.dead_peers(self.owner.segment, self._owned.probe)
+            dead = liveness.dead_peers(self.native.segment, self._owned.probe)
             records = [self._pressure.subscriber(index) for index in dead] if callback is not None else []
-            count = liveness.reap(self.owner.segment, self._owned.lock, dead) if dead else 0
+            count = liveness.reap(self.native.segment, self._owned.lock, dead) if dead else 0
         except OSError:
-            self._check()  # another thread has closed the allocator meanwhile
+            self.native.check_open()  # another thread has closed the allocator meanwhile
             raise
         if count:
-            self.owner.segment.count_reaped(count)
+            self.native.segment.count_reaped(count)
             log.info("%s: cleared %d dead subscribers", self._topic, count)
         if callback is not None:
             for record in records:
@@ -332,8 +330,8 @@ class SlotAllocator(AllocatorEnd):
         An evicted subscriber can take no more until it joins again. The slots that it holds are not reused: they come
         back when it releases them or dies.
         """
-        self._check()
-        stalled_s = {index: self._pressure.stalled_s(index) for index in self.owner.segment.indexes_in_use()}
+        self.native.check_open()
+        stalled_s = {index: self._pressure.stalled_s(index) for index in self.native.segment.indexes_in_use()}
         return sum(self._evict(index) for index, age in stalled_s.items() if age is not None and age >= max_age)
 
     def evict(self, index: int) -> bool:
@@ -341,26 +339,17 @@ class SlotAllocator(AllocatorEnd):
 
         Raises IndexError for an index that no subscriber uses.
         """
-        self._check()
-        if index not in self.owner.segment.indexes_in_use():
+        self.native.check_open()
+        if index not in self.native.segment.indexes_in_use():
             raise IndexError(f"{self._topic}: no subscriber has the index {index}")
         return self._evict(index)
 
     def _evict(self, index: int) -> bool:
-        if self.owner.is_evicted(index):
+        if self.native.is_evicted(index):
             return False
         log.warning("%s: evicts %s", self._topic, self._pressure.describe(index))
-        self.owner.evict(index)
+        self.native.evict(index)
         return True
-
-    def _check(self) -> None:
-        if self.owner.inherited:
-            raise errors.ForkedHandleError(
-                f"this owner of {self._topic} belongs to the parent process. Create a new one in the child",
-                topic=self._topic,
-            )
-        if self.owner.closed:
-            raise binding.closed_error(f"{self._topic} is closed", self._topic)
 
     def close(self) -> None:
         """Seal the segment and remove its names. Loans that are out can no longer be committed; what was read stays
@@ -370,24 +359,24 @@ class SlotAllocator(AllocatorEnd):
         call does nothing, and nor does one in a forked child. Raises PermissionError where this process may no longer
         remove the names: they are then left as a killed process leaves them.
         """
-        if self.owner.inherited or self.owner.unlocked:
+        if not hasattr(self, "_owned") or self._inherited or self.native.unlocked:
             return
-        self.owner.refuse()
+        self.native.refuse()
         self._owned.probe.close()  # so that a descriptor is free for what follows, even at the limit
         try:
             self._remove_names(sealed=True)
         except PermissionError:
-            self.owner.segment.end(SEALED)
-            self.owner.close()
+            self.native.segment.end(SEALED)
+            self.native.close()
             raise
-        self.owner.close()
+        self.native.close()
 
     def unlink(self) -> None:
         """Remove the flink and the objects' names now. Readers that are attached go on; no other can attach.
 
         After this nothing is left to clean up, however this process ends.
         """
-        self._check()
+        self.native.check_open()
         self._remove_names(sealed=False)
 
     def _remove_names(self, *, sealed: bool) -> None:
@@ -395,14 +384,14 @@ class SlotAllocator(AllocatorEnd):
         if self.flink is not None:
             flink.withdraw_flink(self.flink, control_name)
         if sealed:
-            self.owner.segment.end(SEALED)
+            self.native.segment.end(SEALED)
         self._owned.unlink()
         if self.flink is not None:
             flink.remove_marker(self.flink, control_name)
 
     def abandon(self) -> None:
         """Drop the lock and do nothing else, as the kernel does when this process is killed. For tests."""
-        self.owner.close()
+        self.native.close()
 
     # --- what the core calls when no slot is free ---
 
@@ -415,12 +404,6 @@ class SlotAllocator(AllocatorEnd):
 
     def _no_slot_error(self) -> Exception:
         return self._pressure.no_slot_error()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<SlotAllocator {self._topic}: {self.slot_count} slots of {self.slot_capacity} bytes>"

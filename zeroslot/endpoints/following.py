@@ -107,6 +107,7 @@ class Following(SubscriberEnd[S_co]):
     """The part of `Subscriber` that follows the topic. `Subscriber` sets the attributes before the first look."""
 
     topic: str
+    _table: Table
     sample_type: type[S_co] | None
     _directory: Path
     _history: int
@@ -115,10 +116,6 @@ class Following(SubscriberEnd[S_co]):
     _match: Match
     _name: str | None
     _following: threading.RLock
-
-    @property
-    def _table(self) -> Table:
-        return cast("Table", self.table)
 
     def _follow(self, *, joining: bool = False) -> None:
         """Attach to publishers that are new or due, leave those that have ended and are drained."""
@@ -202,7 +199,7 @@ class Following(SubscriberEnd[S_co]):
                 name=self._name,
                 after=pending.after,
             )
-            source = Source(reader.reader, plan, publisher_id)
+            source = Source(reader.native, plan, publisher_id)
             if self._change(publisher_id, known, Attached(reader, source)):
                 self._warn_of_leases(others + self._max_leases, facts)
                 log.debug("%s: reading from %s", self.topic, publisher_id)

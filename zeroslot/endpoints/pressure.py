@@ -74,7 +74,7 @@ class Pressure:
                 "Commit or discard one, or create it with a larger max_loans",
                 topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
             )  # fmt: skip  # the facts on one line
-        blocking = owner.in_the_way()
+        blocking = owner.blocking_subscriber()
         if blocking is not None:
             return BackpressureError(
                 f"{self._topic}: waiting for a reliable subscriber: {self.describe(blocking)}. It has to take samples, "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,7 @@ class Publisher(PublisherEnd[S]):
 
     allocator: SlotAllocator
     sample_type: type[S]
+    _ended = True  # until the constructor opens something
 
     def __init__(
         self,
@@ -252,12 +253,6 @@ class Publisher(PublisherEnd[S]):
         self.allocator.abandon()
         self._bell.leave()
         self._ended = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "of the parent process" if self._inherited else f"at {self.sequence}"

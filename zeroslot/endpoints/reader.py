@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from zeroslot._core import binding
 from zeroslot._core.binding import Reader, ReaderEnd
@@ -31,7 +31,7 @@ class SlotReader(ReaderEnd):
 
     def __init__(self, reader: Reader, attached: AttachedControl) -> None:
         """Use `attach`, or the allocator's `reader`."""
-        super().__init__(reader)
+        super().__init__(reader, attached.where)
         self._attached = attached
         close_at_exit(self)
 
@@ -115,12 +115,12 @@ class SlotReader(ReaderEnd):
     @property
     def slot_count(self) -> int:
         """All slots of the segment."""
-        return self.reader.segment.slot_count
+        return self.native.segment.slot_count
 
     @property
     def slot_capacity(self) -> int:
         """Bytes of payload a slot takes."""
-        return self.reader.segment.slot_capacity
+        return self.native.segment.slot_capacity
 
     @property
     def lost(self) -> int:
@@ -135,13 +135,13 @@ class SlotReader(ReaderEnd):
     @property
     def stats(self) -> dict[str, int]:
         """taken, lost, skipped, leases."""
-        self.reader.check_process()
-        return dict(zip(("taken", "lost", "skipped", "leases"), self.reader.counts, strict=True))
+        self.native.check_process()
+        return dict(zip(("taken", "lost", "skipped", "leases"), self.native.counts, strict=True))
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self.reader.closed
+        return self.native.closed
 
     @property
     def owner_gone(self) -> bool:
@@ -149,30 +149,20 @@ class SlotReader(ReaderEnd):
 
         A death is noticed within 50 ms, by looking at this or by taking.
         """
-        self.reader.check_process()
+        self.native.check_process()
         self._look_for_owner()
-        return self.reader.segment.state != OPEN
+        return self.native.segment.state != OPEN
 
     def _probe(self) -> None:
         try:
-            if self.reader.segment.state == OPEN and not self._attached.owner_alive():
-                liveness.mark_owner_dead(self.reader.segment, self._attached.probe)
+            if self.native.segment.state == OPEN and not self._attached.owner_alive():
+                liveness.mark_owner_dead(self.native.segment, self._attached.probe)
         except OSError:
-            if not self.reader.closed:  # at exit the interpreter closes it while a daemon thread still uses it
+            if not self.native.closed:  # at exit the interpreter closes it while a daemon thread still uses it
                 raise
 
-    def close(self) -> None:
-        """Leave the segment. Leases stay valid. A second call does nothing, nor does a call in a forked child."""
-        self.reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def __repr__(self) -> str:
-        return f"<SlotReader {self._attached.where} at {self.reader.cursor}>"
+        return f"<SlotReader {self._attached.where} at {self.native.cursor}>"
 
 
 def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any, Self, overload
+from typing import Any, overload
 
-from zeroslot._core.binding import closed_error
 from zeroslot.endpoints.following import Following, Match, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
-from zeroslot.errors import ForkedHandleError
 from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
@@ -52,6 +50,8 @@ class Subscriber(Following[S_co]):
     ...     for lease in sub:
     ...         print(lease.sequence, lease.sample.accel)
     """
+
+    _released = True  # until the constructor opens something
 
     @overload
     def __init__(
@@ -114,7 +114,7 @@ class Subscriber(Following[S_co]):
         self._released = False
         self._bell = Bell.join(self.domain)
         try:
-            super().__init__(self._bell.word, spin, Table())
+            super().__init__(self.topic, self._bell.word, spin, Table())
             self._follow(joining=True)
         except BaseException:
             self._release_all()
@@ -161,18 +161,6 @@ class Subscriber(Following[S_co]):
         """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
         return self._wait_for_bell(lambda: len(self._live_readers()) >= n, timeout)
 
-    def _check_process(self) -> None:
-        if self._inherited:
-            raise ForkedHandleError(
-                f"this subscriber of {self.topic} belongs to the parent process. Create a new one in the child",
-                topic=self.topic,
-            )
-
-    def _check(self) -> None:
-        self._check_process()
-        if self.closed:
-            raise closed_error(f"this subscriber of {self.topic} is closed", self.topic)
-
     def close(self) -> None:
         """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.
 
@@ -184,15 +172,10 @@ class Subscriber(Following[S_co]):
             self._release_all()
 
     def _release_all(self) -> None:
+        """Each step may run twice, since an interruption may come between any two."""
         self._detach_all()
         self._bell.leave()
         self._released = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         of = self.sample_type.__name__ if self.sample_type else "any type"

@@ -209,7 +209,7 @@ def test_the_tail_of_a_control_object_takes_no_memory(path: Path) -> None:
         before = control.stat()
         os.truncate(control, 2**34)
         with SlotReader.attach(path) as reader:
-            assert reader.reader.segment.control.size == before.st_size
+            assert reader.native.segment.control.size == before.st_size
         assert control.stat().st_blocks == before.st_blocks
         os.truncate(control, before.st_size)
 

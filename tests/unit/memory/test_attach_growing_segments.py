@@ -134,7 +134,7 @@ def test_a_slot_that_is_in_no_pool_is_corrupt(growing: GrowingSegment) -> None:
         with pytest.raises(CorruptSegmentError):
             reader.take()
         assert reader.lost == 0
-        assert reader.reader.cursor == 3
+        assert reader.native.cursor == 3
 
 
 def test_a_pool_that_cannot_be_mapped_now_is_mapped_by_the_next_call(growing: GrowingSegment) -> None:
@@ -187,4 +187,4 @@ def test_a_handler_that_takes_while_a_pool_is_mapped_takes_each_sample_once(
         taken.append(checked(reader.take())[0])
         assert taken == [2, 3, 4, 5]
         assert reader.lost == 1
-        assert reader.reader.segment.pool_count == 2
+        assert reader.native.segment.pool_count == 2

@@ -231,7 +231,7 @@ def test_concurrent_cleaners_report_identical_results(monkeypatch: pytest.Monkey
             (remains,) = zs.clean()
             assert remains.what.startswith("a dead subscriber")
             assert remains.removed
-            assert pub.allocator.owner.segment.indexes_in_use() == []
+            assert pub.allocator.native.segment.indexes_in_use() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -39,7 +39,7 @@ def path(zeroslot_dir: Path) -> Path:
 def test_the_header_holds_the_reserve_and_the_clock_of_its_owner() -> None:
     """The slots add up, and monotonic times can be compared where the time namespace is the same."""
     with Publisher("tick", Tick, depth=3, max_loans=2, spare_slots=4, on_full="block", evict_after=60) as pub:
-        facts = pub.allocator.owner.segment.facts()
+        facts = pub.allocator.native.segment.facts()
         assert facts["reserve_slots"] > 0
         assert facts["slot_limit"] == sum(facts[n] for n in ("depth", "max_loans", "spare_slots", "reserve_slots"))
         assert facts["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino

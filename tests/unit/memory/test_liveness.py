@@ -34,7 +34,7 @@ def test_registration_is_a_lock_on_one_byte(slots: SlotAllocator, path: Path) ->
     assert probe.is_locked(0)
     assert not probe.is_locked(64)
     with SlotReader.attach(path) as one, SlotReader.attach(path) as two:
-        assert [one.reader.index, two.reader.index] == [0, 1]
+        assert [one.native.index, two.native.index] == [0, 1]
         assert [probe.is_locked(64 + r) for r in range(3)] == [True, True, False]
     assert [probe.is_locked(64 + r) for r in range(3)] == [False, False, False]
     slots.close()
@@ -103,7 +103,7 @@ def test_slots_of_a_dead_reader_are_reused_under_pressure(slots: SlotAllocator, 
     assert slots.stats["reaped"] == 1
     assert kept is not None
     assert bytes(kept) == b"\0"
-    assert slots.subscriber_indexes() == [alive.reader.index]
+    assert slots.subscriber_indexes() == [alive.native.index]
     alive.close()
 
 
@@ -119,9 +119,9 @@ def test_a_joiner_clears_what_its_dead_predecessor_left(slots: SlotAllocator, pa
     assert control.read(slot + READERS_AT, "Q") == 1
     drop_lock(dead)
     with SlotReader.attach(path) as heir:
-        assert heir.reader.index == 0
+        assert heir.native.index == 0
         assert (control.read(slot + READERS_AT, "Q"), control.read(control.at("parked"), "Q")) == (0, 0)
-        assert slots.owner.segment.peer(0)["epoch"] == 2
+        assert slots.native.segment.peer(0)["epoch"] == 2
     del lease
 
 
@@ -182,7 +182,7 @@ def test_a_table_that_seems_full_is_searched_twice(slots: SlotAllocator) -> None
             asked.append(byte)
             return len(asked) > 4
 
-    assert liveness.register(slots.owner.segment, Busy()) == 0  # type: ignore[arg-type]  # the part that register uses
+    assert liveness.register(slots.native.segment, Busy()) == 0  # type: ignore[arg-type]  # the part that register uses
     assert asked == [64, 65, 66, 67, 64]
 
 
@@ -191,17 +191,17 @@ def test_a_table_that_seems_full_is_searched_twice(slots: SlotAllocator) -> None
 def test_making_room_changes_the_space_word(slots: SlotAllocator, path: Path, how: str) -> None:
     """An owner that waits for space wakes when a reader is reaped or evicted, leaves or joins."""
     with SlotReader.attach(path) as reader:
-        space = slots.owner.segment.space
+        space = slots.native.segment.space
         if how == "reap":
             drop_lock(reader)
             assert slots.reap() == 1
         elif how == "evict":
-            slots.owner.evict(reader.reader.index)
+            slots.native.evict(reader.native.index)
         elif how == "leave":
             reader.close()
         else:
             SlotReader.attach(path)
-        assert slots.owner.segment.space != space
+        assert slots.native.segment.space != space
 
 
 @pytest.mark.row("NEW-6")
@@ -219,15 +219,15 @@ def test_a_dead_owner_is_marked_once(slots: SlotAllocator, path: Path) -> None:
     """The second call changes nothing. A live owner is not marked."""
     with SlotReader.attach(path) as reader:
         description = open_probe(path)
-        assert not liveness.mark_owner_dead(reader.reader.segment, description)
+        assert not liveness.mark_owner_dead(reader.native.segment, description)
         assert not reader.owner_gone
         abandon(slots)
         assert not liveness.is_owned(description)
         generation = reader.generation
-        assert liveness.mark_owner_dead(reader.reader.segment, description)
+        assert liveness.mark_owner_dead(reader.native.segment, description)
         assert reader.owner_gone
         assert reader.generation != generation
-        assert not liveness.mark_owner_dead(reader.reader.segment, description)
+        assert not liveness.mark_owner_dead(reader.native.segment, description)
         assert not description.is_locked(0)
         description.close()
     os.unlink(path)
