@@ -365,14 +365,14 @@ cdef class SubscriberEnd(Handle):
         return hasattr(self, "_bell")
 
     @cython.final
-    cdef int check(self) except -1:
+    cdef inline int check(self) except -1:
         self.check_fork()
         if self.is_closed:
             raise closed_error(f"this subscriber of {self.where} is closed", self.where)
         return 0
 
     @cython.final
-    cdef int check_fork(self) except -1:
+    cdef inline int check_fork(self) except -1:
         if self.fork != zs_fork_generation:
             raise forked("subscriber", self.where)
         return 0
