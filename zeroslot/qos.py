@@ -14,11 +14,11 @@ from math import inf
 from numbers import Real
 from typing import Any, Literal
 
+from zeroslot._core.binding import SLOT_LIMIT, SUBSCRIBER_LIMIT, SegmentConfig
+
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
 
-SLOT_LIMIT = 65535
-SUBSCRIBER_LIMIT = 1024
 DEFAULT_SPARE = 32
 LEAST_SPARE = 4
 RESERVE_SLOTS = 4  # the default of a subscriber's max_leases
@@ -104,15 +104,15 @@ class Qos:
         """All slots of the segment."""
         return self.depth + self.max_loans + self.spare_slots + self.reserve_slots
 
-    def header(self) -> dict[str, int]:
-        """The fields of the header that follow from the options."""
-        return {
-            "depth": self.depth,
-            "max_loans": self.max_loans,
-            "spare_slots": self.spare_slots,
-            "reserve_slots": self.reserve_slots,
-            "slot_limit": self.slot_count,
-            "max_subscribers": self.max_subscribers,
-            "policy": ON_FULL.index(self.on_full),
-            "max_period_ns": int(float(self.max_period or 0) * 1e9),
-        }
+    def config(self) -> SegmentConfig:
+        """The fields of the header that follow from the options; a creator adds its own."""
+        return SegmentConfig(
+            depth=self.depth,
+            max_loans=self.max_loans,
+            spare_slots=self.spare_slots,
+            reserve_slots=self.reserve_slots,
+            slot_limit=self.slot_count,
+            max_subscribers=self.max_subscribers,
+            policy=ON_FULL.index(self.on_full),
+            max_period_ns=int(float(self.max_period or 0) * 1e9),
+        )

@@ -275,7 +275,7 @@ def owned(placed: Callable[..., str], tmp_path: Path) -> Iterator[Path]:
 def test_library_reads_the_segment_of_the_vectors(owned):
     """A reader that joins with a history of one takes the newest sample, and replaces the dead reader."""
     with zs.SlotReader.attach(owned, history=1) as reader:
-        assert (reader.native.index, reader.native.segment.peer(0)["epoch"]) == (0, 2)
+        assert (reader.native.index, reader.native.segment.peer(0).epoch) == (0, 2)
         lease = reader.take()
         assert (lease.sequence, lease.published_ns) == (2, 3_000_000_001)
         assert bytes(lease) == image_of_vector(8, b"no")

@@ -28,8 +28,8 @@ from tests.children import Child, Children
 from tests.fault import stepped
 from tests.fault.parcels import Parcel, fill, whole
 from tests.fault.victims import NEVER, SERVER
+from zeroslot._core.binding import OWNER_BYTE
 from zeroslot.memory.objects import open_for_cleaning
-from zeroslot.memory.segment import OWNER_BYTE
 
 TOPIC = "t"
 DEPTH = 4

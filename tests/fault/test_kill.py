@@ -10,9 +10,9 @@ import pytest
 import zeroslot as zs
 from tests.process.actors import Cast, start_to
 from tests.process.samples import Tick
+from zeroslot._core.binding import DEAD, OPEN
 from zeroslot.memory import cleanup
 from zeroslot.memory.attach import attach_control
-from zeroslot.memory.segment import DEAD, OPEN
 
 
 @pytest.mark.row("NEW-6", "PEER-11", "DEF-10")

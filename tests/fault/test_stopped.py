@@ -19,10 +19,10 @@ from tests.fault import survivors
 from tests.fault.parcels import Parcel, whole
 from tests.fault.survivors import DEPTH, TOPIC, Launcher, PublisherHere, Victim, numbers_of
 from tests.fault.victims import NEVER
+from zeroslot._core.binding import OPEN, OWNER_BYTE
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import bells_of
 from zeroslot.memory.objects import open_for_cleaning
-from zeroslot.memory.segment import OPEN, OWNER_BYTE
 from zeroslot.types.schema import unpack_schema
 
 
@@ -205,13 +205,13 @@ def test_an_index_is_reused_only_when_its_dead_holder_is_cleared(launcher: Launc
     for at in range(NEVER):
         launcher.start("take", TOPIC, 2, history=2).kill_before_start()
         assert len(mapped.held_by(1)) == 2
-        epoch = mapped.peer(1)["epoch"]
+        epoch = mapped.peer(1).epoch
         cleaner = launcher.start("clean")
         with stopped_before(cleaner, at) as stopped:
             sub = zs.Subscriber(TOPIC, Parcel, history=1)
             (index,) = (record.source.reader.index for record in sub._table.attached().values())
             assert mapped.held_by(index) == []
-            assert mapped.peer(1)["epoch"] == epoch + (index == 1)
+            assert mapped.peer(1).epoch == epoch + (index == 1)
             indexes.add(index)
             lease = sub.take()
             assert lease is not None

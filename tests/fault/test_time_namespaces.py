@@ -92,7 +92,7 @@ hear()
             held = _holder()
         assert sub.hear() == [None, None, None, 3600.0]
         (index,) = pub.allocator.native.segment.active_indexes()
-        assert sum(pub.allocator.native.segment.peer(index)["latency"]) == 0
+        assert sum(pub.allocator.native.segment.peer(index).latency) == 0
         assert zs.inspect("t").publishers[0].overdue is False
 
 

@@ -46,7 +46,6 @@ FLOORS = (
     ),
     (  # where memory is, how it is found, which processes hold it
         "memory.access",
-        "memory.segment",
         "memory.clocks",
         "memory.processes",
         "memory.liveness",
@@ -269,7 +268,7 @@ def test_headers_include_each_other_and_the_system_alone() -> None:
         ("qos.py", "from zeroslot.errors import ZeroslotError"),
         ("types/layout.py", "from .schema import x"),
         ("types/layout.py", "def f():\n    import zeroslot.endpoints.publisher"),
-        ("types/view.py", "from ..memory import segment"),
+        ("types/view.py", "from ..memory import flink"),
         ("types/view.py", "import zeroslot.memory"),
         ("memory/liveness.py", "import zeroslot"),
         ("endpoints/publisher.py", "from zeroslot.endpoints import subscriber"),
@@ -295,7 +294,7 @@ def test_the_walk_sees_a_breach(module: str, source: str) -> None:
     [
         ("info.py", "from zeroslot.qos import OnFull"),
         ("types/layout.py", "from .nodes.base import x\nfrom .._core import binding\nimport zeroslot._core.binding"),
-        ("endpoints/publisher.py", "from zeroslot.memory import segment\nimport numpy"),
+        ("endpoints/publisher.py", "from zeroslot.memory import flink\nimport numpy"),
         ("cli/demo.py", "import zeroslot as zs\nfrom zeroslot import Sample"),
         ("cli/demo.py", "from .table import x\nfrom zeroslot.cli import y"),
     ],

@@ -68,7 +68,7 @@ def test_reliable_policies_need_a_depth_of_the_loans(on_full: str) -> None:
 
 def test_policies_have_the_numbers_of_the_format() -> None:
     """0 evict, 1 block, 2 raise."""
-    assert [qos(on_full=each).header()["policy"] for each in ("evict", "block", "raise")] == [0, 1, 2]
+    assert [qos(on_full=each).config().policy for each in ("evict", "block", "raise")] == [0, 1, 2]
 
 
 def test_default_spare_shrinks_with_the_sample() -> None:

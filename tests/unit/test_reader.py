@@ -68,13 +68,13 @@ def test_ages_are_counted_where_owner_and_reader_have_one_clock(
             publish(slots, number)
             assert taken(reader) == [number]
         peer = reader.native.segment.peer(reader.native.index)
-        assert peer["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino
-        assert len(peer["latency"]) == 128
-        assert sum(peer["latency"]) == (3 if same_clock else 0)
-        last = max((bucket for bucket, count in enumerate(peer["latency"]) if count), default=0)
+        assert peer.time_namespace == Path("/proc/self/ns/time").stat().st_ino
+        assert len(peer.latency) == 128
+        assert sum(peer.latency) == (3 if same_clock else 0)
+        last = max((bucket for bucket, count in enumerate(peer.latency) if count), default=0)
         begins = (4 + (last - 1) % 4) << ((last - 1) // 4 + 2) if last else 0
-        assert peer["latency_max_ns"] >= begins
-        assert bool(peer["latency_max_ns"]) is same_clock
+        assert peer.latency_max_ns >= begins
+        assert bool(peer.latency_max_ns) is same_clock
 
 
 # --- order, loss, history ---
@@ -205,7 +205,7 @@ def test_names_of_any_kind_fit_the_peer_table(slots: SlotAllocator, path: Path, 
         return
     with SlotReader.attach(path, name=name) as reader:
         index = reader.native.index
-        found = slots.native.segment.peer(index)["name"]
+        found = slots.native.segment.peer(index).name
         assert found.rstrip("\ufffd") == name.split("\0", maxsplit=1)[0].encode()[:32].decode(errors="ignore")
 
 
@@ -230,8 +230,8 @@ def test_attach_without_a_segment_raises_not_found(path: Path) -> None:
 def test_an_attacher_takes_the_owners_configuration(slots: SlotAllocator, path: Path) -> None:
     """Counts and capacity come from the segment; the payload is mapped without the right to write."""
     with SlotReader.attach(path) as reader:
-        facts = reader.native.segment.facts()
-        assert (facts["depth"], facts["max_loans"], facts["spare_slots"], facts["max_subscribers"]) == (3, 2, 3, 4)
+        info = reader.native.segment.info
+        assert (info.depth, info.max_loans, info.spare_slots, info.max_subscribers) == (3, 2, 3, 4)
         assert (reader.slot_count, reader.slot_capacity) == (8, 128)
         name = ControlBytes(path, pool=0).path.name
         maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(name)]
@@ -266,7 +266,7 @@ def test_each_registration_has_an_epoch_of_its_own(slots: SlotAllocator, path: P
     epochs = []
     for _ in range(3):
         with SlotReader.attach(path) as reader:
-            epochs.append(slots.native.segment.peer(reader.native.index)["epoch"])
+            epochs.append(slots.native.segment.peer(reader.native.index).epoch)
     assert epochs == [1, 2, 3]
 
 
@@ -554,7 +554,7 @@ def test_no_byte_of_a_section_crashes_either_side(slots: SlotAllocator, path: Pa
         segment.indexes_in_use,
         lambda: segment.held_by(0),
         segment.counters,
-        lambda: segment.pool_facts(0),
+        lambda: segment.pool(0),
     ]
     for attempt in attempts:
         with suppress(ZeroslotError):
@@ -602,7 +602,7 @@ def test_a_reader_rejoins_after_its_eviction(slots: SlotAllocator, path: Path) -
         assert taken(reader) == [2, 3, 4]
         assert reader.stats == {"taken": 4, "lost": 1, "skipped": 0, "leases": 0}
         peer = slots.native.segment.peer(reader.native.index)
-        assert (peer["epoch"], peer["taken"], peer["lost"]) == (2, 4, 1)
+        assert (peer.epoch, peer.taken, peer.lost) == (2, 4, 1)
         reader.rejoin()
         publish(slots, 5)
         assert taken(reader) == [5]

@@ -2,12 +2,10 @@
 #
 # Why Loan, Lease and the two ends of a topic are generic here: at run time they know their sample type as an object, a
 # type checker shall know it as a class.
-#
-# Why facts are dicts and not classes: they are read once an attach, and their keys are the names of the format.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, GenericAlias, TracebackType
-from typing import Any, ClassVar, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, final, overload
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, Self, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -24,6 +22,108 @@ def notice() -> None: ...
 def closed_error(text: str, topic: str | None = None) -> Exception: ...
 def now_ns() -> int: ...
 def deadline_after(timeout: float | None) -> int: ...
+
+# --- records: the structures of the control object, field by field (zs_layout.h) ---
+
+class SegmentInfo(NamedTuple):
+    magic: bytes
+    format: int
+    header_size: int
+    control_size: int
+    segment_id: int
+    type_hash: bytes
+    depth: int
+    ring_capacity: int
+    slot_limit: int
+    pool_limit: int
+    max_subscribers: int
+    reader_words: int
+    spare_slots: int
+    max_loans: int
+    first_sequence: int
+    schema_size: int
+    peer_size: int
+    slot_size: int
+    readers_at: int
+    payload_kind: int
+    incompat: int
+    compat: int
+    owner_pid: int
+    policy: int
+    owner_start_time: int
+    created_realtime_ns: int
+    created_monotonic_ns: int
+    time_namespace: int
+    max_period_ns: int
+    owner_name: str
+    section_at: tuple[int, ...]
+    reserve_slots: int
+    state: int
+
+class SegmentConfig(NamedTuple):
+    segment_id: int = ...
+    type_hash: bytes = ...
+    depth: int = ...
+    slot_limit: int = ...
+    pool_limit: int = ...
+    max_subscribers: int = ...
+    spare_slots: int = ...
+    max_loans: int = ...
+    first_sequence: int = ...
+    payload_kind: int = ...
+    owner_pid: int = ...
+    policy: int = ...
+    owner_start_time: int = ...
+    created_realtime_ns: int = ...
+    time_namespace: int = ...
+    max_period_ns: int = ...
+    owner_name: str = ...
+    reserve_slots: int = ...
+
+class PeerInfo(NamedTuple):
+    epoch: int
+    pid: int
+    start_time: int
+    name: str
+    attached_ns: int
+    flags: int
+    max_leases: int
+    announcement: int
+    wake_kind: int
+    time_namespace: int
+    cursor: int
+    taken: int
+    lost: int
+    skipped: int
+    leases: int
+    latency_max_ns: int
+    latency: tuple[int, ...]
+    @property
+    def reliable(self) -> bool: ...
+
+class PoolInfo(NamedTuple):
+    slot_capacity: int
+    first_slot: int
+    slot_count: int
+    state: int
+    inode: int
+
+# --- numbers of the format ---
+
+SLOT_LIMIT: int
+SUBSCRIBER_LIMIT: int
+MAX_POOLS: int
+SLOT_ALIGN: int
+HEADER_SIZE: int
+CONTROL_SIZE_AT: int
+OWNER_BYTE: int
+CLEANER_BYTES: int
+FIRST_PEER_BYTE: int
+OPEN: int
+SEALED: int
+DEAD: int
+BYTES: int
+TYPED: int
 
 # --- mappings ---
 
@@ -65,33 +165,9 @@ class Word:
 class Segment:
     def __new__(cls, ours: object) -> Self: ...  # raises: create and attach make them
     @staticmethod
-    def control_size(
-        *, depth: int, slot_limit: int, max_subscribers: int, schema_size: int, pool_limit: int = 1
-    ) -> int: ...
+    def control_size(config: SegmentConfig, schema_size: int) -> int: ...
     @staticmethod
-    def create(
-        control: Region,
-        *,
-        segment_id: int,
-        type_hash: bytes,
-        depth: int,
-        slot_limit: int,
-        max_subscribers: int,
-        spare_slots: int,
-        max_loans: int,
-        first_sequence: int,
-        schema: bytes,
-        owner_pid: int,
-        owner_start_time: int,
-        created_realtime_ns: int,
-        policy: int,
-        payload_kind: int,
-        owner_name: str,
-        max_period_ns: int = 0,
-        time_namespace: int = 0,
-        reserve_slots: int = 0,
-        pool_limit: int = 1,
-    ) -> Segment: ...
+    def create(control: Region, config: SegmentConfig, schema: bytes) -> Segment: ...
     @staticmethod
     def attach(control: Region, where: str) -> Segment | None: ...
     def add_pool(
@@ -99,15 +175,16 @@ class Segment:
     ) -> None: ...
     @property
     def slot_capacity(self) -> int: ...
-    def pool_facts(self, k: int) -> tuple[int, int, int, int, int]: ...
+    def pool(self, k: int) -> PoolInfo: ...
     def open(self) -> None: ...
     def end(self, state: int) -> None: ...
     def bump_space(self) -> None: ...
-    def facts(self) -> dict[str, Any]: ...
+    @property
+    def info(self) -> SegmentInfo: ...
     def schema(self) -> bytes: ...
     def counters(self) -> dict[str, int]: ...
     def active_indexes(self) -> list[int]: ...
-    def peer(self, index: int) -> dict[str, Any]: ...
+    def peer(self, index: int) -> PeerInfo: ...
     def indexes_in_use(self) -> list[int]: ...
     def held_by(self, index: int) -> list[tuple[int, int]]: ...
     def clear_peer(self, index: int) -> int: ...

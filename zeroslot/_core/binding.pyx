@@ -40,6 +40,7 @@ if zs_fork_watch() != 0:
 
 # Layers: a part uses what the parts before it define. tests/unit/test_architecture.py holds the order.
 include "process.pxi"
+include "records.pxi"
 include "memory.pxi"
 include "hold.pxi"
 include "owner.pxi"

@@ -192,17 +192,6 @@ cdef extern from *:
     void bump(uint32_t *word) nogil
 
 
-cdef str text_of(const uint8_t *data, size_t size):
-    return data[:size].split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
-cdef int put_text(uint8_t *data, size_t size, str text) except -1:
-    cdef bytes encoded = text.encode()[:size]
-    memset(data, 0, size)
-    memcpy(data, <const char *>encoded, len(encoded))
-    return 0
-
-
 cdef object OURS = object()    # only this module can make a Segment, which is nothing without a mapping
 
 
@@ -217,6 +206,7 @@ cdef class Segment:
 
     cdef zs_segment c
     cdef zs_header header
+    cdef object header_info     # as SegmentInfo, once it was asked for
     cdef readonly Region control
     cdef list pools
     cdef char *pool_data[16]
@@ -232,43 +222,27 @@ cdef class Segment:
             raise TypeError("segments come from Segment.create() and Segment.attach()")
 
     @staticmethod
-    def control_size(*, uint32_t depth, uint32_t slot_limit, uint32_t max_subscribers, uint64_t schema_size,
-                     uint32_t pool_limit=1):
+    def control_size(config not None, uint64_t schema_size):
         """The bytes that a control object of these counts needs."""
         cdef zs_header h
         memset(&h, 0, sizeof(h))
-        h.depth, h.slot_limit, h.max_subscribers, h.schema_size = depth, slot_limit, max_subscribers, schema_size
-        h.pool_limit = pool_limit
-        if depth < 1 or depth > ZS_MAX_SLOTS or max_subscribers < 1 or max_subscribers > ZS_MAX_SUBSCRIBERS:
+        put_config(&h, config)
+        h.schema_size = schema_size
+        if h.depth < 1 or h.depth > ZS_MAX_SLOTS or h.max_subscribers < 1 or h.max_subscribers > ZS_MAX_SUBSCRIBERS:
             raise ValueError("depth or max_subscribers is out of range")
         zs_layout_compute(&h)
         return h.control_size
 
     @staticmethod
-    def create(Region control not None, *, uint64_t segment_id, bytes type_hash not None, uint32_t depth,
-               uint32_t slot_limit, uint32_t max_subscribers, uint32_t spare_slots, uint32_t max_loans,
-               uint64_t first_sequence, bytes schema not None, uint32_t owner_pid, uint64_t owner_start_time,
-               uint64_t created_realtime_ns, uint32_t policy, uint32_t payload_kind, str owner_name not None,
-               uint64_t max_period_ns=0, uint64_t time_namespace=0, uint32_t reserve_slots=0,
-               uint32_t pool_limit=1):
-        """Write a segment into a new, zeroed control object. Nobody can attach before `open`."""
+    def create(Region control not None, config not None, bytes schema not None):
+        """Write a segment into a new, zeroed control object. No process can attach before `open`."""
         cdef Segment self = Segment.__new__(Segment, OURS)
         cdef zs_header *h = &self.header
         memcpy(h.magic, zs_magic, 8)
         h.format = ZS_FORMAT
-        h.segment_id = segment_id
-        if len(type_hash) != 16:
-            raise ValueError("a type hash is 16 bytes")
-        memcpy(h.type_hash, <const char *>type_hash, 16)
-        h.depth, h.slot_limit, h.pool_limit, h.max_subscribers = depth, slot_limit, pool_limit, max_subscribers
-        h.spare_slots, h.max_loans, h.reserve_slots = spare_slots, max_loans, reserve_slots
-        h.first_sequence = first_sequence
+        put_config(h, config)
         h.schema_size = len(schema)
-        h.owner_pid, h.owner_start_time = owner_pid, owner_start_time
-        h.created_realtime_ns, h.created_monotonic_ns = created_realtime_ns, zs_now_ns()
-        h.policy, h.payload_kind = policy, payload_kind
-        h.max_period_ns, h.time_namespace = max_period_ns, time_namespace
-        put_text(h.owner_name, sizeof(h.owner_name), owner_name)
+        h.created_monotonic_ns = zs_now_ns()
         zs_layout_compute(h)
         if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
             raise ValueError("these counts make no segment")
@@ -353,14 +327,12 @@ cdef class Segment:
         """Bytes of one slot of the first pool that is mapped; 0 without one."""
         return self.pool_capacity[0]
 
-    def pool_facts(self, uint32_t k):
-        """(slot_capacity, first_slot, slot_count, state, inode) as the pool table says now."""
+    def pool(self, uint32_t k):
+        """What the pool table says now of pool `k`. Its state is 0 where there is none yet."""
         if k >= self.c.pool_limit:
             raise IndexError(k)
-        cdef zs_pool pool
-        cdef uint32_t state = zs_load32(&self.c.pools[k].state, ZS_ACQUIRE)     # what it says is complete before it
-        memcpy(&pool, self.c.pools + k, sizeof(pool))
-        return pool.slot_capacity, pool.first_slot, pool.slot_count, state, pool.inode
+        zs_load32(&self.c.pools[k].state, ZS_ACQUIRE)   # what belongs to the state is complete before it
+        return PoolInfo._make(values_of(zs_pool_fields, <const char *>(self.c.pools + k)))
 
     def open(self):
         """The segment is complete: let others attach."""
@@ -410,20 +382,12 @@ cdef class Segment:
         """The word that every commit, seal and owner event moves."""
         return zs_load32(self.c.generation, ZS_GENERATION_LOAD)
 
-    def facts(self):
+    @property
+    def info(self):
         """What the header said when it was copied."""
-        cdef zs_header *h = &self.header
-        return {
-            "format": h.format, "control_size": h.control_size, "segment_id": h.segment_id,
-            "type_hash": (<const char *>h.type_hash)[:16],
-            "depth": h.depth, "ring_capacity": h.ring_capacity, "slot_limit": h.slot_limit, "pool_limit": h.pool_limit,
-            "max_subscribers": h.max_subscribers, "spare_slots": h.spare_slots, "max_loans": h.max_loans,
-            "reserve_slots": h.reserve_slots, "time_namespace": h.time_namespace,
-            "first_sequence": h.first_sequence, "owner_pid": h.owner_pid, "owner_start_time": h.owner_start_time,
-            "created_realtime_ns": h.created_realtime_ns, "created_monotonic_ns": h.created_monotonic_ns,
-            "policy": h.policy, "payload_kind": h.payload_kind, "max_period_ns": h.max_period_ns,
-            "owner_name": text_of(h.owner_name, sizeof(h.owner_name)),
-        }
+        if self.header_info is None:
+            self.header_info = SegmentInfo._make(values_of(zs_header_fields, <const char *>&self.header))
+        return self.header_info
 
     def schema(self):
         """The bytes of the schema section."""
@@ -431,14 +395,7 @@ cdef class Segment:
 
     def counters(self):
         """The owner's counters, each at least as new as the call."""
-        cdef zs_counters *n = self.c.counters
-        return {
-            "published": zs_load64(&n.published, ZS_RELAXED), "bytes": zs_load64(&n.bytes, ZS_RELAXED),
-            "discarded": zs_load64(&n.discarded, ZS_RELAXED), "no_free_slot": zs_load64(&n.no_free_slot, ZS_RELAXED),
-            "wakes": zs_load64(&n.wakes, ZS_RELAXED), "reaped": zs_load64(&n.reaped, ZS_RELAXED),
-            "evicted": zs_load64(&n.evicted, ZS_RELAXED), "blocked": zs_load64(&n.blocked, ZS_RELAXED),
-            "blocked_ns": zs_load64(&n.blocked_ns, ZS_RELAXED),
-        }
+        return dict(zip(names_of(zs_counters_fields), values_of(zs_counters_fields, <const char *>self.c.counters)))
 
     def active_indexes(self):
         """The indexes whose active bit is set, dead or alive."""
@@ -453,16 +410,7 @@ cdef class Segment:
         """What peer entry `index` says of its subscriber, dead or alive."""
         if index >= self.c.max_subscribers:
             raise IndexError(index)
-        cdef zs_peer p
-        memcpy(&p, zs_peer_at(&self.c, index), sizeof(p))
-        return {
-            "index": index, "epoch": p.epoch, "pid": p.pid, "start_time": p.start_time,
-            "name": text_of(p.name, sizeof(p.name)), "attached_ns": p.attached_ns,
-            "reliable": bool(p.flags & ZS_PEER_RELIABLE), "max_leases": p.max_leases, "cursor": p.cursor,
-            "taken": p.taken, "lost": p.lost, "skipped": p.skipped, "leases": p.leases,
-            "time_namespace": p.time_namespace, "announcement": p.announcement,
-            "latency": [p.latency[i] for i in range(ZS_LATENCY_BUCKETS)], "latency_max_ns": p.latency_max_ns,
-        }
+        return PeerInfo._make(values_of(zs_peer_fields, <const char *>zs_peer_at(&self.c, index)))
 
     def indexes_in_use(self):
         """The indexes that are active or have a bit in a slot, dead or alive."""

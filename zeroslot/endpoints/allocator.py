@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroslot._core.binding import AllocatorEnd, Owner
+from zeroslot._core.binding import SEALED, SLOT_ALIGN, SLOT_LIMIT, AllocatorEnd, Owner
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
@@ -24,8 +24,7 @@ from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import group_to_share_with
 from zeroslot.memory.processes import identity
-from zeroslot.memory.segment import SEALED, SLOT_ALIGN
-from zeroslot.qos import SLOT_LIMIT, OnFull, Qos, whole_number
+from zeroslot.qos import OnFull, Qos, whole_number
 from zeroslot.types.nodes.base import round_up
 
 if TYPE_CHECKING:

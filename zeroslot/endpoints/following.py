@@ -19,14 +19,13 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
-from zeroslot._core.binding import Plan, Segment, Source, SubscriberEnd, now_ns
+from zeroslot._core.binding import OPEN, TYPED, Plan, Segment, SegmentInfo, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
 from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError, TypeMismatchError
 from zeroslot.memory import flink
 from zeroslot.memory.objects import exists
-from zeroslot.memory.segment import OPEN, TYPED
 from zeroslot.types.compiled import compiled
 from zeroslot.types.difference import mismatch, shared_members
 from zeroslot.types.from_schema import sample_type_of
@@ -71,7 +70,7 @@ class Pending:
         """The counts of a publisher that ended before the subscriber could attach: all that it published is lost."""
         if self.segment is None or self.after is None:
             return 0, 0, 0
-        first = int(self.segment.facts()["first_sequence"])
+        first = int(self.segment.info.first_sequence)
         missed = self.segment.published - max(self.after, first - 1)
         return 0, missed if 0 <= missed < MOST_MISSED else 0, 0
 
@@ -174,23 +173,23 @@ class Following(SubscriberEnd[S_co]):
                     self._change(publisher_id, known, Ignored(), pending.missed())
                 return
             attached.check_not_truncated()
-            facts = attached.segment.facts()
-            if facts["payload_kind"] != TYPED:
+            info = attached.segment.info
+            if info.payload_kind != TYPED:
                 raise TypeMismatchError(
                     f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
                     topic=self.topic,
                     here_type=None if self.sample_type is None else self.sample_type.__name__,
                 )
-            plan = self._plan_for(attached.segment, facts)
-            check_qos(self.topic, facts, self._history, self._reliable)
+            plan = self._plan_for(attached.segment, info)
+            check_qos(self.topic, info, self._history, self._reliable)
             mapped = attached.segment
             mapped.note_space()
             if after is None:  # so that what is published from here on is counted, however long the join takes
-                after = max(mapped.published - self._history, facts["first_sequence"] - 1)
+                after = max(mapped.published - self._history, info.first_sequence - 1)
             if not attached.map_pools():  # being closed, or removed for a moment
                 self._change(publisher_id, known, Pending(after, mapped, pending.reported, now_ns() + RETRY_NS))
                 return
-            others = sum(mapped.peer(index)["max_leases"] for index in mapped.active_indexes())
+            others = sum(mapped.peer(index).max_leases for index in mapped.active_indexes())
             reader = SlotReader._join(
                 attached,
                 history=self._history,
@@ -201,7 +200,7 @@ class Following(SubscriberEnd[S_co]):
             )
             source = Source(reader.native, plan, publisher_id)
             if self._change(publisher_id, known, Attached(reader, source)):
-                self._warn_of_leases(others + self._max_leases, facts)
+                self._warn_of_leases(others + self._max_leases, info)
                 log.debug("%s: reading from %s", self.topic, publisher_id)
         except (MismatchError, CorruptSegmentError) as error:
             if self._change(publisher_id, known, Ignored()):
@@ -292,48 +291,48 @@ class Following(SubscriberEnd[S_co]):
         for record in self._table.attached().values():
             record.reader._probe()
 
-    def _plan_for(self, mapped: Segment, facts: dict[str, Any]) -> Plan:
+    def _plan_for(self, mapped: Segment, info: SegmentInfo) -> Plan:
         """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
         if self.sample_type is None:
             layout = unpack_schema(mapped.schema(), self.topic)
-            if layout.type_hash != facts["type_hash"]:
-                raise self._wrong_hash(layout, facts)
+            if layout.type_hash != info.type_hash:
+                raise self._wrong_hash(layout, info)
             made = cast("type[S_co]", sample_type_of(layout))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
         here = compiled(self.sample_type)
-        if facts["type_hash"] == here.layout.type_hash:
+        if info.type_hash == here.layout.type_hash:
             return here.reading_plan
         publisher = unpack_schema(mapped.schema(), self.topic)
-        if publisher.type_hash != facts["type_hash"]:
-            raise self._wrong_hash(publisher, facts)
+        if publisher.type_hash != info.type_hash:
+            raise self._wrong_hash(publisher, info)
         unreadable = here.unreadable_by_name(publisher)
         by_name = bool(shared_members(publisher, here.layout)) and not unreadable
         if self._match == "exact" or not by_name:
             raise mismatch(self.topic, publisher, here.layout, by_name=by_name, unreadable=unreadable)
         return here.reading_plan_by_name(publisher)
 
-    def _wrong_hash(self, layout: Layout, facts: dict[str, Any]) -> CorruptSegmentError:
+    def _wrong_hash(self, layout: Layout, info: SegmentInfo) -> CorruptSegmentError:
         return CorruptSegmentError(
             f"{self.topic}: the schema and the type hash contradict each other",
             where=self.topic,
             topic=self.topic,
-            found=facts["type_hash"],
+            found=info.type_hash,
             expected=layout.type_hash,
         )
 
-    def _warn_of_leases(self, leases: int, facts: dict[str, Any]) -> None:
-        if leases > facts["spare_slots"]:
+    def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
+        if leases > info.spare_slots:
             log.warning(
                 "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() "
                 "may fail because of them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
                 self.topic,
                 leases,
                 self._max_leases,
-                facts["spare_slots"],
+                info.spare_slots,
                 leases,
             )
 
 
 def _has_name(mapped: Segment) -> bool:
-    return exists(f"/zs-{mapped.facts()['segment_id']:016x}")
+    return exists(f"/zs-{mapped.info.segment_id:016x}")

@@ -34,9 +34,9 @@ class Pressure:
         mapped = self._owner.segment
         peer = mapped.peer(index)
         # A slot and the time of its sample identify a hold: a subscriber does not take the same sample twice.
-        reasons: list[tuple[int, ...]] = [(peer["epoch"], *hold) for hold in mapped.held_by(index)]
-        if peer["reliable"] and index in mapped.active_indexes() and peer["cursor"] < self._owner.published:
-            reasons.append((peer["epoch"], peer["cursor"]))
+        reasons: list[tuple[int, ...]] = [(peer.epoch, *hold) for hold in mapped.held_by(index)]
+        if peer.reliable and index in mapped.active_indexes() and peer.cursor < self._owner.published:
+            reasons.append((peer.epoch, peer.cursor))
         now = binding.now_ns()
         before = self._since_ns.get(index, {})
         found = {reason: before.get(reason, now) for reason in reasons}
@@ -84,7 +84,7 @@ class Pressure:
         holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
         kept = f"{owner.withheld} are kept back until evict_after ends a registration, " if owner.withheld else ""
         return NoFreeSlotError(
-            f"{self._topic}: none of {mapped.slot_count} slots is free: {mapped.facts()['depth']} keep the newest "
+            f"{self._topic}: none of {mapped.slot_count} slots is free: {mapped.info.depth} keep the newest "
             f"samples, {owner.loans_out} are loaned, {kept}the others are read: "
             f"{'; '.join(map(self.describe, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",

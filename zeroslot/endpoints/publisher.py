@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import PublisherEnd
+from zeroslot._core.binding import TYPED, PublisherEnd
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import TypeMismatchError
@@ -24,7 +24,6 @@ from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import identity
-from zeroslot.memory.segment import TYPED
 from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.types.compiled import compiled, prepared, write
 from zeroslot.types.difference import mismatch
@@ -142,15 +141,15 @@ class Publisher(PublisherEnd[S]):
             attached = flink.attach(path, str(path)) if path != own else None
             if attached is None or not attached.is_live():
                 continue
-            facts = attached.segment.facts()
-            if facts["payload_kind"] != TYPED:
+            info = attached.segment.info
+            if info.payload_kind != TYPED:
                 raise TypeMismatchError(
                     f"{self.topic} carries bytes, not {layout.name}. Publish under another topic",
                     topic=self.topic,
                     here_type=layout.name,
                     here_hash=layout.type_hash,
                 )
-            if facts["type_hash"] != layout.type_hash:
+            if info.type_hash != layout.type_hash:
                 other = unpack_schema(attached.segment.schema(), self.topic)
                 raise mismatch(self.topic, other, layout)
 

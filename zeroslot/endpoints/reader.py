@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zeroslot._core import binding
-from zeroslot._core.binding import Reader, ReaderEnd
+from zeroslot._core.binding import OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
 from zeroslot.memory.peers import describe, subscriber_info
 from zeroslot.memory.processes import identity
-from zeroslot.memory.segment import OPEN
-from zeroslot.qos import ON_FULL, SLOT_LIMIT, whole_number
+from zeroslot.qos import ON_FULL, whole_number
 
 if TYPE_CHECKING:
     from zeroslot.memory.attach import AttachedControl
 
 _LOOK_AGAIN_S = 0.01
-EVICT = 0
 
 
 class SlotReader(ReaderEnd):
@@ -84,9 +82,9 @@ class SlotReader(ReaderEnd):
         """Register with a segment whose pools are mapped, to read what follows the sequence `after`; None: the newest
         `history` samples and what follows them.
         """
-        facts = attached.segment.facts()
-        check_qos(attached.where, facts, history, reliable)
-        leases = facts["slot_limit"] if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
+        info = attached.segment.info
+        check_qos(attached.where, info, history, reliable)
+        leases = info.slot_limit if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         process = identity(name)
         reader = None
         try:
@@ -165,19 +163,19 @@ class SlotReader(ReaderEnd):
         return f"<SlotReader {self._attached.where} at {self.native.cursor}>"
 
 
-def check_qos(where: str, facts: dict[str, Any], history: int, reliable: bool) -> None:
+def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool) -> None:
     """QosMismatchError when a segment offers less than a reader asks for."""
-    offered = facts["depth"] - facts["max_loans"] if reliable else facts["depth"]
-    if reliable and facts["policy"] == EVICT:
+    offered = info.depth - info.max_loans if reliable else info.depth
+    if reliable and ON_FULL[info.policy] == "evict":
         raise QosMismatchError(
-            f"{where} has on_full={ON_FULL[EVICT]!r}: it goes on when a subscriber is behind, and so cannot serve a "
+            f"{where} has on_full={ON_FULL[info.policy]!r}: it goes on when a subscriber is behind, and cannot serve a "
             'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
             topic=where, setting="reliable", requested=True, offered=False,
         )  # fmt: skip  # the facts on one line
     whole_number("history", history, 0, SLOT_LIMIT)
     if history > offered:
         raise QosMismatchError(
-            f"{where} keeps {facts['depth']} samples, and offers a history of {offered}"
+            f"{where} keeps {info.depth} samples, and offers a history of {offered}"
             f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
             "the publisher with a larger depth",
             topic=where, setting="history", requested=history, offered=offered,
@@ -190,7 +188,7 @@ def _register(attached: AttachedControl) -> int:
     index = liveness.register(mapped, attached.descriptor)
     if index is not None:
         return index
-    count = mapped.facts()["max_subscribers"]
+    count = mapped.info.max_subscribers
     peers = tuple(subscriber_info(mapped, index) for index in mapped.active_indexes())
     raise TooManyPeersError(
         f"{attached.where} has room for {count} subscribers, and has as many: {'; '.join(map(describe, peers))}. "

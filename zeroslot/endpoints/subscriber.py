@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, overload
 
+from zeroslot._core.binding import SLOT_LIMIT
 from zeroslot.endpoints.following import Following, Match, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
@@ -13,7 +14,7 @@ from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
-from zeroslot.qos import SLOT_LIMIT, checked_spin_us, whole_number
+from zeroslot.qos import checked_spin_us, whole_number
 from zeroslot.types.compiled import compiled
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one

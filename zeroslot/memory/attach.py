@@ -11,16 +11,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Region, Segment
+from zeroslot._core.binding import CONTROL_SIZE_AT, HEADER_SIZE, OPEN, SLOT_ALIGN, Region, Segment
 from zeroslot.errors import CorruptSegmentError, FormatError
 from zeroslot.memory import access
 from zeroslot.memory.access import Owner
 from zeroslot.memory.liveness import is_owned
 from zeroslot.memory.objects import open_object, pool_name, populate, reopen, segment_id_of
-from zeroslot.memory.segment import CONTROL_SIZE_AT, HEADER_SIZE, OPEN, SLOT_ALIGN
 
 if TYPE_CHECKING:
-    from zeroslot._core.binding import Descriptor
+    from zeroslot._core.binding import Descriptor, PoolInfo
     from zeroslot.memory.create import OwnedSegment
 
 PREFAULT_BYTES = 64 * 1024 * 1024
@@ -64,9 +63,9 @@ class AttachedControl:
         table and the pools contradict each other.
         """
         self.check_not_truncated()
-        for k in range(self.segment.pool_count, self.segment.facts()["pool_limit"]):
-            capacity, first_slot, count, state, inode = self.segment.pool_facts(k)
-            if state == 0:
+        for k in range(self.segment.pool_count, self.segment.info.pool_limit):
+            entry = self.segment.pool(k)
+            if entry.state == 0:
                 break
             pool = (
                 reopen(self.unnamed_pools[k].fileno(), os.O_RDONLY)
@@ -76,7 +75,7 @@ class AttachedControl:
             if pool is None:
                 return False
             try:
-                self._map_pool(pool, k, capacity, first_slot, count, inode)
+                self._map_pool(pool, k, entry)
             finally:
                 pool.close()
         if self.segment.pool_count == 0:
@@ -84,18 +83,19 @@ class AttachedControl:
         self.check_not_truncated()
         return True
 
-    def _map_pool(self, pool: Descriptor, k: int, capacity: int, first_slot: int, count: int, inode: int) -> None:
+    def _map_pool(self, pool: Descriptor, k: int, entry: PoolInfo) -> None:
+        capacity, first_slot, count = entry.slot_capacity, entry.first_slot, entry.slot_count
         info = os.fstat(pool.fileno())
         size = info.st_size
         if self.control_name is not None:
             control = os.fstat(self.descriptor.fileno())
             access.check_object(pool_name(self.control_name, k), info, Owner(control.st_uid, control.st_gid))
-        if inode not in (0, info.st_ino):
+        if entry.inode not in (0, info.st_ino):
             raise CorruptSegmentError(
                 f"{self.where}: another object has taken the name of its pool. Remove it",
                 where=self.where,
                 found=info.st_ino,
-                expected=inode,
+                expected=entry.inode,
             )
         fits = capacity > 0 and capacity % SLOT_ALIGN == 0 and count > 0 and capacity * count == size
         if not fits or (self.segment.pool_count == k and first_slot != self.segment.slot_count):
@@ -157,11 +157,11 @@ def _map_control(
     segment = Segment.attach(region, where)
     if segment is None:
         return None
-    if control_name is not None and segment.facts()["segment_id"] != int(segment_id_of(control_name), 16):
+    if control_name is not None and segment.info.segment_id != int(segment_id_of(control_name), 16):
         raise FormatError(
             f"{where} names {control_name}, which says that it is another segment. Remove the flink",
             where=where,
-            found=segment.facts()["segment_id"],
+            found=segment.info.segment_id,
             expected=int(segment_id_of(control_name), 16),
         )
     return AttachedControl(segment, descriptor, probe, where, control_name)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zeroslot._core.binding import DEAD, OPEN
 from zeroslot.errors import CorruptSegmentError, MismatchError
 from zeroslot.memory import access, flink, liveness, objects
 from zeroslot.memory.access import Owner
@@ -30,7 +31,6 @@ from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import remove_unused_bells, unused_bells
 from zeroslot.memory.directories import checked_domain, domain_directory, remove_empty, topic_directory
 from zeroslot.memory.peers import describe, subscriber_info
-from zeroslot.memory.segment import DEAD, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

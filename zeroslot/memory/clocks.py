@@ -29,7 +29,7 @@ def time_namespace(pid: int) -> int:
 
 def shares_clock(segment: Segment) -> bool:
     """Whether the times that a segment's owner writes are of the same clock as this process's."""
-    return bool(segment.facts()["time_namespace"] == time_namespace(os.getpid()))
+    return bool(segment.info.time_namespace == time_namespace(os.getpid()))
 
 
 def promised_period(segment: Segment) -> tuple[float | None, bool | None]:
@@ -38,10 +38,10 @@ def promised_period(segment: Segment) -> tuple[float | None, bool | None]:
     The period is None without a promise. It counts from the newest sample, or from the creation. Overdue is None where
     the owner has another clock.
     """
-    facts = segment.facts()
-    period_ns = facts["max_period_ns"]
+    info = segment.info
+    period_ns = info.max_period_ns
     if not period_ns:
         return None, False
     if not shares_clock(segment):
         return period_ns / 1e9, None
-    return period_ns / 1e9, now_ns() - (segment.newest_ns or facts["created_monotonic_ns"]) > period_ns
+    return period_ns / 1e9, now_ns() - (segment.newest_ns or info.created_monotonic_ns) > period_ns

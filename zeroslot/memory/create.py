@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Region, Segment
+from zeroslot._core.binding import BYTES, OWNER_BYTE, SLOT_ALIGN, Region, Segment
 from zeroslot.errors import OutOfSharedMemoryError
 from zeroslot.memory import access
 from zeroslot.memory.objects import (
@@ -29,7 +29,6 @@ from zeroslot.memory.objects import (
     segment_id_of,
     unlink,
 )
-from zeroslot.memory.segment import BYTES, OWNER_BYTE, SLOT_ALIGN
 from zeroslot.types.nodes.base import round_up
 
 if TYPE_CHECKING:
@@ -78,9 +77,7 @@ def pool_size(slot_count: int, slot_capacity: int) -> int:
 
 def control_size(qos: Qos, schema_size: int) -> int:
     """Bytes of a control object."""
-    return Segment.control_size(
-        depth=qos.depth, slot_limit=qos.slot_count, max_subscribers=qos.max_subscribers, schema_size=schema_size
-    )
+    return Segment.control_size(qos.config(), schema_size)
 
 
 def create_segment(
@@ -149,20 +146,18 @@ def _fill(
     for region in (control, pool):
         populate(region, region.size)
     owner = contents.owner
-    segment = Segment.create(
-        control,
+    config = qos.config()._replace(
         segment_id=segment_id,
         type_hash=contents.type_hash,
-        **qos.header(),
         first_sequence=contents.first_sequence,
-        schema=contents.schema,
         owner_pid=owner.pid,
         owner_start_time=owner.start_time,
+        owner_name=owner.name,
         created_realtime_ns=time.time_ns(),
         payload_kind=contents.kind,
-        owner_name=owner.name,
         time_namespace=owner.time_namespace,
     )
+    segment = Segment.create(control, config, contents.schema)
     segment.add_pool(
         pool, first_slot=0, slot_capacity=capacity, slot_count=qos.slot_count, inode=os.fstat(pool_fd).st_ino
     )

@@ -22,12 +22,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from zeroslot.memory.segment import DEAD, FIRST_PEER_BYTE, OPEN, OWNER_BYTE
+from zeroslot._core.binding import CLEANER_BYTES, DEAD, FIRST_PEER_BYTE, OPEN, OWNER_BYTE
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor, Segment
 
-CLEANER_BYTES = 2  # from the owner's byte on
 _CLEANER_TRIES = 100
 
 _reaping = threading.RLock()  # reentrant: a signal handler may publish while its thread reaps
@@ -70,7 +69,7 @@ def register(segment: Segment, description: Descriptor) -> int | None:
     holds a lock for a moment, so a table that seems full is searched a second time.
     """
     for _round in range(2):
-        for index in range(segment.facts()["max_subscribers"]):
+        for index in range(segment.info.max_subscribers):
             if description.try_lock(peer_byte(index)):
                 segment.clear_peer(index)
                 return index

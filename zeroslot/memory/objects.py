@@ -20,10 +20,9 @@ from pathlib import Path
 
 import posix_ipc  # type: ignore[import-not-found]  # a C module without stubs
 
-from zeroslot._core.binding import Descriptor, Region
+from zeroslot._core.binding import MAX_POOLS, Descriptor, Region
 from zeroslot.errors import CorruptSegmentError
 from zeroslot.memory import access
-from zeroslot.memory.segment import MAX_POOLS
 
 SHM = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
 NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)  # how open() fails for what is no regular file

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import now_ns
+from zeroslot._core.binding import TYPED, now_ns
 from zeroslot.errors import CorruptSegmentError, MismatchError
 from zeroslot.info import PublisherInfo, SubscriberInfo
 from zeroslot.memory.clocks import promised_period, shares_clock
 from zeroslot.memory.liveness import live_peers
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import command_of, is_stopped
-from zeroslot.memory.segment import TYPED
 from zeroslot.qos import ON_FULL
 from zeroslot.types.schema import unpack_schema
 
@@ -29,18 +28,18 @@ def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None)
     oldest = min((published_ns for _, published_ns in held), default=None)
     return SubscriberInfo(
         index=index,
-        name=peer["name"],
-        pid=peer["pid"],
-        command=command_of(peer["pid"], peer["start_time"]),
-        stopped=is_stopped(peer["pid"], peer["start_time"]),
-        reliable=peer["reliable"],
-        max_leases=peer["max_leases"],
-        taken=peer["taken"],
-        lost=peer["lost"],
-        skipped=peer["skipped"],
+        name=peer.name,
+        pid=peer.pid,
+        command=command_of(peer.pid, peer.start_time),
+        stopped=is_stopped(peer.pid, peer.start_time),
+        reliable=peer.reliable,
+        max_leases=peer.max_leases,
+        taken=peer.taken,
+        lost=peer.lost,
+        skipped=peer.skipped,
         held=len(held),
         oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and shares_clock(mapped) else None,
-        behind=max(0, published - peer["cursor"]) if index in mapped.active_indexes() else 0,
+        behind=max(0, published - peer.cursor) if index in mapped.active_indexes() else 0,
         stalled_s=stalled_s,
     )
 
@@ -54,11 +53,11 @@ def describe(peer: SubscriberInfo) -> str:
 def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:
     """The publisher of a segment, and its living subscribers. None: the segment is cut short, or its schema damaged."""
     mapped = attached.segment
-    facts = mapped.facts()
+    info = mapped.info
     type_name, sample_bytes = "bytes", 0
     try:
         attached.check_not_truncated()
-        if facts["payload_kind"] == TYPED:
+        if info.payload_kind == TYPED:
             layout = unpack_schema(mapped.schema())
             type_name, sample_bytes = layout.name, layout.size
     except (MismatchError, CorruptSegmentError):
@@ -69,17 +68,17 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
     return PublisherInfo(
         publisher_id=segment_id_of(str(attached.control_name)),
         flink=flink,
-        name=facts["owner_name"],
-        pid=facts["owner_pid"],
-        command=command_of(facts["owner_pid"], facts["owner_start_time"]),
+        name=info.owner_name,
+        pid=info.owner_pid,
+        command=command_of(info.owner_pid, info.owner_start_time),
         type_name=type_name,
-        type_hash=facts["type_hash"].hex(),
+        type_hash=info.type_hash.hex(),
         sample_bytes=sample_bytes,
-        depth=facts["depth"],
-        slot_count=facts["slot_limit"],
-        slot_capacity=mapped.pool_facts(0)[0],
-        on_full=ON_FULL[facts["policy"]],
-        created_realtime_ns=facts["created_realtime_ns"],
+        depth=info.depth,
+        slot_count=info.slot_limit,
+        slot_capacity=mapped.pool(0).slot_capacity,
+        on_full=ON_FULL[info.policy],
+        created_realtime_ns=info.created_realtime_ns,
         published=published,
         max_period_s=max_period_s,
         overdue=overdue,

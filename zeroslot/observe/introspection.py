@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zeroslot._core.binding import TYPED
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
 from zeroslot.info import PublisherInfo, TopicInfo
 from zeroslot.memory import flink
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
-from zeroslot.memory.segment import TYPED
 from zeroslot.types.layout import Layout
 from zeroslot.types.schema import unpack_schema
 
@@ -39,7 +39,7 @@ def schema_of(topic: str, domain: str | None = None) -> Layout:
     checked, place = checked_topic(topic), checked_domain(domain)
     for path in flink.list_flinks(topic_directory(place, checked)):
         attached = _attach(path)
-        if attached is not None and attached.segment.facts()["payload_kind"] == TYPED:
+        if attached is not None and attached.segment.info.payload_kind == TYPED:
             return unpack_schema(attached.segment.schema(), topic)
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)
 

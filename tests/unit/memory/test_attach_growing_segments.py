@@ -12,9 +12,8 @@ import pytest
 
 from tests.unit.control_bytes import SECTION_AT, SECTIONS
 from zeroslot import CorruptSegmentError, SlotReader
-from zeroslot._core.binding import AllocatorEnd, Owner, Region, Segment
+from zeroslot._core.binding import BYTES, OWNER_BYTE, AllocatorEnd, Owner, Region, Segment, SegmentConfig
 from zeroslot.memory import attach, objects
-from zeroslot.memory.segment import BYTES, OWNER_BYTE
 
 POOLS = [(3, 128), (5, 384)]  # (slots, bytes of each)
 DEPTH = 4
@@ -31,14 +30,13 @@ class GrowingSegment:
         lock = objects.create_object(self.name)
         assert lock is not None
         assert lock.try_lock(OWNER_BYTE)
-        counts = {"depth": DEPTH, "slot_limit": 8, "max_subscribers": 4, "pool_limit": 2}
-        size = Segment.control_size(schema_size=0, **counts)
-        self.control = Region(objects.reopen(lock.fileno(), os.O_RDWR), _sized(lock.fileno(), size), True)
-        self.segment = Segment.create(
-            self.control, segment_id=int(objects.segment_id_of(self.name), 16), type_hash=bytes(16), schema=b"",
-            spare_slots=3, max_loans=1, first_sequence=1, owner_pid=os.getpid(), owner_start_time=0,
-            created_realtime_ns=0, policy=0, payload_kind=BYTES, owner_name="growing", **counts,
+        config = SegmentConfig(
+            segment_id=int(objects.segment_id_of(self.name), 16), depth=DEPTH, slot_limit=8, max_subscribers=4,
+            pool_limit=2, spare_slots=3, max_loans=1, owner_pid=os.getpid(), owner_name="growing", payload_kind=BYTES,
         )  # fmt: skip  # one list
+        size = Segment.control_size(config, 0)
+        self.control = Region(objects.reopen(lock.fileno(), os.O_RDWR), _sized(lock.fileno(), size), True)
+        self.segment = Segment.create(self.control, config, b"")
         first = 0
         for k, (count, capacity) in enumerate(POOLS):
             pool = objects.create_object(objects.pool_name(self.name, k))

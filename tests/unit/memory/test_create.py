@@ -18,11 +18,10 @@ from zeroslot import (
     Sample,
     SlotAllocator,
 )
-from zeroslot._core.binding import Segment
+from zeroslot._core.binding import OPEN, Segment, SegmentConfig
 from zeroslot.memory import create, flink
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.processes import Identity
-from zeroslot.memory.segment import OPEN
 from zeroslot.qos import Qos
 
 
@@ -39,10 +38,10 @@ def path(zeroslot_dir: Path) -> Path:
 def test_the_header_holds_the_reserve_and_the_clock_of_its_owner() -> None:
     """The slots add up, and monotonic times can be compared where the time namespace is the same."""
     with Publisher("tick", Tick, depth=3, max_loans=2, spare_slots=4, on_full="block", evict_after=60) as pub:
-        facts = pub.allocator.native.segment.facts()
-        assert facts["reserve_slots"] > 0
-        assert facts["slot_limit"] == sum(facts[n] for n in ("depth", "max_loans", "spare_slots", "reserve_slots"))
-        assert facts["time_namespace"] == Path("/proc/self/ns/time").stat().st_ino
+        info = pub.allocator.native.segment.info
+        assert info.reserve_slots > 0
+        assert info.slot_limit == sum(getattr(info, n) for n in ("depth", "max_loans", "spare_slots", "reserve_slots"))
+        assert info.time_namespace == Path("/proc/self/ns/time").stat().st_ino
 
 
 @pytest.mark.row("NEW-9")
@@ -108,7 +107,7 @@ def test_a_creator_retries_when_its_complete_segment_is_unlinked(path: Path, mon
 
     def cleaned(*arguments: Any) -> Segment:
         filled = real(*arguments)
-        names.append(f"/zs-{filled.facts()['segment_id']:016x}")
+        names.append(f"/zs-{filled.info.segment_id:016x}")
         if len(names) == 1:
             posix_ipc.unlink_shared_memory(names[0])
         return filled
@@ -129,7 +128,7 @@ def test_a_segment_is_opened_when_it_is_complete(monkeypatch: pytest.MonkeyPatch
 
         def __getattr__(self, name: str) -> Any:
             if name == "open":
-                seen.append((self.made.state, self.made.pool_facts(0)))
+                seen.append((self.made.state, self.made.pool(0)))
             return getattr(self.made, name)
 
         @staticmethod
@@ -210,7 +209,7 @@ def test_an_interrupted_creation_leaves_nothing(path: Path, monkeypatch: pytest.
 def test_counts_beyond_the_format_are_refused_by_the_core_too() -> None:
     """The core checks what Qos checks."""
     for counts in ({"depth": 0}, {"depth": 65536}, {"max_subscribers": 0}, {"max_subscribers": 1025}):
-        given = {"depth": 2, "slot_limit": 4, "max_subscribers": 4, "schema_size": 0} | counts
+        given = {"depth": 2, "slot_limit": 4, "max_subscribers": 4} | counts
         with pytest.raises(ValueError):
-            Segment.control_size(**given)  # type: ignore[arg-type]  # they are all numbers
+            Segment.control_size(SegmentConfig()._replace(**given), 0)
     assert create.control_size(Qos(2, 1, 1, 4, "evict"), 0) % 128 == 0

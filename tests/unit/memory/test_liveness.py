@@ -121,7 +121,7 @@ def test_a_joiner_clears_what_its_dead_predecessor_left(slots: SlotAllocator, pa
     with SlotReader.attach(path) as heir:
         assert heir.native.index == 0
         assert (control.read(slot + READERS_AT, "Q"), control.read(control.at("parked"), "Q")) == (0, 0)
-        assert slots.native.segment.peer(0)["epoch"] == 2
+        assert slots.native.segment.peer(0).epoch == 2
     del lease
 
 

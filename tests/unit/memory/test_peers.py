@@ -32,9 +32,9 @@ def test_a_peer_entry_describes_its_process(slots: SlotAllocator, path: Path) ->
             slots.commit(slots.reserve(), struct.pack("<I", i))
         lease = reader.take()
         entry = slots.native.segment.peer(0)
-        assert (entry["pid"], entry["start_time"]) == (os.getpid(), processes.start_time_of(os.getpid()))
-        assert (entry["name"], entry["max_leases"], entry["reliable"]) == ("käfer", 3, False)
-        assert (entry["cursor"], entry["taken"], entry["lost"], entry["leases"]) == (4, 1, 3, 1)
+        assert (entry.pid, entry.start_time) == (os.getpid(), processes.start_time_of(os.getpid()))
+        assert (entry.name, entry.max_leases, entry.reliable) == ("käfer", 3, False)
+        assert (entry.cursor, entry.taken, entry.lost, entry.leases) == (4, 1, 3, 1)
         assert "käfer (pid" in peers.describe(peers.subscriber_info(slots.native.segment, 0))
         assert len(slots.native.segment.held_by(0)) == 1
         lease.release()

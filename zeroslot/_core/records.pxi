@@ -1,0 +1,136 @@
+# Part of binding.pyx: the structures of the control object as records, and the numbers of the format.
+#
+# Names and places come from the field tables of zs_layout.h, so a new field of a structure is a line there, one in
+# binding.pyi and one in FORMAT.md. Reserved fields have no names here.
+
+from collections import namedtuple
+
+cdef extern from *:
+    """
+    typedef struct {
+        const char *name;
+        size_t at, size, item; /* bytes; an item is smaller than the whole where the field is an array */
+    } zs_field;
+
+    #define ZS_FIELD(type, name, dims, at, bytes) {#name, at, bytes, sizeof(type)},
+    static const zs_field zs_header_fields[] = {ZS_HEADER_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};
+    static const zs_field zs_peer_fields[] = {ZS_PEER_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};
+    static const zs_field zs_pool_fields[] = {ZS_POOL_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};
+    static const zs_field zs_counters_fields[] = {ZS_COUNTERS_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};
+    """
+    ctypedef struct zs_field:
+        const char *name
+        size_t at, size, item
+    const zs_field *zs_header_fields
+    const zs_field *zs_peer_fields
+    const zs_field *zs_pool_fields
+    const zs_field *zs_counters_fields
+
+SLOT_LIMIT = <int>ZS_MAX_SLOTS
+SUBSCRIBER_LIMIT = <int>ZS_MAX_SUBSCRIBERS
+MAX_POOLS = <int>ZS_MAX_POOLS
+SLOT_ALIGN = <int>ZS_SLOT_ALIGN
+HEADER_SIZE = <int>ZS_HEADER_SIZE
+CONTROL_SIZE_AT = <int>ZS_CONTROL_SIZE_AT
+OWNER_BYTE, CLEANER_BYTES, FIRST_PEER_BYTE = <int>ZS_OWNER_BYTE, <int>ZS_CLEANER_BYTES, <int>ZS_FIRST_PEER_BYTE
+OPEN, SEALED, DEAD = <int>ZS_OPEN, <int>ZS_SEALED, <int>ZS_DEAD
+BYTES, TYPED = <int>ZS_BYTES, <int>ZS_TYPED
+
+
+cdef bint is_text(const zs_field *field):
+    return field.item == 1 and field.name.endswith(b"name")
+
+
+cdef list names_of(const zs_field *field):
+    """The names of all fields that are not reserved."""
+    cdef list names = []
+    while field.name != NULL:
+        if not field.name.startswith(b"reserved"):
+            names.append(field.name.decode())
+        field += 1
+    return names
+
+
+cdef list values_of(const zs_field *field, const char *data):
+    """The values of these fields: numbers, text up to the first NUL, bytes, and tuples of numbers."""
+    cdef list values = []
+    cdef const char *at
+    while field.name != NULL:
+        at = data + field.at
+        if field.name.startswith(b"reserved"):
+            pass
+        elif is_text(field):
+            values.append(text_of(<const uint8_t *>at, field.size))
+        elif field.item == 1:
+            values.append(at[:field.size])
+        elif field.item == field.size:
+            values.append(number_at(at, field.item))
+        else:
+            values.append(tuple([number_at(at + i * field.item, field.item) for i in range(field.size // field.item)]))
+        field += 1
+    return values
+
+
+cdef object number_at(const char *data, size_t size):
+    return zs_load32(<const uint32_t *>data, ZS_RELAXED) if size == 4 else zs_load64(<const uint64_t *>data, ZS_RELAXED)
+
+
+cdef str text_of(const uint8_t *data, size_t size):
+    return data[:size].split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+cdef int put_text(uint8_t *data, size_t size, str text) except -1:
+    cdef bytes encoded = text.encode()[:size]
+    memset(data, 0, size)
+    memcpy(data, <const char *>encoded, len(encoded))
+    return 0
+
+
+SegmentInfo = namedtuple("SegmentInfo", names_of(zs_header_fields))
+PoolInfo = namedtuple("PoolInfo", names_of(zs_pool_fields))
+
+
+class PeerInfo(namedtuple("PeerInfo", names_of(zs_peer_fields))):
+    """A peer entry, as it was at one moment."""
+
+    __slots__ = ()
+
+    @property
+    def reliable(self):
+        return bool(self.flags & ZS_PEER_RELIABLE)
+
+
+# What `zs_layout_compute` and `Segment.create` fill in themselves.
+cdef set COMPUTED = {
+    "magic", "format", "header_size", "control_size", "ring_capacity", "reader_words", "schema_size", "peer_size",
+    "slot_size", "readers_at", "section_at", "created_monotonic_ns", "incompat", "compat", "state",
+}
+cdef list CONFIGURED = [name for name in SegmentInfo._fields if name not in COMPUTED]
+
+SegmentConfig = namedtuple("SegmentConfig", CONFIGURED, defaults=[
+    {"type_hash": bytes(16), "owner_name": "", "pool_limit": 1, "first_sequence": 1}.get(name, 0) for name in CONFIGURED
+])
+
+
+cdef int put_config(zs_header *header, object config) except -1:
+    """Write what a creator chooses. Raises OverflowError, or ValueError for bytes of another length."""
+    cdef const zs_field *field = zs_header_fields
+    cdef char *data = <char *>header
+    cdef bytes content
+    while field.name != NULL:
+        value = getattr(config, field.name.decode(), None) if field.name.decode() in CONFIGURED else None
+        if value is None:
+            pass
+        elif is_text(field):
+            put_text(<uint8_t *>data + field.at, field.size, value)
+        elif field.item == 1:
+            content = value
+            if <size_t>len(content) != field.size:
+                raise ValueError(f"{field.name.decode()} has {field.size} bytes")
+            memcpy(data + field.at, <const char *>content, field.size)
+        elif field.item == 4:
+            (<uint32_t *>(data + field.at))[0] = value
+        else:
+            (<uint64_t *>(data + field.at))[0] = value
+        field += 1
+    return 0
