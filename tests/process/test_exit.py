@@ -18,6 +18,7 @@ ENDINGS = {
     "closed twice": "sub.close(); sub.close(); pub.close(); pub.close()",
     "closed with views alive": "kept = isub.take().sample.accel; isub.close(); ipub.close()",
     "a cycle of handles": "kept = []; kept.append((kept, pub, sub, sub.take())); del pub, sub",
+    "a class of the package that refers to them": "zs.Publisher.kept = zs.Subscriber.kept = lambda: (pub, sub, slots)",
     "a module holds them": "import builtins; builtins.kept = pub, sub, isub.take().sample.accel",
     "sys.exit inside with": "import sys\nwith pub, sub, pub.loan() as tick, sub.take() as lease:\n    sys.exit(0)",
     "sys.exit while iterating": "import sys\nfor lease in sub:\n    sys.exit(0)",

@@ -358,7 +358,9 @@ class SlotAllocator(AllocatorEnd):
         call does nothing, and nor does one in a forked child. Raises PermissionError where this process may no longer
         remove the names: they are then left as a killed process leaves them.
         """
-        if not hasattr(self, "_owned") or self._inherited or self.native.unlocked:
+        # No builtins and no globals before the return: the interpreter's last collection has cleared them.
+        native: Owner | None = self.native  # None: there is no segment yet
+        if native is None or self._inherited or native.unlocked:
             return
         self.native.refuse()
         self._owned.probe.close()  # so that a descriptor is free for what follows, even at the limit

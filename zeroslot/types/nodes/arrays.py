@@ -58,7 +58,8 @@ def _element_of(annotation: Any) -> Scalar | None:
     arguments = get_args(annotation)
     if get_origin(annotation) is not np.ndarray or len(arguments) != 2:
         return None
-    return NUMPY_TYPES.get((get_args(arguments[1]) or (None,))[0])
+    elements = get_args(arguments[1])
+    return NUMPY_TYPES.get(elements[0]) if elements else None
 
 
 def _validator(array: Array) -> CoreSchema:
@@ -79,7 +80,9 @@ class Array(Node):
     item: Scalar
     dims: tuple[int, ...]
 
-    plain = True
+    @property
+    def plain(self) -> bool:
+        return True
 
     @property
     def kind(self) -> str:

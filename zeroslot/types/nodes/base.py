@@ -439,20 +439,26 @@ class TypeWriter(Protocol):
     message: bool
     """Whether the document says what a value means (strings, sequences, optionals), and not what lies in memory."""
 
+    @abstractmethod
     def scalar(self, scalar: ScalarNames) -> Declarator:
         """Declare a number or truth value."""
 
+    @abstractmethod
     def struct(self, record: Record) -> Declarator:
         """Define a struct that the declaration names: `record.tag`."""
 
+    @abstractmethod
     def helper(self, record: Record) -> Declarator:
         """Define a struct for what the declaration leaves unnamed."""
 
+    @abstractmethod
     def enumeration(self, number: ScalarNames, name: str, members: tuple[tuple[str, int], ...]) -> Declarator:
         """Define an enumeration."""
 
+    @abstractmethod
     def item(self, node: Node) -> Declarator:
         """Declare an item of an array, where IDL wants no annotations."""
 
+    @abstractmethod
     def element(self, node: Node) -> str:
         """Declare an element of a sequence, where IDL wants no annotations and no dims."""

@@ -39,8 +39,13 @@ class Enumeration(Node):
     members: tuple[tuple[str, int], ...]
     python_type: type[enum.IntEnum] | None = field(default=None, compare=False)
 
-    kind = "enum"
-    plain = True
+    @property
+    def kind(self) -> str:
+        return "enum"
+
+    @property
+    def plain(self) -> bool:
+        return True
 
     @property
     def size(self) -> int:
@@ -77,6 +82,7 @@ class Enumeration(Node):
         number = bound if isinstance(bound, Scalar) else SCALARS["i32"]
         if number.range is None or (bound is not None and number is not bound):
             declared.reject(f"{bound!r} cannot hold enumerators", "Choose an integer width, as in Annotated[Mode, U8].")
+        python_type: type[Any] | None
         if is_literal:
             name, python_type, members = "Literal", None, _literal_members(declared)
         else:

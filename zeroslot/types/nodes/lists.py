@@ -78,7 +78,9 @@ class FixedList(Node):
     item: Node
     length: int
 
-    kind = "list"
+    @property
+    def kind(self) -> str:
+        return "list"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -134,7 +136,7 @@ class FixedList(Node):
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> FixedList | None:
-        if stored.kind != cls.kind or "max_len" in stored.facts:
+        if stored.kind != "list" or "max_len" in stored.facts:
             return None
         item = _stored_item(stored)
         dims = stored.dims()
@@ -172,7 +174,9 @@ class BoundedList(Record):
     item: Node
     max_len: int
 
-    kind = "list"
+    @property
+    def kind(self) -> str:
+        return "list"
 
     @cached_property
     def members(self) -> tuple[Field, ...]:
@@ -209,7 +213,7 @@ class BoundedList(Record):
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> BoundedList | None:
-        if stored.kind != cls.kind or "max_len" not in stored.facts:
+        if stored.kind != "list" or "max_len" not in stored.facts:
             return None
         return cls(_stored_item(stored), stored.integer("max_len", 1))
 

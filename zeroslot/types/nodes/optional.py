@@ -32,7 +32,9 @@ class Optional(Record):
 
     item: Node
 
-    kind = "optional"
+    @property
+    def kind(self) -> str:
+        return "optional"
 
     @cached_property
     def members(self) -> tuple[Field, ...]:
@@ -80,7 +82,7 @@ class Optional(Record):
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> Optional | None:
-        if stored.kind != cls.kind:
+        if stored.kind != "optional":
             return None
         choices = stored.schema.get("anyOf")
         if not isinstance(choices, list) or len(choices) != 2:

@@ -34,7 +34,9 @@ class Scalar(Node):
     idl_message: str = ""  # the type in the message form, where it is another one
     rounded: Callable[[float], float] | None = None
 
-    plain = True
+    @property
+    def plain(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return self.name.capitalize()

@@ -58,9 +58,13 @@ class Bytes(Record):
 
     max_bytes: int
 
-    kind: ClassVar[str]
+    name: ClassVar[str]
     python_type: ClassVar[type]
     idl_message: ClassVar[str]
+
+    @property
+    def kind(self) -> str:
+        return self.name
 
     @cached_property
     def members(self) -> tuple[Field, ...]:
@@ -89,12 +93,12 @@ class Bytes(Record):
         if declared.base is not cls.python_type:
             return None
         if not isinstance(declared.bound, MaxBytes):
-            declared.reject_bound(cls.kind, f"Annotated[{cls.kind}, MaxBytes(32)]")
+            declared.reject_bound(cls.name, f"Annotated[{cls.name}, MaxBytes(32)]")
         return cls(declared.bound.limit)
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> Self | None:
-        return cls(stored.integer("max_bytes", 1)) if stored.kind == cls.kind else None
+        return cls(stored.integer("max_bytes", 1)) if stored.kind == cls.name else None
 
     def annotation(self, sample_type_of: Callable[[Record], type]) -> Any:
         return Annotated[self.python_type, MaxBytes(self.max_bytes)]
@@ -109,7 +113,7 @@ class Bytes(Record):
 class Text(Bytes):
     """A str in UTF-8."""
 
-    kind = "str"
+    name = "str"
     python_type = str
     idl_message = "string<{}>"
 
@@ -121,7 +125,7 @@ class Text(Bytes):
 class Blob(Bytes):
     """A bytes."""
 
-    kind = "bytes"
+    name = "bytes"
     python_type = bytes
     idl_message = "sequence<octet, {}>"
 
