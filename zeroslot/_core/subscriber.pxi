@@ -1,0 +1,394 @@
+# Part of binding.pyx: the base of Subscriber, and its wait for samples.
+
+
+cdef class SubscriberEnd(Handle):
+    """The part of Subscriber that is called for every sample.
+
+    Its state of the publishers is one table that is never changed in place: a decision that is made from the table may
+    be made by a signal handler, another thread or the collector as well, before it is carried out. `_exchange` replaces
+    the table that was seen, with all that follows from it, unless another one is there by now.
+    """
+
+    cdef readonly object _table
+    cdef list sources           # the publishers that are read from, as in the table
+    cdef list awaited           # segments in which a place may get free for this subscriber, as in the table
+    cdef uint64_t due_ns        # when _follow is called although the bell is silent; 0: it is not
+    cdef uint64_t followed_ns
+    cdef Word bell
+    cdef uint32_t bell_seen
+    cdef uint32_t nudge         # bumped by close, to wake this subscriber's own threads
+    cdef Py_ssize_t turn
+    cdef uint64_t probed_ns
+    cdef uint64_t spin_ns
+    cdef object where
+    cdef bint is_closed
+
+    def __init__(self, str where not None, Word bell not None, spin_us, table):
+        self.where = where
+        self._table = table
+        self.bell = bell
+        self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
+        self.sources = []
+        self.awaited = []
+        self.spin_ns = <uint64_t>min(<double>spin_us * 1e3, 1e18)
+        self.probed_ns = zs_now_ns()
+
+    cdef bint has_opened(self):
+        return hasattr(self, "_bell")
+
+    @cython.final
+    cdef inline int check(self) except -1:
+        self.check_fork()
+        if self.is_closed:
+            raise closed_error(f"this subscriber of {self.where} is closed", self.where)
+        return 0
+
+    @cython.final
+    cdef inline int check_fork(self) except -1:
+        if self.fork != zs_fork_generation:
+            raise forked("subscriber", self.where)
+        return 0
+
+    @cython.final
+    cdef list current(self):
+        """The sources as they are now; followed first if the bell has rung, or a publisher is to be tried again."""
+        cdef list sources
+        self.check()
+        if zs_load32(self.bell.word, ZS_ACQUIRE) != self.bell_seen or (self.due_ns != 0 and self.is_due()):
+            self.catch_up()
+        with cython.critical_section(self):
+            sources = self.sources
+        return sources
+
+    @cython.final
+    cdef bint is_due(self) noexcept:
+        """Whether it is time to try again, or a place may have got free."""
+        cdef Segment segment
+        cdef uint64_t now = zs_coarse_ns()
+        if now >= self.due_ns:
+            return True
+        if now != self.followed_ns:  # a busy owner's `space` moves all the time
+            for segment in self.awaited:
+                if segment.space_has_moved():
+                    return True
+        return False
+
+    @cython.final
+    cdef int catch_up(self) except -1:
+        # Stored afterwards: if this is interrupted in between, the next call follows again.
+        cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        self.followed_ns = zs_coarse_ns()
+        self._follow()
+        self.bell_seen = seen
+        return 0
+
+    @cython.final
+    cdef Lease leased(self, Source source, Hold hold):
+        cdef Lease lease
+        if hold.size < source.plan.size:
+            raise errors.CorruptSegmentError(
+                f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
+                found=hold.size, expected=source.plan.size,
+            )
+        lease = Lease.__new__(Lease)
+        lease.hold = hold
+        lease.source = source
+        lease.number = hold.sequence
+        lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
+        return lease
+
+    @cython.final
+    cdef Lease next(self):
+        """The next sample of the publisher whose turn it is, or of the one after it, and so on."""
+        cdef list sources = self.current()
+        cdef Py_ssize_t count = len(sources)
+        cdef Py_ssize_t i, at
+        cdef Source source
+        cdef Hold hold
+        for i in range(count):
+            at = (self.turn + i) % count if count > 1 else 0
+            source = <Source>sources[at]
+            if source.reader.broken:
+                self._follow()  # which lets go of it, and joins again where its claim was ended
+                return self.next()
+            hold = source.reader.take(False)
+            if hold is not None:
+                self.turn = at + 1
+                return self.leased(source, hold)
+        self.found_nothing(sources)
+        return None
+
+    @cython.final
+    cdef Lease newest(self):
+        """The newest sample of all publishers; what the others have that is older is skipped with it."""
+        cdef list sources = self.current()
+        cdef Source source
+        cdef Source best = None
+        cdef Hold hold
+        cdef uint64_t sequence
+        cdef uint64_t when = 0
+        cdef uint64_t best_when = 0
+        for source in sources:
+            sequence = zs_reader_peek(&source.reader.c, &when)
+            if sequence != 0 and (best is None or when > best_when):
+                best, best_when = source, when
+        if best is None:
+            # A ring ahead of `published`: at the next moment it is not, or the take says that the segment is corrupt.
+            for source in sources:
+                if source.reader.has_news():
+                    best = source
+                    break
+        if best is None:
+            self.found_nothing(sources)
+            return None
+        if best.reader.broken:
+            self._follow()
+            return self.newest()
+        hold = best.reader.take(True)
+        if hold is None:
+            return None
+        if len(sources) > 1:
+            for source in sources:
+                if source is not best:
+                    sequence = zs_reader_peek(&source.reader.c, &when)
+                    if sequence != 0 and when <= hold.published_ns:
+                        zs_lock(&source.reader.mutex)
+                        if sequence > source.reader.c.cursor and not source.reader.closed:
+                            zs_reader_skip(&source.reader.c, sequence)
+                        zs_unlock(&source.reader.mutex)
+        return self.leased(best, hold)
+
+    @cython.final
+    cdef int found_nothing(self, list sources) except -1:
+        """A poll came back empty: has a publisher ended, or died?"""
+        cdef Source source
+        cdef uint64_t now
+        for source in sources:
+            if zs_segment_state(&source.reader.segment.c) != ZS_OPEN:
+                self._follow()
+                return 0
+        now = zs_coarse_ns()
+        if now > self.probed_ns + FIRST_SLICE_NS:
+            self.probed_ns = now
+            self._probe()
+        return 0
+
+    @cython.final
+    cdef Lease next_soon(self):
+        """The next sample of a single publisher, if it comes within about a microsecond.
+
+        Cheaper than what a wait begins with: no clock is read, nothing is followed, and the GIL is kept.
+        """
+        cdef list sources
+        cdef Source source
+        cdef Hold hold
+        with cython.critical_section(self):
+            sources = self.sources
+        if len(sources) != 1 or self.spin_ns == 0:
+            return None
+        source = <Source>sources[0]
+        if not spin_briefly(&source.reader.c, BRIEF_TURNS):
+            return None
+        hold = source.reader.take(False)
+        return self.leased(source, hold) if hold is not None else None
+
+    @cython.final
+    cdef Lease next_within(self, object timeout):
+        cdef Lease lease = self.next_soon()
+        return lease if lease is not None else self.wait_for_sample(timeout, False)
+
+    @cython.final
+    cdef Lease wait_for_sample(self, object timeout, bint newest):
+        cdef uint64_t deadline = deadline_of(timeout)
+        cdef SampleWait what = self.sample_wait()
+        cdef Lease lease
+        while wait_for(what, deadline):
+            lease = self.newest() if newest else self.next()
+            if lease is not None:
+                return lease
+            if zs_now_ns() >= deadline:
+                break   # the deadline has passed, even if the ring reports data
+        return None
+
+    @cython.final
+    cdef SampleWait sample_wait(self):
+        cdef SampleWait what = SampleWait.__new__(SampleWait)
+        what.end = self
+        what.spin_ns = self.spin_ns
+        return what
+
+    def take(self, timeout=0):
+        """The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
+
+        Several publishers take turns; within each the order is that of publishing. What is no longer there is counted
+        in `lost`. Raises TooManyLeasesError while max_leases samples of one publisher are held.
+        """
+        cdef Lease lease = self.next()
+        if lease is None and is_wait(timeout):
+            lease = self.next_within(timeout)
+        return lease
+
+    def latest(self, timeout=0):
+        """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over counts in `skipped`.
+        """
+        cdef Lease lease = self.newest()
+        if lease is None and is_wait(timeout):
+            lease = self.wait_for_sample(timeout, True)
+        return lease
+
+    def wait(self, timeout=None):
+        """Sleep until `take` would return something: True; False after `timeout` seconds (None: for ever)."""
+        return wait_for(self.sample_wait(), deadline_of(timeout))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Lease lease
+        if self.is_closed:
+            raise StopIteration
+        try:
+            lease = self.next()
+            return lease if lease is not None else self.next_within(None)
+        except errors.ClosedError:
+            if self.is_closed or is_worker is not None:
+                raise StopIteration from None
+            raise
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
+
+    # What the subclass provides.
+
+    def _follow(self):
+        """Attach to publishers that are new, leave those that have ended."""
+        raise NotImplementedError
+
+    def _probe(self):
+        """Mark publishers that have died."""
+        raise NotImplementedError
+
+    # What the subclass uses.
+
+    def _check(self):
+        """Raise ForkedHandleError in a forked child, ClosedError after the close."""
+        self.check()
+
+    def _check_process(self):
+        """Raise ForkedHandleError in a forked child."""
+        self.check_fork()
+
+    def _exchange(self, seen, table, list sources not None, list awaited not None, uint64_t due_ns):
+        """Put `table` in place of the table that was seen, with what follows from it: False where that is no longer it.
+
+        `due_ns` is a time of CLOCK_MONOTONIC_COARSE. One step: no signal handler and no other thread sees half of it.
+        """
+        cdef tuple before = ()  # let go of at the end: what is freed with it may run any code
+        with cython.critical_section(self):
+            if self._table is seen:
+                before = (self._table, self.sources, self.awaited)
+                self._table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
+        return len(before) > 0
+
+    def _end(self):
+        """Refuse from now on, and wake this subscriber's threads."""
+        self.is_closed = True
+        self._nudge()
+
+    def _nudge(self):
+        bump(&self.nudge)
+
+    def _catch_up(self):
+        """Follow the topic, if the bell has rung."""
+        self.current()
+
+    def _wait_for_bell(self, condition not None, timeout):
+        """Sleep until `condition()` is true, which publishers that come or go may change: True; False after `timeout`
+        seconds. Raises ClosedError once the subscriber is closed.
+        """
+        return wait_for_condition(condition, self, self.bell.word, &self.nudge, timeout)
+
+    @property
+    def closed(self):
+        """Whether `close` was called."""
+        return self.is_closed
+
+
+@cython.final
+cdef class SampleWait(Waitable):
+    """A sample for a subscriber, or something that `take` would raise."""
+
+    cdef SubscriberEnd end
+    cdef list sources           # of this turn
+    cdef Py_ssize_t parked      # how many of them are parked
+
+    cdef int prepare(self, Watched *watched) except -1:
+        cdef SubscriberEnd end = self.end
+        cdef Source source
+        if self.sources is not None:
+            end.found_nothing(self.sources)
+        watch(watched, &end.nudge, zs_load32(&end.nudge, ZS_ACQUIRE))
+        self.sources = end.current()
+        while any_broken(self.sources):
+            end._follow()
+            self.sources = end.current()
+        watch(watched, end.bell.word, end.bell_seen)
+        for source in self.sources:
+            if watched.reader_count < MAX_WORDS:
+                watched.readers[watched.reader_count] = &source.reader.c
+                watched.reader_count += 1
+        return 0
+
+    cdef bint is_ready(self) except -1:
+        return self.is_ready_parked()
+
+    cdef bint is_due(self) noexcept:
+        return self.end.due_ns != 0 and self.end.is_due()
+
+    cdef void park(self, Watched *watched) noexcept:
+        cdef Source source
+        cdef Segment segment
+        cdef list awaited
+        cdef uint64_t soon = zs_now_ns() + COARSE_TICK_NS
+        for source in self.sources:
+            if watched.count == MAX_WORDS:
+                watched.incomplete = True
+                break
+            watch(watched, source.reader.segment.c.generation, source.reader.park())
+            self.parked += 1
+        with cython.critical_section(self.end):
+            awaited = self.end.awaited
+            if self.end.due_ns != 0:
+                watched.until = min(watched.until, self.end.due_ns + COARSE_TICK_NS)
+        for segment in awaited:
+            if segment.space_has_moved():
+                watched.until = min(watched.until, soon)
+            elif watched.count < MAX_WORDS:     # without its word, `due_ns` ends the sleep
+                watch(watched, segment.c.space, segment.space_noted)
+
+    cdef bint is_ready_parked(self) noexcept:
+        # SYNC park: the look that comes after the bit and the generation.
+        cdef Source source
+        for source in self.sources:
+            if source.reader.has_news():
+                return True
+        return False
+
+    cdef int probe(self) except -1:
+        self.end.probed_ns = zs_now_ns()
+        self.end._probe()
+        return 0
+
+    cdef void unpark(self) noexcept:
+        while self.parked > 0:
+            self.parked -= 1
+            (<Source>self.sources[self.parked]).reader.unpark()
+
+
+cdef bint any_broken(list sources) noexcept:
+    cdef Source source
+    for source in sources:
+        if source.reader.broken:
+            return True
+    return False
