@@ -163,7 +163,7 @@ class Word:
 
 @final
 class Segment:
-    def __new__(cls, ours: object) -> Self: ...  # raises: create and attach make them
+    def __new__(cls, internal: object) -> Self: ...  # raises: create and attach make them
     @staticmethod
     def control_size(config: SegmentConfig, schema_size: int) -> int: ...
     @staticmethod
@@ -461,7 +461,7 @@ class ListView:
 @disjoint_base
 class View:
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...  # always raises: they come from loans and leases
-    # These are of the classes that zeroslot.types.view makes; nobody meets another view.
+    # These are of the classes that zeroslot.types.view makes; there is no other view.
     __zs_sample__: ClassVar[type[Any] | None]
     __zs_codec__: ClassVar[StructCodec]
     __zs_names__: ClassVar[tuple[str, ...]]

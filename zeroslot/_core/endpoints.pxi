@@ -184,7 +184,7 @@ cdef class ReaderEnd(Handle):
         """The next sample in order, or None. What is no longer there is counted in `lost` and jumped over.
 
         Raises TooManyLeasesError while max_leases samples are held, EvictedError from when the owner has ended this
-        reader's claim until `rejoin`, CorruptSegmentError.
+        reader's registration until `rejoin`, CorruptSegmentError.
         """
         return self._lease(False)
 
@@ -215,7 +215,7 @@ cdef class ReaderEnd(Handle):
     def rejoin(self):
         """Go on behind the sample that was taken last, after an EvictedError. What is gone by now is lost.
 
-        Every lease has to be released before: what an ended claim holds is the owner's to count. Raises
+        Every lease has to be released before: the owner counts what an evicted reader holds. Raises
         TooManyLeasesError, and CorruptSegmentError. Without an EvictedError before it this does nothing.
         """
         self.reader.check()
@@ -300,8 +300,8 @@ cdef class PublisherEnd(Handle):
         was there. Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it
         before that.
 
-        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names who
-        holds them.
+        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names
+        the holders.
         """
         cdef Loan loan = self.borrow(timeout)
         cdef Plan plan = self.plan
@@ -313,7 +313,7 @@ cdef class PublisherEnd(Handle):
         return loan
 
     def loan_uninit(self, timeout=...):
-        """Borrow a free slot as `loan` does, and leave in it what an older sample left: for those who write every
+        """Borrow a free slot as `loan` does, and leave in it what an older sample left: for programs that write every
         field.
         """
         return self.borrow(timeout)

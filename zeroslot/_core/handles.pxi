@@ -196,7 +196,7 @@ zs_slot_last_words(Slot, slot_ends)
 @cython.no_gc
 @cython.freelist(16)
 cdef class SlotLease:
-    """A sample that nobody changes while this object, or anything taken from it, is alive. Read-only bytes."""
+    """A sample that does not change while this object, or anything taken from it, is alive. Read-only bytes."""
 
     cdef Hold hold
     cdef uint64_t number
@@ -237,7 +237,7 @@ cdef class SlotLease:
         return array_over(self.live(), dtype, shape)
 
     def release(self):
-        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
         nothing.
         """
         with cython.critical_section(self):
@@ -345,7 +345,7 @@ cdef class Lease(SlotLease):
         return self.viewed().__zs_model__()
 
     def release(self):
-        """Give up this handle's claim. The slot goes back with the last view or array of it. A second call does
+        """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
         nothing.
         """
         with cython.critical_section(self):

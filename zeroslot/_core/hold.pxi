@@ -86,7 +86,7 @@ cdef class Side:
 cdef class Hold:
     """One leased or loaned slot. It goes back when this object goes.
 
-    It exports no buffer of its own accord: numpy asks the base of an array for one when somebody wants to make it
+    It exports no buffer of its own accord: numpy asks the base of an array for one when a program wants to make it
     writable.
     """
 
@@ -126,12 +126,12 @@ cdef class Hold:
         raise unpicklable(self)
 
     cdef int export(self, Py_buffer *buffer, int flags, char *data, size_t size, bint lasting) except -1:
-        """Fill a buffer that keeps this Hold. `lasting`: who is asked for it keeps the Hold as well, for as long as it
-        lives.
+        """Fill a buffer that keeps this Hold.
 
-        np.ndarray(buffer=...) gives the buffer back at once and keeps only whom it asked: no memory that lasts where
-        that can be released, and no right to write that ends with the commit. numpy alone asks for any order of a
-        contiguous one.
+        `lasting`: the object that is asked for the buffer keeps the Hold as well, for as long as it lives.
+        np.ndarray(buffer=...) gives the buffer back at once and keeps only the object that it asked. So it gets no
+        memory from an object that can be released, and no right to write, which ends with the commit. numpy alone asks
+        for any order of a contiguous buffer.
         """
         if flags & ANY_CONTIGUOUS and not (lasting and not self.is_writable()):
             raise BufferError("np.ndarray(buffer=...) does not keep what it is given: use np.asarray or np.frombuffer")
@@ -154,8 +154,8 @@ cdef class Hold:
         return 0
 
     cdef int note(self, object array) except -1:
-        """Remember a writable array, to make it read-only when the loan ends. Those that nobody else has are forgotten
-        now and then.
+        """Remember a writable array, to make it read-only when the loan ends. Arrays without another reference are
+        forgotten now and then.
         """
         if self.arrays is None:
             self.arrays = [array]
@@ -176,7 +176,7 @@ cdef class Hold:
                 self.blank = False
 
     cdef void pin(self) noexcept:
-        """Hold off a commit while code that is not ours computes what to write."""
+        """Hold off a commit while other code, such as a value's `__float__`, computes what to write."""
         with cython.critical_section(self):
             self.exports += 1
 

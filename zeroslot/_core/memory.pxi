@@ -53,7 +53,7 @@ cdef class Descriptor:
         self.ask(F_OFD_SETLK, F_UNLCK, byte)
 
     def is_locked(self, long byte):
-        """Whether somebody else holds the byte. A description does not see locks of its own."""
+        """Whether another description holds the byte. A description does not see locks of its own."""
         return self.ask(F_OFD_GETLK, F_WRLCK, byte) != 0
 
     def lock_length(self, long byte):
@@ -140,7 +140,7 @@ cdef class Region:
                 while i < count:
                     page = <uint8_t *>self.data + at + i
                     if self.writable:
-                        zs_fetch_or8(page, 0, ZS_RELAXED)  # somebody else may write there
+                        zs_fetch_or8(page, 0, ZS_RELAXED)  # another process may write there
                     else:
                         zs_load8(page, ZS_RELAXED)
                     i += ZS_PAGE
@@ -177,7 +177,7 @@ cdef class Word:
         return zs_load32(self.word, ZS_ACQUIRE)
 
     def bump(self):
-        """Add one and wake whoever sleeps on the word."""
+        """Add one, and wake the threads that sleep on the word."""
         bump(self.word)
 
 
@@ -192,7 +192,7 @@ cdef extern from *:
     void bump(uint32_t *word) nogil
 
 
-cdef object OURS = object()    # only this module can make a Segment, which is nothing without a mapping
+cdef object INTERNAL = object()    # only this module can make a Segment, which is nothing without a mapping
 
 
 @cython.final
@@ -217,8 +217,8 @@ cdef class Segment:
     cdef readonly uint32_t slot_count
     cdef uint32_t space_noted
 
-    def __cinit__(self, ours):
-        if ours is not OURS:
+    def __cinit__(self, internal):
+        if internal is not INTERNAL:
             raise TypeError("segments come from Segment.create() and Segment.attach()")
 
     @staticmethod
@@ -236,7 +236,7 @@ cdef class Segment:
     @staticmethod
     def create(Region control not None, config not None, bytes schema not None):
         """Write a segment into a new, zeroed control object. No process can attach before `open`."""
-        cdef Segment self = Segment.__new__(Segment, OURS)
+        cdef Segment self = Segment.__new__(Segment, INTERNAL)
         cdef zs_header *h = &self.header
         memcpy(h.magic, zs_magic, 8)
         h.format = ZS_FORMAT
@@ -258,7 +258,7 @@ cdef class Segment:
         Raises FormatError for another magic or format, or a feature that this version cannot read; CorruptSegmentError
         for counts, offsets or sizes that cannot be.
         """
-        cdef Segment self = Segment.__new__(Segment, OURS)
+        cdef Segment self = Segment.__new__(Segment, INTERNAL)
         cdef zs_check check
         if control.size < ZS_HEADER_SIZE:
             return None

@@ -84,7 +84,7 @@ cdef class Owner(Side):
         return index if zs_owner_window_full(&self.c, &index) else None
 
     def evict(self, uint32_t index):
-        """End the claim of the subscriber at `index`: it may take no more, and nobody waits for it.
+        """Evict the subscriber at `index`: it may take no more, and no loan waits for it.
 
         What it holds is replaced from the reserve, as far as that goes.
         """
@@ -117,7 +117,7 @@ cdef class Owner(Side):
             pass
 
     def is_evicted(self, uint32_t index):
-        """Whether the claim of the subscriber that is at `index` now has been ended."""
+        """Whether the subscriber that is at `index` now has been evicted."""
         if index >= self.segment.c.max_subscribers:
             raise IndexError(index)
         return bool(zs_peer_is_evicted(&self.segment.c, index))
@@ -203,11 +203,11 @@ cdef class Owner(Side):
 
     cdef void discard(self, Hold hold) noexcept:
         """Give a loan back, unless it has been given back. Harmless in a forked child and after close."""
-        cdef bint ours
+        cdef bint is_loaned
         with cython.critical_section(hold):
-            ours = hold.is_writable()
+            is_loaned = hold.is_writable()
             hold.freeze()
-        if ours:
+        if is_loaned:
             zs_lock(&self.mutex)
             zs_owner_discard(&self.c, hold.slot)
             zs_unlock(&self.mutex)

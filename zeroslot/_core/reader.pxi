@@ -7,7 +7,7 @@ cdef class Reader(Side):
     """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease is gone."""
 
     cdef zs_reader c
-    cdef zs_identity who
+    cdef zs_identity identity
     cdef uint32_t sleepers
     cdef object map_pools       # maps what the pool table says; False where a pool is gone
     cdef bint one_clock         # the owner's times are of this process's clock domain
@@ -40,10 +40,10 @@ cdef class Reader(Side):
         self.one_clock = time_namespace == segment.c.time_namespace
         self.lock = lock
         self.fork = zs_fork_generation
-        self.who.pid, self.who.start_time, self.who.time_namespace = pid, start_time, time_namespace
-        put_text(self.who.name, sizeof(self.who.name), name)
+        self.identity.pid, self.identity.start_time, self.identity.time_namespace = pid, start_time, time_namespace
+        put_text(self.identity.name, sizeof(self.identity.name), name)
         segment.check_whole()
-        if not zs_reader_join(&self.c, &self.who, history, ZS_AFTER_HISTORY if after is None else after):
+        if not zs_reader_join(&self.c, &self.identity, history, ZS_AFTER_HISTORY if after is None else after):
             self.close()
             raise self.refused(ZS_TAKE_CORRUPT)
 
@@ -66,9 +66,9 @@ cdef class Reader(Side):
             self.free_index()
 
     def rejoin(self):
-        """Begin another claim at the same index, behind the sample that was taken last, where the owner has ended it.
+        """Register again after an eviction, at the same index, behind the sample that was taken last.
 
-        Raises TooManyLeasesError while anything of the ended claim is held.
+        Raises TooManyLeasesError while any sample from before the eviction is held.
         """
         cdef uint64_t taken = self.c.taken
         cdef uint64_t lost = self.c.lost
@@ -84,7 +84,7 @@ cdef class Reader(Side):
             )
         zs_lock(&self.mutex)
         zs_reader_leave(&self.c)
-        whole = zs_reader_join(&self.c, &self.who, 0, self.c.cursor)
+        whole = zs_reader_join(&self.c, &self.identity, 0, self.c.cursor)
         self.c.released = taken
         self.c.taken, self.c.lost, self.c.skipped = taken, lost + self.c.lost, skipped
         zs_count(&self.c.peer.taken, taken)
@@ -96,9 +96,9 @@ cdef class Reader(Side):
             raise self.refused(ZS_TAKE_CORRUPT)
 
     cdef void free_index(self) noexcept:
-        """Once closed, the lock falls with the last lease and the last sleeper, whoever still has the handle.
+        """Once closed, the lock falls with the last lease and the last sleeper, also while the handle is kept.
 
-        After the close nobody takes and nobody parks, so nothing here touches what a successor at this index writes.
+        After the close no thread takes or parks, so nothing here touches what a successor at this index writes.
         """
         if zs_reader_leases(&self.c) == 0 and self.sleepers == 0 and self.lock is not None:
             self.lock.close()
@@ -124,7 +124,7 @@ cdef class Reader(Side):
 
     @property
     def over(self):
-        """Whether nothing more can be taken through this reader: it was closed, was told that its claim has ended or
+        """Whether nothing more can be taken through this reader: it was closed, was told that it is evicted or
         that the segment is corrupt, or has taken or counted all that an ended segment published.
         """
         # The state first: what the ring shows after that is all that it will ever have.

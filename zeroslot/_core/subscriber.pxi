@@ -109,7 +109,7 @@ cdef class SubscriberEnd(Handle):
             at = (self.turn + i) % count if count > 1 else 0
             source = <Source>sources[at]
             if source.reader.broken:
-                self._follow()  # which lets go of it, and joins again where its claim was ended
+                self._follow()  # which leaves it, and joins again after an eviction
                 return self.next()
             hold = source.reader.take(False)
             if hold is not None:

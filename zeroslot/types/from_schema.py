@@ -27,7 +27,7 @@ def sample_type_of(layout: Record) -> type[Sample]:
     renamed = {new: old for old, new in names.items() if new != old}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a field may be called `json`; here nobody can rename it
+            warnings.simplefilter("ignore")  # a field may be called `json`, and cannot be renamed here
             members: dict[str, Any] = {
                 names[field.name]: (
                     field.node.annotation(sample_type_of),

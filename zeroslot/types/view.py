@@ -86,7 +86,7 @@ class AbsentField:
         self.default = default
 
     def value(self) -> Any:
-        """The default, which belongs to who asks for it."""
+        """The default, as an object of the caller's own."""
         return copy.deepcopy(self.default)
 
     def __get__(self, instance: object, owner: type) -> Any:
