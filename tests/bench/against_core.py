@@ -1,4 +1,4 @@
-"""zeroslot from Python against its own C core and a bare futex: the programs of tests/core, in turn with ours."""
+"""zeroslot from Python compared with its C core and a bare futex: the programs of tests/core, in alternate rounds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from common import ROOT, Result, alternate, at_most, main, median, medians, ratio
 
 from zeroslot.cli.bench.measurements import pingpong, players
-from zeroslot.cli.processes import Family
+from zeroslot.cli.processes import Children
 
 CORE = ROOT / "tests" / "core"
 
 
 def build() -> str:
-    """The path of the C ping-pong, made now."""
+    """Build the C ping-pong; its path."""
     subprocess.run(["make", "-s", "-C", str(CORE), "build/pingpong"], check=True, stdout=subprocess.DEVNULL)
     return str(CORE / "build" / "pingpong")
 
 
 def one_way(program: str, choice: str, rounds: int) -> float:
-    """The median in nanoseconds that the C program tells. It pins itself to the same two processors."""
+    """The median in nanoseconds that the C program prints. It runs on the same two processors."""
     done = subprocess.run([program, choice, "--json", "--rounds", str(rounds)], check=True, capture_output=True)
     found: float = json.loads(done.stdout)["p50_ns"]
     return found
@@ -31,23 +31,23 @@ def measure(quick: bool) -> Iterator[Result]:
     """Both ratios."""
     program = build()
     rounds, many, few = (5, 5000, 1000) if quick else (21, 20000, 3000)
-    with Family() as family:
-        ours = players(family, size=None)
+    with Children() as children:
+        busy = players(children, size=None)
         found = alternate(
             rounds,
             {
-                "zeroslot": lambda: median(pingpong(family, ours, many)),
+                "zeroslot": lambda: median(pingpong(children, busy, many)),
                 "C core": lambda: one_way(program, "--ring", many * 5),
             },
         )
     what = "64 B typed, one way, spinning: times the C core's own ping-pong"
     yield at_most(what, 4, ratio(found, "zeroslot", "C core"), medians(found))
-    with Family() as family:
-        parked = players(family, size=None, parked=True)
+    with Children() as children:
+        parked = players(children, size=None, parked=True)
         found = alternate(
             rounds,
             {
-                "zeroslot": lambda: median(pingpong(family, parked, few)),
+                "zeroslot": lambda: median(pingpong(children, parked, few)),
                 "bare futex": lambda: one_way(program, "--futex", few),
             },
         )

@@ -1,7 +1,7 @@
 """A 64-byte typed sample, one way, Python to Python, both sides spinning: zeroslot and iceoryx2's Python binding.
 
-The same harness, the same two processors, rounds in turn. iceoryx2 is fetched into a directory of its own, unless it
-is installed or ZEROSLOT_BENCH_ICEORYX2 names where it is.
+The same harness and the same two processors, in alternating rounds. If iceoryx2 is neither installed nor in the
+directory ZEROSLOT_BENCH_ICEORYX2, it is installed into a temporary directory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from common import ROOT, Result, alternate, at_least, main, median, medians, ratio
 
 from zeroslot.cli.bench.measurements import cores, pingpong, players
-from zeroslot.cli.processes import Family
+from zeroslot.cli.processes import Children
 
 IOX2 = "iceoryx2==0.10.0"
 
 
 def find_iceoryx2() -> None:
-    """Make it importable, here and in children. It is no dependency of the project."""
+    """Make iceoryx2 importable here and in children. The project does not depend on it."""
     if importlib.util.find_spec("iceoryx2") is None:
         place = os.environ.get("ZEROSLOT_BENCH_ICEORYX2") or os.path.join(
             tempfile.gettempdir(), "zeroslot-bench-iceoryx2"
@@ -42,20 +42,20 @@ def measure(quick: bool) -> Iterator[Result]:
         yield Result(what, ">= 12", "iceoryx2 cannot be installed", None, str(error))
         return
     rounds, count = (5, 5000) if quick else (21, 20000)
-    with Family() as family:
-        ours = players(family, size=None)
+    with Children() as children:
+        zeroslot_players = players(children, size=None)
         prefix = f"zeroslot-bench-{os.getpid()}"
-        theirs = [
-            family.start("iceoryx2_pingpong", "iceoryx2", task="play", first=first, core=core, prefix=prefix)
+        iceoryx2_players = [
+            children.start("iceoryx2_pingpong", "iceoryx2", task="play", first=first, core=core, prefix=prefix)
             for first, core in zip((True, False), cores(), strict=True)
         ]
-        for child in theirs:
-            family.hear(child)
+        for child in iceoryx2_players:
+            children.receive(child)
         found = alternate(
             rounds,
             {
-                "zeroslot": lambda: median(pingpong(family, ours, count)),
-                "iceoryx2": lambda: median(pingpong(family, theirs, count // 4)),
+                "zeroslot": lambda: median(pingpong(children, zeroslot_players, count)),
+                "iceoryx2": lambda: median(pingpong(children, iceoryx2_players, count // 4)),
             },
         )
     yield at_least(what, 12, ratio(found, "iceoryx2", "zeroslot"), medians(found))

@@ -1,4 +1,4 @@
-"""What calls cost above an empty method call or attribute access, and importing above numpy and pydantic."""
+"""The cost of calls above an empty method call or attribute access, and of the import above numpy and pydantic."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the comparisons share: alternating rounds, medians of ratios, and results as a table.
+"""The common part of the comparisons: alternating rounds, medians of ratios, and results as a table.
 
-These scripts compare zeroslot with something else on this machine, now. They are no tests: the machine decides, so
-they print what they found beside the bar and always end well. Run one with the Python that has zeroslot, or
-`.venv/bin/python tests/bench/report.py` for all. `--quick` takes fewer rounds.
+These scripts compare zeroslot with other software on this machine. They are not tests, because the results depend on
+the machine: they print each figure with its bar, and the exit status is always 0. Run one with the Python that has
+zeroslot, or `.venv/bin/python tests/bench/report.py` for all. `--quick` runs fewer rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Round = Callable[[], float]
 
 @dataclass(frozen=True)
 class Result:
-    """One bar, and what was found. `reached` is None where there is no bar, or nothing to compare with."""
+    """One bar and the figure found. `reached` is None if there is no bar, or nothing to compare with."""
 
     what: str
     bar: str
@@ -35,7 +35,7 @@ class Result:
 
 
 def alternate(rounds: int, sides: dict[str, Round]) -> dict[str, list[float]]:
-    """One figure a round of each side, in turn. The first round warms up and is not counted."""
+    """One figure of each side in each round. The first round is a warm-up, and not counted."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
@@ -46,7 +46,7 @@ def alternate(rounds: int, sides: dict[str, Round]) -> dict[str, list[float]]:
 
 
 def ratio(found: dict[str, list[float]], over: str, under: str) -> float:
-    """The median of the rounds' own ratios: what drifts, drifts in both."""
+    """The median of the ratios of each round, so that a drift of the machine affects both sides."""
     return median([one / other for one, other in zip(found[over], found[under], strict=True)])
 
 
@@ -56,22 +56,22 @@ def medians(found: dict[str, list[float]]) -> str:
 
 
 def as_ns(ns: float) -> str:
-    """With three digits, where `as_time` would round."""
+    """Whole nanoseconds below 10 us, where `as_time` would round."""
     return f"{ns:.0f} ns" if ns < 10_000 else as_time(ns)
 
 
 def at_most(what: str, limit: float, found: float, details: str) -> Result:
-    """A bar that is reached from below."""
+    """A bar that the figure must not exceed."""
     return Result(what, f"<= {limit:g}", f"{found:.2f}", found <= limit, details)
 
 
 def at_least(what: str, limit: float, found: float, details: str) -> Result:
-    """A bar that is reached from above."""
+    """A bar that the figure must reach."""
     return Result(what, f">= {limit:g}", f"{found:.2f}", found >= limit, details)
 
 
 def main(*measurements: Callable[[bool], Iterable[Result]]) -> None:
-    """Run measurements and print what they found, as a markdown table or as JSON."""
+    """Run measurements and print the results, as a markdown table or as JSON."""
     options = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").partition("\n")[0])
     options.add_argument("--quick", action="store_true", help="fewer rounds")
     options.add_argument("--json", action="store_true", help="JSON instead of a table")

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * flag.c - what the machine does where zeroslot is not: fill so many bytes, store one flag, and see it on another processor.
+ * flag.c - a hand-over without zeroslot: fill a number of bytes, store one flag, and load it on another processor.
  *
- *   flag SIZE ROUNDS        prints the median nanoseconds from the store to its sight
+ *   flag SIZE ROUNDS        prints the median nanoseconds from the store to the load that sees it
  *
  * After the fill there is a pause of 20 us, as in inplace.py; then the clock is read and the flag is stored. */
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* The n-th of the processors that we may use; where there is one only, the two sides share it. */
+/* Run on the n-th allowed processor, or on the only one. */
 static void pin(int n, const cpu_set_t *allowed)
 {
     cpu_set_t one;

@@ -1,11 +1,11 @@
-"""8 MB in place against 64 bytes in place, the same type but for the length of its array.
+"""8 MB in place compared with 64 bytes in place; the types differ only in the length of an array.
 
-What does a hand-over cost where the first and the last byte are written and read: a ping-pong. This has the bar.
+The bar is on a ping-pong in which the first and the last byte are written and read.
 
-And what where every byte was written: the time from `published_ns` to the return of `take`. A commit 20 us after the
-last byte is slower than one of 64 bytes, too: the fill has pushed everything else out of the processor's caches and
-page tables. flag.c does the same with one flag and no library; its figure says how much of that is the machine's. So
-there is no bar on this.
+The second figure is for samples of which every byte was written: the time from `published_ns` to the return of `take`.
+Even if the commit is 20 us after the last byte, this is slower for 8 MB, because the fill has evicted everything else
+from the processor's caches and page tables. flag.c does the same with one flag and without the library; its figure
+shows the part of the machine. So there is no bar on this figure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from common import Result, alternate, at_most, main, median, medians, ratio
 
 from zeroslot.cli.bench.measurements import SETTLE_NS, filled, fillers, pingpong, players
-from zeroslot.cli.processes import Family
+from zeroslot.cli.processes import Children
 
 SMALL, LARGE = 64, 8 << 20
 FILLS = 100
@@ -28,14 +28,14 @@ FILLS = 100
 def measure(quick: bool) -> Iterator[Result]:
     """The ratios."""
     rounds, count = (7, 4000) if quick else (21, 10000)
-    with Family() as family, Family() as others:
-        small = players(family, size=SMALL)
+    with Children() as children, Children() as others:
+        small = players(children, size=SMALL)
         large = players(others, size=LARGE, name="large")
         found = alternate(
             rounds,
             {
                 "8 MiB": lambda: median(pingpong(others, large, count)),
-                "64 B": lambda: median(pingpong(family, small, count)),
+                "64 B": lambda: median(pingpong(children, small, count)),
             },
         )
     what = "hand-over of 8 MiB in place, ends written and read: times 64 B"
@@ -52,7 +52,7 @@ def measure(quick: bool) -> Iterator[Result]:
 
 
 def build(directory: Path) -> str:
-    """flag.c, compiled."""
+    """Compile flag.c; the path of the program."""
     program = str(directory / "flag")
     source = str(Path(__file__).with_name("flag.c"))
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", program, source], check=True)
@@ -60,19 +60,19 @@ def build(directory: Path) -> str:
 
 
 def flag(program: str, size: int) -> float:
-    """The median that the C program tells."""
+    """The median that the C program prints."""
     done = subprocess.run([program, str(size), str(FILLS)], check=True, capture_output=True)
     return float(done.stdout)
 
 
 def full(rounds: int, settle_ns: int, program: str | None) -> dict[str, list[float]]:
-    """Hand-overs of samples whose every byte was written, so long before; those of a bare flag in turn."""
-    with Family() as family, Family() as others:
-        small = fillers(family, SMALL, settle_ns)
+    """Hand-overs of samples of which every byte was written `settle_ns` before, and those of a bare flag."""
+    with Children() as children, Children() as others:
+        small = fillers(children, SMALL, settle_ns)
         large = fillers(others, LARGE, settle_ns, name="large")
         sides = {
             "8 MiB": lambda: median(filled(others, large, FILLS)),
-            "64 B": lambda: median(filled(family, small, FILLS)),
+            "64 B": lambda: median(filled(children, small, FILLS)),
         }
         if program is not None:
             sides["C flag 8 MiB"] = lambda: flag(program, LARGE)

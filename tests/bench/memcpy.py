@@ -1,4 +1,4 @@
-"""publish() of a 1080p frame against memcpy and np.copyto of the same bytes into as many rotating destinations."""
+"""publish() of a 1080p frame compared with memcpy and np.copyto of the same bytes into rotating destinations."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import zeroslot as zs
 from zeroslot.cli.bench.measurements import FRAME, cores, domain
 from zeroslot.cli.bench.samples import block_type
 from zeroslot.cli.bench.workers import clock, pin
-from zeroslot.cli.processes import Family, Parent, serve
+from zeroslot.cli.processes import Children, Parent, serve
 
 DEPTH = 8
 
 
 def copy(parent: Parent, *, domain: str, core: int | None) -> None:
-    """An order is (which way, how often); the answer the nanoseconds of one."""
+    """Each order is (way, number of turns); the answer is the nanoseconds of one turn."""
     pin(core)
     sample_type: Any = block_type(FRAME + 8)
     source = np.ones(FRAME, np.uint8)
     model = sample_type(number=1, data=source)
     with zs.Publisher("memcpy", sample_type, depth=DEPTH, domain=domain) as publisher:
         count = publisher.slot_count
-        # Shared memory as well: pages of the same kind, touched before.
+        # Shared memory, too, so that the pages are of the same kind; touched before.
         warm = [np.frombuffer(mmap.mmap(-1, FRAME), np.uint8) for _ in range(count)]
         for target in warm:
             target.fill(0)
@@ -56,22 +56,22 @@ def copy(parent: Parent, *, domain: str, core: int | None) -> None:
                 np.copyto(warm[turn % count], source)
 
         ways = {"publish": publish, "in place": in_place, "memcpy": with_memcpy, "copyto": with_copyto}
-        parent.say({"slots": count})
-        while (order := parent.hear()) is not None:
+        parent.send({"slots": count})
+        while (order := parent.receive()) is not None:
             way, turns = order
             began = clock()
             ways[way](turns)
-            parent.say((clock() - began) / turns)
+            parent.send((clock() - began) / turns)
 
 
 def measure(quick: bool) -> Iterator[Result]:
-    """Bandwidth as a part of memcpy's, and of np.copyto's."""
+    """The bandwidth divided by that of memcpy, and by that of np.copyto."""
     rounds, turns = (7, 50) if quick else (31, 100)
-    with Family() as family:
-        child = family.start("memcpy", "the copier", task="copy", domain=domain(), core=cores()[0])
-        slots = family.hear(child)["slots"]
+    with Children() as children:
+        child = children.start("memcpy", "the copier", task="copy", domain=domain(), core=cores()[0])
+        slots = children.receive(child)["slots"]
         ways = ("publish", "memcpy", "in place", "copyto")
-        found = alternate(rounds, {way: lambda way=way: family.ask(child, [way, turns]) for way in ways})
+        found = alternate(rounds, {way: lambda way=way: children.request(child, [way, turns]) for way in ways})
     details = f"{medians(found)}; {slots} destinations"
     yield at_least(
         "publish(frame) of 6.2 MB: part of memcpy's bandwidth", 0.9, ratio(found, "memcpy", "publish"), details

@@ -1,4 +1,4 @@
-"""All comparisons, as one markdown table: bar, what was found, and the medians behind it."""
+"""All comparisons as one markdown table: the bar, the figure found, and its medians."""
 
 from __future__ import annotations
 

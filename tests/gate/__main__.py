@@ -1,13 +1,13 @@
-"""`python -m tests.gate`: instruction counts of the hot path against the baseline; status 1 above its tolerance.
+"""`python -m tests.gate` compares instruction counts of the hot path with the baseline; status 1 above the tolerance.
 
     python -m tests.gate             count, and compare with baseline.json
-    python -m tests.gate --write     count, and write baseline.json; in a commit that says why the counts change
+    python -m tests.gate --write     count, and write baseline.json, in a commit that says why the counts change
 
-Why instructions and not time: they repeat to a few in a thousand on a busy machine, and a change that costs nothing is
-seen to cost nothing. They say nothing of caches, which is what tests/bench is for.
+Why instructions and not time: on a busy machine they repeat within a few in a thousand, so a small change shows. They
+do not show the cost of caches; tests/bench measures time.
 
-Why the baseline belongs to one CPython version: the interpreter's own instructions are most of each count. On another
-version, or without valgrind, the gate prints what it has counted, or why it has not, and compares nothing.
+Why the baseline is for one CPython version: most instructions of each count are the interpreter's. For another version
+the gate prints the counts and compares nothing; without valgrind it counts nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tests.gate.program import ROUNDS
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
 TOLERANCE = 0.02
-SLACK = 2  # instructions: the counts of the shortest operations are not finer than that
+SLACK = 2  # instructions: the counts of the shortest operations vary by as much
 
 
 def count() -> dict[str, float]:
-    """Instructions of each operation, the loop around it taken off."""
+    """Instructions of each operation, without those of the loop around it."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "requests.so")
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "requests.c"], check=True)
@@ -66,7 +66,7 @@ def count() -> dict[str, float]:
 
 
 def table(counts: dict[str, float], baseline: dict[str, float]) -> list[str]:
-    """Print the counts beside the baseline; the names of those above the tolerance."""
+    """Print the counts and the baseline; return the names of the operations above the tolerance."""
     worse = []
     for name, found in counts.items():
         known = baseline.get(name)

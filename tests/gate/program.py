@@ -1,8 +1,8 @@
-"""What is counted: each operation some thousand times between two marks. Run by tests/gate under callgrind.
+"""The counted operations, each some thousand times between two marks. tests/gate runs this under callgrind.
 
     python program.py LIBRARY     LIBRARY: requests.c, compiled
 
-Why a loop without the operation is counted as well: the counts of the others contain it, and it is taken off them.
+Why an empty loop is counted too: the count of each operation includes its loop, and the empty one is subtracted.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def take_read_release(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> Call
     def run() -> None:
         for _ in range(ROUNDS):
             lease = sub.take()
-            lease.sample.number  # noqa: B018  # the read is what is counted
+            lease.sample.number  # noqa: B018  # only the read is counted
             lease.release()
 
     return run
@@ -103,7 +103,7 @@ def empty_take(sub: zs.Subscriber[Tick]) -> Callable[[], Any]:
 def scalar_get(view: Tick) -> Callable[[], Any]:
     def run() -> None:
         for _ in range(ROUNDS):
-            view.number  # noqa: B018  # the read is what is counted
+            view.number  # noqa: B018  # only the read is counted
 
     return run
 
@@ -111,7 +111,7 @@ def scalar_get(view: Tick) -> Callable[[], Any]:
 def array_get(view: Tick) -> Callable[[], Any]:
     def run() -> None:
         for _ in range(ROUNDS):
-            view.accel  # noqa: B018  # the read is what is counted
+            view.accel  # noqa: B018  # only the read is counted
 
     return run
 
@@ -125,7 +125,7 @@ def scalar_set(view: Tick) -> Callable[[], Any]:
 
 
 def main(library: str) -> None:
-    """Run each operation once to warm up, and once between the marks."""
+    """Run each operation once as a warm-up, and once between the marks."""
     requests = ctypes.CDLL(library)
     with zs.Publisher("gate", Tick, depth=DEPTH) as pub, zs.Subscriber("gate", Tick, spin_us=0) as sub:
         pub.loan().commit()
