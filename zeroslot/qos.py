@@ -1,4 +1,4 @@
-"""The options of a segment: how much it keeps, whom it serves, and what its publisher does when no slot is free.
+"""The options of a segment: how much it keeps, for how many subscribers, and what happens when no slot is free.
 
 Why `depth` is exact: every subscriber can always take the newest `depth` samples, whatever the others hold. The price
 is the slots beyond them: `max_loans` that are written, `spare_slots` that are read.

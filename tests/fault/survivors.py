@@ -372,7 +372,7 @@ class SubscribersHere:
 
 
 def dead_objects(before: set[str]) -> set[str]:
-    """The new objects that belong to no living process. Other programs may create and remove theirs meanwhile."""
+    """The new objects that belong to no living process. Other programs may create and remove objects meanwhile."""
     dead = set()
     for name in shared_memory.objects() - before:
         own = open_for_cleaning(f"/{name[:19]}")
