@@ -85,15 +85,6 @@ cdef cnp.ndarray converted(object numbers, object wanted):
     return numbers.astype(wanted)
 
 
-def as_array(value, cnp.dtype wanted not None, tuple shape not None):
-    """`value` as an array of exactly this dtype and shape; the same object when it is one already.
-
-    Raises ValueError when numbers would change: floats or bools to integers, integers out of range, finite floats that
-    become infinite. Rounding to fewer digits is not a change.
-    """
-    return array_of(value, wanted, shape)
-
-
 cdef dict NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 

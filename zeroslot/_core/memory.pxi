@@ -206,7 +206,7 @@ cdef class Segment:
 
     cdef zs_segment c
     cdef zs_header header
-    cdef object header_info     # as SegmentInfo, once it was asked for
+    cdef readonly object info   # the header as SegmentInfo, as it was when it was copied
     cdef readonly Region control
     cdef list pools
     cdef char *pool_data[16]
@@ -249,6 +249,7 @@ cdef class Segment:
         self.control = control
         zs_segment_create(&self.c, control.data, h)
         memcpy(self.c.schema, <const char *>schema, len(schema))
+        self.copy_info()
         return self
 
     @staticmethod
@@ -292,7 +293,12 @@ cdef class Segment:
             )
         self.control = control
         zs_segment_bind(&self.c, control.data, &self.header)
+        self.copy_info()
         return self
+
+    cdef int copy_info(self) except -1:
+        self.info = SegmentInfo._make(values_of(zs_header_fields, <const char *>&self.header))
+        return 0
 
     def add_pool(self, Region region not None, *, uint32_t first_slot, uint64_t slot_capacity, uint32_t slot_count,
                  uint64_t inode=0):
@@ -381,13 +387,6 @@ cdef class Segment:
     def generation(self):
         """The word that every commit, seal and owner event moves."""
         return zs_load32(self.c.generation, ZS_GENERATION_LOAD)
-
-    @property
-    def info(self):
-        """What the header said when it was copied."""
-        if self.header_info is None:
-            self.header_info = SegmentInfo._make(values_of(zs_header_fields, <const char *>&self.header))
-        return self.header_info
 
     def schema(self):
         """The bytes of the schema section."""

@@ -122,9 +122,6 @@ cdef class Owner(Side):
             raise IndexError(index)
         return bool(zs_peer_is_evicted(&self.segment.c, index))
 
-    def count_no_free_slot(self):
-        zs_count(&self.segment.c.counters.no_free_slot, 1)
-
     cdef str noun(self):
         return "publisher"
 

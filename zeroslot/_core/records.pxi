@@ -12,6 +12,11 @@ cdef extern from *:
         size_t at, size, item; /* bytes; an item is smaller than the whole where the field is an array */
     } zs_field;
 
+    /* Octets, or numbers of 32 or 64 bits: what values_of and put_config know. */
+    #define ZS_KNOWN(type, name, dims, at, bytes) \
+        _Static_assert(sizeof(type) == 1 || sizeof(type) == 4 || sizeof(type) == 8, #name);
+    ZS_HEADER_FIELDS(ZS_KNOWN) ZS_PEER_FIELDS(ZS_KNOWN) ZS_POOL_FIELDS(ZS_KNOWN) ZS_COUNTERS_FIELDS(ZS_KNOWN)
+
     #define ZS_FIELD(type, name, dims, at, bytes) {#name, at, bytes, sizeof(type)},
     static const zs_field zs_header_fields[] = {ZS_HEADER_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};
     static const zs_field zs_peer_fields[] = {ZS_PEER_FIELDS(ZS_FIELD) {NULL, 0, 0, 0}};

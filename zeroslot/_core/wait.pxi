@@ -146,6 +146,8 @@ cdef bint spin(Waitable what, Watched *watched, uint64_t now, uint64_t until_ns)
 
 cdef extern from *:
     """
+    _Static_assert(ZS_WAITV_MAX == 128, "MAX_WORDS is as many as one futex call takes");
+
     static inline int have_moved(uint32_t *const *words, const uint32_t *values, int count)
     {
         for (int i = 0; i < count; i++)
