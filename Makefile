@@ -4,6 +4,7 @@
 # make build  compile the binding      make wheel   dist/*.whl and dist/*.tar.gz
 # make gate   instruction counts of the hot path against the baseline of tests/gate
 # make others    unit, process and property tests on each other CPython from 3.11 on that the machine has
+# make generated   write the vectors, segment.idl and the records of the stub anew from idl/FORMAT.md and the library
 # make mutants   leave out each rule that is not in the C headers, and see a test fail (many minutes)
 #
 # All of it happens in .venv; a stamp there tells what is done, so a second run starts at once.
@@ -21,7 +22,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BINDING := $(wildcard zeroslot/_core/include/zeroslot/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test parts lint core model gate pytest others mutants bench wheel clean
+.PHONY: help demo build test parts lint core model gate pytest others mutants bench wheel generated clean
 .DELETE_ON_ERROR:
 
 help:
@@ -118,6 +119,9 @@ pytest-on-%:
 # `make mutants ONLY="name name"` tries some. Those of the headers: `make -C tests/core mutants`.
 mutants: $(VENV)/.dev
 	@$(BIN)/python -m tests.mutants $(ONLY)
+
+generated: $(VENV)/.dev
+	@$(BIN)/python -m tests.compat.generated
 
 # Never part of `make test`, and never failing: figures are read, not judged.
 bench: $(VENV)/.cli

@@ -20,6 +20,7 @@ class Member(NamedTuple):
     count: int
     offset: int
     size: int
+    is_array: bool
 
     @property
     def width(self) -> int:
@@ -37,9 +38,15 @@ def section_of(title: str) -> str:
 def members(structure: str) -> dict[str, Member]:
     """The members of a structure by name, in the table's order."""
     rows = re.findall(r"^\| (\d+) \| (\d+) \| (u\d+)(?:\[(\d+)\])? \| (\w+) \|", section_of(structure), re.MULTILINE)
-    return {name: Member(name, kind, int(count or 1), int(at), int(size)) for at, size, kind, count, name in rows}
+    return {
+        name: Member(name, kind, int(count or 1), int(at), int(size), bool(count))
+        for at, size, kind, count, name in rows
+    }
 
 
+CONSTANTS = {
+    name: int(value) for name, value in re.findall(r"^\| ([A-Z_]+) \| (\d+) \|$", section_of("Constants"), re.MULTILINE)
+}
 SIZES = {structure: sum(member.size for member in members(structure).values()) for structure in STRUCTURES}
 SECTIONS = re.findall(
     r"^\| \d+ \| ([A-Z_]+) \|", re.search(r"^## 3\. .*?(?=^## 4)", TEXT, re.DOTALL | re.MULTILINE)[0], re.MULTILINE

@@ -1,4 +1,4 @@
-"""Generates idl/vectors from the library: `python -m tests.compat.make_vectors` writes the files.
+"""Generates idl/vectors from the library: `make generated` writes the files.
 
 `test_vectors.py` generates them in memory and compares, so every change of the format is noticed. Times, random numbers
 and process ids are replaced by fixed values, so the result is the same on every machine.
@@ -512,7 +512,3 @@ def main() -> None:
         VECTORS.mkdir(exist_ok=True)
         for name, content in files().items():
             (VECTORS / name).write_bytes(content)
-
-
-if __name__ == "__main__":
-    main()

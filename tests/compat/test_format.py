@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat import document
+from tests.compat import document, generated
 from tests.compat.document import STRUCTURES, Member, section_of
+from tests.compat.generated import IDL_TYPES
 
 ROOT = Path(__file__).parents[2]
 INCLUDE = ROOT / "zeroslot" / "_core" / "include" / "zeroslot"
 GOLDEN = Path(__file__).with_name("golden.hex")
 SIZES = {"Header": 384, "Counters": 128, "Peer": 768, "Slot": 64, "Pool": 64}
+KINDS = {"uint8_t": "u8", "uint32_t": "u32", "uint64_t": "u64"} | {idl: kind for kind, idl in IDL_TYPES.items()}
 FIRST = 2**48 - 1
 LINES = [b"one", b"two", b"", b"the fourth sample"]
 
@@ -33,7 +35,7 @@ def in_header(structure: str) -> list[Member]:
     body = re.search(rf"#define ZS_{structure.upper()}_FIELDS\(X\)(.*?)\n#define", text, re.DOTALL)[1]
     body = body.replace("ZS_SECTION_COUNT", "15").replace("ZS_LATENCY_BUCKETS", "128")
     return [
-        Member(name, {"uint8_t": "u8", "uint32_t": "u32", "uint64_t": "u64"}[kind], int(count or 1), int(at), int(size))
+        Member(name, KINDS[kind], int(count or 1), int(at), int(size), bool(count))
         for kind, name, count, at, size in re.findall(r"X\((\w+), (\w+), (?:\[(\d+)\])?, (\d+), (\d+)\)", body)
     ]
 
@@ -51,13 +53,18 @@ def in_idl(structure: str) -> list[Member]:
     """The members of a struct of segment.idl."""
     text = idl_text().replace("SECTION_COUNT]", "15]").replace("LATENCY_BUCKETS]", "128]")
     body = re.search(rf"struct {structure} \{{(.*?)\}};", text, re.DOTALL)[1]
-    kinds = {"octet": "u8", "unsigned long": "u32", "unsigned long long": "u64"}
     return [
-        Member(name, kinds[kind], int(count or 1), int(at), int(size))
+        Member(name, KINDS[kind], int(count or 1), int(at), int(size), bool(count))
         for kind, name, count, at, size in re.findall(
             r"^ +([a-z ]+?) (\w+)(?:\[(\d+)\])?; +// @(\d+) size (\d+)$", body, re.MULTILINE
         )
     ]
+
+
+def test_declarations_are_those_that_the_document_generates():
+    """The structures of segment.idl, and the records in the stub of the binding."""
+    for path, content in generated.files().items():
+        assert path.read_bytes() == content, f"{path.name}: make generated"
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -91,10 +98,7 @@ def test_members_add_up(structure):
 
 def test_constants_are_the_same():
     """Limits and alignments are equal in all three."""
-    constants = {
-        name: int(value)
-        for name, value in re.findall(r"^\| ([A-Z_]+) \| (\d+) \|$", section_of("Constants"), re.MULTILINE)
-    }
+    constants = document.CONSTANTS
     idl = {name: int(value) for name, value in re.findall(r"const unsigned long(?: long)? (\w+) = (\d+);", idl_text())}
     header = {}
     for name, value in re.findall(r"^#define ZS_(\w+) (\(?[^\n]+)$", header_text(), re.MULTILINE):

@@ -38,7 +38,7 @@ def by_name(vector: dict[str, Any]) -> str:
 def test_the_vectors_are_what_the_library_makes():
     """These bytes and texts define format 1: a change is another format, or a mistake."""
     for name, text in make_vectors.files().items():
-        assert (VECTORS / name).read_bytes() == text, f"idl/vectors/{name}: python -m tests.compat.make_vectors"
+        assert (VECTORS / name).read_bytes() == text, f"idl/vectors/{name}: make generated"
     assert {path.name for path in VECTORS.iterdir()} == set(make_vectors.files())
 
 

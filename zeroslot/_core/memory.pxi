@@ -238,9 +238,9 @@ cdef class Segment:
         """Write a segment into a new, zeroed control object. No process can attach before `open`."""
         cdef Segment self = Segment.__new__(Segment, INTERNAL)
         cdef zs_header *h = &self.header
+        put_config(h, config)
         memcpy(h.magic, zs_magic, 8)
         h.format = ZS_FORMAT
-        put_config(h, config)
         h.schema_size = len(schema)
         h.created_monotonic_ns = zs_now_ns()
         zs_layout_compute(h)
@@ -394,7 +394,7 @@ cdef class Segment:
 
     def counters(self):
         """The owner's counters, each at least as new as the call."""
-        return dict(zip(names_of(zs_counters_fields), values_of(zs_counters_fields, <const char *>self.c.counters)))
+        return Counters._make(values_of(zs_counters_fields, <const char *>self.c.counters))
 
     def active_indexes(self):
         """The indexes whose active bit is set, dead or alive."""

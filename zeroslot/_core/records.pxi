@@ -1,7 +1,7 @@
 # Part of binding.pyx: the structures of the control object as records, and the numbers of the format.
 #
-# Names and places come from the field tables of zs_layout.h, so a new field of a structure is a line there, one in
-# binding.pyi and one in FORMAT.md. Reserved fields have no names here.
+# Names and places come from the field tables of zs_layout.h, so a new field of a structure is a line there and one in
+# FORMAT.md; the records of binding.pyi are generated. Reserved fields have no names here.
 
 from collections import namedtuple
 
@@ -91,8 +91,8 @@ cdef int put_text(uint8_t *data, size_t size, str text) except -1:
     return 0
 
 
-SegmentInfo = namedtuple("SegmentInfo", names_of(zs_header_fields))
 PoolInfo = namedtuple("PoolInfo", names_of(zs_pool_fields))
+Counters = namedtuple("Counters", names_of(zs_counters_fields))
 
 
 class PeerInfo(namedtuple("PeerInfo", names_of(zs_peer_fields))):
@@ -105,37 +105,39 @@ class PeerInfo(namedtuple("PeerInfo", names_of(zs_peer_fields))):
         return bool(self.flags & ZS_PEER_RELIABLE)
 
 
-# What `zs_layout_compute` and `Segment.create` fill in themselves.
-cdef set COMPUTED = {
-    "magic", "format", "header_size", "control_size", "ring_capacity", "reader_words", "schema_size", "peer_size",
-    "slot_size", "readers_at", "section_at", "created_monotonic_ns", "incompat", "compat", "state",
-}
-cdef list CONFIGURED = [name for name in SegmentInfo._fields if name not in COMPUTED]
+cdef zs_header BLANK
+memset(&BLANK, 0, sizeof(BLANK))
+BLANK.pool_limit = BLANK.first_sequence = 1
 
-SegmentConfig = namedtuple("SegmentConfig", CONFIGURED, defaults=[
-    {"type_hash": bytes(16), "owner_name": "", "pool_limit": 1, "first_sequence": 1}.get(name, 0) for name in CONFIGURED
-])
+# A header. A creator gives the fields that it chooses (a SegmentConfig); `Segment.create` computes sizes and places.
+SegmentInfo = namedtuple(
+    "SegmentInfo", names_of(zs_header_fields), defaults=values_of(zs_header_fields, <const char *>&BLANK)
+)
+SegmentConfig = SegmentInfo
 
 
 cdef int put_config(zs_header *header, object config) except -1:
-    """Write what a creator chooses. Raises OverflowError, or ValueError for bytes of another length."""
+    """Write all fields but arrays of numbers. Raises OverflowError, or ValueError for bytes of another length."""
     cdef const zs_field *field = zs_header_fields
-    cdef char *data = <char *>header
+    cdef char *data
     cdef bytes content
+    cdef object values = iter(config)
     while field.name != NULL:
-        value = getattr(config, field.name.decode(), None) if field.name.decode() in CONFIGURED else None
-        if value is None:
-            pass
-        elif is_text(field):
-            put_text(<uint8_t *>data + field.at, field.size, value)
+        data = <char *>header + field.at
+        if field.name.startswith(b"reserved"):
+            field += 1
+            continue
+        value = next(values)
+        if is_text(field):
+            put_text(<uint8_t *>data, field.size, value)
         elif field.item == 1:
             content = value
             if <size_t>len(content) != field.size:
                 raise ValueError(f"{field.name.decode()} has {field.size} bytes")
-            memcpy(data + field.at, <const char *>content, field.size)
-        elif field.item == 4:
-            (<uint32_t *>(data + field.at))[0] = value
-        else:
-            (<uint64_t *>(data + field.at))[0] = value
+            memcpy(data, <const char *>content, field.size)
+        elif field.size == 4:
+            (<uint32_t *>data)[0] = value
+        elif field.size == 8:
+            (<uint64_t *>data)[0] = value
         field += 1
     return 0

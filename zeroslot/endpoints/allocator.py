@@ -266,7 +266,7 @@ class SlotAllocator(AllocatorEnd):
     def stats(self) -> dict[str, int]:
         """The owner's counters since creation: samples, bytes, what failed, what was reaped."""
         self.native.check_process()
-        return self.native.segment.counters()
+        return self.native.segment.counters()._asdict()
 
     @property
     def closed(self) -> bool:

@@ -82,6 +82,6 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
         published=published,
         max_period_s=max_period_s,
         overdue=overdue,
-        counters=mapped.counters(),
+        counters=mapped.counters()._asdict(),
         subscribers=tuple(subscriber_info(mapped, index) for index in alive),
     )
