@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import zeroslot as zs
 from tests.compat import document
+from zeroslot.types.nodes.scalars import SCALARS
 
 VECTORS = Path(__file__).parents[2] / "idl" / "vectors"
 
@@ -120,6 +121,16 @@ TYPES = {
         )
     """,
 }
+
+# A number that no declaration above has gets one of its own.
+for _number in SCALARS.values():
+    if f"zs.{_number}" not in "".join(TYPES.values()):
+        TYPES[f"Of{_number}"] = f"""
+        class Of{_number}(zs.Sample):
+            value: zs.{_number}
+
+        make = Of{_number}(value=1)
+    """
 
 
 def declared(name: str) -> tuple[type[zs.Sample], zs.Sample, list[str]]:

@@ -25,22 +25,16 @@ from numpy.typing import NDArray
 import zeroslot as zs
 from zeroslot import Sample, layout_of
 from zeroslot.types.difference import difference
+from zeroslot.types.nodes.scalars import NUMPY_TYPES
+from zeroslot.types.nodes.scalars import SCALARS as NUMBERS
 from zeroslot.types.schema import from_json_schema, pack_schema, unpack_schema
 
+# Each number's annotation, ctypes' type of what C calls it, and its numpy type.
 SCALARS = {
-    "u8": (zs.U8, ctypes.c_uint8, np.uint8),
-    "u16": (zs.U16, ctypes.c_uint16, np.uint16),
-    "u32": (zs.U32, ctypes.c_uint32, np.uint32),
-    "u64": (zs.U64, ctypes.c_uint64, np.uint64),
-    "i8": (zs.I8, ctypes.c_int8, np.int8),
-    "i16": (zs.I16, ctypes.c_int16, np.int16),
-    "i32": (zs.I32, ctypes.c_int32, np.int32),
-    "i64": (zs.I64, ctypes.c_int64, np.int64),
-    "f16": (zs.F16, ctypes.c_uint16, np.float16),
-    "f32": (zs.F32, ctypes.c_float, np.float32),
-    "f64": (zs.F64, ctypes.c_double, np.float64),
-    "bool": (zs.Bool, ctypes.c_bool, np.bool_),
+    kind: (getattr(zs, repr(number)), getattr(ctypes, f"c_{number.c.removesuffix('_t')}"), number.dtype.type)
+    for kind, number in NUMBERS.items()
 }
+IN_ARRAYS = [number.kind for number in NUMBERS.values() if number in NUMPY_TYPES.values()]
 NAMES = ["a", "B", "b", "default", "new", "pad0", "object", "value_3", "volatile", "x"]
 _numbers = itertools.count()
 
@@ -118,7 +112,7 @@ def structs(kinds: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
 LEAVES = st.one_of(
     st.sampled_from(list(SCALARS)).map(scalar),
     st.sampled_from(list(MODES)).map(enumeration),
-    st.builds(array, st.sampled_from(list(SCALARS)), st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)),
+    st.builds(array, st.sampled_from(IN_ARRAYS), st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)),
     st.builds(text, st.sampled_from([str, bytes]), st.integers(1, 20)),
 )
 

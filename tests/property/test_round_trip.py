@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, create_model
 import zeroslot as zs
 from zeroslot import Publisher, Sample, Subscriber, layout_of
 from zeroslot.types.compiled import compiled
-from zeroslot.types.nodes.scalars import SCALARS, Scalar
+from zeroslot.types.nodes.scalars import NUMPY_TYPES, SCALARS, Scalar
 
 
 class Mode(enum.IntEnum):
@@ -61,7 +61,7 @@ def leaves(draw: st.DrawFn) -> Declared:
             limit = draw(st.integers(1, 12))
             return Annotated[bytes, zs.MaxBytes(limit)], st.binary(max_size=limit)
         case "array":
-            scalar = draw(st.sampled_from(sorted(SCALARS.values(), key=repr)))
+            scalar = draw(st.sampled_from(sorted(set(NUMPY_TYPES.values()), key=repr)))
             shape = draw(hnp.array_shapes(max_dims=3, max_side=4))
             dtype = scalar.dtype
             elements = {"allow_nan": False} if scalar.python_type is float else {}

@@ -9,9 +9,11 @@ from numpy import bool_ as NumpyBool
 cdef enum Kind:
     K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
 
+# Each kind's name, with its bytes.
 cdef dict KINDS = {
-    "u8": K_U8, "u16": K_U16, "u32": K_U32, "u64": K_U64, "i8": K_I8, "i16": K_I16, "i32": K_I32, "i64": K_I64,
-    "f16": K_F16, "f32": K_F32, "f64": K_F64, "bool": K_BOOL,
+    "u8": (K_U8, 1), "u16": (K_U16, 2), "u32": (K_U32, 4), "u64": (K_U64, 8),
+    "i8": (K_I8, 1), "i16": (K_I16, 2), "i32": (K_I32, 4), "i64": (K_I64, 8),
+    "f16": (K_F16, 2), "f32": (K_F32, 4), "f64": (K_F64, 8), "bool": (K_BOOL, 1),
 }
 
 # Below this, what a field held before is wiped when it becomes shorter or absent.
@@ -67,8 +69,7 @@ cdef class ScalarCodec(Codec):
     cdef int kind
 
     def __cinit__(self, str kind not None):
-        self.kind = KINDS[kind]
-        self.size = (1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, 1)[self.kind]
+        self.kind, self.size = KINDS[kind]
 
     cdef object get(self, Hold hold, char *data):
         cdef int kind = self.kind

@@ -38,22 +38,24 @@ def exact_integer(value):
     return value.item() if isinstance(value, NumpyInteger) else value
 
 
-def rounded_f32(double value):
-    """The nearest f32. ValueError beyond its range."""
-    cdef float rounded = <float>value
-    if isfinite_double(value) and not isfinite_double(rounded):
-        raise ValueError(f"{value!r} is beyond the range of f32")
-    return rounded
+@cython.final
+@cython.no_gc
+cdef class Stored:
+    """Makes of a number what is read back after it was written as one of `kind`. ValueError beyond its range."""
 
+    cdef ScalarCodec codec
+    cdef str kind
 
-def rounded_f16(double value):
-    """The nearest f16. ValueError beyond its range."""
-    cdef char data[2]
-    try:
-        PyFloat_Pack2(value, data, 1)
-    except OverflowError:
-        raise ValueError(f"{value!r} is beyond the range of f16") from None
-    return PyFloat_Unpack2(data, 1)
+    def __cinit__(self, str kind not None):
+        self.codec, self.kind = ScalarCodec(kind), kind
+
+    def __call__(self, value):
+        cdef uint64_t data = 0
+        self.codec.set(None, <char *>&data, value)
+        return self.codec.get(None, <char *>&data)
+
+    def __reduce__(self):
+        return Stored, (self.kind,)
 
 
 def no_text(value):

@@ -67,6 +67,5 @@ def _reject_type(declared: Declaration) -> NoReturn:
         )
     declared.reject(
         f"{annotation_text(base)} has no fixed place in memory",
-        "Use numbers, IntEnum, str or bytes with MaxBytes, NDArray with Shape, list with Shape or MaxLen, "
-        "a nested Sample, or X | None of these.",
+        f"Use {', '.join(kind.written for kind in NODES if kind.written)}, or X | None of these.",
     )

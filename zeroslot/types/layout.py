@@ -57,6 +57,8 @@ class Layout(Record):
     made from; None for a layout that was read from a segment.
     """
 
+    written = "a nested Sample"
+
     name: str
     declared: tuple[Field, ...]
     sample_type: type[Any] | None = None

@@ -77,6 +77,8 @@ def _validator(array: Array) -> CoreSchema:
 class Array(Node):
     """A numpy array in C order."""
 
+    written = "NDArray with Shape"
+
     item: Scalar
     dims: tuple[int, ...]
 

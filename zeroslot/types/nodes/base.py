@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn, Protocol, Self, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, Self, get_args, get_origin
 
 import numpy as np
 
@@ -39,6 +39,9 @@ class Node(ABC):
     """What the bytes of a field mean. Nodes are immutable, and equal when their bytes mean the same."""
 
     # What a kind is.
+
+    written: ClassVar[str] = ""
+    """How a declaration writes it, for an error text; "" of a kind that another one tells of."""
 
     @property
     @abstractmethod

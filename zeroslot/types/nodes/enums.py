@@ -34,6 +34,8 @@ class Enumeration(Node):
     where only the schema is known.
     """
 
+    written = "IntEnum"
+
     number: Scalar
     name: str = field(compare=False)
     members: tuple[tuple[str, int], ...]

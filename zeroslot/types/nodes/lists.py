@@ -75,6 +75,8 @@ class FixedList(Node):
     them.
     """
 
+    written = "list with Shape or MaxLen"
+
     item: Node
     length: int
 

@@ -3,7 +3,7 @@
 Why a kind stands inside `Annotated`: type checkers see `int` and `float`, so samples are ordinary typed Python without
 a plugin. pydantic reads the same object and validates values with it.
 
-Why F16 and F32 values are rounded when they are validated: a model then equals what a subscriber reads.
+Why floats are rounded to their kind when they are validated: a model then equals what a subscriber reads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from zeroslot.types.nodes.base import Declaration, Declarator, Node, Record, Sto
 class Scalar(Node):
     """One number or truth value. Inside `Annotated` it says how wide an int, float or IntEnum is in memory."""
 
+    written = "numbers"
+
     name: str
     code: str  # of numpy
     python_type: type
@@ -32,7 +34,6 @@ class Scalar(Node):
     c: str
     idl_note: str = ""  # stands before the type in the image form
     idl_message: str = ""  # the type in the message form, where it is another one
-    rounded: Callable[[float], float] | None = None
 
     @property
     def plain(self) -> bool:
@@ -49,14 +50,14 @@ class Scalar(Node):
             low, high = self.range
             number = core_schema.int_schema(ge=low, le=high)
             return core_schema.no_info_before_validator_function(binding.exact_integer, number)
-        if source is float and self.rounded is not None:
-            return core_schema.no_info_after_validator_function(self.rounded, core_schema.float_schema())
+        if source is float and self.name != "f64":
+            return core_schema.no_info_after_validator_function(binding.Stored(self.name), core_schema.float_schema())
         return handler(source)
 
     @cached_property
     def range(self) -> tuple[int, int] | None:
         """The least and the greatest value of an integer kind; None of the others."""
-        if self.dtype.kind not in "iu":
+        if self.python_type is not int:
             return None
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
@@ -142,17 +143,8 @@ _TABLE = (
     Scalar("i16", "<i2", int, idl="short", c="int16_t"),
     Scalar("i32", "<i4", int, idl="long", c="int32_t"),
     Scalar("i64", "<i8", int, idl="long long", c="int64_t"),
-    Scalar(
-        "f16",
-        "<f2",
-        float,
-        idl="unsigned short",
-        c="uint16_t",
-        idl_note="@float16 ",
-        idl_message="float",
-        rounded=binding.rounded_f16,
-    ),
-    Scalar("f32", "<f4", float, idl="float", c="float", rounded=binding.rounded_f32),
+    Scalar("f16", "<f2", float, idl="unsigned short", c="uint16_t", idl_note="@float16 ", idl_message="float"),
+    Scalar("f32", "<f4", float, idl="float", c="float"),
     Scalar("f64", "<f8", float, idl="double", c="double"),
     Scalar("bool", "?", bool, idl="boolean", c="uint8_t"),
 )
@@ -173,7 +165,11 @@ Bool = Annotated[bool, SCALARS["bool"]]
 
 PLAIN: dict[Any, Scalar] = {int: SCALARS["i64"], float: SCALARS["f64"], bool: SCALARS["bool"]}
 
-# numpy has several types for some kinds: np.longlong is another type than np.int64 of the same bytes.
+# numpy has several types for some kinds: np.longlong is another type than np.int64 of the same bytes. Where several
+# kinds have one dtype, arrays of it are of the first.
 NUMPY_TYPES: dict[type, Scalar] = {
-    np.dtype(code).type: scalar for code in "?bBhHiIlLqQefd" for scalar in _TABLE if np.dtype(code) == scalar.dtype
+    np.dtype(code).type: scalar
+    for code in "?bBhHiIlLqQefd"
+    for scalar in reversed(_TABLE)
+    if np.dtype(code) == scalar.dtype
 }

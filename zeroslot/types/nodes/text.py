@@ -113,6 +113,8 @@ class Bytes(Record):
 class Text(Bytes):
     """A str in UTF-8."""
 
+    written = "str or bytes with MaxBytes"
+
     name = "str"
     python_type = str
     idl_message = "string<{}>"
