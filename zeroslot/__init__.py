@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeroslot._core.binding import Lease as Lease
     from zeroslot._core.binding import Loan as Loan
+    from zeroslot._core.binding import Metadata as Metadata
     from zeroslot._core.binding import Slot as Slot
     from zeroslot._core.binding import SlotLease as SlotLease
     from zeroslot._core.binding import View as View
@@ -100,7 +101,7 @@ _HOME = {
     ),
     "qos": "OnFull",
     "info": "PublisherInfo SubscriberInfo TopicInfo",
-    "_core.binding": "Lease Loan Slot SlotLease View",
+    "_core.binding": "Lease Loan Metadata Slot SlotLease View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
     "types.nodes.arrays": "Shape",

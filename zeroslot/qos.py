@@ -14,7 +14,7 @@ from math import inf
 from numbers import Real
 from typing import Any, Literal
 
-from zeroslot._core.binding import SLOT_LIMIT, SUBSCRIBER_LIMIT, SegmentConfig
+from zeroslot._core.binding import COMPAT_CRC, METADATA_ROOM, SLOT_LIMIT, SUBSCRIBER_LIMIT, SegmentConfig
 
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
@@ -68,7 +68,9 @@ def default_spare(slot_capacity: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Qos:
-    """The options of one segment. `evict_after` and `max_period` are in seconds."""
+    """The options of one segment. `evict_after` and `max_period` are in seconds. `crc` and `metadata`: each sample has
+    a checksum, and may have metadata.
+    """
 
     depth: int
     max_loans: int
@@ -77,6 +79,8 @@ class Qos:
     on_full: OnFull
     evict_after: float | None = None
     max_period: float | None = None
+    crc: bool = False
+    metadata: bool = False
 
     def __post_init__(self) -> None:
         checked_seconds("evict_after", self.evict_after)
@@ -104,6 +108,11 @@ class Qos:
         """All slots of the segment."""
         return self.depth + self.max_loans + self.spare_slots + self.reserve_slots
 
+    @property
+    def metadata_bytes(self) -> int:
+        """What each slot has behind its payload."""
+        return METADATA_ROOM if self.metadata else 0
+
     def config(self) -> SegmentConfig:
         """The fields of the header that follow from the options; a creator adds its own."""
         return SegmentConfig(
@@ -114,5 +123,6 @@ class Qos:
             slot_limit=self.slot_count,
             max_subscribers=self.max_subscribers,
             policy=ON_FULL.index(self.on_full),
+            compat=COMPAT_CRC if self.crc else 0,
             max_period_ns=int(float(self.max_period or 0) * 1e9),
         )

@@ -15,7 +15,7 @@ from tests.compat.document import Member
 ROOT = Path(__file__).parents[2]
 IDL = ROOT / "idl" / "zeroslot" / "segment.idl"
 STUB = ROOT / "zeroslot" / "_core" / "binding.pyi"
-IDL_TYPES = {"u8": "octet", "u32": "unsigned long", "u64": "unsigned long long"}
+IDL_TYPES = {"u8": "octet", "u16": "unsigned short", "u32": "unsigned long", "u64": "unsigned long long"}
 DIMS = {"section_at": "SECTION_COUNT", "latency": "LATENCY_BUCKETS"}  # the others are numbers
 RECORDS = {"SegmentInfo": "Header", "PeerInfo": "Peer", "PoolInfo": "Pool", "Counters": "Counters"}
 

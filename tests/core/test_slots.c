@@ -210,6 +210,25 @@ static void failed_lease_changes_no_bits(void)
     world_free(w);
 }
 
+/* A commit stores all flags anew: a slot that is used again has none of those that its last sample had. */
+static void commit_replaces_the_flags(void)
+{
+    const world_options options = {.depth = 1};
+    world *w = world_make(&options);
+    uint32_t slot = zs_owner_reserve(&w->owner);
+    zs_slot *entry = zs_slot_at(&w->segment, slot);
+    zs_owner_place_flagged(&w->owner, slot, 8, 1, ZS_SLOT_CRC | ZS_SLOT_METADATA, 4711);
+    zs_owner_retire_oldest(&w->owner);
+    zs_owner_let_go(&w->owner, slot);
+    CHECK_EQUAL(entry->flags, 3);
+    CHECK_EQUAL(entry->crc, 4711);
+    world_publish(w);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner), slot);
+    zs_owner_commit(&w->owner, slot, 8, 1);
+    CHECK_EQUAL(entry->flags, 0);
+    world_free(w);
+}
+
 /* A late reader may set its bit in a slot that is loaned again. */
 static void late_bit_does_not_affect_commit(void)
 {
@@ -291,6 +310,7 @@ int main(void)
     RUN(reserve_loans_each_slot_once);
     RUN(discard_frees_the_slot_without_publishing);
     RUN(commit_writes_these_bytes);
+    RUN(commit_replaces_the_flags);
     RUN(commit_keeps_exactly_the_depth);
     RUN(loans_commit_in_any_order);
     RUN(leased_slot_is_not_reused);

@@ -25,7 +25,7 @@ def test_every_subscriber_gets_every_sample_in_order(cast: Cast):
         sub.tell(["take", 16])
         sub.expect("waiting")
         assert sub.hear() == ticks(1, 16)
-        assert sub.ask(["stats"]) == {"taken": 16, "lost": 0, "skipped": 0, "leases": 0, "publishers": 1}
+        assert sub.ask(["stats"]) == {"taken": 16, "lost": 0, "skipped": 0, "leases": 0, "publishers": 1, "corrupt": 0}
 
 
 @pytest.mark.row("SUB-7", "NOT-1")

@@ -102,6 +102,11 @@ class Counters(NamedTuple):
     blocked: int
     blocked_ns: int
 
+class Metadata(NamedTuple):
+    content_type: str
+    producer: str
+    user: str | bytes
+
 # --- numbers of the format ---
 
 SLOT_LIMIT: int
@@ -118,6 +123,8 @@ SEALED: int
 DEAD: int
 BYTES: int
 TYPED: int
+COMPAT_CRC: int
+METADATA_ROOM: int
 
 # --- mappings ---
 
@@ -222,7 +229,15 @@ class Side:
 
 @final
 class Owner(Side):
-    def __new__(cls, segment: Segment, lock: Descriptor | None, max_loans: int, reserve_slots: int = 0) -> Self: ...
+    def __new__(
+        cls,
+        segment: Segment,
+        lock: Descriptor | None,
+        max_loans: int,
+        reserve_slots: int = 0,
+        crc: bool = False,
+        metadata: bool = False,
+    ) -> Self: ...
     def refuse(self) -> None: ...
     def close(self) -> None: ...
     @property
@@ -313,6 +328,9 @@ class SlotLease:
     def published_ns(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def metadata(self) -> Metadata | None: ...
+    def verify(self) -> bool: ...
     @overload
     def array(self, dtype: Literal["u1"] = "u1", shape: int | tuple[int, ...] | None = None) -> NDArray[np.uint8]: ...
     @overload
@@ -532,6 +550,10 @@ class Plan:
 class Loan(Slot, Generic[_S_co]):
     @property
     def sample(self) -> _S_co: ...
+    @property
+    def metadata(self) -> Metadata | None: ...
+    @metadata.setter
+    def metadata(self, value: Metadata | Mapping[str, str | bytes] | None) -> None: ...
     def commit(self) -> int: ...  # type: ignore[override]  # a typed sample has one size
     def discard(self) -> None: ...
     def __enter__(self) -> _S_co: ...  # type: ignore[override]  # `with` gives what is written into
@@ -570,7 +592,7 @@ class Source:
 
 @disjoint_base
 class SubscriberEnd(Handle, Generic[_S_co]):
-    def __init__(self, where: str, bell: Word, spin_us: float, table: object) -> None: ...
+    def __init__(self, where: str, bell: Word, spin_us: float, table: object, verify: bool = False) -> None: ...
     _table: Any
     # What the core calls, in its waits and when the bell has rung. The subclass provides it.
     def _follow(self) -> None: ...
@@ -584,6 +606,8 @@ class SubscriberEnd(Handle, Generic[_S_co]):
     def __next__(self) -> Lease[_S_co]: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def _corrupt_count(self) -> int: ...
     def _exchange(
         self, seen: object, table: object, sources: list[Source], awaited: list[Segment], due_ns: int
     ) -> bool: ...

@@ -2,7 +2,8 @@
 
 cdef extern from "zeroslot/zeroslot.h" nogil:
     uint32_t ZS_FORMAT, ZS_MAX_SLOTS, ZS_MAX_SUBSCRIBERS, ZS_MAX_POOLS, ZS_SLOT_ALIGN, ZS_NO_SLOT, ZS_HEADER_SIZE
-    uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN
+    uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN, ZS_COMPAT_CRC
+    uint32_t ZS_SLOT_CRC, ZS_SLOT_METADATA, ZS_METADATA_SIZE
     uint32_t ZS_CONTROL_SIZE_AT, ZS_OWNER_BYTE, ZS_CLEANER_BYTES, ZS_FIRST_PEER_BYTE, ZS_BYTES, ZS_TYPED
     uint32_t ZS_LOANED, ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE, ZS_RAISE
     int ZS_RELAXED, ZS_ACQUIRE
@@ -29,10 +30,17 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
 
     ctypedef struct zs_slot:
         uint64_t sequence, published_ns, size
+        uint32_t flags, crc
 
     ctypedef struct zs_pool:
         uint64_t slot_capacity, inode
         uint32_t first_slot, slot_count, state
+
+    ctypedef struct zs_metadata:
+        uint16_t content_type_size, producer_size, user_size, user_is_text
+        uint8_t content_type[32]
+        uint8_t producer[32]
+        uint8_t user[512]
 
     ctypedef struct zs_segment:
         zs_header *header
@@ -111,7 +119,12 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_owner_evict(zs_owner *o, uint32_t index)
     int zs_owner_withhold(zs_owner *o)
     void zs_owner_let_go(zs_owner *o, uint32_t slot)
-    uint64_t zs_owner_commit(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+    uint64_t zs_owner_place_flagged(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns, uint32_t flags,
+                                    uint32_t crc)
+    void zs_owner_announce(zs_owner *o)
+    void zs_owner_retire_oldest(zs_owner *o)
+    uint64_t ZS_METADATA_AT(uint64_t size)
+    uint32_t zs_crc32c(const void *data, size_t size)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
     uint32_t zs_owner_block_begin(zs_segment *s)

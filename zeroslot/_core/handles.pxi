@@ -229,6 +229,20 @@ cdef class SlotLease:
         """Bytes of payload."""
         return self.live().size
 
+    @property
+    def metadata(self):
+        """What the publisher says of this sample, as a Metadata; None: nothing. Raises CorruptSegmentError."""
+        cdef Hold hold = self.live()
+        return (<Reader>hold.side).metadata_of(hold)
+
+    def verify(self):
+        """Compare the payload with its CRC: True. False: the publisher adds none (`crc=True` does).
+
+        Raises CorruptSegmentError where they differ. Reads the whole payload; other threads run meanwhile.
+        """
+        cdef Hold hold = self.live()
+        return (<Reader>hold.side).verify(hold)
+
     def __len__(self):
         return self.live().size
 
@@ -283,6 +297,25 @@ cdef class Loan(Slot):
     def sample(self):
         """The sample's memory as its type: set fields, fill arrays."""
         return self.viewed()
+
+    @property
+    def metadata(self):
+        """What subscribers get as `lease.metadata`, or None: a Metadata, or a mapping with any of `content_type` and
+        `producer` (text, at most 32 bytes of UTF-8) and `user` (text or bytes, at most 512).
+
+        It can be set until the commit, for publishers with `metadata=True`.
+        """
+        cdef Hold hold = self.live()
+        cdef bytes block = None if self.owner.metadata is None else self.owner.metadata[hold.slot]
+        return None if block is None else unpack_metadata(block, "this loan")
+
+    @metadata.setter
+    def metadata(self, value):
+        cdef bytes block = None if value is None else pack_metadata(value)
+        cdef Hold hold = self.live()
+        if self.owner.metadata is None:
+            raise ValueError("this publisher has no room for metadata. Create it with metadata=True")
+        self.owner.metadata[hold.slot] = block
 
     def commit(self):
         """Publish the sample; its sequence.

@@ -323,5 +323,15 @@ cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) excep
     return 0
 
 
+cdef uint32_t crc_of(Hold hold) noexcept:
+    """The CRC-32C of a payload that does not change. Other threads run meanwhile if it is large."""
+    cdef uint32_t crc
+    if hold.size < LARGE_COPY:
+        return zs_crc32c(hold.data, hold.size)
+    with nogil:
+        crc = zs_crc32c(hold.data, hold.size)
+    return crc
+
+
 cdef object read_only(Hold hold):
     return hold.side.read_only_error(hold)

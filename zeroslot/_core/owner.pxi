@@ -11,9 +11,15 @@ cdef class Owner(Side):
     cdef uint64_t *borrowers    # the thread that reserved each slot; counts while the slot is loaned
     cdef readonly uint32_t max_loans
     cdef uint32_t reserve_slots
+    cdef bint crc               # each sample gets its CRC
+    cdef list metadata          # [slot] the packed metadata of a loan, or None. None: samples have no metadata
+    cdef bint flagged           # whether a commit has anything to do for these two
 
-    def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans, uint32_t reserve_slots=0):
-        """`reserve_slots` are given out only in place of slots that evicted subscribers still hold."""
+    def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans, uint32_t reserve_slots=0,
+                  bint crc=False, bint metadata=False):
+        """`reserve_slots` are given out only in place of slots that evicted subscribers still hold. With `metadata`
+        each slot has METADATA_ROOM bytes behind the largest payload.
+        """
         self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.slot_count, segment.c.ring_capacity))
         if self.memory == NULL:
             raise MemoryError
@@ -23,6 +29,9 @@ cdef class Owner(Side):
         self.segment = segment
         self.lock = lock
         self.max_loans = max_loans
+        self.crc, self.flagged = crc, crc or metadata
+        if metadata:
+            self.metadata = [None] * segment.slot_count
         self.fork = zs_fork_generation
         zs_owner_init(&self.c, &segment.c, segment.slot_count, self.memory)
         self.reserve_slots = self.c.withheld = min(reserve_slots, segment.slot_count)
@@ -168,12 +177,17 @@ cdef class Owner(Side):
         hold.side = self
         hold.slot = slot
         hold.data = self.segment.slot_data(slot, &hold.size)
+        if self.metadata is not None:
+            self.metadata[slot] = None
+            hold.size -= METADATA_ROOM
         hold.fork = hold.writable_in = zs_fork_generation
         return hold
 
     cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
         """Publish a loan. Afterwards nothing of this process can write to it but slices taken of its arrays."""
         cdef uint64_t n
+        cdef uint32_t flags = 0
+        cdef uint32_t crc = 0
         self.check()
         with cython.critical_section(hold):
             if not hold.is_writable():
@@ -185,13 +199,31 @@ cdef class Owner(Side):
                 )
             hold.freeze()
         hold.size = size
+        if self.flagged:
+            flags = self.describe(hold, &crc)
         hold.published_ns = zs_now_ns()
         zs_lock(&self.mutex)
-        n = zs_owner_commit(&self.c, hold.slot, size, hold.published_ns)
+        n = zs_owner_place_flagged(&self.c, hold.slot, size, hold.published_ns, flags, crc)
+        zs_owner_announce(&self.c)
+        zs_owner_retire_oldest(&self.c)
         zs_unlock(&self.mutex)
         hold.sequence = n
         self.loan_ended()
         return n
+
+    cdef uint32_t describe(self, Hold hold, uint32_t *crc) noexcept:
+        """Write what the options add to a payload that is complete; the slot's flags."""
+        cdef uint32_t flags = 0
+        cdef bytes block
+        if self.metadata is not None:
+            block = self.metadata[hold.slot]
+            if block is not None:
+                memcpy(hold.data + ZS_METADATA_AT(hold.size), <const char *>block, ZS_METADATA_SIZE)
+                flags |= ZS_SLOT_METADATA
+        if self.crc:
+            crc[0] = crc_of(hold)
+            flags |= ZS_SLOT_CRC
+        return flags
 
     cdef inline void loan_ended(self) noexcept:
         """Another thread may wait for max_loans to allow one more."""

@@ -255,6 +255,40 @@ cdef class Reader(Side):
             zs_reader_count_latency(&self.c, now - hold.published_ns if now > hold.published_ns else 0)
         return hold
 
+    cdef object metadata_of(self, Hold hold):
+        """What the publisher says of a leased sample; None: nothing."""
+        cdef uint64_t capacity = 0
+        cdef uint64_t at = ZS_METADATA_AT(hold.size)
+        cdef char *data
+        if not zs_load32(&zs_slot_at(&self.segment.c, hold.slot).flags, ZS_RELAXED) & ZS_SLOT_METADATA:
+            return None
+        data = self.segment.slot_data(hold.slot, &capacity)
+        where = self.topic or "this segment"
+        if at + ZS_METADATA_SIZE > capacity:
+            raise errors.CorruptSegmentError(
+                f"{where}: sample {hold.sequence} of {hold.size} bytes leaves no room for metadata in its slot of "
+                f"{capacity}. Start its publisher again",
+                where=where, topic=self.topic, field="metadata", found=hold.size, expected=capacity,
+            )
+        return unpack_metadata(data + at, where)
+
+    cdef bint verify(self, Hold hold) except -1:
+        """Whether a leased sample carries a CRC. Raises CorruptSegmentError when it is not that of the payload."""
+        cdef zs_slot *entry = zs_slot_at(&self.segment.c, hold.slot)
+        cdef uint32_t crc = zs_load32(&entry.crc, ZS_RELAXED)
+        cdef uint32_t found
+        if not zs_load32(&entry.flags, ZS_RELAXED) & ZS_SLOT_CRC:
+            return False
+        found = crc_of(hold)
+        if found != crc:
+            where = self.topic or "this segment"
+            raise errors.CorruptSegmentError(
+                f"{where}: sample {hold.sequence} has CRC {found:08x}, and its publisher computed {crc:08x}: the "
+                f"{hold.size} bytes were changed after the commit. Start its publisher again",
+                where=where, topic=self.topic, found=found, expected=crc,
+            )
+        return True
+
     cdef object refused(self, zs_take result):
         """What to raise. After this nothing more can be taken through this reader, unless it holds too many."""
         self.broken = result != ZS_TAKE_TOO_MANY

@@ -22,9 +22,12 @@ cdef class SubscriberEnd(Handle):
     cdef uint64_t spin_ns
     cdef object where
     cdef bint is_closed
+    cdef bint verify            # compare each sample with its CRC
+    cdef uint64_t corrupt       # samples that failed it
 
-    def __init__(self, str where not None, Word bell not None, spin_us, table):
+    def __init__(self, str where not None, Word bell not None, spin_us, table, bint verify=False):
         self.where = where
+        self.verify = verify
         self._table = table
         self.bell = bell
         self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
@@ -90,12 +93,29 @@ cdef class SubscriberEnd(Handle):
                 f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
                 found=hold.size, expected=source.plan.size,
             )
+        if self.verify:
+            self.check_crc(source, hold)
         lease = Lease.__new__(Lease)
         lease.hold = hold
         lease.source = source
         lease.number = hold.sequence
         lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
         return lease
+
+    @cython.final
+    cdef int check_crc(self, Source source, Hold hold) except -1:
+        try:
+            if source.reader.verify(hold):
+                return 0
+            raise errors.CorruptSegmentError(
+                f"{self.where}: sample {hold.sequence} has no CRC, and its publisher gives each sample one. "
+                "Start the publisher again",
+                where=self.where, topic=self.where,
+            )
+        except errors.CorruptSegmentError:
+            with cython.critical_section(self):
+                self.corrupt += 1
+            raise
 
     @cython.final
     cdef Lease next(self):
@@ -308,6 +328,11 @@ cdef class SubscriberEnd(Handle):
         seconds. Raises ClosedError once the subscriber is closed.
         """
         return wait_for_condition(condition, self, self.bell.word, &self.nudge, timeout)
+
+    @property
+    def _corrupt_count(self):
+        """Samples that were taken, and whose CRC was wrong."""
+        return self.corrupt
 
     @property
     def closed(self):

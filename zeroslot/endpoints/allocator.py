@@ -85,7 +85,8 @@ class SlotAllocator(AllocatorEnd):
 
     def __init__(self, owned: OwnedSegment, qos: Qos, max_loans: int, flink_path: Path | None, topic: str) -> None:
         """Use `create` or `in_memory`."""
-        super().__init__(Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots), topic)
+        native = Owner(owned.segment, owned.lock, max_loans, qos.reserve_slots, qos.crc, qos.metadata)
+        super().__init__(native, topic)
         self._qos = qos
         self.flink = flink_path
         self._topic = topic

@@ -111,6 +111,7 @@ class Following(SubscriberEnd[S_co]):
     _directory: Path
     _history: int
     _reliable: bool
+    _verify: bool
     _max_leases: int
     _match: Match
     _name: str | None
@@ -181,7 +182,7 @@ class Following(SubscriberEnd[S_co]):
                     here_type=None if self.sample_type is None else self.sample_type.__name__,
                 )
             plan = self._plan_for(attached.segment, info)
-            check_qos(self.topic, info, self._history, self._reliable)
+            check_qos(self.topic, info, self._history, self._reliable, self._verify)
             mapped = attached.segment
             mapped.note_space()
             if after is None:  # so that what is published from here on is counted, however long the join takes

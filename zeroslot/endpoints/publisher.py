@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import TYPED, PublisherEnd
+from zeroslot._core.binding import TYPED, Metadata, PublisherEnd
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import TypeMismatchError
@@ -69,6 +69,9 @@ class Publisher(PublisherEnd[S]):
     join again. The slots that it still holds are replaced from a reserve, of max_loans slots and at least 4.
     `max_period`: the longest time between two samples, in seconds, that the publisher promises.
 
+    `metadata`: each sample may carry a `Metadata`, for which each slot gets 592 bytes more. `crc`: each sample carries
+    the CRC-32C of its bytes, computed at the commit, which subscribers with `verify=True` compare.
+
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
     topic has another type, and PermissionError when another user controls the directory or what lies in it.
 
@@ -96,6 +99,8 @@ class Publisher(PublisherEnd[S]):
         mode: int = 0o600,
         evict_after: float | None = None,
         max_period: float | None = None,
+        metadata: bool = False,
+        crc: bool = False,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
@@ -103,7 +108,7 @@ class Publisher(PublisherEnd[S]):
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
-        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period)
+        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period, crc, metadata)
         self._ended = False
         self._bell = Bell.join(self.domain)
         try:
@@ -119,7 +124,7 @@ class Publisher(PublisherEnd[S]):
             allocator = SlotAllocator._create(
                 qos,
                 max_loans,
-                layout.size,
+                layout.size + qos.metadata_bytes,
                 contents,
                 lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
                 mode=mode,
@@ -154,9 +159,13 @@ class Publisher(PublisherEnd[S]):
                 raise mismatch(self.topic, other, layout)
 
     def publish(
-        self, sample: S | Mapping[str, Any] | np.void | NDArray[Any], timeout: float | EllipsisType | None = ...
+        self,
+        sample: S | Mapping[str, Any] | np.void | NDArray[Any],
+        timeout: float | EllipsisType | None = ...,
+        *,
+        metadata: Metadata | Mapping[str, str | bytes] | None = None,
     ) -> int:
-        """Copy a sample into a slot and publish it. Returns its sequence.
+        """Copy a sample into a slot and publish it, with `metadata` as in `loan.metadata`. Returns its sequence.
 
         A model of the type (or of a class derived from it), or a view, is copied field by field. It is not validated
         again: no validator of its class runs, and aliases are ignored. Kinds, ranges, and the bounds of text, lists and
@@ -171,6 +180,8 @@ class Publisher(PublisherEnd[S]):
         loan = self.loan_uninit(timeout)  # `write` sets every field
         try:
             write(loan.sample, ready)
+            if metadata is not None:
+                loan.metadata = metadata
         except BaseException:
             loan.discard()
             raise

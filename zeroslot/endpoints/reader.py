@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core import binding
-from zeroslot._core.binding import OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo
+from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
@@ -163,7 +163,7 @@ class SlotReader(ReaderEnd):
         return f"<SlotReader {self._attached.where} at {self.native.cursor}>"
 
 
-def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool) -> None:
+def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool, verify: bool = False) -> None:
     """QosMismatchError when a segment offers less than a reader asks for."""
     offered = info.depth - info.max_loans if reliable else info.depth
     if reliable and ON_FULL[info.policy] == "evict":
@@ -171,6 +171,12 @@ def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool) -> No
             f"{where} has on_full={ON_FULL[info.policy]!r}: it goes on when a subscriber is behind, and cannot serve a "
             'reliable one. Create the publisher with on_full="block" or "raise", or subscribe with reliable=False',
             topic=where, setting="reliable", requested=True, offered=False,
+        )  # fmt: skip  # the facts on one line
+    if verify and not info.compat & COMPAT_CRC:
+        raise QosMismatchError(
+            f"{where} gives its samples no CRC, and verify=True compares them. Create the publisher with crc=True, or "
+            "subscribe with verify=False",
+            topic=where, setting="verify", requested=True, offered=False,
         )  # fmt: skip  # the facts on one line
     whole_number("history", history, 0, SLOT_LIMIT)
     if history > offered:

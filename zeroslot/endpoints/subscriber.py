@@ -22,13 +22,16 @@ DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most double
 
 @dataclass(frozen=True, slots=True)
 class SubscriberStats:
-    """A subscriber's counters over all publishers, those that are gone included."""
+    """A subscriber's counters over all publishers, those that are gone included. `corrupt`: how many of `taken` had
+    another CRC than their publisher computed.
+    """
 
     taken: int
     lost: int
     skipped: int
     leases: int
     publishers: int
+    corrupt: int = 0
 
 
 class Subscriber(Following[S_co]):
@@ -40,6 +43,9 @@ class Subscriber(Following[S_co]):
     sleeping. `match`: "exact", or "by_name" to read the fields that both sides share, wherever they lie: a declared
     default stands in for a field that the publisher lacks, and a publisher that lacks a field without a default, or has
     one of another kind, is a mismatch. Without a `sample_type` the schema in the segment tells it.
+
+    `verify`: compare each sample with its CRC before it is given out, and let no publisher without `crc=True` be read.
+    A sample with another CRC raises CorruptSegmentError, which names its sequence; the next call goes on after it.
 
     Iteration waits for samples and ends when the subscriber is closed. Threads may share a subscriber. A context
     manager.
@@ -65,6 +71,7 @@ class Subscriber(Following[S_co]):
         max_leases: int = ...,
         spin_us: float | None = ...,
         match: Match = ...,
+        verify: bool = ...,
         domain: str | None = ...,
         name: str | None = ...,
     ) -> None: ...
@@ -80,6 +87,7 @@ class Subscriber(Following[S_co]):
         max_leases: int = ...,
         spin_us: float | None = ...,
         match: Match = ...,
+        verify: bool = ...,
         domain: str | None = ...,
         name: str | None = ...,
     ) -> None: ...
@@ -94,6 +102,7 @@ class Subscriber(Following[S_co]):
         max_leases: int = 4,
         spin_us: float | None = None,
         match: Match = "exact",
+        verify: bool = False,
         domain: str | None = None,
         name: str | None = None,
     ) -> None:
@@ -109,13 +118,14 @@ class Subscriber(Following[S_co]):
         self._max_leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         self._reliable = reliable
         self._match = match
+        self._verify = verify
         self._name = name
         self._directory = topic_directory(self.domain, self.topic)
         self._following = threading.RLock()
         self._released = False
         self._bell = Bell.join(self.domain)
         try:
-            super().__init__(self.topic, self._bell.word, spin, Table())
+            super().__init__(self.topic, self._bell.word, spin, Table(), verify)
             self._follow(joining=True)
         except BaseException:
             self._release_all()
@@ -139,7 +149,8 @@ class Subscriber(Following[S_co]):
         table = self._table
         counts = [record.source.reader.counts for record in table.attached().values()]
         taken, lost, skipped = (table.ended[i] + sum(count[i] for count in counts) for i in range(3))
-        return SubscriberStats(taken, lost, skipped, sum(count[3] for count in counts), len(counts))
+        leases = sum(count[3] for count in counts)
+        return SubscriberStats(taken, lost, skipped, leases, len(counts), self._corrupt_count)
 
     @property
     def publishers(self) -> tuple[PublisherInfo, ...]:

@@ -61,10 +61,16 @@ enum zs_state { ZS_CREATING = 0, ZS_OPEN = 1, ZS_SEALED = 2, ZS_DEAD = 3 };
 enum zs_policy { ZS_EVICT = 0, ZS_BLOCK = 1, ZS_RAISE = 2 };
 enum zs_payload { ZS_BYTES = 0, ZS_TYPED = 1 };
 enum zs_peer_flags { ZS_PEER_RELIABLE = 1 };
-enum zs_slot_flags { ZS_SLOT_CRC = 1 }; /* `crc` is the CRC-32C of the payload; this version does not set it */
+enum zs_slot_flags {
+    ZS_SLOT_CRC = 1,     /* `crc` is the CRC-32C of the payload's `size` bytes */
+    ZS_SLOT_METADATA = 2 /* a zs_metadata lies behind the payload, at ZS_METADATA_AT(size) */
+};
 
 /* Bits of `incompat` that this code supports. A segment with any other bit is refused. */
 #define ZS_INCOMPAT_KNOWN UINT64_C(0)
+
+/* Bits of `compat`. */
+#define ZS_COMPAT_CRC UINT64_C(1) /* every sample of the segment has ZS_SLOT_CRC */
 
 /* Bytes of the control object at which open-file-description locks are taken. The owner locks ZS_OWNER_BYTE, a reader with index r
  * ZS_PEER_BYTE(r). A cleaner locks ZS_CLEANER_BYTES bytes from ZS_OWNER_BYTE on, so that a probe tells it from an owner by the
@@ -200,6 +206,20 @@ enum zs_section {
     X(uint8_t, reserved_tail, [32], 32, 32)
 #define ZS_POOL_SIZE 64u
 
+/* What a publisher says of one sample besides its payload. */
+#define ZS_METADATA_FIELDS(X)                                                                                                       \
+    X(uint16_t, content_type_size, , 0, 2)                                                                                          \
+    X(uint16_t, producer_size, , 2, 2)                                                                                              \
+    X(uint16_t, user_size, , 4, 2)                                                                                                  \
+    X(uint16_t, user_is_text, , 6, 2)                                                                                               \
+    X(uint8_t, content_type, [32], 8, 32)                                                                                           \
+    X(uint8_t, producer, [32], 40, 32)                                                                                              \
+    X(uint8_t, user, [512], 72, 512)
+#define ZS_METADATA_SIZE 584u
+
+/* Where the metadata of a sample of `size` bytes begins, from the start of its slot. */
+#define ZS_METADATA_AT(size) (((size) + 7) / 8 * 8)
+
 #ifdef __cplusplus
 #define ZS_STATIC_ASSERT(condition, text) static_assert(condition, text)
 #else
@@ -220,6 +240,7 @@ ZS_STRUCT(zs_counters, ZS_COUNTERS_FIELDS, ZS_COUNTERS_SIZE);
 ZS_STRUCT(zs_peer, ZS_PEER_FIELDS, ZS_PEER_SIZE);
 ZS_STRUCT(zs_slot, ZS_SLOT_FIELDS, ZS_SLOT_SIZE);
 ZS_STRUCT(zs_pool, ZS_POOL_FIELDS, ZS_POOL_SIZE);
+ZS_STRUCT(zs_metadata, ZS_METADATA_FIELDS, ZS_METADATA_SIZE);
 
 #define ZS_ASSERT_MEMBER(structure, name, offset, size)                                                                             \
     ZS_STATIC_ASSERT(offsetof(structure, name) == (offset), #structure "." #name " is at another offset");                         \
@@ -229,11 +250,13 @@ ZS_STRUCT(zs_pool, ZS_POOL_FIELDS, ZS_POOL_SIZE);
 #define ZS_ASSERT_PEER(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_peer, name, offset, size)
 #define ZS_ASSERT_SLOT(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_slot, name, offset, size)
 #define ZS_ASSERT_POOL(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_pool, name, offset, size)
+#define ZS_ASSERT_METADATA(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_metadata, name, offset, size)
 ZS_HEADER_FIELDS(ZS_ASSERT_HEADER)
 ZS_COUNTERS_FIELDS(ZS_ASSERT_COUNTERS)
 ZS_PEER_FIELDS(ZS_ASSERT_PEER)
 ZS_SLOT_FIELDS(ZS_ASSERT_SLOT)
 ZS_POOL_FIELDS(ZS_ASSERT_POOL)
+ZS_METADATA_FIELDS(ZS_ASSERT_METADATA)
 
 ZS_STATIC_ASSERT(offsetof(zs_header, control_size) == ZS_CONTROL_SIZE_AT, "control_size is at another offset");
 

@@ -62,9 +62,10 @@ static inline void zs_bump_generation(zs_segment *s)
 }
 
 /* Make a loaned slot with `size` bytes of payload the next sample. Returns its sequence. Readers can take the sample from here on,
- * so the owner must not write to the payload any more. zs_owner_announce wakes the readers that sleep. Callable by the owner
- * only. */
-static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+ * so the owner must not write to the payload any more. zs_owner_announce wakes the readers that sleep. `flags` are enum
+ * zs_slot_flags; those of the slot's last sample are gone. Callable by the owner only. */
+static inline uint64_t zs_owner_place_flagged(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns, uint32_t flags,
+                                              uint32_t crc)
 {
     zs_segment *s = o->segment;
     zs_slot *entry = zs_slot_at(s, slot);
@@ -72,6 +73,8 @@ static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size,
     uint32_t mask = s->ring_capacity - 1;
     zs_store(&entry->published_ns, published_ns, ZS_RELAXED);
     zs_store(&entry->size, size, ZS_RELAXED);
+    zs_store(&entry->flags, flags, ZS_RELAXED);
+    zs_store(&entry->crc, crc, ZS_RELAXED);
     zs_store(&entry->sequence, n, ZS_SEQUENCE_STORE);                 /* SYNC sequence */
     zs_store(&s->ring[n & mask], zs_tag(n, slot), ZS_RING_STORE);     /* SYNC ring */
     zs_store(s->published, n, ZS_PUBLISHED_STORE);                    /* SYNC published, SYNC join */
@@ -82,6 +85,12 @@ static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size,
     zs_count(&s->counters->published, 1);
     zs_count(&s->counters->bytes, size);
     return n;
+}
+
+/* The same for a sample without flags. */
+static inline uint64_t zs_owner_place(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns)
+{
+    return zs_owner_place_flagged(o, slot, size, published_ns, 0, 0);
 }
 
 /* Wake the readers that sleep, for all samples placed since the last call. Callable by the owner only. */
