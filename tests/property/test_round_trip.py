@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, create_model
 
 import zeroslot as zs
 from zeroslot import Publisher, Sample, Subscriber, layout_of
+from zeroslot._core import binding
 from zeroslot.types.compiled import compiled
 from zeroslot.types.nodes.scalars import NUMPY_TYPES, SCALARS, Scalar
 
@@ -42,7 +43,16 @@ def _number(scalar: Scalar) -> Declared:
         return alias, st.integers(*scalar.range)
     if scalar.python_type is bool:
         return alias, st.booleans()
-    return alias, st.floats(width=scalar.size * 8, allow_nan=False)  # type: ignore[call-overload]  # 16, 32, 64
+    floats = st.floats(width=scalar.size * 8, allow_nan=False)  # type: ignore[call-overload]  # 16, 32, 64
+    return alias, floats.filter(lambda value: _fits(scalar, value))
+
+
+def _fits(scalar: Scalar, value: float) -> bool:
+    try:
+        binding.Stored(scalar.kind)(value)
+    except ValueError:
+        return False
+    return True
 
 
 SCALAR_FIELDS = st.sampled_from(sorted(SCALARS.values(), key=repr)).map(_number)
