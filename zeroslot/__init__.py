@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from zeroslot._core.binding import View as View
     from zeroslot.endpoints.allocator import SegmentSize as SegmentSize
     from zeroslot.endpoints.allocator import SlotAllocator as SlotAllocator
-    from zeroslot.endpoints.following import Match as Match
     from zeroslot.endpoints.publisher import Publisher as Publisher
     from zeroslot.endpoints.publisher import PublisherStats as PublisherStats
     from zeroslot.endpoints.reader import SlotReader as SlotReader
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from zeroslot.observe.introspection import inspect as inspect
     from zeroslot.observe.introspection import topics as topics
     from zeroslot.qos import OnFull as OnFull
+    from zeroslot.types.by_name import Match as Match
     from zeroslot.types.layout import Layout as Layout
     from zeroslot.types.nodes.arrays import Shape as Shape
     from zeroslot.types.nodes.base import Field as Field
@@ -108,12 +108,12 @@ _HOME = {
     "types.nodes.text": "MaxBytes",
     "types.nodes.lists": "MaxLen",
     "types.layout": "Layout",
+    "types.by_name": "Match",
     "types.sample": "Sample layout_of",
     "memory.cleanup": "Remains clean",
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",
     "endpoints.publisher": "Publisher PublisherStats",
-    "endpoints.following": "Match",
     "endpoints.subscriber": "Subscriber SubscriberStats",
     "observe.introspection": "inspect topics",
 }

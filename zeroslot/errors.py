@@ -70,12 +70,16 @@ class MismatchError(ZeroslotError, ValueError):
 
 class TypeMismatchError(MismatchError):
     """The topic carries another sample type. The segment itself is healthy. `unreadable`: the fields of this side that
-    cannot be read by name.
+    cannot be read by name, such as `pose.x`; `here_module`: where this side declares its type.
     """
 
     publisher_type: str | None = None
     publisher_hash: bytes | None = None
+    publisher_name: str | None = None
+    publisher_pid: int | None = None
+    publisher_command: str | None = None
     here_type: str | None = None
+    here_module: str | None = None
     here_hash: bytes | None = None
     difference: str = ""
     unreadable: tuple[str, ...] = ()

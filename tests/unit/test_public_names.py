@@ -15,7 +15,7 @@ ROOT = Path(zs.__file__).resolve().parent
 PUBLIC_MAGIC = {"__init__", "__enter__", "__iter__", "__next__", "__call__", "__getitem__"}
 # Members that no program uses: how the types are described inside, and constructors of what `create` and `attach` make.
 # What modules of the package ask a layout of in its part of a node (zeroslot.types.nodes.base), and the native parts.
-NODE = ("annotation", "codec", "declare", "from_annotation", "from_schema", "with_gaps")
+NODE = ("annotation", "codec", "declare", "from_annotation", "from_schema", "reading", "with_gaps")
 INTERNAL = {
     "Field.node",
     "SlotAllocator.__init__",

@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 import zeroslot.types.schema
-from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError, TypeMismatchError
-from zeroslot.types.difference import difference, mismatch, shared_members
+from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError
+from zeroslot.types.difference import difference
 from zeroslot.types.layout import build_layout
 from zeroslot.types.nodes.arrays import Array, Shape
-from zeroslot.types.nodes.lists import MaxLen
+from zeroslot.types.nodes.lists import BoundedList, FixedList, MaxLen
+from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.nodes.scalars import F32, SCALARS, U8, U16, U32, U64
-from zeroslot.types.nodes.text import Blob, MaxBytes
+from zeroslot.types.nodes.text import MaxBytes
 from zeroslot.types.sample import Sample, layout_of
 from zeroslot.types.schema import from_json_schema, pack_schema, unpack_schema
 
@@ -230,26 +231,6 @@ def imu(*members):
 F32_3, F64_3, F64_4 = Array(SCALARS["f32"], (3,)), Array(SCALARS["f64"], (3,)), Array(SCALARS["f64"], (4,))
 
 
-@pytest.mark.row("TYP-4", "DEF-16")
-@pytest.mark.row("TYP-6")
-@pytest.mark.row("NEW-3")
-def test_mismatch_shows_every_field_that_differs():
-    """The text names topic, types and hashes, then each field with both sides in columns, then what to do."""
-    publisher = imu(("same", F64_4), ("gyro", F32_3), ("stamp", SCALARS["u64"]))
-    here = imu(("same", F64_4), ("gyro", F64_3))
-    error = mismatch("robot/imu", publisher, here)
-    assert isinstance(error, TypeMismatchError)
-    theirs, ours = publisher.type_hash.hex()[:4], here.type_hash.hex()[:4]
-    assert str(error) == (
-        f"robot/imu carries Imu (3 fields, {theirs}…), not Imu (2 fields, {ours}…):\n"
-        "  gyro    publisher f32[3] at 32     here f64[3] at 32\n"
-        "  stamp   publisher u64 at 48        missing here\n"
-        'Subscribe with match="by_name" to read the fields that both share.'
-    )
-    assert (error.topic, error.publisher_hash, error.here_hash) == ("robot/imu", publisher.type_hash, here.type_hash)
-    assert error.difference in str(error)
-
-
 @pytest.mark.row("NEW-3")
 def test_difference_shows_what_the_publisher_lacks():
     """A field that only the subscriber has is a line of its own."""
@@ -300,16 +281,29 @@ def test_difference_tells_apart_what_has_one_name():
     )
 
 
+@pytest.mark.row("NEW-3")
+def test_difference_looks_into_lists_and_optionals_of_samples():
+    """The lines name the field of the items, with its offset in the first; a list of another bound is one line."""
+    one = build_layout("Point", [("x", SCALARS["u64"]), ("y", SCALARS["f32"])])
+    other = build_layout("Other", [("y", SCALARS["f64"]), ("x", SCALARS["u64"])])
+
+    def several(point, bound):
+        return imu(
+            ("row", FixedList(point, 2)), ("points", BoundedList(Optional(point), bound)), ("maybe", Optional(point))
+        )
+
+    assert difference(several(one, 3), several(other, 3)).splitlines() == [
+        "  row[].x      publisher u64 at 0       here u64 at 8",
+        "  row[].y      publisher f32 at 8       here f64 at 0",
+        "  points[].x   publisher u64 at 48      here u64 at 56",
+        "  points[].y   publisher f32 at 56      here f64 at 48",
+        "  maybe.x      publisher u64 at 120     here u64 at 128",
+        "  maybe.y      publisher f32 at 128     here f64 at 120",
+    ]
+    texts = " ".join(difference(several(one, 3), several(other, 4)).split())
+    assert "points publisher list[Point?]<=3 at 32 here list[Other?]<=4 at 32 maybe.x" in texts
+
+
 def test_equal_layouts_differ_in_nothing():
     """No difference is the empty text."""
     assert difference(layout_of(Everything), layout_of(Everything)) == ""
-
-
-@pytest.mark.row("NEW-3")
-def test_shared_members_are_those_of_equal_name_and_meaning():
-    """by_name reads a field where both sides mean the same, wherever it lies."""
-    theirs = imu(("a", SCALARS["u8"]), ("b", SCALARS["u64"]), ("c", Blob(3)), ("d", SCALARS["u8"]))
-    ours = imu(("b", SCALARS["u64"]), ("c", Blob(4)), ("a", SCALARS["u8"]), ("e", SCALARS["u8"]))
-    shared = shared_members(theirs, ours)
-    assert {name: (a.offset, b.offset) for name, (a, b) in shared.items()} == {"a": (0, 16), "b": (8, 0)}
-    assert "They share no field" in str(mismatch("t", imu(("a", SCALARS["u8"])), imu(("b", SCALARS["u8"]))))

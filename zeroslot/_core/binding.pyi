@@ -425,6 +425,10 @@ class ScalarCodec(Codec):
     def __new__(cls, kind: str) -> Self: ...
 
 @final
+class FloatCodec(Codec):
+    def __new__(cls, number: ScalarCodec) -> Self: ...
+
+@final
 class EnumCodec(Codec):
     def __new__(cls, kind: str, name: str, values: dict[int, Any]) -> Self: ...
 

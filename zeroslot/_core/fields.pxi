@@ -140,6 +140,20 @@ cdef class ScalarCodec(Codec):
 
 
 @cython.final
+cdef class FloatCodec(Codec):
+    """An integer of the publisher's that the subscriber declares as a float. It is only read."""
+
+    cdef ScalarCodec number
+
+    def __cinit__(self, ScalarCodec number not None):
+        self.number = number
+        self.size = number.size
+
+    cdef object get(self, Hold hold, char *data):
+        return float(self.number.get(hold, data))
+
+
+@cython.final
 cdef class EnumCodec(Codec):
     """An integer of which only the named values are allowed, in either direction."""
 

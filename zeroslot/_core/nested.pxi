@@ -56,7 +56,7 @@ cdef class StructCodec(Codec):
             found[member.name] = copied(member.__get__(view, None), as_models)
         if self.absent:
             found |= {name: default() for name, default in self.absent.items()}
-            found = {name: found[name] for name in self.sample_type.__pydantic_fields__}
+            found = {name: found[name] for name in self.sample_type.__pydantic_fields__ if name in found}
         return found
 
     cdef object model(self, object view):

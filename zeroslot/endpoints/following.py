@@ -19,24 +19,24 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 from zeroslot._core.binding import OPEN, TYPED, Plan, Segment, SegmentInfo, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
+from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError, TypeMismatchError
 from zeroslot.memory import flink
 from zeroslot.memory.objects import exists
+from zeroslot.memory.peers import describe_publisher
+from zeroslot.types.by_name import ByName, Match
 from zeroslot.types.compiled import compiled
-from zeroslot.types.difference import mismatch, shared_members
+from zeroslot.types.difference import difference
 from zeroslot.types.from_schema import sample_type_of
-from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
-from zeroslot.types.schema import unpack_schema
 
 log = logging.getLogger("zeroslot")
 
 S_co = TypeVar("S_co", bound=Sample, covariant=True)  # a Subscriber[Imu] is a Subscriber[Sample]
-Match = Literal["exact", "by_name"]
 Counts = tuple[int, int, int]  # taken, lost, skipped
 
 MOST_MISSED = 2**46  # no publisher gets this far ahead; a flipped bit does
@@ -45,10 +45,13 @@ RETRY_NS = 100_000_000  # the time to the next try, where no word announces that
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attached:
-    """A publisher that is read from."""
+    """A publisher that is read from. `difference`: between its type and that of the subscriber, where it is read by
+    name.
+    """
 
     reader: SlotReader
     source: Source
+    difference: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +117,7 @@ class Following(SubscriberEnd[S_co]):
     _verify: bool
     _max_leases: int
     _match: Match
+    _ignore_missing: bool
     _name: str | None
     _following: threading.RLock
 
@@ -177,11 +181,14 @@ class Following(SubscriberEnd[S_co]):
             info = attached.segment.info
             if info.payload_kind != TYPED:
                 raise TypeMismatchError(
-                    f"{self.topic} carries bytes without a type. Read it with SlotReader.attach({str(path)!r})",
+                    f"{self.topic} carries bytes without a type, of {describe_publisher(info)}. Read it with "
+                    f"SlotReader.attach({str(path)!r})",
                     topic=self.topic,
+                    publisher_name=info.owner_name,
+                    publisher_pid=info.owner_pid,
                     here_type=None if self.sample_type is None else self.sample_type.__name__,
                 )
-            plan = self._plan_for(attached.segment, info)
+            plan, differing = self._plan_for(attached.segment, info)
             check_qos(self.topic, info, self._history, self._reliable, self._verify)
             mapped = attached.segment
             mapped.note_space()
@@ -200,9 +207,11 @@ class Following(SubscriberEnd[S_co]):
                 after=pending.after,
             )
             source = Source(reader.native, plan, publisher_id)
-            if self._change(publisher_id, known, Attached(reader, source)):
+            if self._change(publisher_id, known, Attached(reader, source, differing)):
                 self._warn_of_leases(others + self._max_leases, info)
                 log.debug("%s: reading from %s", self.topic, publisher_id)
+                if differing:
+                    log.info("%s: reading by name from %s:\n%s", self.topic, describe_publisher(info), differing)
         except (MismatchError, CorruptSegmentError) as error:
             if self._change(publisher_id, known, Ignored()):
                 errors.append(error)
@@ -292,35 +301,23 @@ class Following(SubscriberEnd[S_co]):
         for record in self._table.attached().values():
             record.reader._probe()
 
-    def _plan_for(self, mapped: Segment, info: SegmentInfo) -> Plan:
-        """How to read this publisher's samples. Raises TypeMismatchError with the difference."""
+    def _plan_for(self, mapped: Segment, info: SegmentInfo) -> tuple[Plan, str]:
+        """How to read this publisher's samples, and where that is by name, what differs. Raises TypeMismatchError."""
+        published = None
         if self.sample_type is None:
-            layout = unpack_schema(mapped.schema(), self.topic)
-            if layout.type_hash != info.type_hash:
-                raise self._wrong_hash(layout, info)
-            made = cast("type[S_co]", sample_type_of(layout))  # without a type it is a Subscriber[Any]
+            published = published_layout(mapped, self.topic)
+            made = cast("type[S_co]", sample_type_of(published))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
-        here = compiled(self.sample_type)
-        if info.type_hash == here.layout.type_hash:
-            return here.reading_plan
-        publisher = unpack_schema(mapped.schema(), self.topic)
-        if publisher.type_hash != info.type_hash:
-            raise self._wrong_hash(publisher, info)
-        unreadable = here.unreadable_by_name(publisher)
-        by_name = bool(shared_members(publisher, here.layout)) and not unreadable
-        if self._match == "exact" or not by_name:
-            raise mismatch(self.topic, publisher, here.layout, by_name=by_name, unreadable=unreadable)
-        return here.reading_plan_by_name(publisher)
-
-    def _wrong_hash(self, layout: Layout, info: SegmentInfo) -> CorruptSegmentError:
-        return CorruptSegmentError(
-            f"{self.topic}: the schema and the type hash contradict each other",
-            where=self.topic,
-            topic=self.topic,
-            found=info.type_hash,
-            expected=layout.type_hash,
-        )
+        compiled_here = compiled(self.sample_type)
+        here = compiled_here.layout
+        if info.type_hash == here.type_hash:
+            return compiled_here.reading_plan, ""
+        published = published or published_layout(mapped, self.topic)
+        by_name = ByName(published, here, ignore_missing=self._ignore_missing)
+        if self._match == "exact" or not by_name.readable:
+            raise type_mismatch(self.topic, info, published, here, by_name, _advice(by_name))
+        return compiled_here.reading_plan_by_name(by_name.layout), difference(published, here)
 
     def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
         if leases > info.spare_slots:
@@ -333,6 +330,19 @@ class Following(SubscriberEnd[S_co]):
                 info.spare_slots,
                 leases,
             )
+
+
+def _advice(by_name: ByName) -> str:
+    """What to do about a publisher of another type."""
+    if by_name.readable:
+        return 'Subscribe with match="by_name" to read the fields that both share.'
+    if not by_name.layout.members:
+        return "They share no field: subscribe with the publisher's type, or to another topic."
+    missing = [name for name in by_name.unreadable if name in by_name.missing]
+    differing = [name for name in by_name.unreadable if name not in by_name.missing]
+    what = [f'give {", ".join(missing)} a default or say missing="ignore"'] if missing else []
+    what += [f"declare {', '.join(differing)} as the publisher does or not at all"] if differing else []
+    return f'match="by_name" cannot read {", ".join(by_name.unreadable)}: {", and ".join(what)}.'
 
 
 def _has_name(mapped: Segment) -> bool:

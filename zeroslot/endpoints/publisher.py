@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zeroslot._core.binding import TYPED, Metadata, PublisherEnd
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
+from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import TypeMismatchError
 from zeroslot.info import SubscriberInfo
 from zeroslot.memory import flink
@@ -23,13 +24,14 @@ from zeroslot.memory.cleanup import sweep_topic
 from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.objects import segment_id_of
+from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
 from zeroslot.qos import OnFull, Qos, default_spare
+from zeroslot.types.by_name import ByName, Match, checked_match
 from zeroslot.types.compiled import compiled, prepared, write
-from zeroslot.types.difference import mismatch
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
-from zeroslot.types.schema import pack_schema, unpack_schema
+from zeroslot.types.schema import pack_schema
 
 log = logging.getLogger("zeroslot")
 
@@ -69,6 +71,10 @@ class Publisher(PublisherEnd[S]):
     join again. The slots that it still holds are replaced from a reserve, of max_loans slots and at least 4.
     `max_period`: the longest time between two samples, in seconds, that the publisher promises.
 
+    `match`: "exact", or "by_name" to publish beside live publishers of another version of the type: one of the two
+    versions has to be readable as the other by name, where the older one counts as if it had no defaults. Subscribers
+    with match="by_name" read both, the others those of their own type.
+
     `metadata`: each sample may carry a `Metadata`, for which each slot gets 592 bytes more. `crc`: each sample carries
     the CRC-32C of its bytes, computed at the commit, which subscribers with `verify=True` compare.
 
@@ -99,11 +105,13 @@ class Publisher(PublisherEnd[S]):
         mode: int = 0o600,
         evict_after: float | None = None,
         max_period: float | None = None,
+        match: Match = "exact",
         metadata: bool = False,
         crc: bool = False,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
+        checked_match(match)
         record = compiled(sample_type)
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
@@ -114,7 +122,7 @@ class Publisher(PublisherEnd[S]):
         try:
             directory = topic_directory(self.domain, self.topic)
             sweep_topic(directory)
-            self._refuse_other_types(directory, layout)
+            self._refuse_other_types(directory, layout, match)
             contents = Contents(
                 identity(name),
                 TYPED,
@@ -133,15 +141,17 @@ class Publisher(PublisherEnd[S]):
             super().__init__(allocator, plan, None if on_full == "block" else 0)
             # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
             # that looks later sees the other. If both do, both withdraw.
-            self._refuse_other_types(directory, layout, own=allocator.flink)
+            self._refuse_other_types(directory, layout, match, own=allocator.flink)
             close_at_exit(self)
             self._bell.ring()
         except BaseException:
             self._end()
             raise
 
-    def _refuse_other_types(self, directory: Path, layout: Layout, own: Path | None = None) -> None:
-        """Raise TypeMismatchError when a live publisher of the topic has another type. `own`: the flink to skip."""
+    def _refuse_other_types(self, directory: Path, layout: Layout, match: Match, own: Path | None = None) -> None:
+        """Raise TypeMismatchError when a live publisher of the topic has another type, which `match` does not allow.
+        `own`: the flink to skip.
+        """
         for path in flink.list_flinks(directory):
             attached = flink.attach(path, str(path)) if path != own else None
             if attached is None or not attached.is_live():
@@ -149,14 +159,20 @@ class Publisher(PublisherEnd[S]):
             info = attached.segment.info
             if info.payload_kind != TYPED:
                 raise TypeMismatchError(
-                    f"{self.topic} carries bytes, not {layout.name}. Publish under another topic",
+                    f"{self.topic} carries bytes of {describe_publisher(info)}, not {layout.name}. Publish under "
+                    "another topic",
                     topic=self.topic,
+                    publisher_name=info.owner_name,
+                    publisher_pid=info.owner_pid,
                     here_type=layout.name,
                     here_hash=layout.type_hash,
                 )
             if info.type_hash != layout.type_hash:
-                other = unpack_schema(attached.segment.schema(), self.topic)
-                raise mismatch(self.topic, other, layout)
+                other = published_layout(attached.segment, self.topic)
+                by_name = ByName(other, layout)
+                related = by_name.readable or ByName(layout, other).readable
+                if match == "exact" or not related:
+                    raise type_mismatch(self.topic, info, other, layout, by_name, _advice(by_name, related=related))
 
     def publish(
         self,
@@ -267,3 +283,18 @@ class Publisher(PublisherEnd[S]):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "of the parent process" if self._inherited else f"at {self.sequence}"
         return f"<Publisher {self.topic} of {self.sample_type.__name__}, {state}>"
+
+
+def _advice(by_name: ByName, *, related: bool) -> str:
+    """What to do about a publisher of another type."""
+    if related:
+        return (
+            'Create it with match="by_name" to publish both versions: subscribers with match="by_name" read both, the '
+            "others that of their own type."
+        )
+    if not by_name.layout.members:
+        return "They share no field: publish under another topic."
+    return (
+        f"Neither can be read as the other by name ({', '.join(by_name.unreadable)}): publish under another topic, or "
+        "stop the other publisher first."
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from zeroslot._core.binding import SLOT_LIMIT
-from zeroslot.endpoints.following import Following, Match, S_co, Table
+from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
 from zeroslot.info import PublisherInfo
@@ -15,6 +15,7 @@ from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.qos import checked_spin_us, whole_number
+from zeroslot.types.by_name import Match, checked_match
 from zeroslot.types.compiled import compiled
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
@@ -40,9 +41,14 @@ class Subscriber(Following[S_co]):
     Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
     read from it are gone. `history`: how many older samples a publisher that is already there shall deliver first.
     `reliable`: publishers with on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before
-    sleeping. `match`: "exact", or "by_name" to read the fields that both sides share, wherever they lie: a declared
-    default stands in for a field that the publisher lacks, and a publisher that lacks a field without a default, or has
-    one of another kind, is a mismatch. Without a `sample_type` the schema in the segment tells it.
+    sleeping. Without a `sample_type` the schema in the segment tells it.
+
+    `match`: "exact", or "by_name" to read publishers of another version of the type, in place: each field at the
+    publisher's offset, in nested samples too. A declared default stands in for a field that the publisher lacks; a
+    default factory is called once for each publisher. A publisher that lacks a field without a default, or has a field
+    in a way that is not safe to read, is a mismatch. Safe is what holds every value of the publisher's: a wider number,
+    a larger bound, more enumerators, `X | None` for X. `missing`: "error", or "ignore" to leave out fields that the
+    publisher lacks and that have no default; to read one is an AttributeError.
 
     `verify`: compare each sample with its CRC before it is given out, and let no publisher without `crc=True` be read.
     A sample with another CRC raises CorruptSegmentError, which names its sequence; the next call goes on after it.
@@ -71,6 +77,7 @@ class Subscriber(Following[S_co]):
         max_leases: int = ...,
         spin_us: float | None = ...,
         match: Match = ...,
+        missing: Literal["error", "ignore"] = ...,
         verify: bool = ...,
         domain: str | None = ...,
         name: str | None = ...,
@@ -87,6 +94,7 @@ class Subscriber(Following[S_co]):
         max_leases: int = ...,
         spin_us: float | None = ...,
         match: Match = ...,
+        missing: Literal["error", "ignore"] = ...,
         verify: bool = ...,
         domain: str | None = ...,
         name: str | None = ...,
@@ -102,14 +110,19 @@ class Subscriber(Following[S_co]):
         max_leases: int = 4,
         spin_us: float | None = None,
         match: Match = "exact",
+        missing: Literal["error", "ignore"] = "error",
         verify: bool = False,
         domain: str | None = None,
         name: str | None = None,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
-        if match not in ("exact", "by_name"):
-            raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
+        self._match = checked_match(match)
+        if missing not in ("error", "ignore"):
+            raise ValueError(f'missing is {missing!r}, and has to be "error" or "ignore"')
+        if missing == "ignore" and match == "exact":
+            raise ValueError('missing="ignore" is for match="by_name": with match="exact" no field is missing')
+        self._ignore_missing = missing == "ignore"
         spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
@@ -160,6 +173,14 @@ class Subscriber(Following[S_co]):
             for publisher_id, reader in self._live_readers().items()
         ]
         return tuple(info for info in found if info is not None)
+
+    @property
+    def differences(self) -> dict[str, str]:
+        """For each publisher that is read from, by its id: in what its type differs from `sample_type`, a line for each
+        field, as a TypeMismatchError shows it; empty where it is the same. Not empty only with match="by_name".
+        """
+        self._live_readers()
+        return {name: record.difference for name, record in self._table.attached().items()}
 
     def _live_readers(self) -> dict[str, SlotReader]:
         """The readers of the publishers that live, by the publisher's id."""

@@ -11,12 +11,12 @@ from zeroslot.info import PublisherInfo, SubscriberInfo
 from zeroslot.memory.clocks import promised_period, shares_clock
 from zeroslot.memory.liveness import live_peers
 from zeroslot.memory.objects import segment_id_of
-from zeroslot.memory.processes import command_of, is_stopped
+from zeroslot.memory.processes import command_of, identity, is_stopped
 from zeroslot.qos import ON_FULL
 from zeroslot.types.schema import unpack_schema
 
 if TYPE_CHECKING:
-    from zeroslot._core.binding import Segment
+    from zeroslot._core.binding import Segment, SegmentInfo
     from zeroslot.memory.attach import AttachedControl
 
 
@@ -48,6 +48,15 @@ def describe(peer: SubscriberInfo) -> str:
     """A subscriber as error texts name it."""
     stopped = ", stopped" if peer.stopped else ""
     return f"{peer.name} (pid {peer.pid}{stopped}{': ' + peer.command[:80] if peer.command else ''})"
+
+
+def describe_publisher(info: SegmentInfo) -> str:
+    """The publisher of a segment as error texts name it."""
+    here = identity("")
+    if (info.owner_pid, info.owner_start_time) == (here.pid, here.start_time):
+        return f"{info.owner_name} (this process)"
+    command = command_of(info.owner_pid, info.owner_start_time)[:80]
+    return f"{info.owner_name} (pid {info.owner_pid}{': ' + command if command else ''})"
 
 
 def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:

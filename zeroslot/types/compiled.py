@@ -22,12 +22,20 @@ from zeroslot._core import binding
 from zeroslot._core.binding import Plan, StructCodec, View
 from zeroslot.errors import CorruptSegmentError, DeclarationError
 from zeroslot.types.annotations import node_of
-from zeroslot.types.difference import shared_members
+from zeroslot.types.by_name import SharedLayout
+from zeroslot.types.difference import difference
 from zeroslot.types.layout import Layout, build_layout
-from zeroslot.types.model import annotation_of, attribute_names, default_of, default_values, is_field_name
+from zeroslot.types.model import (
+    annotation_of,
+    attribute_names,
+    class_name,
+    default_of,
+    default_values,
+    is_field_name,
+)
 from zeroslot.types.names import is_identifier
-from zeroslot.types.nodes.base import Field, Record, reject_declaration
-from zeroslot.types.view import AbsentField, make_view_class
+from zeroslot.types.nodes.base import Record, reject_declaration
+from zeroslot.types.view import AbsentField, MissingField, make_view_class
 
 SPAN_LIMIT = 64
 _ATTRIBUTE = "__zs_compiled__"
@@ -48,7 +56,24 @@ class CompiledType:
     @cached_property
     def view_class(self) -> type[View]:
         """The class of the views of samples that have this layout."""
-        return self._view_class(self.layout.size, {field.name: field for field in self.layout.members}, {})
+        return self.view_class_of(self.layout)
+
+    def view_class_of(self, layout: Layout) -> type[View]:
+        """A class of the views of samples that have another layout, a `SharedLayout`: declared defaults stand in for
+        fields that it lacks. A default factory is called here, and each use of the field gives a copy.
+        """
+        fields = [
+            binding.FieldDescriptor(self.names[field.name], field.node.codec(_codec_of_sample), field.offset)
+            for field in layout.members
+        ]
+        there = {field.name for field in fields}
+        absent = {name: self._absent_field(name) for name in self.names.values() if name not in there}
+        return make_view_class(self.sample_type, self.names.values(), layout.size, fields, absent)
+
+    def _absent_field(self, name: str) -> AbsentField | MissingField:
+        if self.sample_type.model_fields[name].is_required():
+            return MissingField(name)
+        return AbsentField(name, default_of(self.sample_type, name))
 
     @cached_property
     def reading_plan(self) -> Plan:
@@ -68,44 +93,9 @@ class CompiledType:
 
         return Plan(self.view_class, self.layout.size, contents, call_factories if factories else None)
 
-    def reading_plan_by_name(self, publisher: Layout) -> Plan:
-        """What a subscriber needs for publishers of another layout: a view class that reads what both sides share, at
-        the publisher's offsets; declared defaults stand in for fields that the publisher lacks. A default factory is
-        called once, here.
-
-        `unreadable_by_name` is empty for this publisher.
-        """
-        shared = shared_members(publisher, self.layout)
-        absent = {
-            self.names[field.name]: AbsentField(
-                self.names[field.name], default_of(self.sample_type, self.names[field.name])
-            )
-            for field in self.layout.members
-            if field.name not in shared
-        }
-        members = {name: field for name, (field, _) in shared.items()}
-        return Plan(self._view_class(publisher.size, members, absent), publisher.size, [])
-
-    def unreadable_by_name(self, publisher: Layout) -> tuple[str, ...]:
-        """The fields that cannot be read by name: those that the publisher has otherwise, and those that it lacks and
-        that have no default here.
-        """
-        shared = shared_members(publisher, self.layout)
-        published = {field.name for field in publisher.members}
-        return tuple(
-            name
-            for name, attribute in self.names.items()
-            if name not in shared and (name in published or self.sample_type.model_fields[attribute].is_required())
-        )
-
-    def _view_class(self, size: int, members: Mapping[str, Field], absent: dict[str, AbsentField]) -> type[View]:
-        # Nested samples keep the classes of this side, wherever the offsets come from.
-        nodes = {field.name: field.node for field in self.layout.members if field.name in members}
-        fields = [
-            binding.FieldDescriptor(self.names[name], node.codec(_codec_of_sample), members[name].offset)
-            for name, node in nodes.items()
-        ]
-        return make_view_class(self.sample_type, tuple(self.names.values()), size, fields, absent)
+    def reading_plan_by_name(self, shared: SharedLayout) -> Plan:
+        """What a subscriber needs for publishers of another version, of which it reads this."""
+        return Plan(self.view_class_of(shared), shared.size, [])
 
     def _initial_spans(self, with_value: set[str], with_factory: set[str]) -> list[tuple[int, int]]:
         """What a loan writes of a sample, as (offset, size): declared defaults, and zeros."""
@@ -127,7 +117,8 @@ class CompiledType:
 
 def _codec_of_sample(record: Record) -> StructCodec:
     """The codec of a nested sample, which is that of its view class."""
-    return compiled(record.sample_type).view_class.__zs_codec__
+    found = compiled(record.sample_type)
+    return (found.view_class_of(record) if isinstance(record, SharedLayout) else found.view_class).__zs_codec__
 
 
 # --- from a class to its record ---
@@ -211,10 +202,19 @@ def prepared(sample: Any, sample_type: type[BaseModel]) -> Any:
     """`sample` in a form that `write` takes.
 
     A model of the type and a view are taken as they are: `write` copies them field by field and checks kinds, ranges
-    and bounds. A mapping is validated by pydantic, as a constructor does it with the same keywords.
+    and bounds. So is a model of another class with the same layout. A mapping is validated by pydantic, as a
+    constructor does it with the same keywords.
     """
     if isinstance(sample, (sample_type, View)):
         return sample
+    if isinstance(sample, BaseModel) and hasattr(sample, "__zs_layout__"):  # declared again, as notebooks do
+        publisher, found = compiled(sample_type).layout, compiled(type(sample)).layout
+        if found == publisher:
+            return sample
+        raise TypeError(
+            f"{class_name(type(sample))} has another layout than {class_name(sample_type)}, which this publisher "
+            f"publishes:\n{difference(publisher, found)}\nMake the sample with that class"
+        )
     if isinstance(sample, np.void) or (isinstance(sample, np.ndarray) and sample.ndim == 0):
         dtype = compiled(sample_type).layout.dtype
         if sample.dtype != dtype:

@@ -1,4 +1,4 @@
-"""Two layouts side by side: what both have, what differs, and the error that says so.
+"""Two layouts side by side: what differs.
 
 "publisher" is the layout in the segment, "here" that of the subscriber or of a second publisher.
 """
@@ -6,22 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
-from zeroslot.errors import TypeMismatchError
 from zeroslot.types.layout import Layout
-from zeroslot.types.nodes.base import Field, Record
-
-
-def shared_members(publisher: Record, here: Record) -> dict[str, tuple[Field, Field]]:
-    """The fields that both sides have under one name with one meaning, wherever they lie, as (publisher's, that of
-    here).
-    """
-    fields = _by_name(here)
-    return {
-        field.name: (field, fields[field.name])
-        for field in publisher.members
-        if field.name in fields and field.node == fields[field.name].node
-    }
+from zeroslot.types.nodes.base import Field, Node, Record
+from zeroslot.types.nodes.lists import BoundedList, FixedList
+from zeroslot.types.nodes.optional import Optional
 
 
 def difference(publisher: Record, here: Record) -> str:
@@ -59,46 +50,51 @@ def _rows(
 def _changed(
     publisher: Field, here: Field, prefix: str, publisher_offset: int, here_offset: int
 ) -> Iterator[tuple[str, str, str]]:
+    """The rows of two fields of one name. Where samples in them differ, only what differs in these."""
     name = prefix + publisher.name
     publisher_at, here_at = publisher_offset + publisher.offset, here_offset + here.offset
     publisher_text, here_text = publisher.text, here.text
-    if publisher.node != here.node and publisher_text == here_text:  # one name for two things: say what is inside
-        if isinstance(publisher.node, Layout) and isinstance(here.node, Layout):
-            yield from _rows(publisher.node, here.node, f"{name}.", publisher_at, here_at)
+    if publisher.node != here.node:
+        inside = _samples_inside(publisher.node, here.node)
+        if inside is not None:
+            yield from _rows(
+                inside.publisher,
+                inside.here,
+                f"{name}{inside.suffix}.",
+                publisher_at + inside.publisher_at,
+                here_at + inside.here_at,
+            )
             return
-        publisher_text, here_text = publisher.node.canonical, here.node.canonical
+        if publisher_text == here_text:  # one name for two things
+            publisher_text, here_text = publisher.node.canonical, here.node.canonical
     yield name, f"publisher {publisher_text} at {publisher_at}", f"here {here_text} at {here_at}"
 
 
-def mismatch(
-    topic: str, publisher: Layout, here: Layout, *, by_name: bool = True, unreadable: tuple[str, ...] = ()
-) -> TypeMismatchError:
-    """The error for a topic whose publisher has another type than `here`; the caller raises it.
+class _Samples(NamedTuple):
+    """Two samples in two nodes, and their offsets in these; of a list the first."""
 
-    `by_name`: whether a subscription by name would work; `unreadable`: the fields because of which it would not.
-    """
-    lines = difference(publisher, here)
-    if not shared_members(publisher, here):
-        advice = "They share no field: subscribe with the publisher's type, or to another topic."
-    elif by_name:
-        advice = 'Subscribe with match="by_name" to read the fields that both share.'
-    else:
-        advice = (
-            f'match="by_name" cannot read {", ".join(unreadable)}: give fields that the publisher lacks a default, '
-            "declare the others as the publisher does, or leave them out."
-        )
-    return TypeMismatchError(
-        f"{topic} carries {_summary(publisher)}, not {_summary(here)}:\n{lines}\n{advice}",
-        topic=topic,
-        publisher_type=publisher.name,
-        publisher_hash=publisher.type_hash,
-        here_type=here.name,
-        here_hash=here.type_hash,
-        difference=lines,
-        unreadable=unreadable,
+    publisher: Layout
+    here: Layout
+    suffix: str = ""
+    publisher_at: int = 0
+    here_at: int = 0
+
+
+def _samples_inside(publisher: Node, here: Node) -> _Samples | None:
+    """The samples that two nodes are made of. None: they are of other kinds, or differ in more than their samples."""
+    if isinstance(publisher, Layout) and isinstance(here, Layout):
+        return _Samples(publisher, here)
+    if not isinstance(publisher, (Optional, FixedList, BoundedList)) or type(here) is not type(publisher):
+        return None
+    inner = _samples_inside(publisher.item, here.item)
+    if inner is None or replace(publisher, item=here.item) != here:  # another bound
+        return None
+    return inner._replace(
+        suffix=("" if isinstance(publisher, Optional) else "[]") + inner.suffix,
+        publisher_at=_item_at(publisher) + inner.publisher_at,
+        here_at=_item_at(here) + inner.here_at,
     )
 
 
-def _summary(layout: Layout) -> str:
-    count = len(layout.members)
-    return f"{layout.name} ({count} field{'s' * (count != 1)}, {layout.type_hash.hex()[:4]}…)"
+def _item_at(node: Node) -> int:
+    return node.members[1].offset if isinstance(node, Record) else 0

@@ -28,6 +28,11 @@ def attribute_names(sample_type: type[BaseModel]) -> dict[str, str]:
     return {renamed.get(name, name): name for name in sample_type.__pydantic_fields__}
 
 
+def class_name(sample_type: type[BaseModel]) -> str:
+    """Module and name of a class, for error texts."""
+    return f"{sample_type.__module__}.{sample_type.__qualname__}"
+
+
 def annotation_of(field: FieldInfo) -> Any:
     """The annotation as it was written: pydantic keeps the type and what stood around it apart."""
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation

@@ -131,8 +131,7 @@ class Sample(BaseModel, metaclass=SampleType):
                 and _same(self.__pydantic_extra__, other.__pydantic_extra__)
             )
         if isinstance(other, binding.View) and other.__zs_sample__ is type(self):
-            values = other.__zs_values__()
-            return all(_same(self.__dict__.get(name), value) for name, value in values.items())
+            return _same(self, other.__zs_values__())
         return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # as pydantic: equal by value and mutable
@@ -152,7 +151,8 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return bool(np.array_equal(one, other))
     if isinstance(one, BaseModel) and isinstance(other, dict):
-        return all(_same(one.__dict__.get(name), value) for name, value in other.items())
+        names = [name for name in type(one).__pydantic_fields__ if name in one.__dict__]
+        return names == [*other] and all(_same(one.__dict__[name], other[name]) for name in names)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
     if isinstance(one, list) and isinstance(other, list):

@@ -62,7 +62,7 @@ class _ViewMethods:
         sample_type = self.__zs_sample__ or BaseModel
         infos: dict[str, Any] = {**sample_type.model_fields, **sample_type.model_computed_fields}
         for name, info in infos.items():
-            if info.repr:
+            if info.repr and not isinstance(vars(type(self)).get(name), MissingField):
                 yield f"{name}={getattr(self, name)!r}"
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class _ViewMethods:
     def __repr__(self) -> str:
         try:
             return f"{type(self).__name__}({', '.join(self.__zs_shown__())})"
-        except (CorruptSegmentError, TypeError) as error:
+        except (CorruptSegmentError, TypeError, AttributeError) as error:
             return f"<{type(self).__name__}: {error}>"
 
     def __reduce__(self) -> Any:
@@ -94,6 +94,24 @@ class AbsentField:
 
     def __set__(self, instance: object, value: object) -> None:
         raise AttributeError(f"{self.name}: the publisher's type has no such field, and what was taken is read-only")
+
+
+class MissingField:
+    """A field that the publisher's type does not have and that has no default; only with missing="ignore"."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(
+            f"{self.name}: the publisher's type has no such field, and it has no default here. Give it one, or check "
+            "with hasattr"
+        )
+
+    def __set__(self, instance: object, value: object) -> None:
+        self.__get__(instance, type(instance))
 
 
 class ClassAttribute:
@@ -151,27 +169,27 @@ _OF_ANY_CLASS = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotati
 
 def make_view_class(
     sample_type: type[BaseModel],
-    names: tuple[str, ...],
+    names: Iterable[str],
     size: int,
     fields: Iterable[FieldDescriptor],
-    absent: Mapping[str, AbsentField],
+    absent: Mapping[str, AbsentField | MissingField],
 ) -> type[View]:
     """A view class of samples of `size` bytes, with these `fields`, and those that are `absent` in memory; `names` are
     all of them in the order of declaration.
     """
     members = {field.name: field for field in fields}
+    values = {name: field.value for name, field in absent.items() if isinstance(field, AbsentField)}
     namespace: dict[str, Any] = {
         **_pydantic_methods(sample_type),
         **{name: value for name, value in vars(_ViewMethods).items() if name not in _OF_ANY_CLASS},
         "__doc__": f"A {sample_type.__name__} in shared memory.",
         "__zs_sample__": sample_type,
-        "__zs_names__": names,
+        "__zs_names__": tuple(name for name in names if name in members or name in values),
         **_additions_of(sample_type),
         **absent,
         **members,
     }
     made: type[View] = binding.make_view_class(f"{sample_type.__module__}.{sample_type.__name__}", namespace)
-    values = {name: field.value for name, field in absent.items()}
     made.__zs_codec__ = binding.StructCodec(made, size, tuple(members.values()), values)
     return made
 

@@ -132,6 +132,14 @@ class Node(ABC):
     def codec(self, codec_of_sample: Callable[[Record], Codec]) -> Codec:
         """The native codec. `codec_of_sample` gives that of a nested sample."""
 
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """The node that reads as this kind what another declaration, `published`, has put into memory. It has the size
+        and the alignment of `published`. None: not each value of `published` is a value of this node.
+
+        Called where the two differ, and for anything but two samples. `inner` does the same for the nodes inside.
+        """
+        return None
+
     def spans_to_zero(self, offset: int) -> list[tuple[int, int]]:
         """What a loan zeroes of a field at `offset` without a default: all that is small, and of the rest what says
         how much of it there is.
@@ -141,6 +149,12 @@ class Node(ABC):
     def heads(self, offset: int) -> list[tuple[int, int]]:
         """The lengths, counts and presence bytes in a large node, as (offset, size)."""
         return []
+
+
+class Inner(Protocol):
+    """How a published node inside of another is read as the one of this side. `suffix` names it in error texts."""
+
+    def __call__(self, published: Node, here: Node, suffix: str = "", /) -> Node | None: ...
 
 
 @dataclass(frozen=True, slots=True)

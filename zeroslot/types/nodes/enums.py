@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from zeroslot.types.names import TYPE_NAME_LIMIT, is_identifier, is_name, is_typ
 from zeroslot.types.nodes.base import (
     Declaration,
     Declarator,
+    Inner,
     Node,
     Record,
     StoredNode,
@@ -155,6 +156,14 @@ class Enumeration(Node):
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         values = {value: self.python_type(value) if self.python_type else value for _, value in self.members}
         return binding.EnumCodec(self.number.kind, self.name, values)
+
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """An enum with no enumerator that this one lacks, of the same or a narrower integer."""
+        if not isinstance(published, Enumeration) or not self.number.holds(published.number):
+            return None
+        if not set(published.members) <= set(self.members):
+            return None
+        return replace(published, name=self.name, python_type=self.python_type)
 
 
 def names_of_values(values: Iterable[int]) -> list[tuple[str, int]]:

@@ -21,6 +21,7 @@ from zeroslot.types.nodes.base import (
     Declaration,
     Declarator,
     Field,
+    Inner,
     Node,
     Record,
     StoredNode,
@@ -29,7 +30,7 @@ from zeroslot.types.nodes.base import (
     repeated,
 )
 from zeroslot.types.nodes.bounds import Bound, list_validator
-from zeroslot.types.nodes.scalars import SCALARS
+from zeroslot.types.nodes.scalars import SCALARS, Scalar
 
 
 class MaxLen(Bound):
@@ -67,6 +68,12 @@ def _stored_item(stored: StoredNode) -> Node:
     if item.size == 0:
         stored.reject("is a list of nothing")
     return item
+
+
+def _reading_of_item(published: Node, here: Node, inner: Inner) -> Node | None:
+    """As `Inner`, for items. Numbers in a row are an array in place, whose kind cannot be another one."""
+    same = published == here or not isinstance(here, Scalar)
+    return inner(published, here, "[]") if same else None
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,13 @@ class FixedList(Node):
             self.item.codec(codec_of_sample), 0, self.item.size, self.length, bounded=False, size=self.size
         )
 
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """A list of the same length."""
+        if not isinstance(published, FixedList) or published.length != self.length:
+            return None
+        item = _reading_of_item(published.item, self.item, inner)
+        return FixedList(item, self.length) if item is not None else None
+
 
 @dataclass(frozen=True)
 class BoundedList(Record):
@@ -245,3 +259,10 @@ class BoundedList(Record):
             bounded=True,
             size=self.size,
         )
+
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """A list of the same or a smaller bound."""
+        if not isinstance(published, BoundedList) or published.max_len > self.max_len:
+            return None
+        item = _reading_of_item(published.item, self.item, inner)
+        return BoundedList(item, published.max_len) if item is not None else None

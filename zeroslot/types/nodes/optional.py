@@ -15,6 +15,7 @@ from zeroslot.types.nodes.base import (
     Declaration,
     Declarator,
     Field,
+    Inner,
     Node,
     Record,
     StoredNode,
@@ -103,3 +104,10 @@ class Optional(Record):
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         return binding.OptionalCodec(self.item.codec(codec_of_sample), self.members[1].offset, self.size)
+
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """An optional, or a value that is always there."""
+        if not isinstance(published, Optional):
+            return inner(published, self.item)
+        item = inner(published.item, self.item)
+        return Optional(item) if item is not None else None

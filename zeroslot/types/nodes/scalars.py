@@ -18,7 +18,16 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from zeroslot._core import binding
-from zeroslot.types.nodes.base import Declaration, Declarator, Node, Record, StoredNode, TypeWriter, annotation_text
+from zeroslot.types.nodes.base import (
+    Declaration,
+    Declarator,
+    Inner,
+    Node,
+    Record,
+    StoredNode,
+    TypeWriter,
+    annotation_text,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,6 +141,31 @@ class Scalar(Node):
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         return binding.ScalarCodec(self.name)
+
+    def holds(self, other: Scalar) -> bool:
+        """Whether each value of another kind is exactly a value of this one. Truth values are no numbers."""
+        if bool in (self.python_type, other.python_type):
+            return self.name == other.name
+        if other.range is None:
+            return self.range is None and self.size >= other.size
+        exact = 0 if self.range is not None else 2 ** (np.finfo(self.dtype).nmant + 1)
+        low, high = self.range or (-exact, exact)
+        return low <= other.range[0] and other.range[1] <= high
+
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        if not isinstance(published, Scalar) or not self.holds(published):
+            return None
+        return published if published.python_type is self.python_type else IntegerAsFloat(published)
+
+
+class IntegerAsFloat(Scalar):
+    """An integer that is read as a float."""
+
+    def __init__(self, number: Scalar) -> None:
+        super().__init__(number.name, number.code, float, number.idl, number.c)
+
+    def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
+        return binding.FloatCodec(binding.ScalarCodec(self.name))
 
 
 _TABLE = (

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from zeroslot._core import binding
 from zeroslot.types.nodes.arrays import Array
-from zeroslot.types.nodes.base import Declaration, Declarator, Field, Record, StoredNode, TypeWriter, place
+from zeroslot.types.nodes.base import Declaration, Declarator, Field, Inner, Node, Record, StoredNode, TypeWriter, place
 from zeroslot.types.nodes.bounds import Bound
 from zeroslot.types.nodes.scalars import SCALARS
 
@@ -108,6 +108,10 @@ class Bytes(Record):
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         return binding.BytesCodec(self.max_bytes, self.python_type is str)
+
+    def reading(self, published: Node, inner: Inner) -> Node | None:
+        """The same with the same or a smaller bound."""
+        return published if type(published) is type(self) and published.max_bytes <= self.max_bytes else None
 
 
 class Text(Bytes):
