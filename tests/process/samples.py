@@ -28,3 +28,12 @@ class Frame(zs.Sample):
 
     number: zs.U64
     pixels: Annotated[NDArray[np.uint8], zs.Shape(64, 1024)]
+
+
+class Point(zs.Sample):
+    x: zs.F32 = 0.0
+    y: zs.F32 = 0.0
+
+
+class Cloud(zs.Sample):
+    points: Annotated[list[Point], zs.MaxLen(1000)] = []  # noqa: RUF012  # pydantic copies it

@@ -2,7 +2,7 @@
 #
 # No bytecode runs here for plain arrays and lists, for the reason that validators.pxi gives.
 
-from numpy import absolute, greater, greater_equal, isfinite, logical_and, logical_or, maximum, minimum
+from numpy import absolute, greater, greater_equal, isfinite, logical_and, logical_or, maximum, minimum, zeros
 
 
 @cython.final
@@ -64,7 +64,7 @@ cdef dict INFINITE_FROM = {2: 65520.0, 4: 3.4028235677973366e38}
 
 
 cdef cnp.ndarray converted(object numbers, object wanted):
-    if numbers.dtype.kind not in CONVERTIBLE[wanted.kind]:
+    if numbers.dtype.kind not in CONVERTIBLE.get(wanted.kind, ""):
         raise ValueError(f"an array of {numbers.dtype} cannot become {kind_of(wanted)} without loss")
     if wanted.kind in "iu" and numbers.size:
         bits = 8 * wanted.itemsize
@@ -83,6 +83,60 @@ cdef cnp.ndarray converted(object numbers, object wanted):
         if logical_or.reduce(logical_and(beyond, isfinite(numbers)), None):
             raise ValueError(f"a value is beyond the range of {kind_of(wanted)}")
     return numbers.astype(wanted)
+
+
+cdef cnp.ndarray as_records(cnp.ndarray given, object wanted):
+    """`given` with the dtype `wanted`: fields by their names, numbers without change of value. The same object when it
+    has that dtype already; otherwise its padding is zeros.
+
+    ValueError and TypeError name the field.
+    """
+    if given.dtype is wanted or given.dtype == wanted:  # to compare records takes a microsecond
+        return given
+    if wanted.names is None:
+        return converted(given, wanted)
+    if given.dtype.names is None:
+        raise TypeError(f"records with the fields {', '.join(wanted.names)}, not an array of {given.dtype}")
+    if set(given.dtype.names) != set(wanted.names):
+        raise ValueError(f"records with the fields {', '.join(given.dtype.names)}, not {', '.join(wanted.names)}")
+    made = zeros((<object>given).shape, wanted)
+    for name in wanted.names:
+        part, source = made[name], given[name]
+        try:
+            filled = as_records(source, part.dtype)
+            if (<object>filled).shape != part.shape:
+                raise ValueError(f"shape {(<object>filled).shape} is not {part.shape}")
+        except (ValueError, TypeError) as error:
+            raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{name}: {error}") from None
+        part[...] = filled
+    return made
+
+
+cdef list padding_of(object dtype):
+    """The bytes of an item that belong to no field, as slices."""
+    cdef bytearray used = bytearray(dtype.itemsize)
+    cdef list found = []
+    cdef Py_ssize_t start, end = 0
+    mark_used(used, dtype, 0)
+    while True:
+        start = used.find(b"\0", end)
+        if start < 0:
+            return found
+        end = used.find(b"\1", start)
+        end = len(used) if end < 0 else end
+        found.append(slice(start, end))
+
+
+cdef int mark_used(bytearray used, object dtype, Py_ssize_t at) except -1:
+    base = dtype.base
+    if base.names is None:
+        used[at : at + dtype.itemsize] = b"\1" * dtype.itemsize
+        return 0
+    for start in range(at, at + dtype.itemsize, base.itemsize):
+        for name in base.names:
+            inner, offset = base.fields[name][:2]
+            mark_used(used, inner, start + offset)
+    return 0
 
 
 cdef dict NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

@@ -24,6 +24,11 @@ cdef class Codec:
     """Reads and writes one kind of value."""
 
     cdef readonly size_t size
+    cdef bint checked   # whether some bytes are no value
+
+    cdef int check(self, char *data) except -1:
+        """CorruptSegmentError unless the bytes are a value."""
+        return 0
 
     cdef object get(self, Hold hold, char *data):
         raise NotImplementedError
@@ -164,8 +169,13 @@ cdef class EnumCodec(Codec):
     def __cinit__(self, str kind not None, str name not None, dict values not None):
         self.number = ScalarCodec(kind)
         self.size = self.number.size
+        self.checked = True
         self.values = values
         self.name = name
+
+    cdef int check(self, char *data) except -1:
+        self.get(None, data)
+        return 0
 
     cdef object get(self, Hold hold, char *data):
         number = self.number.get(hold, data)
@@ -192,6 +202,11 @@ cdef class BytesCodec(Codec):
         self.max_bytes = max_bytes
         self.text = text
         self.size = (4 + <size_t>max_bytes + 3) // 4 * 4
+        self.checked = True
+
+    cdef int check(self, char *data) except -1:
+        self.get(None, data)
+        return 0
 
     cdef object get(self, Hold hold, char *data):
         cdef uint32_t length = (<uint32_t *>data)[0]

@@ -1,5 +1,8 @@
 # Part of binding.pyx: fields that are made of others, as samples, optionals and lists, and whole samples.
 
+from numpy import asarray
+from numpy import void as NumpyRecord
+
 
 @cython.final
 cdef class StructCodec(Codec):
@@ -8,19 +11,30 @@ cdef class StructCodec(Codec):
     cdef object view_class
     cdef object sample_type     # of the models that are made of its views
     cdef tuple members          # its FieldDescriptors, in order
+    cdef list padding           # that of a record; None: not asked for yet
     cdef dict absent            # fields of the sample type that the memory lacks: name -> what makes its value
 
     def __cinit__(self, view_class not None, size_t size, tuple members not None, dict absent=None):
+        cdef FieldDescriptor member
         self.view_class, self.size, self.members = view_class, size, members
         self.sample_type = getattr(view_class, "__zs_sample__", None)
         self.absent = absent
+        for member in members:
+            self.checked = self.checked or member.codec.checked
+
+    cdef int check(self, char *data) except -1:
+        cdef FieldDescriptor member
+        for member in self.members:
+            if member.codec.checked:
+                member.codec.check(data + member.offset)
+        return 0
 
     cdef object get(self, Hold hold, char *data):
         return make_view(self.view_class, hold, data, self.size)
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
-        """Write a view, a model or a dict of the same fields. A model is copied field by field as it is: kinds, ranges
-        and bounds are checked, its validators do not run again.
+        """Write a view, a model, a dict or a numpy record of the same fields. A model is copied field by field as it
+        is: kinds, ranges and bounds are checked, its validators do not run again.
         """
         cdef FieldDescriptor member
         cdef dict values
@@ -34,6 +48,12 @@ cdef class StructCodec(Codec):
                 if not hasattr(value, member.name):
                     raise ValueError(f"a value for {member.name} is missing")
                 member.put(hold, data + member.offset, getattr(value, member.name))
+            return 0
+        if isinstance(value, (NumpyRecord, cnp.ndarray)) and self.sample_type is not None:
+            dtype = self.sample_type.__zs_layout__().dtype
+            if self.padding is None:
+                self.padding = padding_of(dtype)
+            write_records(hold, data, self, records_of(value, dtype), dtype, (), self.padding)
             return 0
         if isinstance(value, dict):
             values = value
@@ -88,10 +108,51 @@ cdef object copied(object value, bint as_models):
         codec = (<object>type(value)).__zs_codec__
         return codec.model(value) if as_models else codec.values(value, False)
     if isinstance(value, ListView):
+        if type((<ListView>value).codec.item) is ScalarCodec:
+            return asarray(value).tolist()
         return [copied(item, as_models) for item in value]
     if isinstance(value, cnp.ndarray):
         return cnp.PyArray_NewCopy(<cnp.ndarray>value, cnp.NPY_CORDER)
     return value
+
+
+def record_of(value, cnp.dtype dtype not None):
+    """A numpy record as an array of no dims with this dtype. ValueError and TypeError name the field."""
+    return records_of(value, dtype)
+
+
+cdef cnp.ndarray records_of(object value, object dtype):
+    """An array, or one record, as an array of the dtype, without its subclass."""
+    return as_records(cnp.PyArray_FROM_OF(value, cnp.NPY_ARRAY_ENSUREARRAY), dtype.base)
+
+
+cdef int write_records(Hold hold, char *to, Codec item, cnp.ndarray records, object dtype, tuple shape,
+                       list padding) except -1:
+    """Copy what `records_of` gave, which must have this shape and then that of the dtype. `item` checks each record.
+
+    What is checked is what is given, and not what was written: a value that is refused changes nothing. Padding is
+    cleared, because that of an array may be what was in memory before it.
+    """
+    cdef cnp.npy_intp image_dims[2]
+    cdef Py_ssize_t i, count = shape[0] if shape else 1
+    cdef char *source
+    if (<object>records).shape != shape + dtype.shape:
+        raise ValueError(f"shape {(<object>records).shape} is not {shape + dtype.shape}")
+    records = cnp.PyArray_GETCONTIGUOUS(records)
+    source = <char *>cnp.PyArray_DATA(records)
+    if item.checked:
+        for i in range(count):
+            try:
+                item.check(source + i * <Py_ssize_t>item.size)
+            except errors.CorruptSegmentError as error:
+                raise ValueError(f"item {i}: {error}" if shape else f"a record with {error}") from None
+    copy_bytes(hold, to, source, count * item.size)
+    if padding and count > 0:
+        image_dims[0], image_dims[1] = count, <cnp.npy_intp>item.size
+        image = cnp.PyArray_SimpleNewFromData(2, image_dims, cnp.NPY_UINT8, to)
+        for part in padding:
+            image[:, part] = 0
+    return 0
 
 
 @cython.final
@@ -103,6 +164,12 @@ cdef class OptionalCodec(Codec):
 
     def __cinit__(self, Codec item not None, size_t item_at, size_t size):
         self.item, self.item_at, self.size = item, item_at, size
+        self.checked = item.checked
+
+    cdef int check(self, char *data) except -1:
+        if data[0] != 0:
+            self.item.check(data + self.item_at)
+        return 0
 
     cdef object get(self, Hold hold, char *data):
         if data[0] == 0:
@@ -122,20 +189,52 @@ cdef class OptionalCodec(Codec):
 
 @cython.final
 cdef class ListCodec(Codec):
-    """`capacity` items in a row; with `bounded`, behind a u32 count of those that are there."""
+    """`capacity` items in a row; with `bounded`, behind a u32 count of those that are there.
+
+    `dtype`: that of an item, where items are numbers, arrays or samples. Such a list is an array in place.
+    """
 
     cdef Codec item
     cdef size_t items_at
     cdef size_t stride
     cdef uint32_t capacity
     cdef bint bounded
+    cdef object dtype
+    cdef int ndim
+    cdef cnp.npy_intp dims[33]  # the first one is the count
+    cdef list padding           # as in StructCodec
 
     def __cinit__(self, Codec item not None, size_t items_at, size_t stride, uint32_t capacity, bint bounded,
-                  size_t size):
+                  size_t size, cnp.dtype dtype=None):
+        cdef int i
         if stride == 0 or items_at + stride * capacity > size:
             raise ValueError("the items leave the field")
         self.item, self.items_at, self.stride = item, items_at, stride
         self.capacity, self.bounded, self.size = capacity, bounded, size
+        self.checked = bounded or item.checked
+        self.dtype = dtype
+        if dtype is not None:
+            shape = (<object>dtype).shape
+            if len(shape) > 32 or (<object>dtype).itemsize != stride or item.size != stride:
+                raise ValueError("the dtype is not that of an item")
+            self.ndim = 1 + len(shape)
+            for i in range(len(shape)):
+                self.dims[1 + i] = shape[i]
+
+    cdef int check(self, char *data) except -1:
+        cdef Py_ssize_t i
+        for i in range(self.count(data)):
+            if not self.item.checked:
+                break
+            self.item.check(data + self.items_at + i * self.stride)
+        return 0
+
+    cdef object array(self, Hold hold, char *data):
+        """The items as an array in place."""
+        cdef cnp.npy_intp dims[33]
+        memcpy(dims, self.dims, sizeof(dims))
+        dims[0] = self.count(data)
+        return make_array(hold, data + self.items_at, self.dtype.base, self.ndim, dims)
 
     cdef Py_ssize_t count(self, char *data) except -1:
         cdef uint32_t count
@@ -158,18 +257,37 @@ cdef class ListCodec(Codec):
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef Py_ssize_t i = 0
         cdef list items
+        if self.dtype is not None:
+            if isinstance(value, ListView) and (<ListView>value).codec.dtype is not None:
+                (<ListView>value).alive()
+                value = (<ListView>value).codec.array((<ListView>value).hold, (<ListView>value).data)
+            if isinstance(value, cnp.ndarray) and not value.dtype.hasobject:
+                return self.set_array(hold, data, value)
         if isinstance(value, (str, bytes, dict)):
             raise TypeError(f"a list, not {type(value).__name__}")
         # Items that are views of this very slot are read before anything is written.
         items = [
             item.__zs_values__() if isinstance(item, View) and (<View>item).hold is hold else item for item in value
         ]
-        if len(items) > self.capacity or (not self.bounded and len(items) != self.capacity):
-            limit = f"at most {self.capacity}" if self.bounded else self.capacity
-            raise ValueError(f"{len(items)} items, and the field holds {limit}")
+        self.check_length(len(items))
         for i in range(len(items)):
             self.item.set(hold, data + self.items_at + i * self.stride, items[i])
         return self.resize(data, len(items))
+
+    cdef int set_array(self, Hold hold, char *data, object value) except -1:
+        cdef cnp.ndarray records = records_of(value, self.dtype)
+        cdef Py_ssize_t count = cnp.PyArray_DIM(records, 0) if cnp.PyArray_NDIM(records) > 0 else 1
+        self.check_length(count)
+        if self.padding is None:
+            self.padding = padding_of(self.dtype)
+        write_records(hold, data + self.items_at, self.item, records, self.dtype, (count,), self.padding)
+        return self.resize(data, count)
+
+    cdef int check_length(self, Py_ssize_t count) except -1:
+        if count > self.capacity or (not self.bounded and count != self.capacity):
+            limit = f"at most {self.capacity}" if self.bounded else self.capacity
+            raise ValueError(f"{count} items, and the field holds {limit}")
+        return 0
 
     cdef int resize(self, char *data, Py_ssize_t count) except -1:
         """Set the count, and wipe what is no longer counted."""
@@ -185,7 +303,10 @@ cdef class ListCodec(Codec):
 @cython.final
 @cython.no_gc
 cdef class ListView:
-    """A list in place. Items are read and written in the sample's memory; a list with MaxLen can grow up to it."""
+    """A list in place. Items are read and written in the sample's memory; a list with MaxLen can grow up to it.
+
+    Numbers, arrays and samples lie there as an array: `np.asarray(view.points)` has their dtype and copies nothing.
+    """
 
     cdef Hold hold
     cdef char *data
@@ -215,6 +336,19 @@ cdef class ListView:
     def __len__(self):
         self.alive()
         return self.codec.count(self.data)
+
+    def __array__(self, dtype=None, copy=None):
+        """The items that the list has now, in place: read-only where the sample is. Texts, bytes, optionals and lists
+        with MaxLen have no array in place, and are copied.
+        """
+        self.alive()
+        if self.codec.dtype is not None:
+            array = self.codec.array(self.hold, self.data)
+            if dtype is None or array.dtype == dtype:
+                return array.copy() if copy else array
+        if copy is not None and not copy:
+            raise ValueError("the items cannot be had as such an array without a copy")
+        return asarray(list(self) if self.codec.dtype is None else array, dtype)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
@@ -297,11 +431,3 @@ def write_sample(View view not None, value):
         codec.set(view.hold, view.data, value)
     finally:
         view.hold.unpin()
-
-
-def write_image(View view not None, const unsigned char[::1] image not None):
-    """Copy the bytes of a whole sample. They are what the sample's layout says, to the byte."""
-    view.alive()
-    if <size_t>image.shape[0] != view.size:
-        raise ValueError(f"{image.shape[0]} bytes for a sample of {view.size}")
-    copy_bytes(view.hold, view.data, <const char *>&image[0], view.size)

@@ -76,6 +76,59 @@ def as_list(value):
 
 @cython.final
 @cython.no_gc
+cdef class RecordsOf:
+    """Validates lists of samples. A structured array with the fields of the sample stays an array."""
+
+    cdef object sample_type
+    cdef Py_ssize_t shortest, longest
+
+    def __cinit__(self, sample_type not None, Py_ssize_t shortest, Py_ssize_t longest):
+        self.sample_type, self.shortest, self.longest = sample_type, shortest, longest
+
+    def __call__(self, value, handler):
+        cdef Py_ssize_t count
+        if not isinstance(value, cnp.ndarray) or value.dtype.names is None:
+            return handler(as_list(value))
+        records = records_of(value, self.sample_type.__zs_layout__().dtype)
+        if records.ndim != 1:
+            raise ValueError(f"an array of {records.ndim} dims is no list")
+        count = len(records)
+        if not self.shortest <= count <= self.longest:
+            limit = self.longest if self.shortest else f"at most {self.longest}"
+            raise ValueError(f"{count} items, and the field holds {limit}")
+        return records
+
+    def listed(self, value, handler):
+        """Serialize either form as a list of samples."""
+        if isinstance(value, cnp.ndarray):
+            value = samples_of(self.sample_type.__zs_view_class__(), value)
+        return handler(value)
+
+    def __reduce__(self):
+        return RecordsOf, (self.sample_type, self.shortest, self.longest)
+
+
+def samples_of(view_class not None, records not None):
+    """The models that the records of an array say. ValueError for one that is no sample."""
+    cdef StructCodec codec = view_class.__zs_codec__
+    cdef cnp.ndarray array = cnp.PyArray_GETCONTIGUOUS(records_of(records, codec.sample_type.__zs_layout__().dtype))
+    cdef Hold hold = Hold.__new__(Hold)     # of no segment, as in sample_image
+    cdef View view
+    cdef Py_ssize_t i
+    cdef list found = []
+    for i in range(cnp.PyArray_SIZE(array)):
+        view = make_view(view_class, hold, <char *>cnp.PyArray_DATA(array) + i * <Py_ssize_t>codec.size, codec.size)
+        try:
+            found.append(codec.model(view))
+        except errors.CorruptSegmentError as error:
+            raise ValueError(f"item {i}: {error}") from None
+        finally:
+            view.data = NULL
+    return found
+
+
+@cython.final
+@cython.no_gc
 cdef class SizeCheck:
     """Lets a str or bytes of at most `limit` bytes through; text is counted in UTF-8."""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import TYPED, Metadata, PublisherEnd
+from zeroslot._core.binding import TYPED, Metadata, PublisherEnd, View, write_sample
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
@@ -28,7 +28,7 @@ from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
 from zeroslot.qos import OnFull, Qos, default_spare
 from zeroslot.types.by_name import ByName, Match, checked_match
-from zeroslot.types.compiled import compiled, prepared, write
+from zeroslot.types.compiled import compiled, prepared
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
 from zeroslot.types.schema import pack_schema
@@ -186,16 +186,16 @@ class Publisher(PublisherEnd[S]):
         A model of the type (or of a class derived from it), or a view, is copied field by field. It is not validated
         again: no validator of its class runs, and aliases are ignored. Kinds, ranges, and the bounds of text, lists and
         arrays are still checked. A mapping is validated by pydantic as `sample_type(**mapping)` is, aliases included. A
-        numpy record has `layout_of(sample_type).dtype`.
+        numpy record has the fields of `layout_of(sample_type).dtype`; one with exactly that dtype is copied at once.
 
         Raises what `loan` raises; ValueError or TypeError, which names the field, for a value that the sample's memory
         cannot hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a
         slot is borrowed.
         """
         ready = prepared(sample, self.sample_type)
-        loan = self.loan_uninit(timeout)  # `write` sets every field
+        loan = self.loan_uninit(timeout)  # `write_sample` sets every field
         try:
-            write(loan.sample, ready)
+            write_sample(cast("View", loan.sample), ready)
             if metadata is not None:
                 loan.metadata = metadata
         except BaseException:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from zeroslot._core import binding
 from zeroslot._core.binding import Plan, StructCodec, View
-from zeroslot.errors import CorruptSegmentError, DeclarationError
+from zeroslot.errors import DeclarationError
 from zeroslot.types.annotations import node_of
 from zeroslot.types.by_name import SharedLayout
 from zeroslot.types.difference import difference
@@ -195,14 +195,14 @@ def _check_field_name(name: str, where: str) -> None:
         reject_declaration(where, "every class or model has an attribute of this name", "Rename the field.")
 
 
-# --- writing whole samples ---
+# --- whole samples ---
 
 
 def prepared(sample: Any, sample_type: type[BaseModel]) -> Any:
-    """`sample` in a form that `write` takes.
+    """`sample` in a form that `binding.write_sample` takes.
 
-    A model of the type and a view are taken as they are: `write` copies them field by field and checks kinds, ranges
-    and bounds. So is a model of another class with the same layout. A mapping is validated by pydantic, as a
+    A model of the type and a view are taken as they are: they are copied field by field, and kinds, ranges and bounds
+    are checked. So is a model of another class with the same layout. A mapping is validated by pydantic, as a
     constructor does it with the same keywords.
     """
     if isinstance(sample, (sample_type, View)):
@@ -216,27 +216,9 @@ def prepared(sample: Any, sample_type: type[BaseModel]) -> Any:
             f"publishes:\n{difference(publisher, found)}\nMake the sample with that class"
         )
     if isinstance(sample, np.void) or (isinstance(sample, np.ndarray) and sample.ndim == 0):
-        dtype = compiled(sample_type).layout.dtype
-        if sample.dtype != dtype:
-            raise TypeError(f"a record of dtype {sample.dtype}, not {dtype} as {sample_type.__name__} has it")
-        record = np.zeros((), dtype)
-        record[()] = sample
-        return record
+        return binding.record_of(sample, compiled(sample_type).layout.dtype)
     if isinstance(sample, Mapping):
         return sample_type.model_validate(dict(sample))
     raise TypeError(
         f"a {sample_type.__name__}, a view of one, a numpy record or a mapping, not {type(sample).__name__}"
     )
-
-
-def write(view: Any, sample: Any) -> None:
-    """Write what `prepared` gave into the sample of a loan."""
-    if not isinstance(sample, np.ndarray):
-        binding.write_sample(view, sample)
-        return
-    if view.__zs_names__:
-        binding.write_image(view, sample.tobytes())
-    try:
-        view.__zs_values__()
-    except CorruptSegmentError as error:
-        raise ValueError(f"the record is no {type(view).__name__}: {error}") from None

@@ -92,6 +92,11 @@ class Layout(Record):
         """Whether the image is also an XCDR1 message body."""
         return all(field.node.plain for field in self.members)
 
+    @property
+    def is_array_item(self) -> bool:
+        """With records of its dtype."""
+        return True
+
     @cached_property
     def canonical(self) -> str:
         """The text under the hash."""

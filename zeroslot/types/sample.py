@@ -90,6 +90,10 @@ class Sample(BaseModel, metaclass=SampleType):
         return compiled(cls).layout
 
     @classmethod
+    def __zs_view_class__(cls) -> type[binding.View]:
+        return compiled(cls).view_class
+
+    @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As pydantic's, with arrays among the defaults. Offsets and sizes are in `layout_of(cls).to_json_schema()`."""
         if len(args) < 3:  # the third is schema_generator
@@ -126,7 +130,7 @@ class Sample(BaseModel, metaclass=SampleType):
         if type(other) is type(self):
             names = type(self).__pydantic_fields__  # and not what a cached_property keeps beside them
             return (
-                all(_same(self.__dict__.get(name), other.__dict__.get(name)) for name in names)
+                all(_same(_value_of(self, name), _value_of(other, name)) for name in names)
                 and self.__pydantic_private__ == other.__pydantic_private__
                 and _same(self.__pydantic_extra__, other.__pydantic_extra__)
             )
@@ -146,13 +150,25 @@ def layout_of(sample_type: type[Sample]) -> Layout:
     return compiled(sample_type).layout
 
 
+def _value_of(sample: BaseModel, name: str) -> Any:
+    """A field; records in place of a list of samples as the samples that they say."""
+    value = sample.__dict__.get(name)
+    if not isinstance(value, np.ndarray) or value.dtype.names is None:
+        return value
+    record = compiled(type(sample))
+    node: Any = next(field.node for field in record.layout.members if record.names[field.name] == name)
+    while not isinstance(node, Layout):
+        node = node.item
+    return binding.samples_of(compiled(node.sample_type).view_class, value)
+
+
 def _same(one: Any, other: Any) -> bool:
     """Equality with arrays by value, and with a nested model equal to the dict that a view makes of it."""
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return bool(np.array_equal(one, other))
     if isinstance(one, BaseModel) and isinstance(other, dict):
         names = [name for name in type(one).__pydantic_fields__ if name in one.__dict__]
-        return names == [*other] and all(_same(one.__dict__[name], other[name]) for name in names)
+        return names == [*other] and all(_same(_value_of(one, name), other[name]) for name in names)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
     if isinstance(one, list) and isinstance(other, list):

@@ -83,6 +83,10 @@ class Array(Node):
     dims: tuple[int, ...]
 
     @property
+    def is_array_item(self) -> bool:
+        return True
+
+    @property
     def plain(self) -> bool:
         return True
 

@@ -95,6 +95,11 @@ class Node(ABC):
         """Whether the image is also, byte for byte, the XCDR1 encoding of the value."""
         return False
 
+    @property
+    def is_array_item(self) -> bool:
+        """Whether a list of these is an array in place."""
+        return False
+
     # How it is read, and what is made of it.
 
     @classmethod

@@ -47,6 +47,10 @@ class Enumeration(Node):
         return "enum"
 
     @property
+    def is_array_item(self) -> bool:
+        return True
+
+    @property
     def plain(self) -> bool:
         return True
 

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema
 from zeroslot._core import binding
 from zeroslot.types.nodes.arrays import Shape
 from zeroslot.types.nodes.base import (
+    DIMS_LIMIT,
     Declaration,
     Declarator,
     Field,
@@ -76,6 +77,29 @@ def _reading_of_item(published: Node, here: Node, inner: Inner) -> Node | None:
     return inner(published, here, "[]") if same else None
 
 
+def _list_codec(
+    whole: Node,
+    item: Node,
+    at: int,
+    capacity: int,
+    codec_of_sample: Callable[[Record], binding.Codec],
+    *,
+    bounded: bool,
+) -> binding.Codec:
+    return binding.ListCodec(item.codec(codec_of_sample), at, item.size, capacity, bounded, whole.size, _dtype_of(item))
+
+
+def _dtype_of(item: Node) -> np.dtype[Any] | None:
+    """The dtype of the items of a list that is an array in place."""
+    if not item.is_array_item:
+        return None
+    try:
+        dtype = item.dtype
+    except ValueError:  # lists in lists have more dims than numpy has
+        return None
+    return dtype if len(dtype.shape) <= DIMS_LIMIT else None
+
+
 @dataclass(frozen=True)
 class FixedList(Node):
     """`length` items in a row. The size of every item is a multiple of its alignment, so there is nothing between
@@ -115,6 +139,11 @@ class FixedList(Node):
     def plain(self) -> bool:
         """As its items."""
         return self.item.plain
+
+    @property
+    def is_array_item(self) -> bool:
+        """As its items."""
+        return self.item.is_array_item
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -171,9 +200,7 @@ class FixedList(Node):
         return item._replace(dims=(self.length, *item.dims))
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
-        return binding.ListCodec(
-            self.item.codec(codec_of_sample), 0, self.item.size, self.length, bounded=False, size=self.size
-        )
+        return _list_codec(self, self.item, 0, self.length, codec_of_sample, bounded=False)
 
     def reading(self, published: Node, inner: Inner) -> Node | None:
         """A list of the same length."""
@@ -251,14 +278,7 @@ class BoundedList(Record):
         return Declarator(f"sequence<{writer.element(self.item)}, {self.max_len}>")
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
-        return binding.ListCodec(
-            self.item.codec(codec_of_sample),
-            self.members[1].offset,
-            self.item.size,
-            self.max_len,
-            bounded=True,
-            size=self.size,
-        )
+        return _list_codec(self, self.item, self.members[1].offset, self.max_len, codec_of_sample, bounded=True)
 
     def reading(self, published: Node, inner: Inner) -> Node | None:
         """A list of the same or a smaller bound."""

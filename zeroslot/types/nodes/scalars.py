@@ -45,6 +45,10 @@ class Scalar(Node):
     idl_message: str = ""  # the type in the message form, where it is another one
 
     @property
+    def is_array_item(self) -> bool:
+        return True
+
+    @property
     def plain(self) -> bool:
         return True
 
