@@ -69,7 +69,7 @@ def default_spare(slot_capacity: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Qos:
     """The options of one segment. `evict_after` and `max_period` are in seconds. `crc` and `metadata`: each sample has
-    a checksum, and may have metadata.
+    a checksum, and may have metadata. `hugepages`: its pools get huge pages where the system has them.
     """
 
     depth: int
@@ -81,6 +81,7 @@ class Qos:
     max_period: float | None = None
     crc: bool = False
     metadata: bool = False
+    hugepages: bool = False
 
     def __post_init__(self) -> None:
         checked_seconds("evict_after", self.evict_after)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import against_core
 import against_iceoryx2
 import calls
+import copies
 import fanout
 import inplace
 import memcpy
 from common import main
 
 if __name__ == "__main__":
-    modules = (against_iceoryx2, against_core, calls, inplace, memcpy, fanout)
+    modules = (against_iceoryx2, against_core, calls, inplace, memcpy, copies, fanout)
     main(*(module.measure for module in modules))

@@ -38,6 +38,59 @@ def small_shm():
 
 
 @pytest.mark.row("NEW-9")
+@pytest.mark.parametrize("mounted", ["size=10m", "size=10m,huge=advise", "size=16m,huge=always"])
+def test_huge_pages_in_a_small_dev_shm(cast: Cast, small_shm: None, mounted: str):
+    """However it is mounted: samples arrive, readers too map huge pages; a full one is the same error as with small
+    pages, and leaves nothing.
+    """
+    child = cast(
+        SMALL_SHM
+        + """
+from typing import Annotated
+import numpy as np, zeroslot as zs
+from numpy.typing import NDArray
+from zeroslot.memory.hugepages import huge_bytes
+
+class Large(zs.Sample):
+    data: Annotated[NDArray[np.uint8], zs.Shape(1 << 20)]
+
+
+try:
+    zs.Publisher("t", Large, hugepages=True)
+    say("created")
+except zs.OutOfSharedMemoryError as error:
+    say(error.free_bytes < error.needed_bytes)
+say([name for name in os.listdir("/dev/shm") if name.startswith("zs-")])
+options = {"depth": 1, "max_loans": 1, "spare_slots": 4}
+with zs.Publisher("t", Large, hugepages=True, **options) as pub, zs.Subscriber("t", Large) as sub:
+    for number in range(20):
+        pub.publish(Large(data=np.full(1 << 20, number, "u1")))
+        lease = sub.take()
+        assert (lease.sample.data == number).all()
+        lease.release()
+    reader = next(iter(sub._table.attached().values())).source.reader
+    say([pub.stats.huge_bytes, huge_bytes(reader.segment.pool_regions), pub.stats.memory_bytes])
+    del lease
+    try:
+        zs.Publisher("u", Large, hugepages=True, **options)
+    except zs.OutOfSharedMemoryError as error:
+        say(error.free_bytes < error.needed_bytes)
+say(sorted(os.listdir("/dev/shm")))
+""",
+        mounted,
+    )
+    assert child.hear() is True
+    assert child.hear() == []
+    owners, readers, memory = child.hear()
+    assert owners == readers
+    assert owners in range(0, memory, 2 << 20)
+    if "always" in mounted:
+        assert owners > 0
+    assert child.hear() is True
+    assert child.hear() == []
+
+
+@pytest.mark.row("NEW-9")
 def test_a_full_dev_shm_is_an_error_with_numbers_and_no_sigbus(cast: Cast, small_shm: None):
     """Needed and free bytes in the error; nothing of the attempt is left; a smaller one works and is used in full."""
     child = cast(

@@ -51,6 +51,7 @@ FLOORS = (
         "memory.processes",
         "memory.liveness",
         "memory.objects",
+        "memory.hugepages",
         "memory.create",
         "memory.attach",
         "memory.peers",

@@ -154,9 +154,13 @@ def test_memory_orders_are_named_in_one_header() -> None:
 
 
 def test_no_fence_stands_alone() -> None:
-    """TSan sees none of them, and a reader cannot tell what one orders. Nor is `volatile` an atomic."""
+    """TSan sees none of them, and a reader cannot tell what one orders. Nor is `volatile` an atomic.
+
+    The one exception orders the stores around the caches of zs_copy.h before the release store of a commit, which C11
+    does not do for such stores.
+    """
     fences = (r"atomic_(?:thread|signal)_fence", r"\b__sync_synchronize\b", r"\b(?:_mm_)?[lms]fence\b", r"\bdmb\b")
-    assert found(core(), "|".join(fences)) == []
+    assert [place.partition(":")[0].rpartition("/")[2] for place in found(core(), "|".join(fences))] == ["zs_copy.h"]
     assert found(core(), r"(?<!asm )(?<!__asm__ )\bvolatile\b") == []
 
 

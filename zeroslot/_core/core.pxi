@@ -125,6 +125,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_owner_retire_oldest(zs_owner *o)
     uint64_t ZS_METADATA_AT(uint64_t size)
     uint32_t zs_crc32c(const void *data, size_t size)
+    void zs_copy(void *to, const void *source, size_t size)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
     uint32_t zs_owner_block_begin(zs_segment *s)
@@ -157,6 +158,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_futex_wake_all(uint32_t *word)
 
 cdef extern from "zeroslot/zs_fork.h" nogil:
+    size_t ZS_HUGE_PAGE
     ctypedef struct zs_descriptor:
         int fd
     ctypedef struct zs_mapping:
@@ -206,11 +208,15 @@ cdef extern from *:
     """
     #define ZS_POPULATE_READ 22   /* MADV_POPULATE_READ and _WRITE, Linux 5.14; older headers lack the names */
     #define ZS_POPULATE_WRITE 23
+    #define ZS_COLLAPSE 25        /* MADV_COLLAPSE, Linux 6.1 */
+    #ifndef MADV_HUGEPAGE
+    #define MADV_HUGEPAGE 14
+    #endif
     #define ZS_PAGE 4096
     #define ZS_NEVER UINT64_MAX
     #define ZS_ENDLESS LONG_MAX   /* of a lock up to the end of the file, however long that gets */
     """
-    int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_PAGE
+    int ZS_POPULATE_READ, ZS_POPULATE_WRITE, ZS_COLLAPSE, MADV_HUGEPAGE, ZS_PAGE
     long ZS_ENDLESS
     uint64_t ZS_NEVER
 

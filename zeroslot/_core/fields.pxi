@@ -275,8 +275,24 @@ cdef class ArrayCodec(Codec):
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         if not self.fits(value):
-            value = cnp.PyArray_GETCONTIGUOUS(array_of(value, self.dtype, self.shape))
+            value = array_of(value, self.dtype, self.shape)
+            if not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>value):
+                return self.copy_reordered(hold, data, value)
         return copy_bytes(hold, data, <const char *>cnp.PyArray_DATA(<cnp.ndarray>value), self.size)
+
+    cdef int copy_reordered(self, Hold hold, char *data, cnp.ndarray value) except -1:
+        """Copy an array whose items lie in another order, or apart, without a temporary one."""
+        cdef cnp.ndarray target
+        if not hold.is_writable():
+            raise read_only(hold)
+        Py_INCREF(self.dtype)
+        target = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>self.dtype, self.ndim, self.dims, NULL, data,
+                                      cnp.NPY_ARRAY_CARRAY, NULL)
+        hold.pin()      # numpy releases the GIL
+        try:
+            return cnp.PyArray_CopyInto(target, value)
+        finally:
+            hold.unpin()
 
     cdef bint fits(self, object value):
         """Whether a value can be copied as bytes."""

@@ -318,7 +318,7 @@ cdef int copy_bytes(Hold hold, char *to, const char *source, size_t count) excep
         return 0
     hold.pin()
     with nogil:
-        memmove(to, source, count)
+        zs_copy(to, source, count)
     hold.unpin()
     return 0
 

@@ -148,6 +148,31 @@ cdef class Region:
         if result != 0:
             raise OSError(errno, "madvise")
 
+    def allocate_huge(self, size_t at, size_t count):
+        """Give a range of a writable region huge pages, as far as it has no pages yet and the system has huge ones.
+
+        Where it fails, in a full /dev/shm too, pages stay missing. `at` is a multiple of HUGE_PAGE.
+        """
+        self.check(at, count)
+        with nogil:
+            madvise(self.data + at, count, MADV_HUGEPAGE)
+            madvise(self.data + at, count, ZS_POPULATE_WRITE)
+
+    def collapse(self, size_t at, size_t count):
+        """Replace the small pages of a range by huge ones, as far as the system does it (Linux 6.1 and newer).
+
+        The bytes stay. `at` is a multiple of HUGE_PAGE.
+        """
+        self.check(at, count)
+        with nogil:
+            madvise(self.data + at, count, MADV_HUGEPAGE)
+            madvise(self.data + at, count, ZS_COLLAPSE)
+
+    @property
+    def address(self):
+        """Where it is mapped, to find it in /proc/self/smaps."""
+        return <size_t>self.data
+
     cdef bint is_cut(self) noexcept nogil:
         """Whether the object has become shorter than this mapping, as far as the kernel tells (5.14 and newer)."""
         return madvise(self.data, self.size, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ) != 0 and \
@@ -327,6 +352,11 @@ cdef class Segment:
             zs_segment_add_pool(&self.c, k, self.slot_count, slot_count, slot_capacity, inode)
         self.slot_count += slot_count
         self.pool_count = k + 1
+
+    @property
+    def pool_regions(self):
+        """The mappings of its pools."""
+        return [] if self.pools is None else list(self.pools)
 
     @property
     def slot_capacity(self):

@@ -1,7 +1,9 @@
 # Part of binding.pyx: what holds for the whole process: forks, the end of the interpreter, signals and time.
 
 cdef enum:
-    # Copies from here on release the GIL.
+    # Copies from here on release the GIL: they take 5 us or more, and another thread may read sensors meanwhile. It may
+    # also change the source, as with every copy of numpy's; what arrives then is what the program mixed itself. The
+    # source cannot go away: its buffer is exported, or its array referred to, which numpy's resize refuses to cut.
     LARGE_COPY = 65536
     # One take in this many enters the latency histogram.
     SAMPLED = 64

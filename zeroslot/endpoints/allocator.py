@@ -18,7 +18,7 @@ from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
 from zeroslot.errors import MismatchError, OwnerGoneError
-from zeroslot.memory import create, flink, liveness, objects
+from zeroslot.memory import create, flink, hugepages, liveness, objects
 from zeroslot.memory.attach import attach_own
 from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.memory.create import Contents
@@ -54,7 +54,12 @@ class SegmentSize:
 
 
 def _qos(
-    slot_count: int, depth: int | None, max_loans: int | None, max_subscribers: int, on_full: OnFull
+    slot_count: int,
+    depth: int | None,
+    max_loans: int | None,
+    max_subscribers: int,
+    on_full: OnFull,
+    hugepages: bool = False,
 ) -> tuple[Qos, int]:
     """The counts of an untyped segment, and how many loans may be out: by default all slots."""
     whole_number("slot_count", slot_count, 2, SLOT_LIMIT)
@@ -63,7 +68,7 @@ def _qos(
     kept = min(left, depth) if on_full != "evict" else left
     loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
     limit = max_loans if max_loans is not None else (slot_count if on_full == "evict" else loans)
-    return Qos(depth, loans, left - loans, max_subscribers, on_full), limit
+    return Qos(depth, loans, left - loans, max_subscribers, on_full, hugepages=hugepages), limit
 
 
 class SlotAllocator(AllocatorEnd):
@@ -111,6 +116,7 @@ class SlotAllocator(AllocatorEnd):
         name: str | None = None,
         first_sequence: int = 1,
         force: bool = False,
+        hugepages: bool = False,
     ) -> SlotAllocator:
         """Create a segment that readers find through the file `flink`.
 
@@ -120,10 +126,10 @@ class SlotAllocator(AllocatorEnd):
         OutOfSharedMemoryError when /dev/shm is too small.
 
         `mode` is 0o600, or 0o660 to share the segment with the group of the flink's directory, which has mode 2770;
-        PermissionError where it is not shared.
+        PermissionError where it is not shared. `hugepages`: pages of 2 MiB for the slots, see `huge_bytes`.
         """
         path = Path(flink).absolute()
-        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
+        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full, hugepages)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
@@ -204,9 +210,10 @@ class SlotAllocator(AllocatorEnd):
         max_subscribers: int = 64,
         on_full: OnFull = "evict",
         first_sequence: int = 1,
+        hugepages: bool = False,
     ) -> SlotAllocator:
         """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
-        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full)
+        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full, hugepages)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         contents = Contents(identity(None), first_sequence=first_sequence)
         made = create.create_in_memory(qos, _capacity(slot_capacity), contents)
@@ -262,6 +269,13 @@ class SlotAllocator(AllocatorEnd):
         """The shared memory this segment takes."""
         mapped = self.native.segment
         return SegmentSize(mapped.control.size, self.slot_count * self.slot_capacity, self.slot_capacity)
+
+    @property
+    def huge_bytes(self) -> int:
+        """How many bytes of the slots this process has mapped as huge pages. 0 without `hugepages=True`, and where the
+        system has none: a warning is logged then, once a process.
+        """
+        return hugepages.huge_bytes(self.native.segment.pool_regions) if self._qos.hugepages else 0
 
     @property
     def stats(self) -> dict[str, int]:

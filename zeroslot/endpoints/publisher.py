@@ -40,7 +40,9 @@ S = TypeVar("S", bound=Sample)
 
 @dataclass(frozen=True, slots=True)
 class PublisherStats:
-    """A publisher's counters since its creation."""
+    """A publisher's counters since its creation, and its shared memory: all of it, and how much is mapped as huge
+    pages.
+    """
 
     published: int
     bytes: int
@@ -51,6 +53,8 @@ class PublisherStats:
     evicted: int
     blocked: int
     blocked_ns: int
+    memory_bytes: int = 0
+    huge_bytes: int = 0
 
 
 class Publisher(PublisherEnd[S]):
@@ -77,6 +81,8 @@ class Publisher(PublisherEnd[S]):
 
     `metadata`: each sample may carry a `Metadata`, for which each slot gets 592 bytes more. `crc`: each sample carries
     the CRC-32C of its bytes, computed at the commit, which subscribers with `verify=True` compare.
+    `hugepages`: pages of 2 MiB for the slots, where the system has them: for samples of megabytes. `stats.huge_bytes`
+    tells how many bytes have them; where some do not, a warning is logged, once a process.
 
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
     topic has another type, and PermissionError when another user controls the directory or what lies in it.
@@ -108,6 +114,7 @@ class Publisher(PublisherEnd[S]):
         match: Match = "exact",
         metadata: bool = False,
         crc: bool = False,
+        hugepages: bool = False,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
@@ -116,7 +123,7 @@ class Publisher(PublisherEnd[S]):
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
         spare = default_spare(layout.size) if spare_slots is None else spare_slots
-        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period, crc, metadata)
+        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period, crc, metadata, hugepages)
         self._ended = False
         self._bell = Bell.join(self.domain)
         try:
@@ -221,7 +228,8 @@ class Publisher(PublisherEnd[S]):
     @property
     def stats(self) -> PublisherStats:
         """Counters since creation."""
-        return PublisherStats(**self.allocator.stats)
+        memory = self.allocator.size.total_bytes
+        return PublisherStats(**self.allocator.stats, memory_bytes=memory, huge_bytes=self.allocator.huge_bytes)
 
     @property
     def slot_count(self) -> int:

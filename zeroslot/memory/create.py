@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import BYTES, OWNER_BYTE, SLOT_ALIGN, Region, Segment
 from zeroslot.errors import OutOfSharedMemoryError
-from zeroslot.memory import access
+from zeroslot.memory import access, hugepages
 from zeroslot.memory.objects import (
     STEP_BYTES,
     create_object,
@@ -136,6 +136,8 @@ def _fill(
     control_fd, pool_fd = control_object.fileno(), pool_object.fileno()
     sizes = {control_fd: control_size(qos, len(contents.schema)), pool_fd: pool_size(qos.slot_count, slot_capacity)}
     _check_room(control_fd, sum(sizes.values()))
+    if qos.hugepages:
+        hugepages.allocate(pool_object, sizes[pool_fd])
     for fd, size in sizes.items():
         _reserve(fd, size, sum(sizes.values()))
         if group is not None:
@@ -145,6 +147,8 @@ def _fill(
     pool = Region(pool_object, sizes[pool_fd], True)
     for region in (control, pool):
         populate(region, region.size)
+    if qos.hugepages:
+        hugepages.collapse(pool)
     owner = contents.owner
     config = qos.config()._replace(
         segment_id=segment_id,

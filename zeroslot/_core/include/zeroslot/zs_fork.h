@@ -134,12 +134,43 @@ static void zs_descriptor_close(zs_descriptor *d)
     pthread_mutex_unlock(&zs_fork_lock);
 }
 
+/* Bytes of a huge page. A mapping of as many or more begins at a multiple of them, so that a huge page of the object needs one entry
+ * of the page table. Where huge pages are larger (64 KiB pages), this costs nothing. */
+#define ZS_HUGE_PAGE ((size_t)2 << 20)
+
+/* mmap of a file from its start; MAP_FAILED and errno. */
+static void *zs_mapping_place(int fd, size_t size, int protection)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t whole = (size + page - 1) / page * page;
+    size_t head;
+    uint8_t *reserved;
+    void *placed;
+    if (size < ZS_HUGE_PAGE || whole < size)
+        return mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    reserved = (uint8_t *)mmap(NULL, whole + ZS_HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if ((void *)reserved == MAP_FAILED)
+        return MAP_FAILED;
+    head = (size_t)(0 - (uintptr_t)reserved) % ZS_HUGE_PAGE;
+    placed = mmap(reserved + head, size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (placed == MAP_FAILED) {
+        int error = errno;
+        munmap(reserved, whole + ZS_HUGE_PAGE);
+        errno = error;
+        return MAP_FAILED;
+    }
+    if (head > 0)
+        munmap(reserved, head);
+    munmap(reserved + head + whole, ZS_HUGE_PAGE - head);
+    return placed;
+}
+
 /* Map the first `size` bytes of a file. In children a writable mapping becomes private. False: errno has the reason. */
 static int zs_mapping_map(zs_mapping *m, const zs_descriptor *through, size_t size, int writable)
 {
     int error;
     pthread_mutex_lock(&zs_fork_lock);
-    m->address = mmap(NULL, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, through->fd, 0);
+    m->address = zs_mapping_place(through->fd, size, writable ? PROT_READ | PROT_WRITE : PROT_READ);
     error = errno;
     if (m->address == MAP_FAILED) {
         m->address = NULL;
