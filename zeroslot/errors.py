@@ -115,11 +115,16 @@ class NoFreeSlotError(ZeroslotError, RuntimeError):
 
 
 class SampleTooLargeError(ZeroslotError, ValueError):
-    """The sample does not fit into a slot."""
+    """The sample does not fit into a slot.
+
+    `size`: its bytes. `capacity`: the bytes of the slot, or of the largest slots. `capacities`: where no slot is large
+    enough, the bytes of a slot of each size class.
+    """
 
     topic: str | None = None
     size: int | None = None
     capacity: int | None = None
+    capacities: tuple[int, ...] = ()
 
 
 class BackpressureError(ZeroslotError, TimeoutError):

@@ -72,7 +72,8 @@ int main(int argc, char **argv)
     memcpy(schema, idl, lengths[1]), schema += lengths[1];
     memcpy(schema, json, lengths[2]);
     zs_segment_open(&s);
-    zs_owner_init(&o, &s, SLOTS, calloc(1, zs_owner_memory(SLOTS, s.ring_capacity)));
+    zs_owner_init(&o, &s, calloc(1, zs_owner_memory(SLOTS, s.ring_capacity)));
+    zs_owner_add_pool(&o, SLOTS, CAPACITY, payload);
 
     memset(&r, 0, sizeof r);
     r.segment = &s;
@@ -87,7 +88,7 @@ int main(int argc, char **argv)
     fflush(stdout);
 
     while (fgets(line, sizeof line, stdin) != NULL) {
-        uint32_t slot = zs_owner_reserve(&o), taken;
+        uint32_t slot = zs_owner_reserve(&o, 0), taken;
         size_t size = strcspn(line, "\n");
         if (slot == ZS_NO_SLOT)
             return 1;

@@ -20,8 +20,13 @@
 #include <sys/syscall.h>
 
 static void explore_step(void);
+static void explore_count(uint64_t *counter, uint64_t more);
 static long explore_syscall(long number, const void *address, int operation, uint32_t value, ...);
 #define ZS_STEP() explore_step()
+
+#include "zs_atomic.h"
+
+#define zs_count explore_count
 #define syscall(...) explore_syscall(__VA_ARGS__)
 
 #include "world.h"
@@ -46,6 +51,7 @@ static struct {
     int count, current, active, preemptions_left, decision, known;
     uint8_t answers[EXPLORE_DECISIONS], options[EXPLORE_DECISIONS];
     uint64_t schedules, steps;
+    const world *world;    /* whose counters are no steps; NULL: all are */
 } explore;
 
 static int explore_decide(int options)
@@ -93,6 +99,15 @@ static void explore_step(void)
         explore.preemptions_left--;
         explore_switch(others[answer - 1]);
     }
+}
+
+/* Counters that only inspection reads take no part in the protocol, so no actor is interrupted there. */
+static void explore_count(uint64_t *counter, uint64_t more)
+{
+    if (explore.world != NULL && world_is_for_inspection(&explore.world->segment, counter))
+        *counter += more;
+    else
+        zs_store(counter, zs_load(counter, ZS_RELAXED) + more, ZS_RELAXED);
 }
 
 /* Switch to another actor, because the current one sleeps, waits or is done. */

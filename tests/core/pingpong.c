@@ -83,7 +83,7 @@ static world *there, *back;
 
 static void send_sample(world *w, uint64_t value)
 {
-    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint32_t slot = zs_owner_reserve(&w->owner, 0);
     uint64_t *words = world_words(w, slot);
     for (int i = 0; i < PAYLOAD / 8; i++)
         words[i] = value;

@@ -155,16 +155,16 @@ static uint32_t reserve(void)
 {
     uint32_t index, slot = ZS_NO_SLOT;
     if (!options.block) {
-        slot = zs_owner_reserve(&w->owner);
+        slot = zs_owner_reserve(&w->owner, 0);
         CHECK(slot != ZS_NO_SLOT);
         return slot;
     }
     if (!zs_owner_window_full(&w->owner, &index))
-        slot = zs_owner_reserve(&w->owner);
+        slot = zs_owner_reserve(&w->owner, 0);
     while (slot == ZS_NO_SLOT) {
         uint32_t seen = zs_owner_block_begin(&w->segment);
         if (!zs_owner_window_full(&w->owner, &index)) {
-            slot = zs_owner_reserve(&w->owner);
+            slot = zs_owner_reserve(&w->owner, 0);
             CHECK(slot != ZS_NO_SLOT);
         } else {
             uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;

@@ -232,7 +232,7 @@ static void window_counts_present_loans(void)
             world_publish(w);
         }
         for (uint32_t i = 0; i < out; i++)
-            loans[i] = zs_owner_reserve(&w->owner);
+            loans[i] = zs_owner_reserve(&w->owner, 0);
         CHECK(zs_owner_window_full(&w->owner, &index));
         CHECK_EQUAL(index, 3);
         for (uint32_t i = 0; i < out; i++) {

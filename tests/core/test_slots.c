@@ -14,14 +14,14 @@ static void reserve_loans_each_slot_once(void)
     world *w = world_make(&options);
     uint8_t seen[8] = {0};
     for (uint32_t i = 0; i < 8; i++) {
-        uint32_t slot = zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
         CHECK(slot < 8 && !seen[slot]);
         seen[slot] = 1;
         CHECK_EQUAL(w->owner.state[slot], ZS_LOANED);
         CHECK_EQUAL(w->owner.held[slot], 1);
         CHECK_EQUAL(w->owner.loans_out, i + 1);
     }
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
     CHECK_EQUAL(w->owner.loans_out, 8);
     world_free(w);
 }
@@ -30,7 +30,7 @@ static void discard_frees_the_slot_without_publishing(void)
 {
     const world_options options = {.depth = 1};
     world *w = world_make(&options);
-    uint32_t a = zs_owner_reserve(&w->owner), b = zs_owner_reserve(&w->owner);
+    uint32_t a = zs_owner_reserve(&w->owner, 0), b = zs_owner_reserve(&w->owner, 0);
     zs_owner_discard(&w->owner, a);
     CHECK_EQUAL(w->owner.state[a], ZS_RETIRED);
     CHECK_EQUAL(w->owner.loans_out, 1);
@@ -38,9 +38,9 @@ static void discard_frees_the_slot_without_publishing(void)
     CHECK_EQUAL(*w->segment.generation, 0);
     CHECK_EQUAL(zs_slot_at(&w->segment, a)->sequence, 0);
     CHECK_EQUAL(w->segment.counters->discarded, 1);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT); /* the loan is still viewed */
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT); /* the loan is still viewed */
     zs_owner_let_go(&w->owner, a);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), a);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), a);
     CHECK(a != b);
     world_free(w);
 }
@@ -50,7 +50,7 @@ static void commit_writes_these_bytes(void)
     const world_options options = {.depth = 2, .first_sequence = 7};
     world *w = world_make(&options);
     zs_segment *s = &w->segment;
-    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint32_t slot = zs_owner_reserve(&w->owner, 0);
     zs_slot *entry = zs_slot_at(s, slot);
     CHECK_EQUAL(zs_owner_commit(&w->owner, slot, 48, 123456), 7);
     CHECK_EQUAL(entry->sequence, 7);
@@ -101,7 +101,7 @@ static void loans_commit_in_any_order(void)
     for (int round = 0; round < 20; round++) {
         uint32_t loans[3];
         for (int i = 0; i < 3; i++)
-            loans[i] = zs_owner_reserve(&w->owner);
+            loans[i] = zs_owner_reserve(&w->owner, 0);
         for (int i = 2; i >= 0; i--) {
             CHECK(loans[i] != ZS_NO_SLOT);
             if ((round + i) % 4 == 0)
@@ -128,10 +128,10 @@ static void leased_slot_is_not_reused(void)
     CHECK_EQUAL(readers_of(w, first)[2], 2);
     world_publish(w);
     CHECK_EQUAL(zs_slot_at(&w->segment, first)->sequence, 0); /* retired, and still read */
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
     zs_slot_release(&w->segment, first, 129);
     CHECK_EQUAL(readers_of(w, first)[2], 0);
-    second = zs_owner_reserve(&w->owner);
+    second = zs_owner_reserve(&w->owner, 0);
     CHECK_EQUAL(second, first);
     world_free(w);
 }
@@ -142,29 +142,107 @@ static void withheld_slots_are_not_reserved(void)
     const world_options options = {.depth = 1, .spare_slots = 3};
     world *w = world_make(&options);
     uint32_t slots[5];
-    w->owner.withheld = 2;
+    w->owner.pools[0].withheld = 2;
     for (int i = 0; i < 3; i++)
-        slots[i] = zs_owner_reserve(&w->owner);
+        slots[i] = zs_owner_reserve(&w->owner, 0);
     CHECK(slots[2] != ZS_NO_SLOT);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
-    CHECK(!zs_owner_withhold(&w->owner)); /* all other slots are loaned */
-    w->owner.withheld = 1;
-    slots[3] = zs_owner_reserve(&w->owner);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
+    CHECK(!zs_owner_withhold(&w->owner, 0)); /* all other slots are loaned */
+    w->owner.pools[0].withheld = 1;
+    slots[3] = zs_owner_reserve(&w->owner, 0);
     CHECK(slots[3] != ZS_NO_SLOT);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
     zs_owner_discard(&w->owner, slots[0]);
-    CHECK(!zs_owner_withhold(&w->owner)); /* the loan is still viewed */
+    CHECK(!zs_owner_withhold(&w->owner, 0)); /* the loan is still viewed */
     zs_owner_let_go(&w->owner, slots[0]);
-    CHECK(zs_owner_withhold(&w->owner));
+    CHECK(zs_owner_withhold(&w->owner, 0));
     CHECK_EQUAL(w->owner.state[slots[0]], ZS_FREE);
-    CHECK_EQUAL(w->owner.withheld, 2);
-    CHECK_EQUAL(w->owner.retired_count, 0);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
-    w->owner.withheld = 0;
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), slots[0]);
-    slots[4] = zs_owner_reserve(&w->owner);
+    CHECK_EQUAL(w->owner.pools[0].withheld, 2);
+    CHECK_EQUAL(w->owner.pools[0].retired_count, 0);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
+    w->owner.pools[0].withheld = 0;
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), slots[0]);
+    slots[4] = zs_owner_reserve(&w->owner, 0);
     CHECK(slots[4] != ZS_NO_SLOT && slots[4] != slots[1] && slots[4] != slots[2] && slots[4] != slots[3]);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), ZS_NO_SLOT);
+    world_free(w);
+}
+
+/* The pools are tried from the smallest slots that fit to the largest, in whatever order they were added. */
+static void smallest_pool_with_a_free_slot_is_used(void)
+{
+    const world_options options = {.depth = 2, .later_slots = 2, .pool_limit = 3, .slot_capacity = 1024};
+    world *w = world_make(&options);
+    uint32_t slots[5];
+    world_grow(w); /* 3 slots of 1024 bytes, then 2 of 2048 */
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 2049), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, UINT64_MAX), ZS_NO_SLOT);
+    slots[0] = zs_owner_reserve_bytes(&w->owner, 1025);
+    CHECK(slots[0] == 3 || slots[0] == 4);
+    CHECK_EQUAL(w->segment.pools[0].passed_on, 0);
+    for (int i = 1; i < 4; i++) {
+        slots[i] = zs_owner_reserve_bytes(&w->owner, i == 1 ? 0 : 1024);
+        CHECK(slots[i] < 3);
+    }
+    slots[4] = zs_owner_reserve_bytes(&w->owner, 1); /* of the larger ones */
+    CHECK_EQUAL(slots[4], 7 - slots[0]);
+    CHECK_EQUAL(w->segment.pools[0].passed_on, 1);
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1), ZS_NO_SLOT);
+    zs_owner_commit(&w->owner, slots[4], 1, 1);
+    CHECK_EQUAL(w->segment.pools[1].committed, 1);
+    zs_owner_discard(&w->owner, slots[2]);
+    zs_owner_let_go(&w->owner, slots[2]);
+    CHECK_EQUAL(w->owner.pools[0].retired_count, 1);
+    CHECK_EQUAL(w->owner.pools[1].retired_count, 0);
+    CHECK_EQUAL(w->segment.pools[0].discarded, 1);
+    CHECK_EQUAL(w->segment.pools[0].committed + w->segment.pools[1].discarded, 0);
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1025), ZS_NO_SLOT); /* never a slot that is too small */
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1), slots[2]);
+    world_free(w);
+}
+
+static void pools_are_ordered_by_capacity(void)
+{
+    const world_options options = {.depth = 2, .spare_slots = 40, .pool_limit = 16};
+    const uint64_t capacities[] = {512, 4096, 128, 512, 65536};
+    const uint32_t order[] = {2, 0, 3, 1, 4};
+    world *w = world_make(&options);
+    uint32_t first = 0;
+    zs_owner_init(&w->owner, &w->segment, w->memory);
+    for (uint32_t k = 0; k < 5; k++) {
+        zs_owner_add_pool(&w->owner, 3 + k, capacities[k], w->payload + 1000 * k);
+        CHECK_EQUAL(w->owner.pools[k].first_slot, first);
+        for (uint32_t i = 0; i < 3 + k; i++)
+            CHECK_EQUAL(w->owner.pool_of[first + i], k);
+        CHECK((uint8_t *)zs_owner_payload(&w->owner, first + 2) == w->payload + 1000 * k + 2 * capacities[k]);
+        first += 3 + k;
+    }
+    CHECK_EQUAL(w->owner.slot_count, first);
+    for (int i = 0; i < 5; i++)
+        CHECK(w->owner.by_capacity[i] == &w->owner.pools[order[i]]);
+    CHECK(zs_owner_smallest_fit(&w->owner, 0) == &w->owner.pools[2]);
+    CHECK(zs_owner_smallest_fit(&w->owner, 128) == &w->owner.pools[2]);
+    CHECK(zs_owner_smallest_fit(&w->owner, 129) == &w->owner.pools[0]);
+    CHECK(zs_owner_smallest_fit(&w->owner, 65536) == &w->owner.pools[4]);
+    CHECK(zs_owner_smallest_fit(&w->owner, 65537) == NULL);
+    world_free(w);
+}
+
+/* What is withheld of one pool is not replaced by slots of another. */
+static void withheld_slots_are_those_of_their_pool(void)
+{
+    const world_options options = {.depth = 1, .spare_slots = 1, .later_slots = 2, .pool_limit = 2};
+    world *w = world_make(&options);
+    world_grow(w);
+    CHECK(zs_owner_withhold(&w->owner, 1));
+    CHECK(zs_owner_withhold(&w->owner, 1));
+    CHECK(!zs_owner_withhold(&w->owner, 1));
+    CHECK_EQUAL(w->owner.pools[0].withheld, 0);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 1), ZS_NO_SLOT);
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 129), ZS_NO_SLOT);
+    CHECK(zs_owner_reserve_bytes(&w->owner, 128) < 3);
+    w->owner.pools[1].withheld = 1;
+    CHECK(zs_owner_reserve_bytes(&w->owner, 129) >= 3);
     world_free(w);
 }
 
@@ -180,10 +258,10 @@ static void bits_beyond_max_subscribers_are_ignored(void)
         first = (uint32_t)(w->segment.ring[1] & 0xffff);
         readers_of(w, first)[last] = ~(UINT64_C(1) << ((subscribers - 1) % 64)); /* all bits but that of the last reader */
         world_publish(w);
-        CHECK_EQUAL(zs_owner_reserve(&w->owner), subscribers == 65 ? first : ZS_NO_SLOT);
+        CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), subscribers == 65 ? first : ZS_NO_SLOT);
         readers_of(w, first)[last] = unused;
         if (subscribers != 65)
-            CHECK_EQUAL(zs_owner_reserve(&w->owner), first);
+            CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), first);
         world_free(w);
     }
 }
@@ -215,7 +293,7 @@ static void commit_replaces_the_flags(void)
 {
     const world_options options = {.depth = 1};
     world *w = world_make(&options);
-    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint32_t slot = zs_owner_reserve(&w->owner, 0);
     zs_slot *entry = zs_slot_at(&w->segment, slot);
     zs_owner_place_flagged(&w->owner, slot, 8, 1, ZS_SLOT_CRC | ZS_SLOT_METADATA, 4711);
     zs_owner_retire_oldest(&w->owner);
@@ -223,7 +301,7 @@ static void commit_replaces_the_flags(void)
     CHECK_EQUAL(entry->flags, 3);
     CHECK_EQUAL(entry->crc, 4711);
     world_publish(w);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), slot);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), slot);
     zs_owner_commit(&w->owner, slot, 8, 1);
     CHECK_EQUAL(entry->flags, 0);
     world_free(w);
@@ -237,7 +315,7 @@ static void late_bit_does_not_affect_commit(void)
     world_publish(w);
     uint32_t old = (uint32_t)(w->segment.ring[1] & 0xffff);
     world_publish(w);
-    CHECK_EQUAL(zs_owner_reserve(&w->owner), old);
+    CHECK_EQUAL(zs_owner_reserve(&w->owner, 0), old);
     *readers_of(w, old) |= 4; /* the first half of a late zs_slot_lease(…, 2, 1) */
     CHECK_EQUAL(zs_owner_commit(&w->owner, old, 8, 1), 3);
     zs_owner_let_go(&w->owner, old);
@@ -254,16 +332,16 @@ static void slot_viewed_by_the_owner_is_not_reused(void)
 {
     const world_options options = {.depth = 1, .spare_slots = 1};
     world *w = world_make(&options);
-    uint32_t viewed = zs_owner_reserve(&w->owner);
+    uint32_t viewed = zs_owner_reserve(&w->owner, 0);
     zs_owner_commit(&w->owner, viewed, 1, 1);
     for (int i = 0; i < 10; i++) {
-        uint32_t slot = zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
         CHECK(slot != viewed && slot != ZS_NO_SLOT);
         zs_owner_commit(&w->owner, slot, 1, 1);
         zs_owner_let_go(&w->owner, slot);
     }
     zs_owner_let_go(&w->owner, viewed);
-    uint32_t one = zs_owner_reserve(&w->owner), other = zs_owner_reserve(&w->owner);
+    uint32_t one = zs_owner_reserve(&w->owner, 0), other = zs_owner_reserve(&w->owner, 0);
     CHECK((one == viewed) != (other == viewed));
     world_free(w);
 }
@@ -298,7 +376,7 @@ static void private_memory_is_enough_for_the_largest_segment(void)
     world *w = world_make(&options);
     CHECK_EQUAL(w->slot_count, 65535);
     uint8_t *end = (uint8_t *)w->memory + zs_owner_memory(w->slot_count, w->segment.ring_capacity);
-    CHECK(w->owner.state + w->slot_count == end);
+    CHECK(w->owner.pool_of + w->slot_count == end);
     for (int i = 0; i < 70000; i++)
         world_publish(w);
     CHECK_EQUAL(w->owner.published, 70000);
@@ -316,6 +394,9 @@ int main(void)
     RUN(leased_slot_is_not_reused);
     RUN(bits_beyond_max_subscribers_are_ignored);
     RUN(withheld_slots_are_not_reserved);
+    RUN(withheld_slots_are_those_of_their_pool);
+    RUN(smallest_pool_with_a_free_slot_is_used);
+    RUN(pools_are_ordered_by_capacity);
     RUN(failed_lease_changes_no_bits);
     RUN(late_bit_does_not_affect_commit);
     RUN(slot_viewed_by_the_owner_is_not_reused);

@@ -9,6 +9,7 @@ static zs_reader *readers[3];
 /* Prepare the world for a run, with `count` readers that have not joined. */
 static void reset_world(const world_options *options, int count, uint32_t max_leases, int reliable)
 {
+    explore.world = w;
     world_fill(w, options);
     for (int i = 0; i < count; i++)
         world_reset_reader(w, readers[i], (uint32_t)i * 31, max_leases, reliable);
@@ -39,7 +40,7 @@ static int history_wanted;
 /* Write a sample in two steps, so that a reader that should not read it sees a torn one. */
 static uint32_t write_sample(uint64_t n)
 {
-    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint32_t slot = zs_owner_reserve(&w->owner, 0);
     uint64_t *words;
     CHECK(slot != ZS_NO_SLOT); /* spare_slots is the sum of the readers' max_leases */
     words = world_words(w, slot);
@@ -257,7 +258,7 @@ static void before_reuse(void)
 static void publisher_with_few_slots(void)
 {
     for (int i = 0; i < 2; i++) {
-        uint32_t slot = zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
         if (slot == ZS_NO_SLOT)
             continue;
         world_words(w, slot)[0] = w->owner.published + 1;
@@ -423,11 +424,11 @@ static void blocking_publisher(void)
 {
     uint32_t index = 0;
     for (uint64_t i = 0; i < to_publish; i++) {
-        uint32_t slot = zs_owner_window_full(&w->owner, &index) ? ZS_NO_SLOT : zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_window_full(&w->owner, &index) ? ZS_NO_SLOT : zs_owner_reserve(&w->owner, 0);
         while (slot == ZS_NO_SLOT) {
             uint32_t seen = zs_owner_block_begin(&w->segment);
             if (!zs_owner_window_full(&w->owner, &index))
-                slot = zs_owner_reserve(&w->owner);
+                slot = zs_owner_reserve(&w->owner, 0);
             if (slot == ZS_NO_SLOT)
                 zs_futex_wait(w->segment.space, seen, UINT64_MAX);
             zs_owner_block_end(&w->segment);

@@ -507,8 +507,7 @@ static uint64_t weak_rmw(void *address, int size, enum weak_change change, uint6
 /* Counters have one writer. Those in shared memory take no part in the protocol, so they are not simulated. */
 static void weak_count(uint64_t *counter, uint64_t more)
 {
-    const zs_counters *counters = weak.active ? weak.world->segment.counters : NULL;
-    if (weak.active && ((void *)counter < (void *)counters || (void *)counter >= (void *)(counters + 1)))
+    if (weak.active && !world_is_for_inspection(&weak.world->segment, counter))
         weak_store(counter, 8, *counter + more, __ATOMIC_RELAXED);
     else
         *counter += more;

@@ -52,7 +52,7 @@ static void publish_in(uint32_t slot)
 static void publisher(void)
 {
     for (uint64_t i = 0; i < to_publish; i++) {
-        uint32_t slot = zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
         if (slot != ZS_NO_SLOT)
             publish_in(slot);
     }
@@ -104,7 +104,7 @@ static void publish_first_sample(const world_options *options)
     uint32_t slot;
     reset_world(options, 1, 1, 0);
     zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
-    slot = zs_owner_reserve(&w->owner);
+    slot = zs_owner_reserve(&w->owner, 0);
     publish_in(slot);
 }
 static void before_tiny(void)
@@ -181,12 +181,12 @@ static const world_options spare = {.depth = 1, .spare_slots = 1, .max_subscribe
 static void before_limit(void)
 {
     two_leases(&spare, 1);
-    publish_in(zs_owner_reserve(&w->owner));
+    publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void publisher_with_a_spare_slot(void)
 {
     for (int i = 0; i < 2; i++) {
-        uint32_t slot = zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
         CHECK(slot != ZS_NO_SLOT);
         publish_in(slot);
     }
@@ -217,7 +217,7 @@ static void viewer(void)
 static void before_view(void)
 {
     reset_world(&tiny, 0, 1, 0);
-    held_slot = zs_owner_reserve(&w->owner);
+    held_slot = zs_owner_reserve(&w->owner, 0);
     weak_write_plain(world_words(w, held_slot), 1);
     zs_owner_commit(&w->owner, held_slot, 1, 1);
 }
@@ -289,12 +289,12 @@ static void blocking_publisher(void)
 {
     uint32_t index = 0;
     for (uint64_t i = 0; i < to_publish; i++) {
-        uint32_t slot = zs_owner_window_full(&w->owner, &index) ? ZS_NO_SLOT : zs_owner_reserve(&w->owner);
+        uint32_t slot = zs_owner_window_full(&w->owner, &index) ? ZS_NO_SLOT : zs_owner_reserve(&w->owner, 0);
         if (slot == ZS_NO_SLOT) {
             uint32_t seen = zs_owner_block_begin(&w->segment);
             for (;;) {
                 if (!zs_owner_window_full(&w->owner, &index))
-                    slot = zs_owner_reserve(&w->owner);
+                    slot = zs_owner_reserve(&w->owner, 0);
                 if (slot != ZS_NO_SLOT)
                     break;
                 zs_futex_wait(w->segment.space, seen, UINT64_MAX);
@@ -310,7 +310,7 @@ static void blocking_publisher(void)
 static void before_full(void)
 {
     two_leases(&tiny, 1);
-    publish_in(zs_owner_reserve(&w->owner));
+    publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void no_release_is_missed(void)
 {
@@ -338,7 +338,7 @@ static void before_window(void)
 {
     reset_world(&blocking, 1, 1, 1);
     zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
-    publish_in(zs_owner_reserve(&w->owner));
+    publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void no_cursor_is_missed(void)
 {
@@ -371,7 +371,7 @@ static void viewer_that_wakes(void)
 static void before_full_of_views(void)
 {
     before_view();
-    publish_in(zs_owner_reserve(&w->owner));
+    publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void no_view_is_missed(void)
 {
@@ -393,7 +393,7 @@ static void reliable_publisher(void)
     uint32_t index = 0;
     for (uint64_t i = 0; i < to_publish; i++)
         if (!zs_owner_window_full(&w->owner, &index)) {
-            uint32_t slot = zs_owner_reserve(&w->owner);
+            uint32_t slot = zs_owner_reserve(&w->owner, 0);
             CHECK(slot != ZS_NO_SLOT);
             publish_in(slot);
         }
@@ -402,7 +402,7 @@ static void before_join(void)
 {
     reset_world(&joinable, 1, 1, 1);
     for (uint64_t i = 0; i < published_before; i++)
-        publish_in(zs_owner_reserve(&w->owner));
+        publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void joiner(void)
 {
@@ -442,7 +442,7 @@ static void batching_publisher(void)
     for (int i = 0; i < 2; i++) {
         if (zs_owner_window_full(&w->owner, &index))
             return;
-        slots[i] = zs_owner_reserve(&w->owner);
+        slots[i] = zs_owner_reserve(&w->owner, 0);
     }
     for (int i = 0; i < 2; i++) {
         uint64_t n = w->owner.published + 1;
@@ -455,13 +455,13 @@ static void batching_publisher(void)
         zs_owner_announce(&w->owner);
     for (uint64_t i = 0; i < to_publish; i++)
         if (!zs_owner_window_full(&w->owner, &index))
-            publish_in(zs_owner_reserve(&w->owner));
+            publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void before_batch(void)
 {
     reset_world(&batchable, 1, 1, 1);
     for (uint64_t i = 0; i < published_before; i++)
-        publish_in(zs_owner_reserve(&w->owner));
+        publish_in(zs_owner_reserve(&w->owner, 0));
 }
 static void reliable_joiner_misses_nothing_of_a_batch(void)
 {

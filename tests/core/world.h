@@ -23,6 +23,7 @@ typedef struct world_options {
     uint64_t slot_capacity;    /* 128 */
     uint32_t reserve_slots;
     uint32_t pool_limit;       /* 1 */
+    uint32_t later_slots;      /* slots of the pool that world_grow adds */
     uint32_t longer_by;        /* bytes, a multiple of 64, by which slot and peer entries are longer than in this version */
     uint32_t policy;
 } world_options;
@@ -35,7 +36,7 @@ typedef struct world {
     uint8_t *payload;
     void *memory;
     uint64_t slot_capacity;
-    uint32_t slot_count;
+    uint32_t slot_count;       /* of all pools */
 } world;
 
 static inline void *world_map(size_t size)
@@ -58,7 +59,7 @@ static inline void world_fill(world *w, const world_options *options)
     h->max_loans = options->max_loans ? options->max_loans : 1;
     h->spare_slots = options->spare_slots;
     h->reserve_slots = options->reserve_slots;
-    h->slot_limit = h->depth + h->max_loans + h->spare_slots + h->reserve_slots;
+    h->slot_limit = h->depth + h->max_loans + h->spare_slots + h->reserve_slots + options->later_slots;
     h->pool_limit = options->pool_limit ? options->pool_limit : 1;
     h->max_subscribers = options->max_subscribers ? options->max_subscribers : 4;
     h->first_sequence = options->first_sequence ? options->first_sequence : 1;
@@ -74,21 +75,22 @@ static inline void world_fill(world *w, const world_options *options)
         h->control_size = next;
     }
     CHECK_EQUAL(zs_header_check(h, h->control_size), ZS_CHECK_OK);
-    w->slot_count = h->slot_limit;
+    w->slot_count = h->slot_limit - options->later_slots;
     w->slot_capacity = options->slot_capacity ? options->slot_capacity : ZS_SLOT_ALIGN;
     if (w->control == NULL) {
         w->control = world_map(h->control_size);
-        w->payload = (uint8_t *)world_map(w->slot_capacity * w->slot_count);
-        w->memory = calloc(1, zs_owner_memory(w->slot_count, h->ring_capacity));
+        w->payload = (uint8_t *)world_map(w->slot_capacity * h->slot_limit);
+        w->memory = calloc(1, zs_owner_memory(h->slot_limit, h->ring_capacity));
         CHECK(w->memory != NULL);
     } else {
         memset(w->control, 0, h->control_size);
-        memset(w->memory, 0, zs_owner_memory(w->slot_count, h->ring_capacity));
+        memset(w->memory, 0, zs_owner_memory(h->slot_limit, h->ring_capacity));
     }
     zs_segment_create(&w->segment, w->control, h);
     zs_segment_add_pool(&w->segment, 0, 0, w->slot_count, w->slot_capacity, 0);
     zs_segment_open(&w->segment);
-    zs_owner_init(&w->owner, &w->segment, w->slot_count, w->memory);
+    zs_owner_init(&w->owner, &w->segment, w->memory);
+    zs_owner_add_pool(&w->owner, w->slot_count, w->slot_capacity, w->payload);
     memcpy(&magic, w->control, sizeof magic);
     CHECK_EQUAL(magic, UINT64_C(0x0a0d544f4c535a89));
 }
@@ -104,7 +106,7 @@ static inline world *world_make(const world_options *options)
 static inline void world_free(world *w)
 {
     munmap(w->control, w->header.control_size);
-    munmap(w->payload, w->slot_capacity * w->slot_count);
+    munmap(w->payload, w->slot_capacity * w->header.slot_limit);
     free(w->memory);
     free(w);
 }
@@ -114,7 +116,7 @@ static inline void world_reset_reader(world *w, zs_reader *r, uint32_t index, ui
 {
     uint32_t *held = r->held;
     memset(r, 0, sizeof *r);
-    memset(held, 0, w->slot_count * sizeof *held);
+    memset(held, 0, w->header.slot_limit * sizeof *held);
     r->segment = &w->segment;
     r->peer = zs_peer_at(&w->segment, index);
     r->index = index;
@@ -129,10 +131,17 @@ static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_lea
 {
     zs_reader *r = (zs_reader *)calloc(1, sizeof *r);
     CHECK(r != NULL);
-    r->held = (uint32_t *)calloc(w->slot_count, sizeof *r->held);
+    r->held = (uint32_t *)calloc(w->header.slot_limit, sizeof *r->held);
     CHECK(r->held != NULL);
     world_reset_reader(w, r, index, max_leases, reliable);
     return r;
+}
+
+/* Whether a counter is one that nothing but inspection reads: those of the owner and of its pools. */
+static inline int world_is_for_inspection(const zs_segment *s, const uint64_t *counter)
+{
+    uintptr_t at = (uintptr_t)counter, counters = (uintptr_t)s->counters, pools = (uintptr_t)s->pools;
+    return (at >= counters && at < counters + ZS_COUNTERS_SIZE) || (at >= pools && at < pools + s->pool_limit * ZS_POOL_SIZE);
 }
 
 static const zs_identity world_identity = {4711, 42, "reader", 0};
@@ -153,12 +162,21 @@ static inline void world_free_reader(zs_reader *r)
 /* Publish one sample, and drop the owner's reference to its slot. */
 static inline uint64_t world_publish(world *w)
 {
-    uint32_t slot = zs_owner_reserve(&w->owner);
+    uint32_t slot = zs_owner_reserve(&w->owner, 0);
     uint64_t n;
     CHECK(slot != ZS_NO_SLOT);
     n = zs_owner_commit(&w->owner, slot, 8, 1000 + w->owner.published);
     zs_owner_let_go(&w->owner, slot);
     return n;
+}
+
+/* Add a pool of the later slots, of twice the capacity. Each of its slots still has the memory of one of the first pool. */
+static inline void world_grow(world *w)
+{
+    uint32_t more = w->header.slot_limit - w->slot_count;
+    zs_segment_add_pool(&w->segment, 1, w->slot_count, more, 2 * w->slot_capacity, 0);
+    zs_owner_add_pool(&w->owner, more, 2 * w->slot_capacity, w->payload + w->slot_count * w->slot_capacity);
+    w->slot_count += more;
 }
 
 /* The payload of a slot. */

@@ -33,7 +33,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         uint32_t flags, crc
 
     ctypedef struct zs_pool:
-        uint64_t slot_capacity, inode
+        uint64_t slot_capacity, inode, committed, discarded, passed_on, no_free_slot
         uint32_t first_slot, slot_count, state
 
     ctypedef struct zs_metadata:
@@ -59,11 +59,20 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         uint64_t first_sequence, schema_size, time_namespace
         uint32_t depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words, max_loans, policy
 
+    ctypedef struct zs_owner_pool:
+        zs_pool *entry
+        uint8_t *payload
+        uint64_t slot_capacity
+        uint32_t first_slot, slot_count, free_count, retired_count, withheld
+
     ctypedef struct zs_owner:
         uint64_t published
-        uint32_t slot_count, loans_out, free_count, withheld, retired_count
+        uint32_t slot_count, loans_out, pool_count
+        zs_owner_pool pools[16]
+        zs_owner_pool *by_capacity[16]
         uint32_t *held
         uint8_t *state
+        uint8_t *pool_of
 
     ctypedef struct zs_reader:
         zs_segment *segment
@@ -111,13 +120,16 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     uint32_t zs_segment_state(const zs_segment *s)
     void zs_segment_end(zs_segment *s, uint32_t state)
 
-    size_t zs_owner_memory(uint32_t slot_count, uint32_t ring_capacity)
-    void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
-    uint32_t zs_owner_reserve(zs_owner *o)
+    size_t zs_owner_memory(uint32_t slot_limit, uint32_t ring_capacity)
+    void zs_owner_init(zs_owner *o, zs_segment *s, void *memory)
+    void zs_owner_add_pool(zs_owner *o, uint32_t slot_count, uint64_t slot_capacity, void *payload)
+    void *zs_owner_payload(const zs_owner *o, uint32_t slot)
+    zs_owner_pool *zs_owner_smallest_fit(const zs_owner *o, uint64_t size)
+    uint32_t zs_owner_reserve_bytes(zs_owner *o, uint64_t size)
     void zs_owner_discard(zs_owner *o, uint32_t slot)
     int zs_peer_is_evicted(const zs_segment *s, uint32_t index)
     void zs_owner_evict(zs_owner *o, uint32_t index)
-    int zs_owner_withhold(zs_owner *o)
+    int zs_owner_withhold(zs_owner *o, uint32_t k)
     void zs_owner_let_go(zs_owner *o, uint32_t slot)
     uint64_t zs_owner_place_flagged(zs_owner *o, uint32_t slot, uint64_t size, uint64_t published_ns, uint32_t flags,
                                     uint32_t crc)

@@ -62,12 +62,13 @@ cdef class AllocatorEnd(Handle):
         """Make free what can be: no slot is left. The subclass provides it."""
         raise NotImplementedError
 
-    def _no_slot_error(self):
-        """Why there is still no slot. The subclass provides it."""
+    def _no_slot_error(self, size):
+        """Why there is still no slot of at least `size` bytes. The subclass provides it."""
         raise NotImplementedError
 
     def reserve(self, size=None, timeout=0):
-        """Borrow a free slot to write `size` bytes into (default: its whole capacity), which are zeros at first.
+        """Borrow a free slot to write `size` bytes into, which are zeros at first: of the smallest slots that have so
+        many bytes, the next larger ones where none of those is free. Default: a whole slot of the largest ones.
 
         The zeros are written when the slot is first looked into: `commit(slot, data)` costs no more than the copy.
         As a context manager the slot is committed at the end, all that was reserved, and discarded by an exception.
@@ -90,20 +91,15 @@ cdef class AllocatorEnd(Handle):
     cdef Slot borrow(self, object size, object timeout):
         cdef Hold hold
         cdef Slot slot
-        cdef uint64_t capacity = self.owner.segment.pool_capacity[0]
-        cdef uint64_t count = 0
+        cdef uint64_t capacity = self.owner.largest()
+        cdef uint64_t count = capacity
         if size is not None:
             count = whole_size(size)
             if count > capacity:
-                raise errors.SampleTooLargeError(
-                    f"{count} bytes do not fit a slot of {capacity}. Create the segment with larger slots",
-                    size=count, capacity=capacity,
-                )
-        hold = self.owner.reserve()
+                raise self.owner.too_large(count)
+        hold = self.owner.reserve(count)
         if hold is None:
-            hold = reserve_slowly(self.owner, self, deadline_of(timeout))
-        if size is not None:
-            hold.size = count
+            hold = reserve_slowly(self.owner, self, count, deadline_of(timeout))
         slot = Slot.__new__(Slot)
         slot.hold = hold
         slot.owner = self.owner
@@ -268,25 +264,27 @@ cdef class PublisherEnd(Handle):
     cdef readonly object allocator
     cdef Owner owner
     cdef Plan plan
+    cdef uint64_t sample_size
     cdef object default_timeout
 
     def __init__(self, AllocatorEnd allocator not None, Plan plan not None, default_timeout):
-        if plan.size > allocator.owner.segment.pool_capacity[0]:
+        if plan.size > allocator.owner.largest():
             raise ValueError("the sample does not fit its slots")
         self.allocator, self.owner, self.plan, self.default_timeout = allocator, allocator.owner, plan, default_timeout
+        self.sample_size = plan.size
 
     cdef bint has_opened(self):
         return hasattr(self, "_bell")
 
     @cython.final
     cdef Loan borrow(self, object timeout):
-        cdef Hold hold = self.owner.reserve()
+        cdef Hold hold = self.owner.reserve(self.sample_size)
         cdef Loan loan
         if hold is None:
             hold = reserve_slowly(
-                self.owner, self.allocator, deadline_of(self.default_timeout if timeout is ... else timeout)
+                self.owner, self.allocator, self.sample_size,
+                deadline_of(self.default_timeout if timeout is ... else timeout),
             )
-        hold.size = self.plan.size
         loan = Loan.__new__(Loan)
         loan.hold = hold
         loan.owner = self.owner

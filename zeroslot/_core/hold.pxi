@@ -93,6 +93,7 @@ cdef class Hold:
     cdef Side side          # the Owner of a loan, the Reader of a lease
     cdef char *data
     cdef uint64_t size      # bytes of payload; of a loan, what can be written
+    cdef uint64_t capacity  # bytes of the slot
     cdef uint64_t sequence
     cdef uint64_t published_ns
     cdef uint64_t fork

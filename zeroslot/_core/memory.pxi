@@ -245,6 +245,7 @@ cdef class Segment:
     def __cinit__(self, internal):
         if internal is not INTERNAL:
             raise TypeError("segments come from Segment.create() and Segment.attach()")
+        memset(self.pool_first, 0xff, sizeof(self.pool_first))  # slot_data finds no slot in a pool that is being added
 
     @staticmethod
     def control_size(config not None, uint64_t schema_size):

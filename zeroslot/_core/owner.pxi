@@ -10,20 +10,24 @@ cdef class Owner(Side):
     cdef void *memory
     cdef uint64_t *borrowers    # the thread that reserved each slot; counts while the slot is loaned
     cdef readonly uint32_t max_loans
-    cdef uint32_t reserve_slots
+    cdef uint32_t reserve_slots     # of each class, that is, of all pools with slots of one capacity
+    cdef uint32_t set_apart[16]     # the reserve slots of each pool
+    cdef uint32_t missing           # reserve slots that are not withheld
     cdef bint crc               # each sample gets its CRC
     cdef list metadata          # [slot] the packed metadata of a loan, or None. None: samples have no metadata
+    cdef uint64_t room          # bytes of each slot that are kept for its metadata
     cdef bint flagged           # whether a commit has anything to do for these two
 
     def __cinit__(self, Segment segment not None, Descriptor lock, uint32_t max_loans, uint32_t reserve_slots=0,
                   bint crc=False, bint metadata=False):
-        """`reserve_slots` are given out only in place of slots that evicted subscribers still hold. With `metadata`
-        each slot has METADATA_ROOM bytes behind the largest payload.
+        """`reserve_slots` of each class are given out only in place of slots that evicted subscribers still hold. With
+        `metadata` each slot has METADATA_ROOM bytes behind the largest payload.
         """
-        self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.slot_count, segment.c.ring_capacity))
+        cdef uint32_t k
+        self.memory = PyMem_RawCalloc(1, zs_owner_memory(segment.c.slot_limit, segment.c.ring_capacity))
         if self.memory == NULL:
             raise MemoryError
-        self.borrowers = <uint64_t *>PyMem_RawCalloc(segment.slot_count, sizeof(uint64_t))
+        self.borrowers = <uint64_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint64_t))
         if self.borrowers == NULL:
             raise MemoryError
         self.segment = segment
@@ -31,14 +35,30 @@ cdef class Owner(Side):
         self.max_loans = max_loans
         self.crc, self.flagged = crc, crc or metadata
         if metadata:
-            self.metadata = [None] * segment.slot_count
+            self.metadata = [None] * segment.c.slot_limit
+            self.room = METADATA_ROOM
         self.fork = zs_fork_generation
-        zs_owner_init(&self.c, &segment.c, segment.slot_count, self.memory)
-        self.reserve_slots = self.c.withheld = min(reserve_slots, segment.slot_count)
+        zs_owner_init(&self.c, &segment.c, self.memory)
+        self.reserve_slots = reserve_slots
+        for k in range(segment.pool_count):
+            self.use_pool(k)
 
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
         PyMem_RawFree(self.borrowers)
+
+    cdef void use_pool(self, uint32_t k) noexcept nogil:
+        """Loan the slots of the segment's pool `k` too. The first pool of a class has its reserve."""
+        cdef uint64_t capacity = self.segment.pool_capacity[k]
+        cdef uint32_t slots = self.segment.pool_slots[k]
+        cdef bint is_first = True
+        cdef uint32_t i
+        for i in range(k):
+            if self.segment.pool_capacity[i] == capacity:
+                is_first = False
+        zs_owner_add_pool(&self.c, slots, capacity, self.segment.pool_data[k])
+        if is_first:
+            self.set_apart[k] = self.c.pools[k].withheld = min(self.reserve_slots, slots)
 
     def refuse(self):
         """Refuse from now on. The lock stays, so that no cleaner meets an owner that removes its names."""
@@ -67,13 +87,37 @@ cdef class Owner(Side):
     @property
     def withheld(self):
         """Slots of the reserve that are not given out."""
-        return self.c.withheld
+        cdef uint32_t k
+        cdef uint32_t count = 0
+        for k in range(self.c.pool_count):
+            count += self.c.pools[k].withheld
+        return count
+
+    @property
+    def capacities(self):
+        """Bytes of payload that a slot of each class takes, from the smallest to the largest."""
+        cdef uint32_t k
+        return sorted({self.c.pools[k].slot_capacity - self.room for k in range(self.c.pool_count)})
+
+    def slots_for(self, uint64_t size):
+        """The slots that take at least `size` bytes, one range for each pool."""
+        cdef uint32_t k
+        return [
+            range(self.c.pools[k].first_slot, self.c.pools[k].first_slot + self.c.pools[k].slot_count)
+            for k in range(self.c.pool_count) if self.c.pools[k].slot_capacity >= size + self.room
+        ]
+
+    cdef inline uint64_t largest(self) noexcept nogil:
+        """Bytes of payload of the largest slots."""
+        return self.c.by_capacity[self.c.pool_count - 1].slot_capacity - self.room
 
     @property
     def free_count(self):
         """Slots that a reserve could get at once."""
-        cdef uint32_t slot
-        cdef uint32_t count = self.c.free_count - self.c.withheld
+        cdef uint32_t slot, k
+        cdef uint32_t count = 0
+        for k in range(self.c.pool_count):
+            count += self.c.pools[k].free_count - self.c.pools[k].withheld
         for slot in range(self.c.slot_count):
             if self.c.state[slot] == 3 and zs_load32(&self.c.held[slot], ZS_ACQUIRE) == 0 and not self.is_read(slot):
                 count += 1
@@ -99,31 +143,40 @@ cdef class Owner(Side):
         """
         if index >= self.segment.c.max_subscribers:
             raise IndexError(index)
+        cdef uint32_t k, replaced
         zs_owner_evict(&self.c, index)
         zs_lock(&self.mutex)
-        self.c.withheld -= min(self.c.withheld, self.slots_of(index))
+        for k in range(self.c.pool_count):
+            replaced = min(self.c.pools[k].withheld, self.slots_of(index, k))
+            self.c.pools[k].withheld -= replaced
+            self.missing += replaced
         zs_unlock(&self.mutex)
         zs_bump_space(&self.segment.c)
 
-    cdef uint32_t slots_of(self, uint32_t index) noexcept nogil:
-        """How many slots carry the reader bit `index`."""
+    cdef uint32_t slots_of(self, uint32_t index, uint32_t k) noexcept nogil:
+        """How many slots of the class of pool `k` carry the reader bit `index`."""
         cdef uint64_t word
         cdef uint32_t slot
         cdef uint32_t count = 0
         for slot in range(self.c.slot_count):
+            if self.c.pools[self.c.pool_of[slot]].slot_capacity != self.c.pools[k].slot_capacity:
+                continue
             word = zs_load64(zs_slot_readers(&self.segment.c, slot) + index // 64, ZS_RELAXED)
             count += word >> (index % 64) & 1
         return count
 
     cdef void refill(self) noexcept nogil:
         """Keep back again what was given out for subscribers that have let go meanwhile. Under the mutex."""
-        cdef uint32_t index
-        cdef uint32_t quarantined = 0
-        for index in range(self.segment.c.max_subscribers):
-            if zs_peer_is_evicted(&self.segment.c, index):
-                quarantined += self.slots_of(index)
-        while self.c.withheld + quarantined < self.reserve_slots and zs_owner_withhold(&self.c):
-            pass
+        cdef uint32_t index, k, quarantined
+        for k in range(self.c.pool_count):
+            if self.c.pools[k].withheld == self.set_apart[k]:
+                continue
+            quarantined = 0
+            for index in range(self.segment.c.max_subscribers):
+                if zs_peer_is_evicted(&self.segment.c, index):
+                    quarantined += self.slots_of(index, k)
+            while self.c.pools[k].withheld + quarantined < self.set_apart[k] and zs_owner_withhold(&self.c, k):
+                self.missing = self.missing - 1
 
     def is_evicted(self, uint32_t index):
         """Whether the subscriber that is at `index` now has been evicted."""
@@ -157,17 +210,19 @@ cdef class Owner(Side):
                 return False
         return True
 
-    cdef Hold reserve(self):
-        """A loaned slot, or None: no slot is free, max_loans are out, or a reliable subscriber is behind."""
+    cdef Hold reserve(self, uint64_t size):
+        """A loaned slot for `size` bytes, of the smallest class that has one free. None: none has, max_loans
+        are out, or a reliable subscriber is behind.
+        """
         cdef uint32_t slot = ZS_NO_SLOT
         cdef uint32_t index
         cdef Hold hold
         self.check()
         zs_lock(&self.mutex)
-        if self.c.withheld < self.reserve_slots:
+        if self.missing != 0:
             self.refill()
         if self.c.loans_out < self.max_loans and not zs_owner_window_full(&self.c, &index):
-            slot = zs_owner_reserve(&self.c)
+            slot = zs_owner_reserve_bytes(&self.c, size + self.room)
             if slot != ZS_NO_SLOT:
                 self.borrowers[slot] = this_thread()
         zs_unlock(&self.mutex)
@@ -176,12 +231,29 @@ cdef class Owner(Side):
         hold = Hold.__new__(Hold)
         hold.side = self
         hold.slot = slot
-        hold.data = self.segment.slot_data(slot, &hold.size)
+        hold.data = <char *>zs_owner_payload(&self.c, slot)
+        hold.size = size
+        hold.capacity = self.c.pools[self.c.pool_of[slot]].slot_capacity - self.room
         if self.metadata is not None:
             self.metadata[slot] = None
-            hold.size -= METADATA_ROOM
         hold.fork = hold.writable_in = zs_fork_generation
         return hold
+
+    cdef object too_large(self, uint64_t size):
+        cdef list capacities = self.capacities
+        cdef uint64_t largest = self.largest()
+        cdef str slots = f"a slot of {largest}"
+        if len(capacities) > 1:
+            slots = f"any slot; this segment has slots of {', '.join(map(str, capacities))} bytes"
+        return errors.SampleTooLargeError(
+            f"{size} bytes do not fit {slots}. Create the segment with larger slots",
+            topic=self.topic, size=size, capacity=largest, capacities=tuple(capacities),
+        )
+
+    cdef void count_no_slot(self, uint64_t size) noexcept:
+        """Count a loan of `size` bytes that found no slot."""
+        zs_count(&self.segment.c.counters.no_free_slot, 1)
+        zs_count(&zs_owner_smallest_fit(&self.c, size + self.room).entry.no_free_slot, 1)
 
     cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
         """Publish a loan. Afterwards nothing of this process can write to it but slices taken of its arrays."""

@@ -215,7 +215,6 @@ cdef class Reader(Side):
         cdef zs_take result
         cdef zs_slot *entry
         cdef Hold hold
-        cdef uint64_t capacity = 0
         cdef uint64_t sequence, now
         while True:
             zs_lock(&self.mutex)
@@ -241,14 +240,14 @@ cdef class Reader(Side):
         hold.slot = slot
         hold.fork = zs_fork_generation
         entry = zs_slot_at(&self.segment.c, slot)
-        hold.data = self.segment.slot_data(slot, &capacity)
+        hold.data = self.segment.slot_data(slot, &hold.capacity)
         hold.size = zs_load64(&entry.size, ZS_RELAXED)
         hold.published_ns = zs_load64(&entry.published_ns, ZS_RELAXED)
         hold.sequence = sequence
-        if hold.size > capacity:
+        if hold.size > hold.capacity:
             raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {capacity}",
-                found=hold.size, expected=capacity,
+                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {hold.capacity}",
+                found=hold.size, expected=hold.capacity,
             )
         if self.c.taken % SAMPLED == 0 and self.one_clock:
             now = zs_now_ns()
@@ -257,20 +256,17 @@ cdef class Reader(Side):
 
     cdef object metadata_of(self, Hold hold):
         """What the publisher says of a leased sample; None: nothing."""
-        cdef uint64_t capacity = 0
         cdef uint64_t at = ZS_METADATA_AT(hold.size)
-        cdef char *data
         if not zs_load32(&zs_slot_at(&self.segment.c, hold.slot).flags, ZS_RELAXED) & ZS_SLOT_METADATA:
             return None
-        data = self.segment.slot_data(hold.slot, &capacity)
         where = self.topic or "this segment"
-        if at + ZS_METADATA_SIZE > capacity:
+        if at + ZS_METADATA_SIZE > hold.capacity:
             raise errors.CorruptSegmentError(
                 f"{where}: sample {hold.sequence} of {hold.size} bytes leaves no room for metadata in its slot of "
-                f"{capacity}. Start its publisher again",
+                f"{hold.capacity}. Start its publisher again",
                 where=where, topic=self.topic, field="metadata", found=hold.size, expected=capacity,
             )
-        return unpack_metadata(data + at, where)
+        return unpack_metadata(hold.data + at, where)
 
     cdef bint verify(self, Hold hold) except -1:
         """Whether a leased sample carries a CRC. Raises CorruptSegmentError when it is not that of the payload."""

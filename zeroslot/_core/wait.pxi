@@ -227,6 +227,7 @@ cdef class Room(Waitable):
 
     cdef Owner owner
     cdef object allocator
+    cdef uint64_t size      # bytes that the slot has to have
     cdef Hold hold          # what was reserved
     cdef bint has_looked
 
@@ -238,13 +239,14 @@ cdef class Room(Waitable):
         return 0
 
     cdef bint is_ready(self) except -1:
-        self.hold = self.owner.reserve()
+        self.hold = self.owner.reserve(self.size)
         return self.hold is not None
 
 
-cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t deadline_ns):
-    """Reserve a slot where none was free: clear what dead subscribers left, wait for the others until the deadline, and
-    then raise the error for no slot. `allocator` is the SlotAllocator, which provides both.
+cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t size, uint64_t deadline_ns):
+    """Reserve a slot of at least `size` bytes where none was free: clear what dead subscribers left, wait for the
+    others until the deadline, and then raise the error for no slot. `allocator` is the SlotAllocator, which provides
+    both.
     """
     cdef zs_segment *s = &owner.segment.c
     cdef Hold hold
@@ -253,13 +255,13 @@ cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t deadline_ns):
     allocator._reclaim_slots()
     # A failed lease may leave its reader bit set for a moment: look once more for each reader.
     for _ in range(1 + len(owner.segment.active_indexes())):
-        hold = owner.reserve()
+        hold = owner.reserve(size)
         if hold is not None:
             return hold
     began = zs_now_ns()
     if began < deadline_ns and not owner.waits_in_vain():
         room = Room.__new__(Room)
-        room.owner, room.allocator = owner, allocator
+        room.owner, room.allocator, room.size = owner, allocator, size
         room.slice_ns, room.last_slice_ns = 1_000_000, 20_000_000   # a subscriber that has died must not block for long
         zs_owner_block_begin(s)
         zs_count(&s.counters.blocked, 1)
@@ -269,8 +271,8 @@ cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t deadline_ns):
         finally:
             zs_owner_block_end(s)
             zs_count(&s.counters.blocked_ns, zs_now_ns() - began)
-    zs_count(&s.counters.no_free_slot, 1)
-    raise allocator._no_slot_error()
+    owner.count_no_slot(size)
+    raise allocator._no_slot_error(size)
 
 
 @cython.final

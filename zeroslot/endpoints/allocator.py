@@ -418,8 +418,8 @@ class SlotAllocator(AllocatorEnd):
         else:
             self._pressure.look()
 
-    def _no_slot_error(self) -> Exception:
-        return self._pressure.no_slot_error()
+    def _no_slot_error(self, size: int) -> Exception:
+        return self._pressure.no_slot_error(size)
 
     def __repr__(self) -> str:
         return f"<SlotAllocator {self._topic}: {self.slot_count} slots of {self.slot_capacity} bytes>"

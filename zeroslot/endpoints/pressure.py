@@ -65,8 +65,8 @@ class Pressure:
             f"sample{'s' * (peer.behind != 1)} behind, for at least {peer.stalled_s:.3f} s"
         )
 
-    def no_slot_error(self) -> NoFreeSlotError | BackpressureError:
-        """Why no slot can be reserved now."""
+    def no_slot_error(self, size: int) -> NoFreeSlotError | BackpressureError:
+        """Why no slot of at least `size` bytes can be reserved now."""
         owner, mapped = self._owner, self._owner.segment
         if owner.loans_out >= owner.max_loans:
             return NoFreeSlotError(
@@ -81,14 +81,20 @@ class Pressure:
                 "or to be closed; a larger depth gives it more time, evict_after ends its registration",
                 topic=self._topic, holders=(self.subscriber(blocking),),
             )  # fmt: skip  # the facts on one line
-        holders = [index for index in mapped.indexes_in_use() if mapped.held_by(index)]
+        pools = owner.slots_for(size)
+        slot_count = sum(map(len, pools))
+        leased = {
+            index: sum(slot in pool for slot, _ in mapped.held_by(index) for pool in pools)
+            for index in mapped.indexes_in_use()
+        }
+        holders = [index for index, count in leased.items() if count]
+        of_size = f" of {size} bytes or more" if slot_count != mapped.slot_count else ""
         kept = f"{owner.withheld} are kept back until evict_after ends a registration, " if owner.withheld else ""
         return NoFreeSlotError(
-            f"{self._topic}: none of {mapped.slot_count} slots is free: {mapped.info.depth} keep the newest "
+            f"{self._topic}: none of {slot_count} slots{of_size} is free: {mapped.info.depth} keep the newest "
             f"samples, {owner.loans_out} are loaned, {kept}the others are read: "
             f"{'; '.join(map(self.describe, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",
-            topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
-            leased=sum(len(mapped.held_by(index)) for index in holders),
+            topic=self._topic, slot_count=slot_count, loaned=owner.loans_out, leased=sum(leased.values()),
             holders=tuple(map(self.subscriber, holders)),
         )  # fmt: skip  # the facts on one line

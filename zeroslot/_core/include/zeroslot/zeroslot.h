@@ -33,7 +33,7 @@ static inline void zs_segment_create(zs_segment *s, void *control, const zs_head
 
 /* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes, numbered from `first_slot`, in the object with this inode number
  * (0: not known). Callable by the owner only, in the order of the pools, also after the segment is open: a reader that meets a slot
- * beyond the pools that it has mapped reads the table again. */
+ * beyond the pools that it has mapped reads the table again. zs_owner_add_pool follows, once the owner is initialised. */
 static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
                                        uint64_t slot_capacity, uint64_t inode)
 {

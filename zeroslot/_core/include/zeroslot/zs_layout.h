@@ -203,7 +203,10 @@ enum zs_section {
     X(uint32_t, state, , 16, 4)                                                                                                     \
     X(uint8_t, reserved, [4], 20, 4)                                                                                                \
     X(uint64_t, inode, , 24, 8)                                                                                                     \
-    X(uint8_t, reserved_tail, [32], 32, 32)
+    X(uint64_t, committed, , 32, 8)                                                                                                 \
+    X(uint64_t, discarded, , 40, 8)                                                                                                 \
+    X(uint64_t, passed_on, , 48, 8)                                                                                                 \
+    X(uint64_t, no_free_slot, , 56, 8)
 #define ZS_POOL_SIZE 64u
 
 /* What a publisher says of one sample besides its payload. */

@@ -84,6 +84,7 @@ static inline uint64_t zs_owner_place_flagged(zs_owner *o, uint32_t slot, uint64
     o->loans_out--;
     zs_count(&s->counters->published, 1);
     zs_count(&s->counters->bytes, size);
+    zs_count(&o->pools[o->pool_of[slot]].entry->committed, 1);
     return n;
 }
 

@@ -22,49 +22,84 @@
 
 enum zs_slot_state { ZS_FREE = 0, ZS_LOANED = 1, ZS_COMMITTED = 2, ZS_RETIRED = 3 };
 
+/* The owner's lists of one pool: parts of the arrays of zs_owner, so that adding a pool allocates nothing. */
+typedef struct zs_owner_pool {
+    zs_pool *entry;       /* in the pool table, for its counters only */
+    uint8_t *payload;     /* of its first slot */
+    uint64_t slot_capacity;
+    uint32_t first_slot;
+    uint32_t slot_count;
+    uint32_t free_count;
+    uint32_t retired_count;
+    uint32_t withheld;    /* free slots that are not loaned: they replace slots that evicted readers still hold */
+    uint16_t *free_slots; /* [slot_count] a stack: the slot used last is still in the cache */
+    uint16_t *retired;    /* [slot_count] in no particular order */
+} zs_owner_pool;
+
 typedef struct zs_owner {
     zs_segment *segment;
     uint64_t published;   /* the newest sequence, of which the word in shared memory is a copy */
-    uint32_t slot_count;
+    uint32_t slot_count;  /* slots of all pools */
     uint32_t loans_out;
-    uint32_t free_count;
-    uint32_t withheld;    /* free slots that are not loaned: they replace slots that evicted readers still hold */
-    uint32_t retired_count;
+    uint32_t pool_count;
+    zs_owner_pool pools[ZS_MAX_POOLS];
+    zs_owner_pool *by_capacity[ZS_MAX_POOLS]; /* [pool_count] from the smallest slots to the largest */
     uint16_t *ring_slots; /* [ring_capacity] the slot that each ring entry names */
-    uint16_t *free_slots; /* [slot_count] a stack: the slot used last is still in the cache */
-    uint16_t *retired;    /* [slot_count] in no particular order */
-    uint8_t *state;       /* [slot_count] enum zs_slot_state */
-    uint32_t *held;       /* [slot_count] not 0 while this process refers to the slot */
+    uint16_t *lists;      /* [2 * slot_limit] the lists of the pools */
+    uint8_t *state;       /* [slot_limit] enum zs_slot_state */
+    uint8_t *pool_of;     /* [slot_limit] the pool of each slot */
+    uint32_t *held;       /* [slot_limit] not 0 while this process refers to the slot */
 } zs_owner;
 
 #define ZS_NO_SLOT UINT32_MAX
 
 /* Bytes of private memory that zs_owner_init needs. */
-static inline size_t zs_owner_memory(uint32_t slot_count, uint32_t ring_capacity)
+static inline size_t zs_owner_memory(uint32_t slot_limit, uint32_t ring_capacity)
 {
-    return (size_t)slot_count * (sizeof(uint32_t) + 2 * sizeof(uint16_t) + 1) + (size_t)ring_capacity * sizeof(uint16_t);
+    return (size_t)slot_limit * (sizeof(uint32_t) + 2 * sizeof(uint16_t) + 2) + (size_t)ring_capacity * sizeof(uint16_t);
 }
 
-/* Initialise the owner of a new segment; all slots are free. `memory` has zs_owner_memory bytes, zeroed and aligned for uint32_t,
- * and must outlive the owner. */
-static inline void zs_owner_init(zs_owner *o, zs_segment *s, uint32_t slot_count, void *memory)
+/* Initialise the owner of a new segment, without pools. `memory` has zs_owner_memory bytes for the segment's slot_limit and
+ * ring_capacity, zeroed and aligned for uint32_t, and must outlive the owner. */
+static inline void zs_owner_init(zs_owner *o, zs_segment *s, void *memory)
 {
-    uint32_t *held = (uint32_t *)memory;
-    uint16_t *words = (uint16_t *)(void *)(held + slot_count);
     o->segment = s;
     o->published = s->first_sequence - 1;
-    o->slot_count = slot_count;
+    o->slot_count = 0;
     o->loans_out = 0;
-    o->retired_count = 0;
-    o->withheld = 0;
-    o->held = held;
-    o->free_slots = words;
-    o->retired = words + slot_count;
-    o->ring_slots = words + 2 * (size_t)slot_count;
+    o->pool_count = 0;
+    o->held = (uint32_t *)memory;
+    o->lists = (uint16_t *)(void *)(o->held + s->slot_limit);
+    o->ring_slots = o->lists + 2 * (size_t)s->slot_limit;
     o->state = (uint8_t *)(o->ring_slots + s->ring_capacity);
-    o->free_count = slot_count;
-    for (uint32_t i = 0; i < slot_count; i++)
-        o->free_slots[i] = (uint16_t)(slot_count - 1 - i);
+    o->pool_of = o->state + s->slot_limit;
+}
+
+/* Take over the next pool, with `slot_count` free slots, the first at `payload`. From here on they are loaned, so the pool table has the pool already
+ * (zs_segment_add_pool). There are fewer than ZS_MAX_POOLS pools, and slot_limit has room for the slots. Callable by the owner only. */
+static inline void zs_owner_add_pool(zs_owner *o, uint32_t slot_count, uint64_t slot_capacity, void *payload)
+{
+    uint32_t k = o->pool_count, at = k;
+    zs_owner_pool *p = &o->pools[k];
+    p->entry = &o->segment->pools[k];
+    p->payload = (uint8_t *)payload;
+    p->slot_capacity = slot_capacity;
+    p->first_slot = o->slot_count;
+    p->slot_count = slot_count;
+    p->free_count = slot_count;
+    p->retired_count = 0;
+    p->withheld = 0;
+    p->free_slots = o->lists + 2 * (size_t)p->first_slot;
+    p->retired = p->free_slots + slot_count;
+    for (uint32_t i = 0; i < slot_count; i++) {
+        p->free_slots[i] = (uint16_t)(p->first_slot + slot_count - 1 - i);
+        o->pool_of[p->first_slot + i] = (uint8_t)k;
+    }
+    for (; at > 0 && o->by_capacity[at - 1]->slot_capacity > slot_capacity; at--)
+        o->by_capacity[at] = o->by_capacity[at - 1];
+    o->by_capacity[at] = p;
+    o->slot_count += slot_count;
+    o->pool_count++;
 }
 
 /* The bits of word `w` of `readers` that belong to an index below max_subscribers. The others are ignored: no reader would ever
@@ -86,25 +121,26 @@ static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
     return 0;
 }
 
-/* Remove and return a retired slot without a reader's bit and without a view in this process. ZS_NO_SLOT: there is none. */
-static inline uint32_t zs_owner_unretire(zs_owner *o)
+/* Remove and return a retired slot of a pool, without a reader's bit and without a view in this process. ZS_NO_SLOT: there is
+ * none. */
+static inline uint32_t zs_owner_unretire(zs_owner *o, zs_owner_pool *p)
 {
-    for (uint32_t i = o->retired_count; i-- > 0;) {
-        uint32_t candidate = o->retired[i];
+    for (uint32_t i = p->retired_count; i-- > 0;) {
+        uint32_t candidate = p->retired[i];
         if (zs_load(&o->held[candidate], ZS_HELD_LOAD) == 0 && /* SYNC held */
             !zs_slot_is_read(o->segment, candidate)) {
-            o->retired[i] = o->retired[--o->retired_count];
+            p->retired[i] = p->retired[--p->retired_count];
             return candidate;
         }
     }
     return ZS_NO_SLOT;
 }
 
-/* Loan a slot: a free one, or a retired one that is no longer read or viewed. ZS_NO_SLOT: every slot is loaned, committed, read,
- * viewed or withheld. The owner may write to the payload until zs_owner_commit or zs_owner_discard. */
-static inline uint32_t zs_owner_reserve(zs_owner *o)
+/* Loan a slot of this pool: a free one, or a retired one that is no longer read or viewed. ZS_NO_SLOT: every slot of the pool is
+ * loaned, committed, read, viewed or withheld. The owner may write to the payload until zs_owner_commit or zs_owner_discard. */
+static inline uint32_t zs_owner_reserve_in(zs_owner *o, zs_owner_pool *p)
 {
-    uint32_t slot = o->free_count > o->withheld ? o->free_slots[--o->free_count] : zs_owner_unretire(o);
+    uint32_t slot = p->free_count > p->withheld ? p->free_slots[--p->free_count] : zs_owner_unretire(o, p);
     if (slot == ZS_NO_SLOT)
         return ZS_NO_SLOT;
     o->state[slot] = ZS_LOANED;
@@ -113,25 +149,66 @@ static inline uint32_t zs_owner_reserve(zs_owner *o)
     return slot;
 }
 
-/* Withhold one more slot from zs_owner_reserve. False: every slot that is not withheld is loaned, committed, read or viewed. */
-static inline int zs_owner_withhold(zs_owner *o)
+/* The same for pool `k`. */
+static inline uint32_t zs_owner_reserve(zs_owner *o, uint32_t k)
 {
-    if (o->free_count == o->withheld) {
-        uint32_t slot = zs_owner_unretire(o);
+    return zs_owner_reserve_in(o, &o->pools[k]);
+}
+
+/* The pool with the smallest slots of at least `size` bytes. NULL: there is none. */
+static inline zs_owner_pool *zs_owner_smallest_fit(const zs_owner *o, uint64_t size)
+{
+    for (uint32_t i = 0; i < o->pool_count; i++)
+        if (o->by_capacity[i]->slot_capacity >= size)
+            return o->by_capacity[i];
+    return NULL;
+}
+
+/* Loan a slot of at least `size` bytes, of the pool with the smallest slots that has one free. ZS_NO_SLOT: no pool with large
+ * enough slots has one. */
+static inline uint32_t zs_owner_reserve_bytes(zs_owner *o, uint64_t size)
+{
+    for (uint32_t i = 0; i < o->pool_count; i++) {
+        zs_owner_pool *p = o->by_capacity[i];
+        uint32_t slot = p->slot_capacity >= size ? zs_owner_reserve_in(o, p) : ZS_NO_SLOT;
+        if (slot == ZS_NO_SLOT)
+            continue;
+        if (i > 0 && o->by_capacity[i - 1]->slot_capacity >= size)
+            zs_count(&zs_owner_smallest_fit(o, size)->entry->passed_on, 1);
+        return slot;
+    }
+    return ZS_NO_SLOT;
+}
+
+/* Withhold one more slot of pool `k` from zs_owner_reserve. False: every slot of the pool that is not withheld is loaned,
+ * committed, read or viewed. */
+static inline int zs_owner_withhold(zs_owner *o, uint32_t k)
+{
+    zs_owner_pool *p = &o->pools[k];
+    if (p->free_count == p->withheld) {
+        uint32_t slot = zs_owner_unretire(o, p);
         if (slot == ZS_NO_SLOT)
             return 0;
         o->state[slot] = ZS_FREE;
-        o->free_slots[o->free_count++] = (uint16_t)slot;
+        p->free_slots[p->free_count++] = (uint16_t)slot;
     }
-    o->withheld++;
+    p->withheld++;
     return 1;
 }
 
-/* Put a slot on the list of retired ones, where zs_owner_reserve finds it. */
+/* The payload of a slot. */
+static inline void *zs_owner_payload(const zs_owner *o, uint32_t slot)
+{
+    const zs_owner_pool *p = &o->pools[o->pool_of[slot]];
+    return p->payload + (slot - p->first_slot) * p->slot_capacity;
+}
+
+/* Put a slot on its pool's list of retired ones, where zs_owner_reserve finds it. */
 static inline void zs_owner_retire(zs_owner *o, uint32_t slot)
 {
+    zs_owner_pool *p = &o->pools[o->pool_of[slot]];
     o->state[slot] = ZS_RETIRED;
-    o->retired[o->retired_count++] = (uint16_t)slot;
+    p->retired[p->retired_count++] = (uint16_t)slot;
 }
 
 /* End a loan without publishing it. Views that still refer to the slot keep it from being reused until zs_owner_let_go. */
@@ -139,6 +216,7 @@ static inline void zs_owner_discard(zs_owner *o, uint32_t slot)
 {
     o->loans_out--;
     zs_count(&o->segment->counters->discarded, 1);
+    zs_count(&o->pools[o->pool_of[slot]].entry->discarded, 1);
     zs_owner_retire(o, slot);
 }
 
