@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from zeroslot.types.nodes.text import MaxBytes as MaxBytes
     from zeroslot.types.sample import Sample as Sample
     from zeroslot.types.sample import layout_of as layout_of
+    from zeroslot.types.view import buffer as buffer
 
 _HOME = {
     "errors": (
@@ -110,6 +111,7 @@ _HOME = {
     "types.layout": "Layout",
     "types.by_name": "Match",
     "types.sample": "Sample layout_of",
+    "types.view": "buffer",
     "memory.cleanup": "Remains clean",
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",

@@ -37,3 +37,9 @@ class Point(zs.Sample):
 
 class Cloud(zs.Sample):
     points: Annotated[list[Point], zs.MaxLen(1000)] = []  # noqa: RUF012  # pydantic copies it
+
+
+class Pixels(zs.Sample):
+    """An image at the start of the slot, which has the alignment that libraries of arrays want."""
+
+    image: Annotated[NDArray[np.float32], zs.Shape(64, 64)]

@@ -36,6 +36,10 @@ cdef class Codec:
     cdef int set(self, Hold hold, char *data, object value) except -1:
         raise NotImplementedError
 
+    cdef object buffer(self, Hold hold, char *data):
+        """A memoryview of the value."""
+        raise TypeError("it is no text, bytes, array, or list of numbers, arrays or samples")
+
     cdef dict values(self, object view, bint as_models):
         """Of a codec that a view refers to: copies of all fields, nested samples as models or as dicts."""
         raise NotImplementedError
@@ -208,12 +212,19 @@ cdef class BytesCodec(Codec):
         self.get(None, data)
         return 0
 
-    cdef object get(self, Hold hold, char *data):
+    cdef Py_ssize_t length(self, char *data) except -1:
         cdef uint32_t length = (<uint32_t *>data)[0]
         if length > self.max_bytes:
             raise errors.CorruptSegmentError(
                 f"a length of {length} bytes in a field of {self.max_bytes}", found=length, expected=self.max_bytes
             )
+        return length
+
+    cdef object buffer(self, Hold hold, char *data):
+        return exported_bytes(hold, data + 4, self.length(data))
+
+    cdef object get(self, Hold hold, char *data):
+        cdef Py_ssize_t length = self.length(data)
         if not self.text:
             return (data + 4)[:length]
         try:
@@ -272,6 +283,9 @@ cdef class ArrayCodec(Codec):
 
     cdef object get(self, Hold hold, char *data):
         return make_array(hold, data, self.dtype, self.ndim, self.dims)
+
+    cdef object buffer(self, Hold hold, char *data):
+        return memoryview(exported_array(hold, data, self.dtype, self.shape))
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         if not self.fits(value):

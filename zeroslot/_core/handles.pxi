@@ -168,6 +168,16 @@ cdef class Slot:
         else:
             self.give_up()
 
+    def __dlpack__(self, **options):
+        """The bytes as a DLPack capsule, as numpy makes it. A commit raises BufferError while it is in use."""
+        cdef Hold hold = self.live()
+        hold.fill(hold.size)
+        return dlpack_of(exported_array(hold, hold.data, OCTET, (hold.size,)), options)
+
+    def __dlpack_device__(self):
+        """The memory of the host."""
+        return DLPACK_HOST
+
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()
         hold.fill(hold.size)
@@ -262,6 +272,17 @@ cdef class SlotLease:
 
     def __exit__(self, kind, value, traceback):
         self.release()
+
+    def __dlpack__(self, **options):
+        """The bytes as a read-only DLPack capsule, as numpy makes it: consumers that do not say max_version=(1, 0) get
+        BufferError. It keeps the sample.
+        """
+        cdef Hold hold = self.live()
+        return dlpack_of(exported_array(hold, hold.data, OCTET, (hold.size,)), options)
+
+    def __dlpack_device__(self):
+        """The memory of the host."""
+        return DLPACK_HOST
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef Hold hold = self.live()

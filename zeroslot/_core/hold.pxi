@@ -1,6 +1,11 @@
 # Part of binding.pyx: what keeps a slot, and the memory that is read and written through it.
 
+from numpy import dtype as numpy_dtype
+from numpy import empty, frombuffer
+
 cdef char *BYTE_FORMAT = b"B"
+cdef object OCTET = numpy_dtype("u1")
+cdef tuple DLPACK_HOST = (1, 0)     # kDLCPU
 
 cdef extern from *:
     """
@@ -288,6 +293,57 @@ cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, 
             else:
                 cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
     return array
+
+
+@cython.final
+@cython.no_gc
+cdef class Export:
+    """Part of a slot, as bytes. What is made of a writable one holds off the commit."""
+
+    cdef Hold hold
+    cdef char *data
+    cdef size_t size
+
+    def __init__(self):
+        raise TypeError("exports come from samples")
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.hold is None:
+            raise TypeError("this export is empty: it was not made by a sample")
+        self.hold.export(buffer, flags, self.data, self.size, True)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass    # as for handles
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+
+cdef object exported_bytes(Hold hold, char *data, size_t size):
+    """A memoryview of a part of a slot. While a writable one lives, a commit raises BufferError."""
+    cdef Export export = Export.__new__(Export)
+    export.hold, export.data, export.size = hold, data, size
+    return memoryview(export)
+
+
+cdef object exported_array(Hold hold, char *data, object dtype, tuple shape):
+    """An array over a part of a slot, which may be given away: while a writable one lives, a commit raises BufferError.
+    What `make_array` gives turns read-only at the commit instead, which what was made of it does not notice.
+    """
+    cdef Py_ssize_t extent, count = 1
+    for extent in shape:
+        count *= extent
+    if count == 0:
+        return empty(shape, dtype)
+    return frombuffer(exported_bytes(hold, data, count * <Py_ssize_t>dtype.itemsize), dtype).reshape(shape)
+
+
+cdef object dlpack_of(object array, dict options):
+    """What the `__dlpack__` of an array says; the oldest numpy knows the option `stream` alone."""
+    try:
+        return array.__dlpack__(**options)
+    except TypeError:
+        return array.__dlpack__()
 
 
 cdef size_t copy_into(Hold hold, object data) except? 0:

@@ -27,6 +27,15 @@ cdef class View:
     def __releasebuffer__(self, Py_buffer *buffer):
         pass    # as for handles
 
+    def __dlpack__(self, **options):
+        """The bytes of the sample as a DLPack capsule, as for lists in place."""
+        self.alive()
+        return dlpack_of(exported_array(self.hold, self.data, OCTET, (self.size,)), options)
+
+    def __dlpack_device__(self):
+        """The memory of the host."""
+        return DLPACK_HOST
+
     def __reduce__(self):
         raise unpicklable(self)
 
@@ -235,6 +244,17 @@ cdef class FieldDescriptor:
             self.put(view.hold, view.data + self.offset, value)
         finally:
             view.hold.unpin()
+
+    def buffer(self, instance):
+        """A memoryview of the value in place."""
+        cdef View view = <View?>instance
+        self.refuse(view)
+        try:
+            return self.codec.buffer(view.hold, view.data + self.offset)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, errors.ZeroslotError):
+                raise
+            raise type(error)(f"{self.name} has no buffer: {error}") from None
 
     cdef int put(self, Hold hold, char *data, object value) except -1:
         try:

@@ -194,6 +194,23 @@ def make_view_class(
     return made
 
 
+def buffer(sample: Any, name: str) -> memoryview:
+    """A memoryview of a text, bytes, array or list field, in place: `buffer(lease.sample, "jpeg")` copies nothing.
+
+    It keeps the sample, and is read-only at a subscriber. That of a loan can be written, and a commit raises
+    BufferError while it, or an array or tensor made of it, is alive. It is as long as the field is now; text is UTF-8.
+    Of a model it is the field's own memory, read-only.
+
+    Raises TypeError for a field of another kind, ValueError for an optional that is None, AttributeError for a name
+    that the sample does not have.
+    """
+    field = vars(type(sample)).get(name) if isinstance(sample, View) else None
+    if isinstance(field, FieldDescriptor):
+        return field.buffer(sample)
+    value = getattr(sample, name)
+    return memoryview(value.encode() if isinstance(value, str) else value).toreadonly()
+
+
 # Special methods that a class may define for its views as well, beside those that no model has.
 _SPECIAL = {"__str__", "__repr__", "__format__", "__lt__", "__le__", "__gt__", "__ge__"}
 _OF_MODELS_ALONE = {*dir(BaseModel), "__del__", "__getattr__"} - _SPECIAL
