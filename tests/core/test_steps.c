@@ -309,6 +309,108 @@ static void reader_never_exceeds_max_leases(void)
     finish("max_leases", explore_all(2, before_limit, after_limit, actors, 3));
 }
 
+/* --- tickets: redeemed payload is whole, and a ticket is good while a lease that made one is held ------------------------------ */
+
+static const world_options ticketed = {.depth = 1, .max_subscribers = 64}; /* a slot that is free again is used at once */
+static int kept; /* leases of sample 1 that made a ticket */
+
+/* readers[0] has leased sample 1 and made a ticket of it; the others redeem tickets. */
+static void before_tickets(void)
+{
+    reset_world(&ticketed, 3, 1, 0);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+    zs_reader_join_for_tickets(readers[1], &world_identity);
+    zs_reader_join_for_tickets(readers[2], &world_identity);
+    publish_sample();
+    CHECK_EQUAL(zs_reader_take(readers[0], &held_slot), ZS_TAKE_LEASED);
+    zs_slot_refer(&w->segment, held_slot, 1);
+    kept = 1;
+}
+static void before_late_tickets(void)
+{
+    before_tickets();
+    kept = 0;
+    zs_reader_release(readers[0], held_slot);
+    publish_sample();
+}
+static void check_ticketed_payload(void)
+{
+    const uint64_t *words = world_words(w, held_slot);
+    CHECK_EQUAL(words[0], 1);
+    ZS_STEP();
+    CHECK_EQUAL(words[1], ~UINT64_C(1));
+    ZS_STEP();
+    CHECK_EQUAL(words[0], 1);
+}
+static void maker(void)
+{
+    check_ticketed_payload();
+    kept--;
+    zs_reader_release(readers[0], held_slot);
+}
+/* Redeem the ticket, and make another one of the lease. */
+static void redeem_with(zs_reader *r)
+{
+    int needed = kept;
+    if (zs_reader_redeem(r, held_slot, 1) != ZS_TAKE_LEASED) {
+        CHECK(!needed || !kept);
+        return;
+    }
+    zs_slot_refer(&w->segment, held_slot, 1);
+    kept++;
+    check_ticketed_payload();
+    kept--;
+    zs_reader_release_redeemed(r, held_slot);
+}
+static void redeemer_1(void)
+{
+    redeem_with(readers[1]);
+}
+static void redeemer_2(void)
+{
+    redeem_with(readers[2]);
+}
+static void patient_publisher(void)
+{
+    for (uint64_t i = 0; i < to_publish; i++) {
+        uint32_t slot = zs_owner_reserve(&w->owner, 0);
+        if (slot == ZS_NO_SLOT)
+            continue;
+        world_words(w, slot)[0] = w->owner.published + 1;
+        ZS_STEP();
+        world_words(w, slot)[1] = ~(w->owner.published + 1);
+        zs_owner_commit(&w->owner, slot, 16, 0);
+        zs_owner_let_go(&w->owner, slot);
+    }
+}
+static void after_tickets(void)
+{
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        CHECK_EQUAL(*zs_slot_readers(&w->segment, i), 0);
+    publish_sample();
+    publish_sample();
+    world_use_every_slot(w);
+    for (uint32_t i = 0; i < w->slot_count; i++)
+        CHECK_EQUAL(zs_slot_at(&w->segment, i)->reference, 0); /* no slot is lost to a ticket */
+    CHECK_EQUAL(zs_reader_redeem(readers[1], held_slot, 1), ZS_TAKE_NONE);
+}
+
+static void redeemed_payload_is_whole(void)
+{
+    void (*const actors[])(void) = {patient_publisher, maker, redeemer_1};
+    make_world(&ticketed);
+    to_publish = 3;
+    finish("tickets", explore_all(2, before_tickets, after_tickets, actors, 3));
+}
+
+static void ticket_of_a_redeemed_sample_is_good_while_it_is_held(void)
+{
+    void (*const actors[])(void) = {patient_publisher, redeemer_1, redeemer_2};
+    make_world(&ticketed);
+    to_publish = 2;
+    finish("tickets of tickets", explore_all(3, before_late_tickets, after_tickets, actors, 3));
+}
+
 /* --- park and wake ------------------------------------------------------------------------------------------------------------ */
 
 static void parking_taker(void)
@@ -542,6 +644,8 @@ int main(void)
     RUN(release_in_another_thread_frees_only_its_slot);
     RUN(reused_slot_never_looks_held);
     RUN(reader_never_exceeds_max_leases);
+    RUN(redeemed_payload_is_whole);
+    RUN(ticket_of_a_redeemed_sample_is_good_while_it_is_held);
     RUN(no_wake_up_is_lost);
     RUN(no_change_is_missed);
     RUN(two_sleepers_of_one_subscriber_are_both_woken);

@@ -22,6 +22,8 @@ static void all_promises(void)
     RUN(leases_are_whole);
     RUN(newest_is_whole);
     RUN(overtaken_reader_finds_published_far_enough);
+    RUN(redeemed_payload_is_whole);
+    RUN(ticket_passes_the_payload_on);
     RUN(own_views_are_whole);
     RUN(no_release_is_missed);
     RUN(no_cursor_is_missed);

@@ -38,8 +38,9 @@
 
 static uint64_t weak_load(const void *word, int size, int order);
 static void weak_store(void *word, int size, uint64_t value, int order);
-enum weak_change { WEAK_ADD, WEAK_OR, WEAK_AND, WEAK_EXCHANGE };
+enum weak_change { WEAK_ADD, WEAK_OR, WEAK_AND, WEAK_EXCHANGE, WEAK_REPLACE };
 static uint64_t weak_rmw(void *word, int size, enum weak_change change, uint64_t value, int order);
+static int weak_replace(uint64_t *word, uint64_t seen, uint64_t value, int order);
 static long weak_syscall(long number, void *address, int operation, uint32_t value, ...);
 static void weak_count(uint64_t *counter, uint64_t more);
 
@@ -49,12 +50,14 @@ static void weak_count(uint64_t *counter, uint64_t more);
 #undef zs_fetch_or
 #undef zs_fetch_and
 #undef zs_exchange
+#undef zs_replace
 #define zs_load(word, order) ((__typeof__(*(word) + 0))weak_load((word), (int)sizeof *(word), (order)))
 #define zs_store(word, value, order) weak_store((word), (int)sizeof *(word), (uint64_t)(value), (order))
 #define zs_fetch_add(word, value, order) weak_rmw((word), (int)sizeof *(word), WEAK_ADD, (uint64_t)(value), (order))
 #define zs_fetch_or(word, value, order) weak_rmw((word), (int)sizeof *(word), WEAK_OR, (uint64_t)(value), (order))
 #define zs_fetch_and(word, value, order) weak_rmw((word), (int)sizeof *(word), WEAK_AND, (uint64_t)(value), (order))
 #define zs_exchange(word, value, order) weak_rmw((word), (int)sizeof *(word), WEAK_EXCHANGE, (uint64_t)(value), (order))
+#define zs_replace(word, seen, value, order) weak_replace((word), (seen), (value), (order))
 #define zs_count weak_count
 #define syscall(...) weak_syscall(__VA_ARGS__)
 
@@ -475,7 +478,8 @@ static uint64_t weak_rmw(void *address, int size, enum weak_change change, uint6
     weak_message *read;
     int w = 0;
     if (weak.active) {
-        weak_step();
+        if (change != WEAK_REPLACE)
+            weak_step();
         self = weak_self();
         w = weak_word_at(address, size);
         old = weak.messages[weak.words[w].last].value;
@@ -502,6 +506,20 @@ static uint64_t weak_rmw(void *address, int size, enum weak_change change, uint6
     weak_append(w, new, order, read);
     weak_note("change", address, new, order, "");
     return old;
+}
+
+/* A failed one changes nothing, also not what its actor knows: less than what C11 allows it to learn. */
+static int weak_replace(uint64_t *word, uint64_t seen, uint64_t value, int order)
+{
+    uint64_t newest = weak_peek(word, 8);
+    if (weak.active) {
+        weak_step();
+        newest = weak.messages[weak.words[weak_word_at(word, 8)].last].value;
+    }
+    if (newest != seen)
+        return 0;
+    weak_rmw(word, 8, WEAK_REPLACE, value, order);
+    return 1;
 }
 
 /* Counters have one writer. Those in shared memory take no part in the protocol, so they are not simulated. */

@@ -89,6 +89,9 @@ static void taker_of_newest(void)
 {
     take_one(readers[0], 1);
 }
+static void nothing_to_check(void)
+{
+}
 static void releaser(void)
 {
     check_and_release(readers[0], held_slot, 1);
@@ -151,6 +154,100 @@ static void newest_is_whole(void)
     finish("newest", weak_all(3, before_tiny, check_drained, actors, 2));
 }
 
+/* --- reference ---------------------------------------------------------------------------------------------------------------- */
+
+/* readers[0] has leased sample 1, made a ticket of it, and released it. The sample is retired, and the next loan gets its slot. */
+static const world_options ticketed = {.depth = 1, .max_subscribers = 64};
+static int kept; /* leases of sample 1 that made a ticket */
+
+static void before_tickets(void)
+{
+    reset_world(&ticketed, 2, 1, 0);
+    zs_reader_join_for_tickets(readers[0], &world_identity);
+    zs_reader_join_for_tickets(readers[1], &world_identity);
+    held_slot = zs_owner_reserve(&w->owner, 0);
+    publish_in(held_slot);
+    zs_slot_refer(&w->segment, held_slot, 1);
+    publish_in(zs_owner_reserve(&w->owner, 0));
+    kept = 0;
+}
+static void redeem_one(zs_reader *r)
+{
+    int needed = kept;
+    if (zs_reader_redeem(r, held_slot, 1) != ZS_TAKE_LEASED) {
+        CHECK(!needed || !kept);
+        return;
+    }
+    zs_slot_refer(&w->segment, held_slot, 1);
+    kept++;
+    CHECK_EQUAL(weak_read_plain(world_words(w, held_slot)), 1);
+    kept--;
+    zs_reader_release_redeemed(r, held_slot);
+}
+static void redeemer_0(void)
+{
+    redeem_one(readers[0]);
+}
+static void redeemer_1(void)
+{
+    redeem_one(readers[1]);
+}
+static void redeemed_payload_is_whole(void)
+{
+    void (*const one[])(void) = {publisher, redeemer_0};
+    void (*const two[])(void) = {publisher, redeemer_0, redeemer_1};
+    make_world(&ticketed);
+    to_publish = 3;
+    finish("ticket", weak_all(4, before_tickets, nothing_to_check, one, 2));
+    make_world(&ticketed);
+    to_publish = 2;
+    finish("two tickets", weak_all(2, before_tickets, nothing_to_check, two, 3));
+}
+
+/* A ticket that is passed on without any synchronisation, between readers with bits in different words: the reference alone makes the
+ * payload visible. */
+static const world_options two_words = {.depth = 1, .max_subscribers = 65};
+static uint64_t passed_on;
+
+static void before_passing(void)
+{
+    publish_first_sample(&two_words);
+    world_reset_reader(w, readers[1], 64, 1, 0);
+    zs_reader_join_for_tickets(readers[1], &world_identity);
+    passed_on = 0;
+}
+static void maker(void)
+{
+    uint32_t slot;
+    if (zs_reader_latest(readers[0], &slot) != ZS_TAKE_LEASED)
+        return;
+    zs_slot_refer(&w->segment, slot, readers[0]->cursor);
+    passed_on = readers[0]->cursor << 8 | slot;
+    zs_reader_release(readers[0], slot);
+}
+static int is_passed_on(void)
+{
+    return passed_on != 0;
+}
+static void receiver(void)
+{
+    uint32_t slot;
+    uint64_t n;
+    weak_await(is_passed_on);
+    slot = (uint32_t)(passed_on & 0xff), n = passed_on >> 8;
+    if (zs_reader_redeem(readers[1], slot, n) != ZS_TAKE_LEASED)
+        return;
+    CHECK_EQUAL(weak_read_plain(world_words(w, slot)), n);
+    zs_reader_release_redeemed(readers[1], slot);
+}
+static void ticket_passes_the_payload_on(void)
+{
+    void (*const actors[])(void) = {publisher, maker, receiver};
+    make_world(&two_words);
+    to_publish = 1;
+    finish("passing", weak_all(2, before_passing, nothing_to_check, actors, 3));
+}
+
 /* --- held, released ----------------------------------------------------------------------------------------------------------- */
 
 static void two_leases(const world_options *options, uint32_t max_leases)
@@ -196,9 +293,6 @@ static void taker_without_release(void)
     uint32_t slot;
     enum zs_take result = zs_reader_take(readers[0], &slot);
     CHECK(result != ZS_TAKE_CORRUPT);
-}
-static void nothing_to_check(void)
-{
 }
 
 static void loan_never_fails_because_of_readers(void)

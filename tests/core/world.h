@@ -26,6 +26,7 @@ typedef struct world_options {
     uint32_t later_slots;      /* slots of the pool that world_grow adds */
     uint32_t longer_by;        /* bytes, a multiple of 64, by which slot and peer entries are longer than in this version */
     uint32_t policy;
+    int no_references;         /* an owner that does not close references */
 } world_options;
 
 typedef struct world {
@@ -64,6 +65,7 @@ static inline void world_fill(world *w, const world_options *options)
     h->max_subscribers = options->max_subscribers ? options->max_subscribers : 4;
     h->first_sequence = options->first_sequence ? options->first_sequence : 1;
     h->policy = options->policy;
+    h->compat = options->no_references ? 0 : ZS_COMPAT_REFERENCES;
     zs_layout_compute(h);
     if (options->longer_by) {
         uint64_t next = h->header_size;
@@ -115,6 +117,7 @@ static inline void world_free(world *w)
 static inline void world_reset_reader(world *w, zs_reader *r, uint32_t index, uint32_t max_leases, int reliable)
 {
     uint32_t *held = r->held;
+    uint64_t *redeemed = r->redeemed;
     memset(r, 0, sizeof *r);
     memset(held, 0, w->header.slot_limit * sizeof *held);
     r->segment = &w->segment;
@@ -124,6 +127,7 @@ static inline void world_reset_reader(world *w, zs_reader *r, uint32_t index, ui
     r->reliable = (uint32_t)reliable;
     r->slot_count = w->slot_count;
     r->held = held;
+    r->redeemed = redeemed;
 }
 
 /* A reader that has not joined. */
@@ -132,7 +136,8 @@ static inline zs_reader *world_reader(world *w, uint32_t index, uint32_t max_lea
     zs_reader *r = (zs_reader *)calloc(1, sizeof *r);
     CHECK(r != NULL);
     r->held = (uint32_t *)calloc(w->header.slot_limit, sizeof *r->held);
-    CHECK(r->held != NULL);
+    r->redeemed = (uint64_t *)calloc(w->header.slot_limit, sizeof *r->redeemed);
+    CHECK(r->held != NULL && r->redeemed != NULL);
     world_reset_reader(w, r, index, max_leases, reliable);
     return r;
 }
@@ -156,6 +161,7 @@ static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_lease
 static inline void world_free_reader(zs_reader *r)
 {
     free(r->held);
+    free(r->redeemed);
     free(r);
 }
 
@@ -177,6 +183,18 @@ static inline void world_grow(world *w)
     zs_segment_add_pool(&w->segment, 1, w->slot_count, more, 2 * w->slot_capacity, 0);
     zs_owner_add_pool(&w->owner, more, 2 * w->slot_capacity, w->payload + w->slot_count * w->slot_capacity);
     w->slot_count += more;
+}
+
+/* Loan every slot that can be loaned, and discard them. */
+static inline void world_use_every_slot(world *w)
+{
+    uint32_t slots[64], count = 0;
+    while ((slots[count] = zs_owner_reserve(&w->owner, 0)) != ZS_NO_SLOT)
+        count++;
+    while (count > 0) {
+        zs_owner_discard(&w->owner, slots[--count]);
+        zs_owner_let_go(&w->owner, slots[count]);
+    }
 }
 
 /* The payload of a slot. */

@@ -2,7 +2,7 @@
 
 cdef extern from "zeroslot/zeroslot.h" nogil:
     uint32_t ZS_FORMAT, ZS_MAX_SLOTS, ZS_MAX_SUBSCRIBERS, ZS_MAX_POOLS, ZS_SLOT_ALIGN, ZS_NO_SLOT, ZS_HEADER_SIZE
-    uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN, ZS_COMPAT_CRC
+    uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN, ZS_COMPAT_CRC, ZS_COMPAT_REFERENCES
     uint32_t ZS_SLOT_CRC, ZS_SLOT_METADATA, ZS_METADATA_SIZE
     uint32_t ZS_CONTROL_SIZE_AT, ZS_OWNER_BYTE, ZS_CLEANER_BYTES, ZS_FIRST_PEER_BYTE, ZS_BYTES, ZS_TYPED
     uint32_t ZS_LOANED, ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE, ZS_RAISE
@@ -13,7 +13,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         uint8_t magic[8]
         uint32_t format, header_size, depth, ring_capacity, slot_limit, pool_limit, max_subscribers, reader_words
         uint32_t spare_slots, max_loans, reserve_slots, peer_size, slot_size, owner_pid, payload_kind, policy, state
-        uint64_t control_size, segment_id, first_sequence, schema_size, incompat, owner_start_time
+        uint64_t control_size, segment_id, first_sequence, schema_size, incompat, compat, owner_start_time
         uint64_t created_realtime_ns, created_monotonic_ns, time_namespace, max_period_ns
         uint8_t type_hash[16]
         uint8_t owner_name[32]

@@ -267,6 +267,7 @@ cdef class Segment:
         put_config(h, config)
         memcpy(h.magic, zs_magic, 8)
         h.format = ZS_FORMAT
+        h.compat |= ZS_COMPAT_REFERENCES
         h.schema_size = len(schema)
         h.created_monotonic_ns = zs_now_ns()
         zs_layout_compute(h)

@@ -73,6 +73,19 @@
 #define ZS_LEASE_LOAD ZS_SEQ_CST
 #endif
 
+/* SYNC reference: the owner sets the closing bit of a slot's reference, then loads `readers` again; a reader that redeems a ticket
+ * sets its bit, then loads the reference. As with lease, at least one side sees the other's store. The store of a reference also
+ * makes the payload visible to a reader that loads it. */
+#ifndef ZS_REFERENCE_STORE
+#define ZS_REFERENCE_STORE ZS_RELEASE
+#endif
+#ifndef ZS_REFERENCE_RMW
+#define ZS_REFERENCE_RMW ZS_SEQ_CST
+#endif
+#ifndef ZS_REFERENCE_LOAD
+#define ZS_REFERENCE_LOAD ZS_SEQ_CST
+#endif
+
 /* SYNC park: the owner increments generation, then loads `parked`; a reader sets its parked bit, then loads generation. */
 #ifndef ZS_GENERATION_RMW
 #define ZS_GENERATION_RMW ZS_SEQ_CST
@@ -147,6 +160,13 @@
 #define zs_fetch_or(word, value, order) (ZS_STEP(), __atomic_fetch_or((word), (value), (order)))
 #define zs_fetch_and(word, value, order) (ZS_STEP(), __atomic_fetch_and((word), (value), (order)))
 #define zs_exchange(word, value, order) (ZS_STEP(), __atomic_exchange_n((word), (value), (order)))
+#define zs_replace(word, seen, value, order) (ZS_STEP(), zs_compare_exchange((word), (seen), (value), (order)))
+
+/* Store `value` if the word is `seen`; whether it was. A failed one is a relaxed load. */
+static inline int zs_compare_exchange(uint64_t *word, uint64_t seen, uint64_t value, int order)
+{
+    return __atomic_compare_exchange_n(word, &seen, value, 0, order, ZS_RELAXED);
+}
 
 /* Add to a counter that one thread at a time writes and any thread reads. Needs no locked instruction. */
 static inline void zs_count(uint64_t *counter, uint64_t more)

@@ -60,7 +60,10 @@
 enum zs_state { ZS_CREATING = 0, ZS_OPEN = 1, ZS_SEALED = 2, ZS_DEAD = 3 };
 enum zs_policy { ZS_EVICT = 0, ZS_BLOCK = 1, ZS_RAISE = 2 };
 enum zs_payload { ZS_BYTES = 0, ZS_TYPED = 1 };
-enum zs_peer_flags { ZS_PEER_RELIABLE = 1 };
+enum zs_peer_flags {
+    ZS_PEER_RELIABLE = 1,
+    ZS_PEER_TICKETS = 2 /* it redeems tickets, and has no cursor (zs_tickets.h) */
+};
 enum zs_slot_flags {
     ZS_SLOT_CRC = 1,     /* `crc` is the CRC-32C of the payload's `size` bytes */
     ZS_SLOT_METADATA = 2 /* a zs_metadata lies behind the payload, at ZS_METADATA_AT(size) */
@@ -70,7 +73,11 @@ enum zs_slot_flags {
 #define ZS_INCOMPAT_KNOWN UINT64_C(0)
 
 /* Bits of `compat`. */
-#define ZS_COMPAT_CRC UINT64_C(1) /* every sample of the segment has ZS_SLOT_CRC */
+#define ZS_COMPAT_CRC UINT64_C(1)        /* every sample of the segment has ZS_SLOT_CRC */
+#define ZS_COMPAT_REFERENCES UINT64_C(2) /* the owner closes references, so that tickets can be redeemed by them (zs_tickets.h) */
+
+/* Bit of a slot's reference while the owner tries to use the slot again. */
+#define ZS_REFERENCE_CLOSING (UINT64_C(1) << 63)
 
 /* Bytes of the control object at which open-file-description locks are taken. The owner locks ZS_OWNER_BYTE, a reader with index r
  * ZS_PEER_BYTE(r). A cleaner locks ZS_CLEANER_BYTES bytes from ZS_OWNER_BYTE on, so that a probe tells it from an owner by the
@@ -288,6 +295,7 @@ typedef struct zs_segment {
     uint64_t first_sequence;
     uint64_t schema_size;
     uint64_t time_namespace;
+    uint64_t compat;
     uint32_t depth;
     uint32_t ring_capacity;
     uint32_t slot_limit;
@@ -450,6 +458,7 @@ static inline void zs_segment_bind(zs_segment *s, void *control, const zs_header
     s->first_sequence = h->first_sequence;
     s->schema_size = h->schema_size;
     s->time_namespace = h->time_namespace;
+    s->compat = h->compat;
     s->depth = h->depth;
     s->ring_capacity = h->ring_capacity;
     s->slot_limit = h->slot_limit;

@@ -68,6 +68,34 @@ static inline uint64_t zs_cursor_at(const zs_reader *r, uint64_t published, uint
     return wanted > floor ? wanted : floor;
 }
 
+/* Write the peer entry of a joining reader, all but its cursor, and reset its counts. */
+static inline void zs_reader_fill_entry(zs_reader *r, const zs_identity *identity, uint32_t flags)
+{
+    zs_peer *peer = zs_peer_at(r->segment, r->index);
+    r->peer = peer;
+    r->taken = r->lost = r->skipped = r->released = 0;
+    r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
+    if (r->epoch == 0)
+        r->epoch = 1; /* 0 in `evicted` means that no reader was evicted */
+    zs_store(&peer->epoch, r->epoch, ZS_RELAXED);
+    zs_store(&peer->pid, identity->pid, ZS_RELAXED);
+    zs_store(&peer->start_time, identity->start_time, ZS_RELAXED);
+    for (size_t i = 0; i < sizeof identity->name; i++)
+        zs_store(&peer->name[i], identity->name[i], ZS_RELAXED);
+    zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
+    zs_store(&peer->flags, flags, ZS_RELAXED);
+    zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
+    zs_store(&peer->announcement, 0, ZS_RELAXED);
+    zs_store(&peer->wake_kind, 0, ZS_RELAXED);
+    zs_store(&peer->time_namespace, identity->time_namespace, ZS_RELAXED);
+    zs_store(&peer->taken, 0, ZS_RELAXED);
+    zs_store(&peer->lost, 0, ZS_RELAXED);
+    zs_store(&peer->skipped, 0, ZS_RELAXED);
+    zs_store(&peer->leases, 0, ZS_RELAXED);
+    zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
+    memset(peer->latency, 0, sizeof peer->latency); /* a plain store: only inspection reads them */
+}
+
 /* Join as reader r->index. The caller holds the lock of that index, has called zs_peer_clear for it, and has set segment, index,
  * max_leases, reliable, slot_count and held; the rest is set here. The first sample to take is the one after sequence `after`, or,
  * with ZS_AFTER_HISTORY, the first of the newest `history`. Requested samples that can no longer be taken are counted in `lost`.
@@ -85,28 +113,7 @@ static inline int zs_reader_join(zs_reader *r, const zs_identity *identity, uint
     uint64_t bit = UINT64_C(1) << (r->index % 64);
     uint64_t published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
     uint64_t wanted, cursor;
-    r->peer = peer;
-    r->taken = r->lost = r->skipped = r->released = 0;
-    r->epoch = zs_load(&peer->epoch, ZS_RELAXED) + 1;
-    if (r->epoch == 0)
-        r->epoch = 1; /* 0 in `evicted` means that no reader was evicted */
-    zs_store(&peer->epoch, r->epoch, ZS_RELAXED);
-    zs_store(&peer->pid, identity->pid, ZS_RELAXED);
-    zs_store(&peer->start_time, identity->start_time, ZS_RELAXED);
-    for (size_t i = 0; i < sizeof identity->name; i++)
-        zs_store(&peer->name[i], identity->name[i], ZS_RELAXED);
-    zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
-    zs_store(&peer->flags, r->reliable ? (uint32_t)ZS_PEER_RELIABLE : 0u, ZS_RELAXED);
-    zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
-    zs_store(&peer->announcement, 0, ZS_RELAXED);
-    zs_store(&peer->wake_kind, 0, ZS_RELAXED);
-    zs_store(&peer->time_namespace, identity->time_namespace, ZS_RELAXED);
-    zs_store(&peer->taken, 0, ZS_RELAXED);
-    zs_store(&peer->lost, 0, ZS_RELAXED);
-    zs_store(&peer->skipped, 0, ZS_RELAXED);
-    zs_store(&peer->leases, 0, ZS_RELAXED);
-    zs_store(&peer->latency_max_ns, 0, ZS_RELAXED);
-    memset(peer->latency, 0, sizeof peer->latency); /* a plain store: only inspection reads them */
+    zs_reader_fill_entry(r, identity, r->reliable ? (uint32_t)ZS_PEER_RELIABLE : 0u);
     zs_store(&peer->cursor, zs_cursor_at(r, published, zs_cursor_wanted(s, published, history, after)), ZS_RELAXED);
     if (r->reliable)
         zs_fetch_or(&s->reliable[r->index / 64], bit, ZS_RELAXED); /* before `active`, which publishes it */

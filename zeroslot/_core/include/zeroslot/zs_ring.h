@@ -146,7 +146,8 @@ typedef struct zs_reader {
     uint32_t reliable;
     uint64_t released;   /* leases that have ended; written by any thread */
     uint32_t slot_count; /* slots whose pools are mapped; fewer than slot_limit while the owner may still add pools */
-    uint32_t *held;      /* [slot_limit] not 0 while this reader has a lease on the slot */
+    uint32_t *held;      /* [slot_limit] not 0 while this reader has a lease on the slot; of a reader of tickets, how many */
+    uint64_t *redeemed;  /* [slot_limit] of a reader of tickets: the sequence of each lease; otherwise NULL */
     /* The payload of slot 0 and the distance to the next, or NULL. Only for prefetching the payload's first line during a take: a
      * wrong value costs time and breaks nothing. */
     const uint8_t *payload;
@@ -201,6 +202,14 @@ static inline void zs_reader_move(zs_reader *r, uint64_t cursor)
     }
 }
 
+/* Count one more lease. */
+static inline void zs_reader_count_lease(zs_reader *r)
+{
+    zs_count(&r->taken, 1);
+    zs_store(&r->peer->taken, r->taken, ZS_RELAXED);
+    zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
+}
+
 /* Lease sequence `c` in the slot that ring entry `tag` names. ZS_TAKE_NONE: the owner has retired the sample since. */
 static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t c, uint32_t *slot)
 {
@@ -218,9 +227,7 @@ static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t 
         return ZS_TAKE_NONE;
     zs_store(&r->held[named], 1, ZS_RELAXED);
     zs_reader_move(r, c);
-    zs_count(&r->taken, 1);
-    zs_store(&r->peer->taken, r->taken, ZS_RELAXED);
-    zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
+    zs_reader_count_lease(r);
     *slot = named;
     return ZS_TAKE_LEASED;
 }

@@ -121,6 +121,24 @@ static inline int zs_slot_is_read(const zs_segment *s, uint32_t slot)
     return 0;
 }
 
+/* Whether a retired slot that no reader's bit is set in may be used again; then no ticket of its sample can be redeemed any more.
+ * False: a reader has just redeemed one. Its ticket, and those that it makes, remain good.
+ *
+ * SYNC reference: the closing bit is set before `readers` is loaded again. A reader that sets its own bit later sees the closing
+ * bit, and removes it; then the reference has another value at the end, and the slot is not used.
+ *
+ * Why not 0 at once, and back when a bit is set: in between, a ticket whose lease is held could not be redeemed, and never again if
+ * the owner were killed there. */
+static inline int zs_slot_close(const zs_segment *s, uint32_t slot)
+{
+    uint64_t *reference = &zs_slot_at(s, slot)->reference;
+    uint64_t seen = zs_load(reference, ZS_RELAXED); /* the bit of the reader that stored it was seen to be clear after that */
+    if (seen == 0)
+        return 1; /* no ticket was made of the sample */
+    seen = zs_fetch_or(reference, ZS_REFERENCE_CLOSING, ZS_REFERENCE_RMW) | ZS_REFERENCE_CLOSING; /* SYNC reference: pairs with zs_slot_redeem */
+    return !zs_slot_is_read(s, slot) && zs_replace(reference, seen, 0, ZS_RELAXED);
+}
+
 /* Remove and return a retired slot of a pool, without a reader's bit and without a view in this process. ZS_NO_SLOT: there is
  * none. */
 static inline uint32_t zs_owner_unretire(zs_owner *o, zs_owner_pool *p)
@@ -128,7 +146,7 @@ static inline uint32_t zs_owner_unretire(zs_owner *o, zs_owner_pool *p)
     for (uint32_t i = p->retired_count; i-- > 0;) {
         uint32_t candidate = p->retired[i];
         if (zs_load(&o->held[candidate], ZS_HELD_LOAD) == 0 && /* SYNC held */
-            !zs_slot_is_read(o->segment, candidate)) {
+            !zs_slot_is_read(o->segment, candidate) && zs_slot_close(o->segment, candidate)) {
             p->retired[i] = p->retired[--p->retired_count];
             return candidate;
         }
