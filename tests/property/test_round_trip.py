@@ -32,7 +32,7 @@ class Mode(enum.IntEnum):
 Declared = tuple[Any, st.SearchStrategy[Any]]  # an annotation, and the values that it takes
 
 
-def _short_text(limit: int) -> st.SearchStrategy[str]:
+def short_text(limit: int) -> st.SearchStrategy[str]:
     characters = st.characters(exclude_categories=["Cs"])
     return st.text(characters, max_size=limit).map(lambda text: text.encode()[:limit].decode(errors="ignore"))
 
@@ -66,7 +66,7 @@ def leaves(draw: st.DrawFn) -> Declared:
             return Mode, st.sampled_from(Mode)
         case "text":
             limit = draw(st.integers(1, 12))
-            return Annotated[str, zs.MaxBytes(limit)], _short_text(limit)
+            return Annotated[str, zs.MaxBytes(limit)], short_text(limit)
         case "bytes":
             limit = draw(st.integers(1, 12))
             return Annotated[bytes, zs.MaxBytes(limit)], st.binary(max_size=limit)

@@ -215,6 +215,22 @@ def test_nested_samples_are_read_by_name(published: Any, here: Any, value: Any) 
 
 
 @pytest.mark.row("TYP-7", "NEW-3")
+def test_a_list_of_samples_is_an_array_of_what_lies_in_memory() -> None:
+    """In place, with the fields that both have, in the kinds of the publisher; publishing the view writes all fields."""
+    old, new = (declared(Annotated[list[kind], zs.MaxLen(3)]) for kind in (Point, Point3))  # type: ignore[valid-type]  # made here
+    points = [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
+    view = read(old, new, value=points)
+    array = np.asarray(view.value)
+    assert array.dtype.names == ("y", "x")
+    assert (array.dtype["y"], array.dtype.itemsize) == (np.float32, 8)
+    assert (array["x"].tolist(), array["y"].tolist()) == ([1, 3], [2, 4])
+    assert not array.flags.writeable
+    assert np.shares_memory(array, np.asarray(view.value))
+    again = read(new, new, **dict(view))
+    assert again.model_dump() == {"stamp": 0, "value": [{"z": 9.5, **point} for point in points]}
+
+
+@pytest.mark.row("TYP-7", "NEW-3")
 def test_unreadable_fields_of_nested_samples_have_paths() -> None:
     """All of them are listed, in the order of this side's declaration."""
 

@@ -272,7 +272,8 @@ cdef class ListCodec(Codec):
         cdef Py_ssize_t i = 0
         cdef list items
         if self.dtype is not None:
-            if isinstance(value, ListView) and (<ListView>value).codec.dtype is not None:
+            # Items of another dtype, as those that are read by name, are written one by one.
+            if isinstance(value, ListView) and (<ListView>value).codec.dtype == self.dtype:
                 (<ListView>value).alive()
                 value = (<ListView>value).codec.array((<ListView>value).hold, (<ListView>value).data)
             if isinstance(value, cnp.ndarray) and not value.dtype.hasobject:
