@@ -216,7 +216,7 @@ def test_nested_samples_are_read_by_name(published: Any, here: Any, value: Any) 
 
 @pytest.mark.row("TYP-7", "NEW-3")
 def test_a_list_of_samples_is_an_array_of_what_lies_in_memory() -> None:
-    """In place, with the fields that both have, in the kinds of the publisher; publishing the view writes all fields."""
+    """In place, with the fields that both have, in the publisher's kinds; publishing the view writes all fields."""
     old, new = (declared(Annotated[list[kind], zs.MaxLen(3)]) for kind in (Point, Point3))  # type: ignore[valid-type]  # made here
     points = [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
     view = read(old, new, value=points)
@@ -348,6 +348,20 @@ def test_a_default_factory_is_called_once_for_each_publisher() -> None:
                     lease.sample.value.items.append(2)
                     assert lease.sample.value.items == lease.copy().value.items == [1]
             assert sub.take() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"default": 300}, r"Late\.serial: its default 300 is not a value of it"),
+        ({"default_factory": lambda others: others["x"]}, r"Late\.serial: its default factory wants the other fields"),
+    ],
+)
+def test_a_default_that_cannot_stand_in_is_a_declaration_error(options: dict[str, Any], text: str) -> None:
+    """Where the publisher is met that lacks the field."""
+    late = create_model("Late", __base__=Sample, x=(zs.F32, ...), serial=(zs.U8, Field(**options)))
+    with Publisher("t", Point), pytest.raises(zs.DeclarationError, match=text):
+        Subscriber("t", late, match="by_name")
 
 
 def test_an_exact_subscriber_calls_no_default_factory() -> None:

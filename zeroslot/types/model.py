@@ -49,12 +49,7 @@ def default_values(sample_type: type[BaseModel]) -> tuple[dict[str, Any], dict[s
     factories: dict[str, Callable[[], Any]] = {}
     for name, field in sample_type.__pydantic_fields__.items():
         if field.default_factory is not None:
-            if field.default_factory_takes_validated_data:
-                reject_declaration(
-                    f"{sample_type.__name__}.{name}",
-                    "its default factory wants the other fields, which a loan has not written yet",
-                    "Use one without arguments.",
-                )
+            _check_factory(sample_type, name)
             factories[name] = field.default_factory  # type: ignore[assignment]  # takes no argument, as just checked
         elif not field.is_required():
             values[name] = default_of(sample_type, name)
@@ -64,10 +59,11 @@ def default_values(sample_type: type[BaseModel]) -> tuple[dict[str, Any], dict[s
 def default_of(sample_type: type[BaseModel], name: str) -> Any:
     """The default of a field, validated; a factory is called.
 
-    Raises `DeclarationError` for one that the field refuses.
+    Raises `DeclarationError` for one that the field refuses, and for a factory that wants the values of other fields.
     """
     field = sample_type.__pydantic_fields__[name]
-    default = field.get_default(call_default_factory=True, validated_data={})
+    _check_factory(sample_type, name)
+    default = field.get_default(call_default_factory=True)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation_of(field), config=_adapter_config(field))
         return adapter.validate_python(default)
@@ -77,6 +73,15 @@ def default_of(sample_type: type[BaseModel], name: str) -> Any:
             f"{sample_type.__name__}.{name}",
             f"its default {default!r} is not a value of it ({problem})",
             "Change the default.",
+        )
+
+
+def _check_factory(sample_type: type[BaseModel], name: str) -> None:
+    if sample_type.__pydantic_fields__[name].default_factory_takes_validated_data:
+        reject_declaration(
+            f"{sample_type.__name__}.{name}",
+            "its default factory wants the other fields, which do not exist yet when it is called",
+            "Use one without arguments.",
         )
 
 
