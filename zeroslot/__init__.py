@@ -31,6 +31,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeroslot._core.binding import Batch as Batch
     from zeroslot._core.binding import Lease as Lease
     from zeroslot._core.binding import Loan as Loan
     from zeroslot._core.binding import Metadata as Metadata
@@ -102,7 +103,7 @@ _HOME = {
     ),
     "qos": "OnFull",
     "info": "PublisherInfo SubscriberInfo TopicInfo",
-    "_core.binding": "Lease Loan Metadata Slot SlotLease View",
+    "_core.binding": "Batch Lease Loan Metadata Slot SlotLease View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
     "types.nodes.arrays": "Shape",

@@ -103,7 +103,7 @@ class FormatError(MismatchError):
 
 class NoFreeSlotError(ZeroslotError, RuntimeError):
     """Every slot is loaned, leased, or holds one of the newest `depth` samples. `holders`: the subscribers that hold
-    slots.
+    slots. `published`: how many samples of a `publish_many` were.
     """
 
     topic: str | None = None
@@ -112,6 +112,7 @@ class NoFreeSlotError(ZeroslotError, RuntimeError):
     leased: int | None = None
     holders: tuple[SubscriberInfo, ...] = ()
     timeout: float | None = None
+    published: int | None = None
 
 
 class SampleTooLargeError(ZeroslotError, ValueError):
@@ -129,12 +130,13 @@ class SampleTooLargeError(ZeroslotError, ValueError):
 
 class BackpressureError(ZeroslotError, TimeoutError):
     """A reliable subscriber has not yet taken the samples that the next one would push out. `holders`: that
-    subscriber.
+    subscriber. `published`: how many samples of a `publish_many` were.
     """
 
     topic: str | None = None
     holders: tuple[SubscriberInfo, ...] = ()
     timeout: float | None = None
+    published: int | None = None
 
 
 class TooManyPeersError(ZeroslotError, RuntimeError):

@@ -93,7 +93,8 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         ZS_CHECK_OK, ZS_CHECK_NOT_A_SEGMENT, ZS_CHECK_OTHER_FORMAT, ZS_CHECK_INCOMPATIBLE, ZS_CHECK_CORRUPT
 
     enum zs_take:
-        ZS_TAKE_NONE, ZS_TAKE_LEASED, ZS_TAKE_TOO_MANY, ZS_TAKE_EVICTED, ZS_TAKE_UNMAPPED, ZS_TAKE_CORRUPT
+        ZS_TAKE_NONE, ZS_TAKE_LEASED, ZS_TAKE_COPIED
+        ZS_TAKE_TOO_MANY, ZS_TAKE_EVICTED, ZS_TAKE_UNMAPPED, ZS_TAKE_CORRUPT
 
     const uint8_t zs_magic[8]
 
@@ -162,6 +163,26 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_reader_release(zs_reader *r, uint32_t slot)
     uint32_t zs_reader_park(zs_reader *r)
     void zs_reader_unpark(zs_reader *r)
+
+    uint32_t ZS_BATCH, ZS_SAMPLED
+    ctypedef struct zs_payloads:
+        char **data
+        const uint64_t *capacity
+        const uint32_t *first_slot
+        uint32_t count, slot_count
+    ctypedef struct zs_samples:
+        const uint8_t *data
+        Py_ssize_t stride
+        uint64_t size, capacity, published_ns
+        int crc
+    ctypedef struct zs_copier:
+        zs_reader *reader
+        uint64_t sampled_ns
+    uint32_t zs_owner_publish_copies(zs_owner *o, const zs_samples *samples, uint32_t count, uint32_t max_loans)
+    void zs_copier_begin(zs_copier *c, zs_reader *r, const zs_payloads *p, uint64_t size, int verify)
+    uint64_t zs_copier_left(const zs_copier *c)
+    zs_take zs_copier_next(zs_copier *c, uint8_t *to, uint64_t *published_ns)
+    void zs_copier_settle(zs_copier *c)
 
     uint64_t zs_now_ns()
     uint64_t zs_coarse_ns()

@@ -516,3 +516,10 @@ cdef class Segment:
             k += 1
         capacity[0] = self.pool_capacity[k]
         return self.pool_data[k] + <size_t>(slot - self.pool_first[k]) * self.pool_capacity[k]
+
+    cdef inline zs_payloads payloads(self) noexcept nogil:
+        """Where the payloads lie of the pools that are mapped now."""
+        cdef zs_payloads payloads
+        payloads.data, payloads.capacity, payloads.first_slot = self.pool_data, self.pool_capacity, self.pool_first
+        payloads.count, payloads.slot_count = self.pool_count, self.slot_count
+        return payloads

@@ -297,6 +297,20 @@ cdef class Owner(Side):
             flags |= ZS_SLOT_CRC
         return flags
 
+    cdef int64_t publish_copies(self, const zs_samples *samples, uint32_t count, uint64_t *newest) except -1:
+        """Publish copies of up to `count` samples of private memory, at most ZS_BATCH: how many. Fewer: as `reserve`
+        says. `newest` gets the sequence of the last one.
+        """
+        cdef uint32_t published
+        self.check()
+        zs_lock(&self.mutex)
+        if self.missing != 0:
+            self.refill()
+        published = zs_owner_publish_copies(&self.c, samples, count, self.max_loans)
+        newest[0] = self.c.published
+        zs_unlock(&self.mutex)
+        return published
+
     cdef inline void loan_ended(self) noexcept:
         """Another thread may wait for max_loans to allow one more."""
         if zs_load32(self.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space

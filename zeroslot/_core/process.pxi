@@ -5,8 +5,6 @@ cdef enum:
     # also change the source, as with every copy of numpy's; what arrives then is what the program mixed itself. The
     # source cannot go away: its buffer is exported, or its array referred to, which numpy's resize refuses to cut.
     LARGE_COPY = 65536
-    # One take in this many enters the latency histogram.
-    SAMPLED = 64
 
 
 cdef object forked(str what, str topic=None):

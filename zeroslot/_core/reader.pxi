@@ -215,7 +215,7 @@ cdef class Reader(Side):
         cdef zs_take result
         cdef zs_slot *entry
         cdef Hold hold
-        cdef uint64_t sequence, now
+        cdef uint64_t sequence
         while True:
             zs_lock(&self.mutex)
             if self.closed:
@@ -249,10 +249,16 @@ cdef class Reader(Side):
                 f"sample {hold.sequence} claims {hold.size} bytes in a slot of {hold.capacity}",
                 found=hold.size, expected=hold.capacity,
             )
-        if self.c.taken % SAMPLED == 0 and self.one_clock:
-            now = zs_now_ns()
-            zs_reader_count_latency(&self.c, now - hold.published_ns if now > hold.published_ns else 0)
+        if self.c.taken % ZS_SAMPLED == 0:
+            self.count_latency(hold.published_ns)
         return hold
+
+    cdef inline void count_latency(self, uint64_t published_ns) noexcept:
+        """Count the age of a sample that is being taken, where the publisher's clock is the clock of this process."""
+        cdef uint64_t now
+        if self.one_clock:
+            now = zs_now_ns()
+            zs_reader_count_latency(&self.c, now - published_ns if now > published_ns else 0)
 
     cdef object metadata_of(self, Hold hold):
         """What the publisher says of a leased sample; None: nothing."""
@@ -264,7 +270,7 @@ cdef class Reader(Side):
             raise errors.CorruptSegmentError(
                 f"{where}: sample {hold.sequence} of {hold.size} bytes leaves no room for metadata in its slot of "
                 f"{hold.capacity}. Start its publisher again",
-                where=where, topic=self.topic, field="metadata", found=hold.size, expected=capacity,
+                where=where, topic=self.topic, field="metadata", found=hold.size, expected=hold.capacity,
             )
         return unpack_metadata(hold.data + at, where)
 

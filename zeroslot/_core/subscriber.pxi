@@ -24,6 +24,7 @@ cdef class SubscriberEnd(Handle):
     cdef bint is_closed
     cdef bint verify            # compare each sample with its CRC
     cdef uint64_t corrupt       # samples that failed it
+    cdef object deferred        # what ended a batch that had samples; the next batch raises it
 
     def __init__(self, str where not None, Word bell not None, spin_us, table, bint verify=False):
         self.where = where
@@ -287,6 +288,10 @@ cdef class SubscriberEnd(Handle):
 
     def _probe(self):
         """Mark publishers that have died."""
+        raise NotImplementedError
+
+    def _dtype(self):
+        """The dtype of arrays of samples, as far as it is known."""
         raise NotImplementedError
 
     # What the subclass uses.

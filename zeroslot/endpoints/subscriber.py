@@ -6,7 +6,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
-from zeroslot._core.binding import SLOT_LIMIT
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroslot._core.binding import SLOT_LIMIT, Batch, take_batch
 from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
@@ -193,6 +196,29 @@ class Subscriber(Following[S_co]):
     def wait_for_publishers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
         return self._wait_for_bell(lambda: len(self._live_readers()) >= n, timeout)
+
+    def take_many(
+        self,
+        max: int | None = None,  # noqa: A002  # what it is
+        out: NDArray[Any] | None = None,
+        timeout: float | None = 0,
+    ) -> Batch:
+        """Copy the samples that are there, up to `max` of them, into one array; waits as `take` does while there are
+        none.
+
+        The batch's `samples` is a new structured array with the dtype of the sample type, or the part of `out` that was
+        filled: an array of one dimension with this dtype. The samples are those that as many calls of `take` would have
+        given; each is leased only while it is copied, so one free lease of `max_leases` is enough. The batch ends with
+        what was published when it began, and is empty where that is nothing.
+
+        Raises what `take` raises, before anything is copied: a sample that cannot be taken ends the batch before it,
+        and the next call raises.
+        """
+        return take_batch(self, max, out, timeout)
+
+    def _dtype(self) -> np.dtype[Any]:
+        """That of arrays of samples, as far as it is known."""
+        return np.dtype([]) if self.sample_type is None else compiled(self.sample_type).layout.dtype
 
     def close(self) -> None:
         """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.

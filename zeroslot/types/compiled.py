@@ -78,7 +78,7 @@ class CompiledType:
     @cached_property
     def reading_plan(self) -> Plan:
         """What a subscriber needs for publishers of this layout."""
-        return Plan(self.view_class, self.layout.size, [])
+        return Plan(self.view_class, self.layout.size, [], None, self.layout.dtype)
 
     @cached_property
     def writing_plan(self) -> Plan:
@@ -91,7 +91,8 @@ class CompiledType:
             for name, factory in factories.items():
                 setattr(view, name, factory())
 
-        return Plan(self.view_class, self.layout.size, contents, call_factories if factories else None)
+        fill = call_factories if factories else None
+        return Plan(self.view_class, self.layout.size, contents, fill, self.layout.dtype)
 
     def reading_plan_by_name(self, shared: SharedLayout) -> Plan:
         """What a subscriber needs for publishers of another version, of which it reads this."""

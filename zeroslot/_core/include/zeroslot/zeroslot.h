@@ -10,6 +10,7 @@
 #define ZEROSLOT_H
 
 #include "zs_atomic.h"
+#include "zs_batch.h"
 #include "zs_copy.h"
 #include "zs_crc.h"
 #include "zs_futex.h"

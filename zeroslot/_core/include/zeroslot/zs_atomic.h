@@ -174,6 +174,18 @@ static inline void zs_count(uint64_t *counter, uint64_t more)
     zs_store(counter, zs_load(counter, ZS_RELAXED) + more, ZS_RELAXED);
 }
 
+/* Fetch a line that will be read, or written. On x86 the builtin without -mprfchw would fetch a line that will be written as one that
+ * will be read, and the write would fetch it once more. */
+#define zs_prefetch(line) __builtin_prefetch(line)
+static inline void zs_prefetch_write(const void *line)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 /* Hint to the processor that this is a spin loop. */
 static inline void zs_pause(void)
 {

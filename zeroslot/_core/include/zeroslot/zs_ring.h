@@ -157,6 +157,7 @@ typedef struct zs_reader {
 enum zs_take {
     ZS_TAKE_NONE = 0,     /* nothing new */
     ZS_TAKE_LEASED,       /* *slot is leased until zs_reader_release */
+    ZS_TAKE_COPIED,       /* only of zs_copier_next: the sample has been copied */
     ZS_TAKE_TOO_MANY,     /* the reader has max_leases leases already */
     ZS_TAKE_EVICTED,      /* the owner has evicted this reader */
     ZS_TAKE_UNMAPPED,     /* the sample is in a pool that is not mapped: read the pool table, map the new pools, take again */
@@ -210,17 +211,25 @@ static inline void zs_reader_count_lease(zs_reader *r)
     zs_store(&r->peer->leases, zs_reader_leases(r), ZS_RELAXED);
 }
 
+/* ZS_TAKE_NONE: the reader may set its bit in this slot, which a ring entry names.
+ *
+ * A slot that this reader has leased cannot hold a newer sample. Checked before the bit is set, because a failed lease clears the
+ * bit again, and that would end the older lease. */
+static inline enum zs_take zs_reader_check_slot(const zs_reader *r, uint32_t slot)
+{
+    if (slot >= r->segment->slot_limit || zs_load(&r->held[slot], ZS_HELD_LOAD) != 0) /* SYNC held */
+        return ZS_TAKE_CORRUPT;
+    return slot < r->slot_count ? ZS_TAKE_NONE : ZS_TAKE_UNMAPPED;
+}
+
 /* Lease sequence `c` in the slot that ring entry `tag` names. ZS_TAKE_NONE: the owner has retired the sample since. */
 static inline enum zs_take zs_reader_lease(zs_reader *r, uint64_t tag, uint64_t c, uint32_t *slot)
 {
     zs_segment *s = r->segment;
     uint32_t named = (uint32_t)(tag & 0xffff);
-    /* A slot that this reader has leased cannot hold a newer sample. Checked before the bit is set, because a failed lease clears
-     * the bit again, and that would end the older lease. */
-    if (named >= s->slot_limit || zs_load(&r->held[named], ZS_HELD_LOAD) != 0) /* SYNC held */
-        return ZS_TAKE_CORRUPT;
-    if (named >= r->slot_count)
-        return ZS_TAKE_UNMAPPED;
+    enum zs_take checked = zs_reader_check_slot(r, named);
+    if (checked != ZS_TAKE_NONE)
+        return checked;
     if (r->payload != NULL)
         __builtin_prefetch(r->payload + named * r->payload_stride);
     if (!zs_slot_lease(s, named, r->index, c))
@@ -248,6 +257,22 @@ static inline enum zs_take zs_reader_refuse(const zs_reader *r)
     return ZS_TAKE_NONE;
 }
 
+/* Continue after the owner has overtaken the reader: sequence `c`, the next one, is no longer among the newest `depth`. What is gone
+ * is counted in `lost`. `laps` is how often that has happened in this call. ZS_TAKE_NONE: look again. */
+static inline enum zs_take zs_reader_lap(zs_reader *r, uint64_t c, int laps)
+{
+    uint64_t published = zs_load(r->segment->published, ZS_PUBLISHED_LOAD); /* SYNC published */
+    uint64_t oldest = zs_oldest(r->segment, published);
+    if (published < c || oldest <= c || !zs_published_is_plausible(published, c))
+        return ZS_TAKE_CORRUPT; /* with a correct owner, published >= c + depth here */
+    if (laps >= ZS_MAX_LAPS)
+        oldest = published; /* the owner is faster: try the newest sample */
+    r->lost += oldest - c;
+    zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
+    zs_reader_move(r, oldest - 1);
+    return ZS_TAKE_NONE;
+}
+
 /* Lease the next sample in order. Samples that can no longer be taken are passed over and counted in `lost`. Any result other than
  * ZS_TAKE_LEASED leaves *slot alone. */
 static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
@@ -257,7 +282,6 @@ static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
         uint64_t c = r->cursor + 1;
         uint64_t tag = zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD); /* SYNC ring */
         int64_t distance = zs_tag_distance(tag, c);
-        uint64_t published, oldest;
         enum zs_take result;
         if (distance < 0)
             return zs_reader_is_evicted(r) ? ZS_TAKE_EVICTED : ZS_TAKE_NONE;
@@ -271,16 +295,9 @@ static inline enum zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
             if (result != ZS_TAKE_NONE)
                 return result;
         }
-        /* Overtaken by the owner: the sample is no longer among the newest `depth`. */
-        published = zs_load(s->published, ZS_PUBLISHED_LOAD); /* SYNC published */
-        oldest = zs_oldest(s, published);
-        if (published < c || oldest <= c || !zs_published_is_plausible(published, c))
-            return ZS_TAKE_CORRUPT; /* with a correct owner, published >= c + depth here */
-        if (laps >= ZS_MAX_LAPS)
-            oldest = published; /* the owner is faster: try the newest sample */
-        r->lost += oldest - c;
-        zs_store(&r->peer->lost, r->lost, ZS_RELAXED);
-        zs_reader_move(r, oldest - 1);
+        result = zs_reader_lap(r, c, laps);
+        if (result != ZS_TAKE_NONE)
+            return result;
     }
 }
 
@@ -345,6 +362,9 @@ static inline int zs_reader_ready(const zs_reader *r)
     uint64_t c = zs_load(&r->cursor, ZS_RELAXED) + 1;
     return zs_tag_distance(zs_load(&s->ring[zs_ring_index(s, c)], ZS_RING_LOAD), c) >= 0; /* SYNC ring */
 }
+
+/* One take in this many is counted in the latency histogram. */
+#define ZS_SAMPLED 64
 
 /* Count a sample that was taken `waited_ns` after it was published in the latency histogram. Callable by the thread that takes. */
 static inline void zs_reader_count_latency(zs_reader *r, uint64_t waited_ns)
