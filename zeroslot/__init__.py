@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from zeroslot.types.sample import Sample as Sample
     from zeroslot.types.sample import layout_of as layout_of
     from zeroslot.types.view import buffer as buffer
+    from zeroslot.types.view import resize as resize
 
 _HOME = {
     "errors": (
@@ -112,7 +113,7 @@ _HOME = {
     "types.layout": "Layout",
     "types.by_name": "Match",
     "types.sample": "Sample layout_of",
-    "types.view": "buffer",
+    "types.view": "buffer resize",
     "memory.cleanup": "Remains clean",
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",

@@ -30,6 +30,7 @@ FLOORS = (
         "types.nodes.text",
         "types.nodes.lists",
         "types.nodes.optional",
+        "types.nodes.variable",
         "types.export.writer",
         "types.export.idl",
         "types.export.c",

@@ -94,11 +94,14 @@ class Flags(enum.IntFlag):
 
 
 REFUSED = [
-    (str, "MaxBytes"),
-    (bytes, "MaxBytes"),
-    (NDArray[np.float64], "Shape"),
-    (list[int], "MaxLen"),
-    (list, "MaxLen"),
+    (list, "what it holds"),
+    (list[str], "variable size"),
+    (list[NDArray[np.float64] | None], "variable size"),
+    (Annotated[list[bytes], MaxLen(2)], "variable size"),
+    (Annotated[list[list[int]], Shape(2)], "variable size"),
+    (NDArray[np.object_], "element type"),
+    (NDArray[np.complex128], "NDArray.Any."),
+    (Annotated[NDArray[Any], Shape(2)], "element type"),
     (Annotated[list, MaxLen(3)], "what it holds"),
     (int | str, "union"),
     (U8 | F64 | None, "union"),

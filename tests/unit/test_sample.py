@@ -90,7 +90,7 @@ def test_layout_is_known_from_the_class_alone():
 @pytest.mark.row("TYP-2")
 @pytest.mark.parametrize(
     "annotation",
-    [str, "dict[str, int]", "Bad | None", NDArray[np.float64], list[int], "Annotated[list[Bad], MaxLen(2)]"],
+    [tuple[int], "dict[str, int]", "Bad | None", NDArray[np.object_], list[str], "Annotated[list[Bad], MaxLen(2)]"],
 )
 def test_declaration_is_checked_where_it_is_written(annotation):
     """A field without a fixed place is an error of the class statement."""

@@ -29,7 +29,7 @@ cdef str kind_of(object dtype):
 
 
 cdef cnp.ndarray array_of(object value, cnp.dtype wanted, tuple shape):
-    """`value` as an array of exactly this dtype and shape; the same object when it is one already.
+    """`value` as an array of exactly this dtype and shape (None: of any); the same object when it is one already.
 
     ValueError when numbers would change: floats or bools to integers, integers out of range, finite floats that become
     infinite. Rounding to fewer digits is not a change.
@@ -38,15 +38,18 @@ cdef cnp.ndarray array_of(object value, cnp.dtype wanted, tuple shape):
     if given.dtype != wanted:
         if not isinstance(value, cnp.ndarray):
             given = from_python(given, value, wanted)
-        given = converted(given, wanted)
-    if (<object>given).shape != shape:
+        if given.dtype != wanted:
+            given = converted(given, wanted)
+    if shape is not None and (<object>given).shape != shape:
         raise ValueError(f"shape {(<object>given).shape} is not {shape}")
     return given
 
 
 cdef cnp.ndarray from_python(object given, object value, object wanted):
-    """Undo what numpy guesses about lists: big integers as floats, and the strings that stand for NaN in JSON."""
+    """Undo what numpy guesses about lists: nothing and big integers as floats, strings that stand for NaN in JSON."""
     kind = given.dtype.kind
+    if given.size == 0:
+        return given.astype(wanted)
     if wanted.kind == "u" and kind in "fO":
         numbers = cnp.PyArray_FROM_OT(value, cnp.NPY_OBJECT)
         for number in numbers.ravel().tolist():

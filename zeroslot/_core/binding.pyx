@@ -22,7 +22,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport EACCES, EAGAIN, EFAULT, EINTR, EINVAL, errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 cimport numpy as cnp
 
@@ -48,8 +48,10 @@ include "owner.pxi"
 include "reader.pxi"
 include "arrays.pxi"
 include "fields.pxi"
+include "rooms.pxi"
 include "view.pxi"
 include "nested.pxi"
+include "variable.pxi"
 include "validators.pxi"
 include "handles.pxi"
 include "wait.pxi"

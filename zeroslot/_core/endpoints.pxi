@@ -279,42 +279,77 @@ cdef class PublisherEnd(Handle):
     @cython.final
     cdef Loan borrow(self, object timeout):
         cdef Hold hold = self.owner.reserve(self.sample_size)
-        cdef Loan loan
         if hold is None:
             hold = reserve_slowly(
                 self.owner, self.allocator, self.sample_size,
                 deadline_of(self.default_timeout if timeout is ... else timeout),
             )
-        loan = Loan.__new__(Loan)
+        return self.loaned(hold)
+
+    @cython.final
+    cdef Loan loaned(self, Hold hold):
+        cdef Loan loan = Loan.__new__(Loan)
         loan.hold = hold
         loan.owner = self.owner
-        loan.view = make_view(self.plan.view_class, hold, hold.data, hold.size)
+        loan.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
         return loan
 
-    def loan(self, timeout=...):
-        """Borrow a free slot and write the next sample into it, in place.
-
-        Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what
-        was there. Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it
-        before that.
-
-        Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names
-        the holders.
-        """
-        cdef Loan loan = self.borrow(timeout)
+    @cython.final
+    cdef Loan borrow_sized(self, object timeout, Rooms rooms, bint wipe):
+        """A loan with these rooms, whose fixed part starts as `loan` says where `wipe` is set."""
+        cdef Hold hold
         cdef Plan plan = self.plan
-        cdef int i
-        for i in range(plan.span_count):
-            memcpy(loan.hold.data + plan.span_at[i], plan.span_from[i], plan.span_size[i])
+        cdef uint64_t total = plan.variable.lay_out(rooms, plan.size)
+        if total > self.owner.largest():
+            raise self.owner.too_large(total)
+        hold = self.owner.reserve(total)
+        if hold is None:
+            hold = reserve_slowly(
+                self.owner, self.allocator, total, deadline_of(self.default_timeout if timeout is ... else timeout)
+            )
+        hold.head, hold.rooms = plan.size, rooms
+        if wipe:
+            write_spans(plan, hold.data)
+        plan.variable.place(hold, wipe)
+        return self.loaned(hold)
+
+    @cython.final
+    cdef Loan start(self, object timeout, dict sizes):
+        """What `loan` gives."""
+        cdef Plan plan = self.plan
+        cdef Loan loan
+        cdef dict values
+        if plan.variable is None:
+            if sizes:
+                check_names(sizes, {}, "")
+            loan = self.borrow(timeout)
+            write_spans(plan, loan.hold.data)
+        else:
+            values = plan.variable.starting_values(sizes)
+            loan = self.borrow_sized(timeout, plan.variable.rooms(sizes, values, True), True)
+            for name, value in values.items():
+                setattr(loan.viewed(), name, value)
+            (<Rooms>loan.hold.rooms).prepared = None
         if plan.fill is not None:
             plan.fill(loan.viewed())
         return loan
 
-    def loan_uninit(self, timeout=...):
-        """Borrow a free slot as `loan` does, and leave in it what an older sample left: for programs that write every
-        field.
-        """
-        return self.borrow(timeout)
+    @cython.final
+    cdef Loan start_uninit(self, object timeout, dict sizes):
+        """What `loan_uninit` gives."""
+        cdef Plan plan = self.plan
+        if plan.variable is None:
+            if sizes:
+                check_names(sizes, {}, "")
+            return self.borrow(timeout)
+        return self.borrow_sized(timeout, plan.variable.rooms(sizes, None, False), False)
+
+    def _loan_for(self, sample, timeout):
+        """A loan to write `sample` into, with room for what each of its variable fields has now."""
+        cdef Plan plan = self.plan
+        if plan.variable is None:
+            return self.borrow(timeout)
+        return self.borrow_sized(timeout, plan.variable.rooms(None, sample, True), False)
 
     @property
     def sequence(self):
@@ -325,3 +360,115 @@ cdef class PublisherEnd(Handle):
     @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
+
+
+cdef inline void write_spans(Plan plan, char *data) noexcept:
+    """What a loan starts with."""
+    cdef int i
+    for i in range(plan.span_count):
+        memcpy(data + plan.span_at[i], plan.span_from[i], plan.span_size[i])
+
+
+# Why the two calls that begin a loan are written against CPython's calling convention: a function with **named gets a
+# new dict at each call, which costs a loan of a fixed sample, where there are no names, a twentieth of its time.
+cdef extern from *:
+    """
+    typedef PyObject *(*zs_loan_call)(PyObject *, PyObject **, Py_ssize_t, PyObject *);
+
+    static PyMethodDef zs_loan_methods[] = {
+        {"loan", NULL, METH_FASTCALL | METH_KEYWORDS, NULL},
+        {"loan_uninit", NULL, METH_FASTCALL | METH_KEYWORDS, NULL},
+    };
+
+    static int zs_add_loan_method(PyObject *type, int i, zs_loan_call call, const char *doc)
+    {
+        PyObject *method;
+        zs_loan_methods[i].ml_meth = (PyCFunction)(void *)call;
+        zs_loan_methods[i].ml_doc = doc;
+        method = PyDescr_NewMethod((PyTypeObject *)type, &zs_loan_methods[i]);
+        if (method == NULL || PyDict_SetItemString(((PyTypeObject *)type)->tp_dict, zs_loan_methods[i].ml_name, method))
+            return -1;
+        Py_DECREF(method);
+        PyType_Modified((PyTypeObject *)type);
+        return 0;
+    }
+    """
+    int zs_add_loan_method(object kind, int i, object (*call)(object, PyObject **, Py_ssize_t, PyObject *),
+                           const char *doc) except -1
+
+cdef char *LOAN = b"""loan($self, /, timeout=..., *, sizes=None, **named)
+--
+
+Borrow a free slot and write the next sample into it, in place.
+
+Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what
+was there. Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it
+before that.
+
+Variable fields get their sizes by name, or in `sizes`: `loan(image=(1080, 1920, 3), name=16)`. A size is the shape of
+an array, the bytes of a str or bytes, the items of a list. An array whose dtype the declaration leaves open gets both,
+as in `image=((480, 640), np.uint8)`; a nested sample gets a dict. A field that is given a size starts with zeros, and
+one without a size and without a default is empty. A size can shrink before the commit: see `zeroslot.resize`.
+
+Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names
+the holders. Raises SampleTooLargeError for a sample that no slot has room for, TypeError for a size of what is no
+variable field.
+"""
+cdef char *LOAN_UNINIT = b"""loan_uninit($self, /, timeout=..., *, sizes=None, **named)
+--
+
+Borrow a free slot as `loan` does, and leave in it what an older sample left: for programs that write every
+field. Variable fields without a size are empty.
+"""
+
+
+cdef object timeout_and_sizes(PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
+    """The timeout of a call of loan; what is given by name is added to `sizes`."""
+    cdef Py_ssize_t i
+    cdef object timeout = ...
+    cdef object more = None
+    if count > 1:
+        raise TypeError(f"loan() takes a timeout, and sizes by name: {count} arguments were given without a name")
+    if count == 1:
+        timeout = <object>arguments[0]
+    if names != NULL:
+        for i in range(len(<tuple>names)):
+            name = (<tuple>names)[i]
+            if name == "timeout":
+                if count == 1:
+                    raise TypeError("loan() got the timeout twice")
+                timeout = <object>arguments[count + i]
+            elif name == "sizes":
+                more = <object>arguments[count + i]
+            else:
+                sizes[name] = <object>arguments[count + i]
+    if more is not None:
+        for name, wanted in dict(more).items():
+            if name in sizes:
+                raise TypeError(f"loan() got the size of {name} twice")
+            sizes[name] = wanted
+    return timeout
+
+
+cdef object call_loan(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    cdef PublisherEnd end = <PublisherEnd>self
+    cdef dict sizes
+    if count == 0 and names == NULL:
+        return end.start(..., None)
+    sizes = {}
+    timeout = timeout_and_sizes(arguments, count, names, sizes)
+    return end.start(timeout, sizes)
+
+
+cdef object call_loan_uninit(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    cdef PublisherEnd end = <PublisherEnd>self
+    cdef dict sizes
+    if count == 0 and names == NULL:
+        return end.start_uninit(..., None)
+    sizes = {}
+    timeout = timeout_and_sizes(arguments, count, names, sizes)
+    return end.start_uninit(timeout, sizes)
+
+
+zs_add_loan_method(PublisherEnd, 0, call_loan, LOAN)
+zs_add_loan_method(PublisherEnd, 1, call_loan_uninit, LOAN_UNINIT)

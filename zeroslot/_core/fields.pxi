@@ -25,6 +25,7 @@ cdef class Codec:
 
     cdef readonly size_t size
     cdef bint checked   # whether some bytes are no value
+    cdef bint variable      # it has, or holds, an extent: its bytes alone are not its value
 
     cdef int check(self, char *data) except -1:
         """CorruptSegmentError unless the bytes are a value."""

@@ -99,12 +99,14 @@ cdef class Hold:
     cdef char *data
     cdef uint64_t size      # bytes of payload; of a loan, what can be written
     cdef uint64_t capacity  # bytes of the slot
+    cdef uint64_t head      # of a typed sample with variable fields: bytes of its fixed part
     cdef uint64_t sequence
     cdef uint64_t published_ns
     cdef uint64_t fork
     cdef uint32_t slot
     cdef uint32_t exports   # live writable buffers
     cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
+    cdef object rooms       # of a loan with variable fields: its Rooms
     cdef list arrays        # writable arrays that were handed out
     cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
     cdef Py_ssize_t most_arrays
@@ -275,14 +277,16 @@ cdef object array_over(Hold hold, object dtype, object shape):
     return make_array(hold, hold.data, descr, ndim, dims)
 
 
-cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, cnp.npy_intp *dims):
-    """What the Hold lists is written through this array only; every base of it is the Hold."""
+cdef inline object make_array(Hold hold, char *data, cnp.dtype descr, int ndim, cnp.npy_intp *dims,
+                              cnp.npy_intp *strides=NULL):
+    """What the Hold lists is written through this array only; every base of it is the Hold. Without strides in C order.
+    """
     cdef int flags = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
     cdef object array
     if hold.is_writable():
         flags |= cnp.NPY_ARRAY_WRITEABLE
     Py_INCREF(descr)
-    array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>descr, ndim, dims, NULL, data, flags, NULL)
+    array = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>descr, ndim, dims, strides, data, flags, NULL)
     Py_INCREF(hold)
     if PyArray_SetBaseObject(<void *>array, <PyObject *>hold) < 0:
         raise MemoryError

@@ -21,6 +21,7 @@ cdef class StructCodec(Codec):
         self.absent = absent
         for member in members:
             self.checked = self.checked or member.codec.checked
+            self.variable = self.variable or member.codec.variable
 
     cdef int check(self, char *data) except -1:
         cdef FieldDescriptor member
@@ -39,7 +40,7 @@ cdef class StructCodec(Codec):
         cdef FieldDescriptor member
         cdef dict values
         cdef View view
-        if type(value) is self.view_class:
+        if type(value) is self.view_class and not self.variable:
             view = value
             if view.size == self.size:
                 return copy_bytes(hold, data, view.data, self.size)
@@ -49,7 +50,7 @@ cdef class StructCodec(Codec):
                     raise ValueError(f"a value for {member.name} is missing")
                 member.put(hold, data + member.offset, getattr(value, member.name))
             return 0
-        if isinstance(value, (NumpyRecord, cnp.ndarray)) and self.sample_type is not None:
+        if isinstance(value, (NumpyRecord, cnp.ndarray)) and self.sample_type is not None and not self.variable:
             dtype = self.sample_type.__zs_layout__().dtype
             if self.padding is None:
                 self.padding = padding_of(dtype)
@@ -164,7 +165,7 @@ cdef class OptionalCodec(Codec):
 
     def __cinit__(self, Codec item not None, size_t item_at, size_t size):
         self.item, self.item_at, self.size = item, item_at, size
-        self.checked = item.checked
+        self.checked, self.variable = item.checked, item.variable
 
     cdef int check(self, char *data) except -1:
         if data[0] != 0:
@@ -186,6 +187,8 @@ cdef class OptionalCodec(Codec):
             data[0] = 0
             if self.item.size <= SMALL:
                 memset(data + self.item_at, 0, self.item.size)
+            if self.variable and hold.rooms is not None:
+                (<Rooms>hold.rooms).clear(hold, data + self.item_at, self.item.size)
         else:
             self.item.set(hold, data + self.item_at, value)
             data[0] = 1

@@ -100,6 +100,7 @@ cdef class SubscriberEnd(Handle):
         lease.hold = hold
         lease.source = source
         lease.number = hold.sequence
+        hold.head = source.plan.size
         lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
         return lease
 

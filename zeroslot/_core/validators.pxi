@@ -5,8 +5,6 @@
 # (SIGABRT). So nothing here runs bytecode for the values that samples are made of; for objects with methods of their
 # own, such as `__array__`, those run.
 
-from numpy import integer as NumpyInteger
-
 cdef extern from "Python.h":
     bint PyType_IsSubtype(PyTypeObject *kind, PyTypeObject *base)
 

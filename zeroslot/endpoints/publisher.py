@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroslot._core.binding import TYPED, Metadata, PublisherEnd, View, publish_array, record_of, write_sample
-from zeroslot.endpoints.allocator import SlotAllocator
+from zeroslot.endpoints.allocator import PAYLOAD_LIMIT, SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import TypeMismatchError
@@ -26,7 +26,7 @@ from zeroslot.memory.directories import checked_domain, checked_topic, topic_dir
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
-from zeroslot.qos import OnFull, Qos, default_spare
+from zeroslot.qos import OnFull, Qos, default_spare, whole_number
 from zeroslot.types.by_name import ByName, Match, checked_match
 from zeroslot.types.compiled import compiled, prepared
 from zeroslot.types.layout import Layout
@@ -36,6 +36,21 @@ from zeroslot.types.schema import pack_schema
 log = logging.getLogger("zeroslot")
 
 S = TypeVar("S", bound=Sample)
+
+
+def _slot_capacity(layout: Layout, max_bytes: int | None) -> int:
+    """Bytes that the largest sample takes. Raises ValueError where `max_bytes` is missing, or makes no sense."""
+    if not layout.variable:
+        if max_bytes is not None:
+            raise ValueError(f"max_bytes is for types with variable fields; a {layout.name} has {layout.size} bytes")
+        return layout.size
+    if max_bytes is None:
+        names = ", ".join(field.name for field in layout.members if field.node.variable)
+        raise ValueError(
+            f"{layout.name} has variable fields ({names}): give max_bytes, the size of its largest sample in bytes, "
+            f"of which {layout.size} are its fixed part"
+        )
+    return whole_number("max_bytes", max_bytes, layout.size, PAYLOAD_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,9 @@ class Publisher(PublisherEnd[S]):
     `hugepages`: pages of 2 MiB for the slots, where the system has them: for samples of megabytes. `stats.huge_bytes`
     tells how many bytes have them; where some do not, a warning is logged, once a process.
 
+    `max_bytes`: for a type with variable fields, the size of its largest sample in bytes: `layout_of(sample_type).size`
+    and the data behind it, of which each array begins at a multiple of 64 and everything else at one of 8.
+
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
     topic has another type, and PermissionError when another user controls the directory or what lies in it.
 
@@ -115,6 +133,7 @@ class Publisher(PublisherEnd[S]):
         metadata: bool = False,
         crc: bool = False,
         hugepages: bool = False,
+        max_bytes: int | None = None,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
@@ -122,7 +141,8 @@ class Publisher(PublisherEnd[S]):
         record = compiled(sample_type)
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
-        spare = default_spare(layout.size) if spare_slots is None else spare_slots
+        capacity = _slot_capacity(layout, max_bytes)
+        spare = default_spare(capacity) if spare_slots is None else spare_slots
         qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period, crc, metadata, hugepages)
         self._ended = False
         self._bell = Bell.join(self.domain)
@@ -139,7 +159,7 @@ class Publisher(PublisherEnd[S]):
             allocator = SlotAllocator._create(
                 qos,
                 max_loans,
-                layout.size + qos.metadata_bytes,
+                capacity + qos.metadata_bytes,
                 contents,
                 lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
                 mode=mode,
@@ -200,7 +220,7 @@ class Publisher(PublisherEnd[S]):
         slot is borrowed.
         """
         ready = prepared(sample, self.sample_type)
-        loan = self.loan_uninit(timeout)  # `write_sample` sets every field
+        loan = self._loan_for(ready, timeout)  # `write_sample` sets every field
         try:
             write_sample(cast("View", loan.sample), ready)
             if metadata is not None:
@@ -226,7 +246,7 @@ class Publisher(PublisherEnd[S]):
         has the attribute `published`: how many samples were.
         """
         if isinstance(samples, np.ndarray) and samples.ndim > 0 and not samples.dtype.hasobject:
-            return publish_array(self, record_of(samples, compiled(self.sample_type).layout.dtype), timeout)
+            return publish_array(self, record_of(samples, compiled(self.sample_type).record_dtype), timeout)
         sequence, count = self.sequence, 0
         try:
             for sample in samples:

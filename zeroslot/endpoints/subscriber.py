@@ -218,7 +218,7 @@ class Subscriber(Following[S_co]):
 
     def _dtype(self) -> np.dtype[Any]:
         """That of arrays of samples, as far as it is known."""
-        return np.dtype([]) if self.sample_type is None else compiled(self.sample_type).layout.dtype
+        return np.dtype([]) if self.sample_type is None else compiled(self.sample_type).record_dtype
 
     def close(self) -> None:
         """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.

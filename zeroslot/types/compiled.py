@@ -10,7 +10,7 @@ a record refers to its class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,8 @@ from zeroslot.types.model import (
     is_field_name,
 )
 from zeroslot.types.names import is_identifier
-from zeroslot.types.nodes.base import Record, reject_declaration
+from zeroslot.types.nodes.base import Node, Record, reject_declaration
+from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.view import AbsentField, MissingField, make_view_class
 
 SPAN_LIMIT = 64
@@ -75,15 +76,35 @@ class CompiledType:
             return MissingField(name)
         return AbsentField(name, default_of(self.sample_type, name))
 
+    @property
+    def _dtype(self) -> np.dtype[Any] | None:
+        """That of records; None where those would not have all of a sample."""
+        return None if self.layout.variable else self.layout.dtype
+
+    @property
+    def record_dtype(self) -> np.dtype[Any]:
+        """The dtype of records that are samples. Raises TypeError for a type with variable fields."""
+        if self._dtype is None:
+            raise TypeError(
+                f"a numpy record has no variable fields, which {self.layout.name} has: use models, mappings or loans"
+            )
+        return self._dtype
+
     @cached_property
     def reading_plan(self) -> Plan:
         """What a subscriber needs for publishers of this layout."""
-        return Plan(self.view_class, self.layout.size, [], None, self.layout.dtype)
+        return Plan(self.view_class, self.layout.size, [], None, self._dtype)
 
     @cached_property
     def writing_plan(self) -> Plan:
         """What a publisher needs: the declared defaults, and what else a loan starts with."""
         values, factories = default_values(self.sample_type)
+        variable: binding.Arrangement | None = None
+        if self.layout.variable:
+            names = {self.names[field.name] for field in self.layout.members if field.node.variable}
+            called = {name: factories.pop(name) for name in names & factories.keys()}
+            starting = {name: values.pop(name) for name in names & values.keys()}
+            variable = binding.Arrangement(tuple(_variable_fields(self.layout)), starting | called, set(called))
         image = binding.sample_image(self.view_class, self.layout.size, values)
         contents = [(at, image[at : at + size]) for at, size in self._initial_spans({*values}, {*factories})]
 
@@ -92,7 +113,7 @@ class CompiledType:
                 setattr(view, name, factory())
 
         fill = call_factories if factories else None
-        return Plan(self.view_class, self.layout.size, contents, fill, self.layout.dtype)
+        return Plan(self.view_class, self.layout.size, contents, fill, self._dtype, variable)
 
     def reading_plan_by_name(self, shared: SharedLayout) -> Plan:
         """What a subscriber needs for publishers of another version, of which it reads this."""
@@ -114,6 +135,21 @@ class CompiledType:
             else:
                 merged.append((at, size))
         return merged if len(merged) <= SPAN_LIMIT else [(0, self.layout.size)]
+
+
+def _variable_fields(
+    node: Node, at: int = 0, path: tuple[str, ...] = (), presences: tuple[int, ...] = ()
+) -> Iterator[binding.VariableField]:
+    """All variable fields of a sample type that has some, in the order of memory. `presences`: see VariableField."""
+    if isinstance(node, Optional):
+        yield from _variable_fields(node.item, at + node.members[1].offset, path, (*presences, at))
+    elif isinstance(node, Layout):
+        names = compiled(node.sample_type).names
+        for field in node.members:
+            if field.node.variable:
+                yield from _variable_fields(field.node, at + field.offset, (*path, names[field.name]), presences)
+    else:
+        yield binding.VariableField(path, node.codec(_codec_of_sample), at, presences)
 
 
 def _codec_of_sample(record: Record) -> StructCodec:
@@ -217,7 +253,7 @@ def prepared(sample: Any, sample_type: type[BaseModel]) -> Any:
             f"publishes:\n{difference(publisher, found)}\nMake the sample with that class"
         )
     if isinstance(sample, np.void) or (isinstance(sample, np.ndarray) and sample.ndim == 0):
-        return binding.record_of(sample, compiled(sample_type).layout.dtype)
+        return binding.record_of(sample, compiled(sample_type).record_dtype)
     if isinstance(sample, Mapping):
         return sample_type.model_validate(dict(sample))
     raise TypeError(

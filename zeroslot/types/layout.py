@@ -98,6 +98,11 @@ class Layout(Record):
         return True
 
     @cached_property
+    def variable(self) -> bool:
+        """Whether samples have data behind the `size` bytes of their fixed part."""
+        return any(field.node.variable for field in self.members)
+
+    @cached_property
     def canonical(self) -> str:
         """The text under the hash."""
         body = ";".join(f"{field.name}@{field.offset}:{field.node.canonical}" for field in self.members)

@@ -10,12 +10,18 @@ from zeroslot.types.nodes.lists import BoundedList, FixedList
 from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.nodes.scalars import Scalar
 from zeroslot.types.nodes.text import Blob, Text
+from zeroslot.types.nodes.variable import VariableArray, VariableBlob, VariableList, VariableText
 
-# Optional and Enumeration come before Scalar, which refuses everything else that a width stands on.
+# Optional and Enumeration come before Scalar, which refuses everything else that a width stands on; the kinds of
+# variable size come before those that refuse to be without a bound.
 NODES: tuple[type[Node], ...] = (
     Optional,
     Enumeration,
     Scalar,
+    VariableText,
+    VariableBlob,
+    VariableArray,
+    VariableList,
     Text,
     Blob,
     Array,

@@ -31,8 +31,9 @@ from pydantic_core import CoreSchema, core_schema
 from zeroslot._core import binding
 from zeroslot.types.compiled import IncompleteError, compiled, has_open_parameters
 from zeroslot.types.layout import Layout
-from zeroslot.types.nodes.bounds import with_widths
+from zeroslot.types.nodes.bounds import Bound, with_widths
 from zeroslot.types.nodes.scalars import Scalar
+from zeroslot.types.nodes.variable import with_checks
 
 S = TypeVar("S", bound="Sample")
 
@@ -110,7 +111,8 @@ class Sample(BaseModel, metaclass=SampleType):
         if cls.__pydantic_fields_complete__:
             for field in cls.__pydantic_fields__.values():
                 if not any(isinstance(item, Scalar) for item in field.metadata):
-                    field.annotation = with_widths(field.annotation)
+                    is_bounded = any(isinstance(item, Bound) for item in field.metadata)
+                    field.annotation = (with_widths if is_bounded else with_checks)(field.annotation)
             if not has_open_parameters(cls):
                 with suppress(IncompleteError):  # checked again when the missing class is there
                     compiled(cls)

@@ -211,6 +211,19 @@ def buffer(sample: Any, name: str) -> memoryview:
     return memoryview(value.encode() if isinstance(value, str) else value).toreadonly()
 
 
+def resize(sample: Any, /, **sizes: Any) -> None:
+    """Shrink variable fields of a loan before it is committed: `resize(frame, image=(1000, 1920, 3), name=4)`.
+
+    Sizes are given as to `loan`. The first bytes of a field stay; those of an array are in C order, so the first rows
+    stay where only the first dimension shrinks. Arrays and lists that were read from the sample before keep their size.
+    Raises ValueError for a size that the loan has no room for, TypeError for what is no variable field of a sample in
+    place, ClosedError after the commit.
+    """
+    if not isinstance(sample, View):
+        raise TypeError(f"a sample of a loan, not {type(sample).__name__}")
+    binding.resize_fields(sample, sizes)
+
+
 # Special methods that a class may define for its views as well, beside those that no model has.
 _SPECIAL = {"__str__", "__repr__", "__format__", "__lt__", "__le__", "__gt__", "__ge__"}
 _OF_MODELS_ALONE = {*dir(BaseModel), "__del__", "__getattr__"} - _SPECIAL

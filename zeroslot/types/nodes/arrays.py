@@ -44,30 +44,43 @@ class Shape(Bound):
         return self.limits
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        item = _element_of(source)
+        item = element_of(source)
         if item is not None:
-            return _validator(Array(item, self.dims))
+            return array_validator(binding.ArrayOf(item.dtype, self.dims), Array(item, self.dims).json_value())
         if get_origin(source) is list and len(self.dims) == 1:
             return list_validator(source, handler, self.dims[0], self.dims[0])
         return handler(source)
 
 
-def _element_of(annotation: Any) -> Scalar | None:
-    """The kind of the elements of NDArray[…]; None for anything else, and for elements without a kind."""
+def _elements_of(annotation: Any) -> Any:
+    """The type of the elements of NDArray[…]; None where it is no such annotation, Any for a bare np.ndarray."""
     annotation = without_alias(annotation)
+    if annotation is np.ndarray:
+        return Any
     arguments = get_args(annotation)
     if get_origin(annotation) is not np.ndarray or len(arguments) != 2:
         return None
-    elements = get_args(arguments[1])
-    return NUMPY_TYPES.get(elements[0]) if elements else None
+    return (get_args(arguments[1]) or (None,))[0]
 
 
-def _validator(array: Array) -> CoreSchema:
+def element_of(annotation: Any) -> Scalar | None:
+    """The kind of the elements of NDArray[…]; None for anything else, and for elements without a kind."""
+    return NUMPY_TYPES.get(_elements_of(annotation))
+
+
+def is_open(annotation: Any) -> bool:
+    """Whether it is an array that leaves its dtype open: np.ndarray or NDArray[Any]."""
+    return _elements_of(annotation) in (Any, np.generic)
+
+
+def array_validator(convert: Callable[[Any], NDArray[Any]], json_value: dict[str, Any]) -> CoreSchema:
+    """How pydantic validates an array: with `convert`. `json_value` is the JSON schema of its values."""
+
     def json_schema(_schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return array.json_value()
+        return json_value
 
     return core_schema.no_info_plain_validator_function(
-        binding.ArrayOf(array.item.dtype, array.dims),
+        convert,
         metadata={"pydantic_js_functions": [json_schema]},
         serialization=core_schema.plain_serializer_function_ser_schema(binding.nested_lists, when_used="json"),
     )
@@ -130,7 +143,7 @@ class Array(Node):
     def from_annotation(cls, declared: Declaration) -> Array | None:
         if np.ndarray not in (declared.base, declared.origin):
             return None
-        item = _element_of(declared.base)
+        item = element_of(declared.base)
         if item is None:
             declared.reject(
                 f"{annotation_text(declared.base)} has no element type with a fixed size",

@@ -100,6 +100,11 @@ class Node(ABC):
         """Whether a list of these is an array in place."""
         return False
 
+    @property
+    def variable(self) -> bool:
+        """Whether samples have data of it behind their fixed part; `size` is that of the fixed part."""
+        return False
+
     # How it is read, and what is made of it.
 
     @classmethod
@@ -314,14 +319,23 @@ class Declaration:
         """Raise the `DeclarationError` for this field."""
         reject_declaration(self.where, problem, instead)
 
+    def item(self) -> Node:
+        """The node of the items of a declared list."""
+        if not self.arguments:
+            self.reject("a bare list does not say what it holds", "Write list[…].")
+        item = self.inner(self.arguments[0])
+        if item.size == 0:
+            self.reject("a list of a type without fields holds nothing", "Use a U32 to count.")
+        if item.variable:
+            self.reject(
+                f"an item of the list ({item.text}) has a variable size",
+                "Give what is in an item a bound: MaxBytes, Shape or MaxLen.",
+            )
+        return item
+
     def reject_bound(self, what: str, instead: str) -> NoReturn:
-        """Raise the error for a bound that does not belong on `what`, or for none."""
-        problem = (
-            f"{what} without a bound has a variable size, which is not supported yet"
-            if self.bound is None
-            else f"{self.bound!r} does not belong on {what}"
-        )
-        self.reject(problem, f"Write {instead}.")
+        """Raise the error for a bound that does not belong on `what`."""
+        self.reject(f"{self.bound!r} does not belong on {what}", f"Write {instead}.")
 
 
 def reject_declaration(where: str, problem: str, instead: str) -> NoReturn:
@@ -374,6 +388,15 @@ class StoredNode:
     def node(self) -> Node:
         """The node of this part."""
         return self.node_of(self)
+
+    def item(self) -> Node:
+        """The node of the items of a stored list."""
+        item = self.inner(self.schema.get("items")).node()
+        if item.size == 0:
+            self.reject("is a list of nothing")
+        if item.variable:
+            self.reject("is a list of items of variable size")
+        return item
 
     def integer(self, key: str, low: int = 0, high: int = SIZE_LIMIT) -> int:
         """The whole number under `key` of the facts."""

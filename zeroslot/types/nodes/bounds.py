@@ -8,6 +8,7 @@ validates values with them.
 from __future__ import annotations
 
 import operator
+import sys
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -62,16 +63,16 @@ def with_widths(annotation: Any) -> Any:
     return Annotated[annotation, PLAIN[annotation]]
 
 
-def list_validator(source: Any, handler: GetCoreSchemaHandler, shortest: int | None, longest: int) -> CoreSchema:
-    """How pydantic validates `list[…]` of a bounded length. A list of samples may be a structured array, which stays
-    one: to make a model of each record would cost a microsecond a field.
+def list_validator(source: Any, handler: GetCoreSchemaHandler, shortest: int | None, longest: int | None) -> CoreSchema:
+    """How pydantic validates `list[…]` of a bounded length, or of any. A list of samples may be a structured array,
+    which stays one: to make a model of each record would cost a microsecond a field.
     """
     item = (get_args(source) or (Any,))[0]
     items = core_schema.list_schema(handler.generate_schema(with_widths(item)), min_length=shortest, max_length=longest)
     sample_type = without_alias(item)
     if not isinstance(sample_type, type) or not hasattr(sample_type, "__zs_layout__"):
         return core_schema.no_info_before_validator_function(binding.as_list, items)
-    records = binding.RecordsOf(sample_type, shortest or 0, longest)
+    records = binding.RecordsOf(sample_type, shortest or 0, sys.maxsize if longest is None else longest)
     return core_schema.no_info_wrap_validator_function(
         records, items, serialization=core_schema.wrap_serializer_function_ser_schema(records.listed, schema=items)
     )

@@ -55,23 +55,10 @@ def _item_of(declared: Declaration) -> Node:
     """The node of the items of a declared list."""
     if not isinstance(declared.bound, (Shape, MaxLen)):
         declared.reject_bound("list", "Annotated[list[…], MaxLen(16)] or Shape(16)")
-    if not declared.arguments:
-        declared.reject("a bare list does not say what it holds", "Write list[…].")
-    item = declared.inner(declared.arguments[0])
-    if item.size == 0:
-        declared.reject("a list of a type without fields holds nothing", "Use a U32 to count.")
-    return item
+    return declared.item()
 
 
-def _stored_item(stored: StoredNode) -> Node:
-    """The node of the items of a stored list."""
-    item = stored.inner(stored.schema.get("items")).node()
-    if item.size == 0:
-        stored.reject("is a list of nothing")
-    return item
-
-
-def _reading_of_item(published: Node, here: Node, inner: Inner) -> Node | None:
+def reading_of_item(published: Node, here: Node, inner: Inner) -> Node | None:
     """As `Inner`, for items. Numbers in a row are an array in place, whose kind cannot be another one."""
     same = published == here or not isinstance(here, Scalar)
     return inner(published, here, "[]") if same else None
@@ -86,10 +73,12 @@ def _list_codec(
     *,
     bounded: bool,
 ) -> binding.Codec:
-    return binding.ListCodec(item.codec(codec_of_sample), at, item.size, capacity, bounded, whole.size, _dtype_of(item))
+    return binding.ListCodec(
+        item.codec(codec_of_sample), at, item.size, capacity, bounded, whole.size, dtype_of_items(item)
+    )
 
 
-def _dtype_of(item: Node) -> np.dtype[Any] | None:
+def dtype_of_items(item: Node) -> np.dtype[Any] | None:
     """The dtype of the items of a list that is an array in place."""
     if not item.is_array_item:
         return None
@@ -176,7 +165,7 @@ class FixedList(Node):
     def from_schema(cls, stored: StoredNode) -> FixedList | None:
         if stored.kind != "list" or "max_len" in stored.facts:
             return None
-        item = _stored_item(stored)
+        item = stored.item()
         dims = stored.dims()
         if len(dims) != 1:
             stored.reject("is a list of several dims")
@@ -206,7 +195,7 @@ class FixedList(Node):
         """A list of the same length."""
         if not isinstance(published, FixedList) or published.length != self.length:
             return None
-        item = _reading_of_item(published.item, self.item, inner)
+        item = reading_of_item(published.item, self.item, inner)
         return FixedList(item, self.length) if item is not None else None
 
 
@@ -258,7 +247,7 @@ class BoundedList(Record):
     def from_schema(cls, stored: StoredNode) -> BoundedList | None:
         if stored.kind != "list" or "max_len" not in stored.facts:
             return None
-        return cls(_stored_item(stored), stored.integer("max_len", 1))
+        return cls(stored.item(), stored.integer("max_len", 1))
 
     def annotation(self, sample_type_of: Callable[[Record], type]) -> Any:
         item = self.item.annotation(sample_type_of)
@@ -284,5 +273,5 @@ class BoundedList(Record):
         """A list of the same or a smaller bound."""
         if not isinstance(published, BoundedList) or published.max_len > self.max_len:
             return None
-        item = _reading_of_item(published.item, self.item, inner)
+        item = reading_of_item(published.item, self.item, inner)
         return BoundedList(item, published.max_len) if item is not None else None

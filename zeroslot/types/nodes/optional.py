@@ -37,6 +37,11 @@ class Optional(Record):
     def kind(self) -> str:
         return "optional"
 
+    @property
+    def variable(self) -> bool:
+        """As its item."""
+        return self.item.variable
+
     @cached_property
     def members(self) -> tuple[Field, ...]:
         """Presence and item."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,19 +32,24 @@ class MaxBytes(Bound):
         return self.limits[0]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        inner = handler(source)
-        if source is bytes:
-            # In JSON a str stands for bytes, in base64. In Python it does not, where pydantic would decode it as well.
-            strict = core_schema.bytes_schema(strict=True)
-            python = core_schema.no_info_before_validator_function(binding.no_text, strict)
-            inner = core_schema.json_or_python_schema(inner, python)
-        if source in (str, bytes):
-            return core_schema.no_info_after_validator_function(binding.SizeCheck(self.limit), inner)
-        return inner
+        return bytes_validator(source, handler, self.limit) if source in (str, bytes) else handler(source)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         # For a str this is necessary and not sufficient: JSON Schema counts code points.
         return {**handler(schema), "maxLength": self.limit} if _is_text(schema) else handler(schema)
+
+
+def bytes_validator(source: type, handler: GetCoreSchemaHandler, limit: int | None) -> CoreSchema:
+    """How pydantic validates a str or bytes of at most `limit` bytes, or of any length."""
+    inner = handler(source)
+    if source is bytes:
+        # In JSON a str stands for bytes, in base64. In Python it does not, where pydantic would decode it as well.
+        strict = core_schema.bytes_schema(strict=True)
+        python = core_schema.no_info_before_validator_function(binding.no_text, strict)
+        inner = core_schema.json_or_python_schema(inner, python)
+    return core_schema.no_info_after_validator_function(
+        binding.SizeCheck(sys.maxsize if limit is None else limit), inner
+    )
 
 
 def _is_text(schema: Any) -> bool:

@@ -1,0 +1,114 @@
+# Part of binding.pyx: where the data of a loan with variable fields lies.
+#
+# What a loan may write is decided in private memory: its Rooms has the place of each field, and no write looks at an
+# extent in the sample.
+
+cdef extern from *:
+    """
+    typedef struct zs_extent {
+        uint64_t offset; /* of the data, from the start of the sample */
+        uint64_t size;   /* bytes; 0: empty, and the offset has no meaning */
+    } zs_extent;
+
+    typedef struct zs_array_extent {
+        uint64_t offset, size;
+        uint32_t ndim, reserved;
+        char dtype[16]; /* as numpy spells it, with zeros behind it */
+        uint64_t shape[8];
+        int64_t strides[8]; /* bytes */
+    } zs_array_extent;
+
+    typedef struct zs_place {
+        size_t at;              /* of the extent, from the start of the sample */
+        uint64_t room;          /* bytes from extent.offset on that belong to the field */
+        zs_array_extent extent; /* as it was written last */
+    } zs_place;
+
+    _Static_assert(sizeof(zs_extent) == 16 && sizeof(zs_array_extent) == 168, "extents");
+
+    /* The copy is made here, and not where it is used: the compiler must assume that the source has changed since. */
+    static inline void zs_load_once(void *to, const void *from, size_t size)
+    {
+        memcpy(to, from, size);
+        __asm__ __volatile__("" ::: "memory");
+    }
+    """
+    ctypedef struct zs_extent:
+        uint64_t offset, size
+    ctypedef struct zs_array_extent:
+        uint64_t offset, size
+        uint32_t ndim, reserved
+        char dtype[16]
+        uint64_t shape[8]
+        int64_t strides[8]
+    ctypedef struct zs_place:
+        size_t at
+        uint64_t room
+        zs_array_extent extent
+    void zs_load_once(void *to, const void *frm, size_t size) nogil
+
+
+@cython.final
+cdef class Rooms:
+    """The places that one loan has for its variable fields. It refers to the Hold nowhere: the Hold refers to it."""
+
+    cdef zs_place *places
+    cdef Py_ssize_t count
+    cdef dict prepared      # of a publish: id of a value -> the value, and the form of it that is written
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.places)
+
+    cdef int begin(self, Py_ssize_t count) except -1:
+        self.places = <zs_place *>PyMem_RawCalloc(count, sizeof(zs_place))
+        if self.places == NULL:
+            raise MemoryError
+        self.count = count
+        return 0
+
+    cdef object prepared_value(self, object value):
+        if self.prepared is None:
+            return value
+        found = self.prepared.get(id(value))
+        return value if found is None else found[1]
+
+    cdef int put(self, Hold hold, zs_place *place, zs_array_extent *extent, size_t size) except -1:
+        """Write an extent into the sample, and wipe the bytes that it gives up."""
+        cdef uint64_t before = place.extent.size
+        if not hold.is_writable():
+            raise read_only(hold)
+        if before > extent.size and before - extent.size <= SMALL:
+            memset(hold.data + place.extent.offset + extent.size, 0, before - extent.size)
+        place.extent = extent[0]
+        memcpy(hold.data + place.at, extent, size)
+        hold.size = self.used(hold.head)
+        return 0
+
+    cdef void clear(self, Hold hold, char *data, size_t size) noexcept:
+        """The fields whose extents lie in these bytes are absent."""
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if hold.data + self.places[i].at >= data and hold.data + self.places[i].at < data + size:
+                self.places[i].extent.size = 0
+        hold.size = self.used(hold.head)
+
+    cdef uint64_t used(self, uint64_t head) noexcept:
+        """Bytes of the sample up to the end of the data that lies last."""
+        cdef Py_ssize_t i
+        cdef uint64_t end = head
+        for i in range(self.count):
+            if self.places[i].extent.size != 0:
+                end = max(end, self.places[i].extent.offset + self.places[i].extent.size)
+        return end
+
+
+cdef zs_place *place_of(Hold hold, char *data) except NULL:
+    """The place of the field whose extent is at `data`."""
+    cdef Rooms rooms = hold.rooms
+    cdef size_t at = <size_t>(data - hold.data)
+    cdef Py_ssize_t i
+    if rooms is not None:
+        for i in range(rooms.count):
+            if rooms.places[i].at == at:
+                return &rooms.places[i]
+    raise read_only(hold)
