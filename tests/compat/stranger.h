@@ -408,7 +408,7 @@ static inline const char *attach(segment *s, const char *name)
     char path[64], id[17];
     struct stat info;
     const char *verdict;
-    uint64_t size, claimed = 0;
+    uint64_t size, stated = 0;
     memset(s, 0, sizeof *s);
     s->lock = s->probe = -1;
     snprintf(s->name, sizeof s->name, "%s", name);
@@ -418,12 +418,12 @@ static inline const char *attach(segment *s, const char *name)
         return "gone";
     s->probe = open_regular(path, O_RDONLY);
     if (s->probe < 0 || fstat(s->lock, &info) != 0 || info.st_size < HEADER_SIZE ||
-        pread(s->lock, &claimed, sizeof claimed, H_CONTROL_SIZE) != sizeof claimed) {
+        pread(s->lock, &stated, sizeof stated, H_CONTROL_SIZE) != sizeof stated) {
         detach(s);
         return "unfinished";
     }
     size = (uint64_t)info.st_size;
-    s->mapped = claimed < HEADER_SIZE ? HEADER_SIZE : claimed < size ? claimed : size;
+    s->mapped = stated < HEADER_SIZE ? HEADER_SIZE : stated < size ? stated : size;
     s->control = map_apart(s->lock, s->mapped, 1);
     if (s->control == NULL)
         fail(path);

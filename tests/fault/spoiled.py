@@ -43,9 +43,9 @@ from zeroslot.qos import OnFull
 TOPIC = "t"
 QOS: dict[str, Any] = {"depth": 4, "max_loans": 1, "spare_slots": 4, "max_subscribers": 4}
 SAMPLES = 13  # more than there are slots: each has held one
-HISTORY = 3  # what a reliable one may ask for
-PATIENCE_S = 0.0003
-ROOM_BYTES = 512 * 1024 * 1024  # no count in a control object of six kilobytes makes anyone take more
+HISTORY = 3  # what a reliable subscriber may request
+TIMEOUT_S = 0.0003
+ROOM_BYTES = 512 * 1024 * 1024  # no count in a control object of six kilobytes makes a process take more
 FAILURES_LIMIT = 20
 
 PROGRESS = struct.Struct("<QQ48s")  # the change, a count of steps, the step
@@ -141,9 +141,9 @@ class Actors:
 
     def wait(self, sub: zs.Subscriber[Parcel]) -> None:
         """They sleep, or would sleep, and return."""
-        self.tried("take with a timeout", lambda: self.took(sub.take, timeout=PATIENCE_S))
-        self.tried("latest with a timeout", lambda: self.took(sub.latest, timeout=PATIENCE_S))
-        self.tried("wait", lambda: sub.wait(PATIENCE_S))
+        self.tried("take with a timeout", lambda: self.took(sub.take, timeout=TIMEOUT_S))
+        self.tried("latest with a timeout", lambda: self.took(sub.latest, timeout=TIMEOUT_S))
+        self.tried("wait", lambda: sub.wait(TIMEOUT_S))
 
     def latest(self, sub: zs.Subscriber[Parcel]) -> None:
         self.tried("latest", lambda: self.took(sub.latest))
@@ -158,7 +158,7 @@ class Actors:
         self.tried("publishers", lambda: (sub.publishers, sub.stats, sub.lost, sub.skipped, repr(sub)))
 
     def latest_in_time(self, sub: zs.Subscriber[Parcel]) -> None:
-        self.tried("latest with a timeout", lambda: self.took(sub.latest, timeout=PATIENCE_S))
+        self.tried("latest with a timeout", lambda: self.took(sub.latest, timeout=TIMEOUT_S))
 
     def newcomer(self, turn: int, *, patient: bool, sample_type: Any = Parcel, **options: Any) -> None:
         sub = self.tried(
@@ -180,7 +180,7 @@ class Actors:
         if reader is not None:
             self.tried("take untyped", lambda: self._bytes_of(reader))
             if patient:
-                self.tried("wait_for_change", lambda: reader.wait_for_change(reader.generation, PATIENCE_S))
+                self.tried("wait_for_change", lambda: reader.wait_for_change(reader.generation, TIMEOUT_S))
             reader.close()
         if of_types:
             self.newcomer(0, patient=False, match="by_name")
@@ -270,7 +270,7 @@ class Spoiler:
     def own(self, number: int, change: Change) -> None:
         """A publisher whose control object is changed under it: it goes on, from copies of its own.
 
-        Its next sample after the bytes were put right reaches whoever asks then; or it closes with the bytes as they
+        Its next sample after the bytes were put right reaches the next take; or it closes with the bytes as they
         are, and nothing of it is left.
         """
         tried, on_full = self.actors.tried, ("block", "evict", "raise")[number % 3]
@@ -283,13 +283,13 @@ class Spoiler:
             before = [(edit.at, memory[edit.at : edit.at + len(edit.content)]) for edit in change]
             for edit in change:
                 edit.make(memory)
-            tried("reserve", lambda: pub.loan(timeout=PATIENCE_S).discard())
+            tried("reserve", lambda: pub.loan(timeout=TIMEOUT_S).discard())
             for _ in range(3):
-                tried("publish", lambda: publish(pub, PATIENCE_S))
+                tried("publish", lambda: publish(pub, TIMEOUT_S))
             tried("publish a model", lambda: pub.publish(Parcel(number=pub.sequence + 1), timeout=0))
             tried("stats", lambda: (pub.stats, repr(pub), pub.allocator.free_count, pub.allocator.slot_capacity))
             tried("subscriber_count", lambda: pub.subscriber_count)
-            tried("wait_for_subscribers", lambda: pub.wait_for_subscribers(4, PATIENCE_S))
+            tried("wait_for_subscribers", lambda: pub.wait_for_subscribers(4, TIMEOUT_S))
             tried("reap", pub.reap)
             tried("evict_stale", lambda: pub.allocator.evict_stale(3600))
             tried("flush", lambda: pub.flush(0))
@@ -341,7 +341,7 @@ def spoil(spec: dict[str, Any], flink: str, other: str, progress: str, report: s
 
 
 def limit_memory() -> None:
-    """After this a MemoryError means that a corrupt count was believed."""
+    """After this a MemoryError means that a corrupt count was used unchecked."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ROOM_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -350,7 +350,7 @@ def limit_memory() -> None:
 def endure(flink_file: str, progress: str, report: str, rounds: int, on_full: OnFull, told: Callable[[], Any]) -> None:
     """A publisher and its subscribers in one process, while another process writes over the control object.
 
-    The two races of check and use that are left out of "torn" are the owner's promise to whom it reads: see the test.
+    The two races of check and use that are left out of "torn" are promises of the owner to its readers: see the test.
     """
     logging.disable()
     actors = Actors(Progress(Path(progress)))
@@ -364,9 +364,9 @@ def endure(flink_file: str, progress: str, report: str, rounds: int, on_full: On
     try:
         for number in range(rounds):
             actors.progress.number = number
-            actors.tried("publish", lambda: publish(pub, PATIENCE_S))
+            actors.tried("publish", lambda: publish(pub, TIMEOUT_S))
             actors.newcomer(number, patient=number % 8 == 0)
-            actors.tried("publish", lambda: publish(pub, PATIENCE_S))
+            actors.tried("publish", lambda: publish(pub, TIMEOUT_S))
             actors.tried("reap", lambda: (pub.reap(), pub.subscriber_count, pub.flush(0), pub.stats))
             if number % 16 == 0:
                 actors.listings(pub.flink, of_types=True, patient=True)

@@ -23,7 +23,7 @@ ZS_TEST_VISIBLE long zs_test_signal = SIGKILL; /* or SIGSTOP */
 static inline void zs_test_step(void)
 {
     if (zs_test_kill_at >= 0 && __atomic_fetch_add(&zs_test_steps, 1, __ATOMIC_RELAXED) == zs_test_kill_at)
-        kill(getpid(), (int)zs_test_signal); /* SIGKILL does not return, SIGSTOP when somebody says so */
+        kill(getpid(), (int)zs_test_signal); /* SIGKILL does not return, SIGSTOP when the process is continued */
 }
 #define ZS_STEP() zs_test_step()
 

@@ -223,7 +223,7 @@ def test_bytes_that_change_during_a_call_crash_and_hang_no_process(
     """A publisher and subscribers while another process writes over the control object: only errors of the package.
 
     As long as the slot table is left alone, every sample that is read is whole, too. With it go the sequence and the
-    reader's bit, which are all that keeps the owner from a slot: whoever writes there can tear a sample.
+    reader's bit, which are all that keeps the owner from a slot: a process that writes there can tear a sample.
     """
     where, progress, report = tmp_path / "flink", tmp_path / "progress", tmp_path / "report"
     child = cast(ENDURING, str(where), str(progress), str(report), rounds, on_full)

@@ -26,7 +26,14 @@ from tests.fault.survivors import Launcher
 
 BUS_ERROR = f"ended with status {int(signal.SIGBUS)}:"
 FOREIGN = 10_000  # where the numbers of another segment's samples begin
-OURS = {"", "CorruptSegmentError", "FormatError", "TopicNotFoundError", "TypeMismatchError", "OwnerGoneError"}
+ERRORS_OF_THE_PACKAGE = {
+    "",
+    "CorruptSegmentError",
+    "FormatError",
+    "TopicNotFoundError",
+    "TypeMismatchError",
+    "OwnerGoneError",
+}
 
 
 class Place:
@@ -139,10 +146,10 @@ def test_an_attach_survives_a_truncated_object(
         if verdict == "finished":
             break
         if call <= tells or what == "pool":
-            assert end in OURS, f"cut before call {call}: {end}"
+            assert end in ERRORS_OF_THE_PACKAGE, f"cut before call {call}: {end}"
             ends[end] += 1
         else:
-            assert end in OURS or end == BUS_ERROR, f"cut before call {call}: {end}"
+            assert end in ERRORS_OF_THE_PACKAGE or end == BUS_ERROR, f"cut before call {call}: {end}"
             late[end] += 1
     survivors.say(request.config, f"{what}, {size}: {dict(ends)}; behind the last that could tell: {dict(late)}")
     assert ends["CorruptSegmentError"] > 0
@@ -183,7 +190,7 @@ def test_an_attach_survives_a_replaced_object(
         if verdict == "finished":
             break
         place.put_back(path)
-        assert end in OURS, f"replaced before call {call}: {end}"
+        assert end in ERRORS_OF_THE_PACKAGE, f"replaced before call {call}: {end}"
         ends[end] += 1
     survivors.say(request.config, f"{what}, {by}: {dict(ends)}")
     assert ends[""] > 0

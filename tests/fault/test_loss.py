@@ -47,7 +47,7 @@ def let_pass(ns: int) -> None:
         os.sched_yield()
 
 
-# --- a claim that has ended ---
+# --- evictions ---
 
 
 @pytest.mark.parametrize("reliable", [False, True])

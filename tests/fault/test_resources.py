@@ -13,7 +13,7 @@ from tests import shared_memory
 from tests.process.actors import Cast
 from tests.process.samples import Tick
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 # A mount namespace of its own, with a small /dev/shm in it.
 SMALL_SHM = """
@@ -264,8 +264,8 @@ import zeroslot as zs
 from tests.process.samples import Tick
 zs.Publisher, zs.Subscriber, zs.SlotReader  # all is imported while it may be read
 os.setgroups([])
-os.setgid({NOBODY})
-os.setuid({NOBODY})
+os.setgid({OTHER_USER})
+os.setuid({OTHER_USER})
 def refused(make):
     try:
         make()
@@ -331,7 +331,7 @@ def test_every_file_and_object_is_private(zeroslot_dir: Path):
 @pytest.mark.row("SEC-2")
 def test_files_of_root_are_refused_by_name(cast: Cast, zeroslot_dir: Path, root: None):
     """A program that was once started as root leaves files that its user cannot use: the error names the owner."""
-    os.chown(zeroslot_dir, NOBODY, NOBODY)
+    os.chown(zeroslot_dir, OTHER_USER, OTHER_USER)
     (zeroslot_dir / "default").mkdir(mode=0o700)
     child = cast(
         AS_NOBODY
@@ -343,7 +343,7 @@ for order in orders():
     for text in child.ask("a directory of root's"):
         assert str(zeroslot_dir / "default") in text
         assert "uid 0" in text
-    os.chown(zeroslot_dir / "default", NOBODY, NOBODY)
+    os.chown(zeroslot_dir / "default", OTHER_USER, OTHER_USER)
     (zeroslot_dir / "default" / ".bell").touch(mode=0o600)
     for text in child.ask("a bell of root's"):
         assert ".bell" in text
@@ -351,7 +351,7 @@ for order in orders():
         assert "0600" in text
     (zeroslot_dir / "default" / ".bell").unlink()
     (zeroslot_dir / "default" / "t").mkdir()
-    os.chown(zeroslot_dir / "default" / "t", NOBODY, NOBODY)
+    os.chown(zeroslot_dir / "default" / "t", OTHER_USER, OTHER_USER)
     flink = zeroslot_dir / "default" / "t" / "0123456789abcdef.flink"
     flink.write_text("/zs-0123456789abcdef")
     flink.chmod(0o600)

@@ -4,10 +4,10 @@
 
 First all named tests have to pass in the unbroken copy; how long each takes there sets the watchdog of the others. A
 mutant is noticed when a test fails: not when it cannot be collected, and by a hang only where the table says so. A
-mutant that nobody notices is named and fails the run, as does one whose place is not found exactly once.
+mutant that no test notices is named and fails the run, as does one whose place is not found exactly once.
 
-Why a copy: what is broken must not be imported by anybody else, and the binding is built for a mutant without touching
-that of the checkout. It is compiled without optimisation, which is faster, and kept in build/ by the hash of its
+Why a copy: no other program may import what is broken, and the binding is built for a mutant without touching that of
+the checkout. It is compiled without optimisation, which is faster, and kept in build/ by the hash of its
 sources.
 
 Why a /dev/shm of its own, where the system allows it: broken code leaves things behind.
@@ -150,7 +150,7 @@ def judge(mutant: Mutant, outcome: Outcome) -> tuple[bool, str]:
         number = -status if status < 0 else status - 128
         return True, f"its end by {signal.Signals(number).name}"
     if status == 0:
-        return False, "nobody: all tests pass"
+        return False, "no test: all pass"
     return False, f"no test that ran (pytest ended with {status}):\n{output[-2000:]}"
 
 
@@ -217,11 +217,11 @@ def _run_all(mutants: list[Mutant], root: Path, pristine: Path, builder: ThreadP
             binding = builds[mutant.name].result() if mutant.name in builds else unbroken
             with broken(root, texts[mutant.name], binding):
                 outcome = run_tests(root, list(mutant.noticed_by), "-x", f"--watchdog={seconds:.0f}")
-            noticed, who = judge(mutant, outcome)
+            noticed, reason = judge(mutant, outcome)
         except StaleError as error:
-            noticed, who = False, str(error)
+            noticed, reason = False, str(error)
         survived += not noticed
-        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}: {who}", flush=True)
+        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}: {reason}", flush=True)
     minutes = (time.time() - began) / 60
     print(f"mutants: {len(mutants) - survived} of {len(mutants)} noticed or skipped, in {minutes:.0f} minutes")
     return survived

@@ -231,7 +231,7 @@ def test_reserve_slots_replace_those_that_an_evicted_subscriber_keeps(cast: Cast
     ):
         sub = cast(STALLER, {"name": "greedy", "max_leases": 64})
         sub.expect("ready")
-        for claim in (1, 2):
+        for eviction in (1, 2):
             for _ in range(5):
                 publish(pub, 1)
                 held = sub.ask(["hold", 1])
@@ -245,7 +245,7 @@ def test_reserve_slots_replace_those_that_an_evicted_subscriber_keeps(cast: Cast
                 assert lease is not None
                 assert lease.sample.number == pub.sequence
                 del lease
-            assert pub.stats.evicted == claim
+            assert pub.stats.evicted == eviction
             sub.cont()
             assert sub.ask(["held"]) == held
             assert sub.ask(["take"]) == "EvictedError"

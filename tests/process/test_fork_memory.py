@@ -15,7 +15,7 @@ class Pair(zs.Sample):
     numbers: Annotated[list[zs.U64], zs.MaxLen(4)]
     imu: Imu
 
-OURS = "/zs-|memfd:zeroslot|/[.]bell"
+OF_THE_PACKAGE = "/zs-|memfd:zeroslot|/[.]bell"
 pub = zs.Publisher("t", Imu, depth=4)
 pairs = zs.Publisher("pairs", Pair)
 slots = zs.SlotAllocator.in_memory(4, 64)
@@ -31,7 +31,7 @@ down, up = os.pipe(), os.pipe()
 def writable_mappings():
     \"\"\"Of shared memory that has a name here: zeroslot's objects, memfds and the bell.\"\"\"
     lines = [line.split(maxsplit=5) for line in open("/proc/self/maps")]
-    return sorted(line[5].strip() for line in lines if line[1][1::2] == "ws" and re.search(OURS, line[-1]))
+    return sorted(line[5].strip() for line in lines if line[1][1::2] == "ws" and re.search(OF_THE_PACKAGE, line[-1]))
 """
 
 
@@ -90,7 +90,7 @@ def test_a_forked_child_has_no_descriptor_and_no_writable_shared_mapping(cast: C
 def reachable():
     paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     links = [os.readlink(path) for path in paths if os.path.islink(path)]
-    return [link for link in links if re.search(OURS, link)] + writable_mappings()
+    return [link for link in links if re.search(OF_THE_PACKAGE, link)] + writable_mappings()
 
 pub.publish(Imu(stamp_ns=2, accel=np.ones(3)))
 lease = sub.take()
@@ -132,7 +132,7 @@ used = int(re.search("VmData:[^0-9]*([0-9]+)", open("/proc/self/status").read())
 resource.setrlimit(resource.RLIMIT_DATA, (used + (1 << 20), used + (1 << 20)))
 pid = os.fork()
 if pid == 0:
-    lines = [line for line in open("/proc/self/maps") if re.search(OURS, line)]
+    lines = [line for line in open("/proc/self/maps") if re.search(OF_THE_PACKAGE, line)]
     say([any(" r--s " in line for line in lines), writable_mappings(), view.stamp_ns, array.tolist(), raw.tolist()[0]])
     loan.discard(), slot.discard()
     pub.close(), sub.close(), slots.close(), large.close()

@@ -232,7 +232,7 @@ def test_an_array_field_is_a_numeric_array_in_place(cast: Cast):
 
 @pytest.mark.row("TYP-4", "TYP-6", "NEW-3", "DEF-16")
 def test_two_swapped_fields_do_not_connect(cast: Cast):
-    """One name, one size, two fields exchanged: TypeMismatchError that shows both offsets, whoever starts first."""
+    """One name, one size, two fields exchanged: TypeMismatchError with both offsets, whichever side starts first."""
     pub = cast(IMUS)
     pub.expect("ready")
 

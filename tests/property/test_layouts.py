@@ -143,8 +143,8 @@ def test_layout_equals_ctypes(kind):
     layout = layout_of(kind.annotation)
     assert (layout.size, layout.alignment) == (ctypes.sizeof(kind.ctype), ctypes.alignment(kind.ctype))
     for field in layout.members:
-        theirs = getattr(kind.ctype, field.name)
-        assert (field.offset, field.size) == (theirs.offset, theirs.size)
+        of_c = getattr(kind.ctype, field.name)
+        assert (field.offset, field.size) == (of_c.offset, of_c.size)
     end = 0
     for field in layout.fields:
         assert field.offset == end

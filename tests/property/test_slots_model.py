@@ -37,7 +37,7 @@ class ModelReader:
 
 @dataclass
 class ModelSegment:
-    """What was published, in a list; and who holds which slots' worth of it."""
+    """What was published, in a list, and what each reader holds of it."""
 
     slot_count: int
     depth: int

@@ -62,7 +62,7 @@ def spread(times_ns: list[int]) -> str:
 
 
 class Storm:
-    """The two that stay, and those who die."""
+    """The publisher and the subscriber that stay, and the processes that are killed."""
 
     def __init__(self, launcher: Launcher, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -84,7 +84,7 @@ class Storm:
         return self.launcher.start("storm_subscriber", TOPIC, self.draw.getrandbits(32), MAX_LEASES)
 
     def go_on(self) -> None:
-        """What they do who stay: publish, and take all there is."""
+        """Let the two that stay publish, and take all there is."""
         survivors.publish(self.pub, 2)
         for _ in range(64):  # the others publish meanwhile
             lease = self.sub.take()

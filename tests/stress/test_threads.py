@@ -30,7 +30,7 @@ class Block(zs.Sample):
 samples, seed = int(sys.argv[1]), int(sys.argv[2])
 senders, takers = 3, 3
 sys.setswitchinterval(1e-5)
-# Whoever sends waits for whoever takes: else most of it is gone before a thread gets its turn.
+# Senders wait for takers: otherwise most samples are overwritten before a thread gets its turn.
 pub = zs.Publisher("t", Block, depth=16, max_loans=senders, spare_slots=64, on_full="block")
 sub = zs.Subscriber("t", Block, max_leases=32, reliable=True)
 done = threading.Event()
@@ -129,7 +129,7 @@ def run(python: str, directory: Path, samples: int, seed: int = 1) -> str:
 def test_threads_share_a_publisher_and_a_subscriber(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], python: str, samples: int
 ):
-    """Nothing torn, lost, twice or out of order, whoever took it."""
+    """Nothing torn, lost, twice or out of order, whichever thread took it."""
     found = sys.executable if python == "this" else shutil.which(python)
     if found is None:
         pytest.skip(f"{python} is not on PATH")

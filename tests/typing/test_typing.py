@@ -1,6 +1,6 @@
-"""What type checkers say to users: accepted.py, the examples and nothing of rejected.py passes, in mypy and in pyright.
+"""What type checkers accept: accepted.py, the examples and nothing of rejected.py passes, in mypy and in pyright.
 
-The checkers see copies in a directory without any configuration of ours, and find zeroslot as users do: installed, by
+The checkers see copies in a directory without the project's configuration, and find zeroslot as users do: installed, by
 its py.typed.
 """
 

@@ -1,4 +1,4 @@
-"""A control object from the outside: the bytes that a broken or hostile peer could write, at the offsets of format
+"""A control object from the outside: the bytes that a broken or malicious peer could write, at the offsets of format
 1.
 """
 

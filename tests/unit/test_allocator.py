@@ -160,7 +160,7 @@ def test_creation_is_exclusive(path: Path) -> None:
 
 @pytest.mark.row("SEG-13", "DEF-10")
 def test_a_dead_owners_segment_is_removed_by_the_next(path: Path) -> None:
-    """Its flink, its pools and its control object; whoever still reads keeps what it has."""
+    """Its flink, its pools and its control object; a process that still reads keeps its leases."""
     first = SlotAllocator.create(path, 4, 64)
     reader = SlotReader.attach(path)
     publish(first, b"last words")
@@ -177,7 +177,7 @@ def test_a_dead_owners_segment_is_removed_by_the_next(path: Path) -> None:
 
 
 def test_a_flink_whose_objects_are_gone_is_replaced(path: Path) -> None:
-    """As after somebody has cleaned /dev/shm by hand."""
+    """As after /dev/shm was cleaned by hand."""
     path.write_text("/zs-0123456789abcdef")
     path.chmod(0o600)
     with SlotAllocator.create(path, 4, 64) as slots:
@@ -189,7 +189,7 @@ def test_a_flink_whose_objects_are_gone_is_replaced(path: Path) -> None:
     "content", [b"", b"/zs-0123456789abcdeX", b"/zs-0123456789abcdef\n", b"/etc/passwd", b"\0" * 20]
 )
 def test_a_file_that_is_no_flink_is_left_alone(path: Path, content: bytes) -> None:
-    """Neither overwritten nor removed: it may be somebody's."""
+    """Neither overwritten nor removed: it may belong to another program."""
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(FileExistsError):
@@ -708,7 +708,7 @@ def test_a_held_slot_is_not_reused_and_a_released_one_is() -> None:
 
 @pytest.mark.row("SLOT-8", "SLOT-18", "NEW-7")
 def test_no_free_slot_error_names_the_holders() -> None:
-    """Who, how many slots, and that nothing was counted wrongly."""
+    """Which process, how many slots, and that no count is wrong."""
     with memory(4, 64, depth=1) as slots:
         reader = slots.reader(name="hoarder")
         held = []
@@ -844,7 +844,7 @@ def test_counters_are_exact() -> None:
 @pytest.mark.row("PUB-3")
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_exactly_depth_samples_are_kept(depth: int) -> None:
-    """Neither fewer nor more, for a late joiner who asks for all."""
+    """Neither fewer nor more, for a late joiner that requests all."""
     with memory(8, 64, depth=depth) as slots:
         for i in range(20):
             publish(slots, bytes([i]))
@@ -871,7 +871,7 @@ def test_a_reliable_reader_blocks_the_owner(on_full: Any) -> None:
         assert [bytes(reader.take()), bytes(reader.take()), reader.lost] == [b"2", b"3", 0]
 
 
-# --- after the end, and in odd hands ---
+# --- after the end, and with wrong arguments ---
 
 
 def test_after_close_nothing_more_is_published() -> None:
@@ -970,7 +970,7 @@ def test_arrays_do_not_leave_their_slot(dtype: Any, shape: Any, error: type) -> 
             slot.array(dtype, shape)
 
 
-def test_the_length_of_a_shape_is_counted_and_not_believed() -> None:
+def test_the_length_of_a_shape_is_checked() -> None:
     """More dims than there is room for would be a write over the end of a C array."""
 
     class Short(tuple[int, ...]):
@@ -1078,6 +1078,6 @@ def test_evict_ends_one_registration() -> None:
         assert bytes(newest) == b"9"
         del lease
         one.close()
-        for nobody in (one.native.index, 64, -1):
+        for unused in (one.native.index, 64, -1):
             with pytest.raises(IndexError):
-                slots.evict(nobody)
+                slots.evict(unused)

@@ -257,10 +257,10 @@ def test_headers_include_each_other_and_the_system_alone() -> None:
     headers = {path.name for path in (PACKAGE / CORE).rglob("*.h")}
     include = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
     found = [
-        f"{path.name} includes {ours or system}"
+        f"{path.name} includes {own or system}"
         for path in sorted((PACKAGE / CORE).rglob("*.h"))
-        for ours, system in include.findall(path.read_text("utf-8"))
-        if (ours and ours not in headers) or system.lower().startswith(("python", "numpy/"))
+        for own, system in include.findall(path.read_text("utf-8"))
+        if (own and own not in headers) or system.lower().startswith(("python", "numpy/"))
     ]
     assert headers
     assert found == []

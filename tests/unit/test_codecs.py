@@ -258,7 +258,7 @@ def test_bytes_take_any_buffer(both: Both, value: Any) -> None:
 
 @pytest.mark.row("SEC-1", "TYP-9")
 def test_what_a_shorter_value_leaves_behind_is_wiped(both: Both) -> None:
-    """Nobody reads the end of an older text behind the new one."""
+    """The end of an older text cannot be read behind the new one."""
     both.here.text, both.here.blob, both.here.bounded = "12345678", b"12345678", [1, 2, 3]
     both.here.small = 5
     both.here.text, both.here.blob, both.here.bounded, both.here.small = "ab", b"", [7], None
@@ -311,7 +311,7 @@ def test_a_count_that_becomes_corrupt_later_is_seen_later(both: Both) -> None:
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("content", [b"\xff\xff\xff\xff", b"\xc3(\0\0", b"\xed\xa0\x80\0"])
 def test_a_text_that_is_no_utf8_is_corrupt(both: Both, content: bytes) -> None:
-    """And no UnicodeDecodeError of somebody else's making."""
+    """A CorruptSegmentError, and not the codec's UnicodeDecodeError."""
     both.here.text = "abcd"
     sample = both.poked("text", content, inside=4)
     with pytest.raises(CorruptSegmentError, match="UTF-8"):

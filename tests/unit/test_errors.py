@@ -90,7 +90,7 @@ def test_unknown_facts_are_none_or_empty(error_type):
 
 
 def test_out_of_shared_memory_is_enospc():
-    """Code that looks at errno sees a full device, and the text stays ours."""
+    """Code that looks at errno sees a full device, and the text is that of the package."""
     error = pickle.loads(pickle.dumps(OutOfSharedMemoryError("no room", needed_bytes=9, free_bytes=8)))
     assert (error.errno, error.needed_bytes, error.free_bytes) == (errno.ENOSPC, 9, 8)
     assert str(error) == "no room"

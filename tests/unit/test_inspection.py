@@ -61,7 +61,7 @@ def test_domains_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.row("OBS-1", "NEW-8", "PEER-16")
 def test_inspect_tells_publishers_and_subscribers_apart() -> None:
-    """Counts, types, who holds what for how long; and takes no entry itself."""
+    """Counts, types, and what each subscriber holds for how long; `inspect` takes no entry itself."""
     with (
         Publisher("t", Tick, depth=3, max_loans=1, spare_slots=5, on_full="block", name="source") as pub,
         Subscriber("t", Tick, name="sink", max_leases=2) as sub,
@@ -167,7 +167,7 @@ def test_a_garbage_name_is_shown_with_replacements() -> None:
 
 @pytest.mark.row("SUB-16")
 def test_inspect_shows_that_a_publisher_is_overdue() -> None:
-    """By whoever looks, without subscribing: the period, and whether it has passed since the newest sample."""
+    """Also to a process that does not subscribe: the period, and whether it has passed since the newest sample."""
     with zs.Publisher("late", Tick, max_period=1e-9), zs.Publisher("prompt", Tick, max_period=3600):
         with zs.Publisher("free", Tick):
             seen = {facts.topic: facts.publishers[0] for facts in zs.topics()}

@@ -649,7 +649,7 @@ def test_a_hold_only_keeps_its_slot(pair: Pair) -> None:
 
 
 def test_handles_take_no_weak_references_and_no_attributes(pair: Pair) -> None:
-    """They are small: nobody can hang anything on them."""
+    """They are small, and nothing can be attached to them."""
     lease, loan = pair.send(), pair.pub.loan()
     for each in (lease, loan, lease.sample, loan.sample, lease.sample.points):
         with pytest.raises(TypeError):

@@ -394,7 +394,7 @@ def test_loans_that_are_out_do_not_cost_depth(pub: Publisher[Reading]) -> None:
 
 @pytest.mark.row("PUB-2", "PUB-4")
 def test_on_full_raise_raises_at_once() -> None:
-    """BackpressureError names the one who is behind; after a take the next goes through."""
+    """BackpressureError names the subscriber that is behind; after a take the next goes through."""
     with Publisher("r", Reading, depth=2, on_full="raise") as pub:
         with Subscriber("r", Reading, reliable=True, name="slowpoke") as sub:
             pub.publish(Reading(n=1))
@@ -475,7 +475,7 @@ def test_an_evicting_publisher_serves_no_reliable_subscriber(pub: Publisher[Read
 
 @pytest.mark.row("SUB-19")
 def test_flush_waits_for_reliable_subscribers_only() -> None:
-    """False in time while one is behind, True when it has taken all, True with nobody there."""
+    """False in time while one is behind, True when it has taken all, True without subscribers."""
     with Publisher("r", Reading, depth=4, on_full="block") as pub, Subscriber("r", Reading):
         pub.publish(Reading())
         assert pub.flush(0)
@@ -507,7 +507,7 @@ def test_ctrl_c_ends_a_blocked_publish() -> None:
         assert control.read(control.at("waiting"), "I") == 0
 
 
-# --- who is there ---
+# --- subscribers that are attached ---
 
 
 @pytest.mark.row("NOT-12", "PEER-4")
@@ -529,7 +529,7 @@ def test_wait_for_subscribers_counts_live_subscribers(pub: Publisher[Reading]) -
 
 @pytest.mark.row("NEW-10")
 def test_publish_wakes_no_subscriber_that_is_awake() -> None:
-    """With 32 of them no wake is made, and no counter of theirs moves the publisher's words."""
+    """With 32 of them no wake is made, and none of their counters moves the publisher's words."""
     with Publisher("reading", Reading) as pub:
         subs = [Subscriber("reading", Reading) for _ in range(32)]
         for n in range(100):

@@ -46,7 +46,7 @@ def test_more_slots_than_the_format_has_are_refused() -> None:
 
 
 def test_no_spare_slots_are_a_choice() -> None:
-    """spare_slots=0 is allowed: nobody holds more than the depth."""
+    """spare_slots=0 is allowed: subscribers then hold no more than the depth."""
     assert qos(spare_slots=0).slot_count == 10
 
 

@@ -262,7 +262,7 @@ def test_a_full_peer_table_names_its_subscribers(slots: SlotAllocator, path: Pat
 
 @pytest.mark.row("PEER-2", "DEF-7")
 def test_each_registration_has_an_epoch_of_its_own(slots: SlotAllocator, path: Path) -> None:
-    """So that an eviction of a predecessor does not hit the one who came after it."""
+    """So that an eviction of a predecessor does not evict the reader that uses the index after it."""
     epochs = []
     for _ in range(3):
         with SlotReader.attach(path) as reader:
@@ -428,7 +428,7 @@ def test_threads_share_a_reader(path: Path) -> None:
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("entry", [1 << 16 | 8, 1 << 16 | 0xFFFF, 2 << 16, 1 << 16 | 7, 99 << 16 | 1])
 def test_an_impossible_ring_entry_is_corrupt(slots: SlotAllocator, path: Path, entry: int) -> None:
-    """A slot that does not exist, another slot, a sequence that nobody published."""
+    """A slot that does not exist, another slot, a sequence that was not published."""
     with SlotReader.attach(path) as reader:
         publish(slots, 1)
         control = ControlBytes(path)
@@ -514,7 +514,7 @@ def test_reader_bits_without_a_reader_are_reaped(slots: SlotAllocator, path: Pat
 
 @pytest.mark.row("SEC-4")
 def test_bits_of_impossible_readers_are_ignored(slots: SlotAllocator, path: Path) -> None:
-    """Those beyond max_subscribers are nobody's; those of indexes that nobody has locked are cleared under pressure."""
+    """Bits beyond max_subscribers belong to no reader; those of unlocked indexes are cleared when no slot is free."""
     control = ControlBytes(path)
     for slot in range(8):
         control.write(control.at("slots") + SLOT_SIZE * slot + READERS_AT, "Q", 2**64 - 1)
@@ -526,7 +526,7 @@ def test_bits_of_impossible_readers_are_ignored(slots: SlotAllocator, path: Path
 @pytest.mark.parametrize("section", [each for each in SECTIONS if each != "schema"])
 @pytest.mark.parametrize("byte", [0x00, 0xFF, 0x7F, 0x01])
 def test_no_byte_of_a_section_crashes_either_side(slots: SlotAllocator, path: Path, section: str, byte: int) -> None:
-    """Everything behind the header overwritten, section by section: results or exceptions of ours, on both sides."""
+    """Everything behind the header overwritten, section by section: results or errors of the package, on both sides."""
     reader = SlotReader.attach(path)
     publish(slots, 1, 2)
     lease = reader.take()
@@ -565,8 +565,8 @@ def test_no_byte_of_a_section_crashes_either_side(slots: SlotAllocator, path: Pa
 
 
 @pytest.mark.row("SEC-4", "PEER-7")
-def test_a_peer_entry_of_garbage_is_described_and_not_believed(slots: SlotAllocator, path: Path) -> None:
-    """Names that are no UTF-8, pids that cannot be: the text of an error still names somebody."""
+def test_a_peer_entry_of_garbage_is_described(slots: SlotAllocator, path: Path) -> None:
+    """Names that are no UTF-8, pids that cannot be: the text of an error still names a process."""
     reader = SlotReader.attach(path)
     held = []
     for number in range(5):
@@ -582,7 +582,7 @@ def test_a_peer_entry_of_garbage_is_described_and_not_believed(slots: SlotAlloca
     reader.close()
 
 
-# --- after an ended claim ---
+# --- after an eviction ---
 
 
 def test_a_reader_rejoins_after_its_eviction(slots: SlotAllocator, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Claims and their tests: every promised row of tests/rows.txt has one, and so has every row of tests/README.md."""
+"""Promises and their tests: every promised row of tests/rows.txt has one, and so has every row of tests/README.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas: a layout through JSON and back, hostile JSON, and the difference between two layouts."""
+"""Schemas: a layout through JSON and back, invalid JSON, and the difference between two layouts."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ ODD_VALUES = [
 ]  # fmt: skip  # a table
 
 
-def test_no_odd_value_anywhere_does_more_than_raise():
+def test_an_unexpected_value_anywhere_raises_at_most_a_format_error():
     """Whatever value stands anywhere in a schema, the answer is FormatError or a layout that is true to itself."""
     schema = layout_of(Everything).to_json_schema()
     refused = 0
@@ -196,7 +196,7 @@ def test_deep_nesting_ends_before_the_stack_does():
             from_json_schema(changed(schema, ("properties", "x"), member))
 
 
-def test_damaged_section_is_an_error_of_ours():
+def test_damaged_section_is_an_error_of_the_package():
     """Any cut and any flipped byte of a schema section raises one of two errors or gives a layout."""
     data = pack_schema(layout_of(Everything))
     for end in range(len(data)):

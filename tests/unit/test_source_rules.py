@@ -1,4 +1,4 @@
-"""Rules of the house that a program can check, and no linter of ours does."""
+"""Rules of the project that a program can check, and that its linters do not."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_counts_outlive_their_publishers() -> None:
 @pytest.mark.row("SEG-15", "SUB-20", "PEER-11")
 @pytest.mark.parametrize("ending", ["close", "death"])
 def test_a_publisher_that_ends_is_drained_and_the_next_one_followed(ending: str) -> None:
-    """Its last samples are taken, nothing is lost, nobody is told."""
+    """Its last samples are taken, nothing is lost, no error is raised."""
     with make() as sub:
         first = Publisher("reading", Reading)
         assert sub.wait_for_publishers(1, 0)
@@ -345,7 +345,7 @@ def test_a_subscriber_without_class_waits_for_its_first_publisher() -> None:
 @pytest.mark.row("SEC-4", "TYP-6")
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"{" * 200, b"\0" * 64])
 def test_a_schema_of_garbage_is_corrupt(pub: Publisher[Reading], content: bytes) -> None:
-    """For one who needs it; one who has the class reads on."""
+    """For a subscriber that needs it; one that has the class keeps reading."""
     control = ControlBytes(pub.flink)
     control.write_bytes(control.at("schema"), content or bytes(control.read(88, "Q")))
     for options in ({"sample_type": None}, {"sample_type": Other}, {"sample_type": Other, "match": "by_name"}):
@@ -359,7 +359,7 @@ def test_a_schema_of_garbage_is_corrupt(pub: Publisher[Reading], content: bytes)
 @pytest.mark.row("SEC-4", "TYP-6")
 @pytest.mark.parametrize("options", [{"sample_type": None}, {}, {"match": "by_name"}])
 def test_a_schema_that_is_not_the_segments_is_corrupt(pub: Publisher[Reading], options: dict[str, Any]) -> None:
-    """Whole, and of another hash than the header says: neither is believed."""
+    """Whole, and of another hash than the header says: neither is used."""
     control = ControlBytes(pub.flink)
     control.write(32, "Q", control.read(32, "Q") ^ 1)
     with pytest.raises(CorruptSegmentError, match="contradict"):
@@ -367,8 +367,8 @@ def test_a_schema_that_is_not_the_segments_is_corrupt(pub: Publisher[Reading], o
 
 
 @pytest.mark.row("SEC-4", "TYP-6")
-def test_a_schema_that_is_not_believed_leaves_no_trace() -> None:
-    """Who named no type still has none, and takes that of the next publisher."""
+def test_a_refused_schema_leaves_no_trace() -> None:
+    """A subscriber without a type still has none, and takes that of the next publisher."""
     with Subscriber("later") as sub:
         with Publisher("later", Other) as bad:
             control = ControlBytes(bad.flink)
@@ -452,7 +452,7 @@ def test_an_invalid_flink_hides_no_good_publisher(pub: Publisher[Reading], what:
 
 
 def test_a_full_peer_table_is_an_error_if_there_is_no_other_publisher() -> None:
-    """TooManyPeersError names who is there; the others go on."""
+    """TooManyPeersError names the attached subscribers; these keep working."""
     with Publisher("reading", Reading, max_subscribers=2) as pub:
         with make(name="first") as one, make(name="second"):
             with pytest.raises(TooManyPeersError, match="first"):
@@ -470,7 +470,7 @@ def test_a_full_peer_table_is_an_error_if_there_is_no_other_publisher() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, -1e300, -(10**400), 1e-9, 1e-3])
 def test_take_returns_none_at_its_timeout(pub: Publisher[Reading], timeout: float) -> None:
     """Not an error; with and without a publisher."""
-    with make() as sub, Subscriber("nobody", Reading) as alone:
+    with make() as sub, Subscriber("other", Reading) as alone:
         for each in (sub, alone):
             assert each.take(timeout) is None
             assert each.latest(timeout) is None

@@ -1,4 +1,4 @@
-"""abandon(): death without killing anybody."""
+"""abandon(): the death of a publisher without killing a process."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     long zs_peer_byte "ZS_PEER_BYTE"(uint32_t index)
     uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
     uint64_t ZS_AFTER_HISTORY
-    int zs_reader_join(zs_reader *r, const zs_identity *who, uint32_t history, uint64_t after)
+    int zs_reader_join(zs_reader *r, const zs_identity *identity, uint32_t history, uint64_t after)
     uint64_t zs_reader_leases(const zs_reader *r)
     void zs_reader_leave(zs_reader *r)
     zs_take zs_reader_take(zs_reader *r, uint32_t *slot)

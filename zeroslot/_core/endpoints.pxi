@@ -209,7 +209,7 @@ cdef class ReaderEnd(Handle):
             self._probe()
 
     def rejoin(self):
-        """Go on behind the sample that was taken last, after an EvictedError. What is gone by now is lost.
+        """Continue after the sample that was taken last, after an EvictedError. What was overwritten meanwhile is lost.
 
         Every lease has to be released before: the owner counts what an evicted reader holds. Raises
         TooManyLeasesError, and CorruptSegmentError. Without an EvictedError before it this does nothing.
@@ -226,7 +226,7 @@ cdef class ReaderEnd(Handle):
     def wait_for_change(self, uint32_t last, timeout=None):
         """Sleep until the generation is no longer `last`: True; False after `timeout` seconds (None: for ever).
 
-        Capture the generation, look for what is wanted, then wait on what was captured: no change in between is missed.
+        Capture the generation, look, then wait on what was captured: no change in between is missed.
         """
         cdef GenerationWait what = GenerationWait.__new__(GenerationWait)
         what.end, what.last = self, last
@@ -402,7 +402,7 @@ cdef char *LOAN = b"""loan($self, /, timeout=..., *, sizes=None, **named)
 Borrow a free slot and write the next sample into it, in place.
 
 Fields start with their declared defaults, the others with zeros; arrays over 4 KiB without a default keep what
-was there. Entering the loan gives the sample, leaving commits it, an exception discards it. Nobody can see it
+was there. Entering the loan gives the sample, leaving commits it, an exception discards it. No subscriber can see it
 before that.
 
 Variable fields get their sizes by name, or in `sizes`: `loan(image=(1080, 1920, 3), name=16)`. A size is the shape of

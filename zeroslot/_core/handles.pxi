@@ -42,7 +42,7 @@ cdef class Plan:
 
 @cython.final
 cdef class Source:
-    """One publisher, as a subscriber sees it."""
+    """What a subscriber has of one publisher."""
 
     cdef readonly Reader reader
     cdef readonly Plan plan
@@ -97,7 +97,7 @@ cdef class Slot:
 
     @cython.final
     cdef uint64_t finish(self, object size) except 0:
-        """Commit `size` bytes and let go of the slot."""
+        """Commit `size` bytes and give the slot up."""
         cdef Hold hold = self.live()
         cdef uint64_t n, count
         if size is None:
@@ -209,7 +209,7 @@ cdef void slot_ends(PyObject *slot) noexcept:
         (<Slot>slot).give_up()
 
 
-zs_slot_last_words(Slot, slot_ends)
+zs_slot_install_dealloc_hook(Slot, slot_ends)
 
 
 @cython.no_gc
@@ -375,7 +375,7 @@ cdef class Loan(Slot):
         return GenericAlias(cls, item)
 
 
-zs_loan_last_words(Loan, slot_ends)
+zs_loan_install_dealloc_hook(Loan, slot_ends)
 
 
 @cython.final

@@ -75,7 +75,7 @@ cdef class Side:
         raise NotImplementedError
 
     cdef void take_back(self, Hold hold) noexcept:
-        """The last reference to a Hold of this side is gone, in the process that made it."""
+        """Called when the last reference to a Hold of this side ends, in the process that made it."""
 
     cdef object read_only_error(self, Hold hold):
         """What to raise for a write into a slot that cannot be written any more."""
@@ -115,7 +115,7 @@ cdef class Hold:
         self.fork = 0
 
     cdef void give_back(self) noexcept:
-        """The last reference is gone."""
+        """Called when the last reference ends."""
         if self.fork == zs_fork_generation:
             self.side.take_back(self)
 
@@ -208,7 +208,7 @@ cdef class Hold:
 # nothing that may.
 cdef extern from *:
     """
-    #define ZS_LAST_WORDS(name)                                                          \
+    #define ZS_DEALLOC_HOOK(name)                                                          \
         static destructor zs_##name##_dealloc;                                           \
         static void (*zs_##name##_last)(PyObject *);                                     \
         static void zs_##name##_end(PyObject *self)                                      \
@@ -218,26 +218,26 @@ cdef extern from *:
             Py_SET_REFCNT(self, 0);                                                      \
             zs_##name##_dealloc(self);                                                   \
         }                                                                                \
-        static void zs_##name##_last_words(PyObject *type, void (*last)(PyObject *))     \
+        static void zs_##name##_install_dealloc_hook(PyObject *type, void (*last)(PyObject *))     \
         {                                                                                \
             zs_##name##_dealloc = ((PyTypeObject *)type)->tp_dealloc;                    \
             zs_##name##_last = last;                                                     \
             ((PyTypeObject *)type)->tp_dealloc = zs_##name##_end;                        \
         }
-    ZS_LAST_WORDS(hold)
-    ZS_LAST_WORDS(slot)
-    ZS_LAST_WORDS(loan)
+    ZS_DEALLOC_HOOK(hold)
+    ZS_DEALLOC_HOOK(slot)
+    ZS_DEALLOC_HOOK(loan)
     """
-    void zs_hold_last_words(object type, void (*last)(PyObject *) noexcept)
-    void zs_slot_last_words(object type, void (*last)(PyObject *) noexcept)
-    void zs_loan_last_words(object type, void (*last)(PyObject *) noexcept)
+    void zs_hold_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
+    void zs_slot_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
+    void zs_loan_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
 
 
 cdef void hold_ends(PyObject *hold) noexcept:
     (<Hold>hold).give_back()
 
 
-zs_hold_last_words(Hold, hold_ends)
+zs_hold_install_dealloc_hook(Hold, hold_ends)
 
 
 cdef int64_t whole_size(object size) except -1:

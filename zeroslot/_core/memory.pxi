@@ -46,21 +46,21 @@ cdef class Descriptor:
 
     def try_lock(self, long byte, bint shared=False, long count=1):
         """Lock `count` bytes from `byte` on for this description, all or none. False: another description holds one."""
-        return self.ask(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte, count) == 0
+        return self.fcntl_lock(F_OFD_SETLK, F_RDLCK if shared else F_WRLCK, byte, count) == 0
 
     def unlock(self, long byte):
         """Drop this description's lock on one byte."""
-        self.ask(F_OFD_SETLK, F_UNLCK, byte)
+        self.fcntl_lock(F_OFD_SETLK, F_UNLCK, byte)
 
     def is_locked(self, long byte):
         """Whether another description holds the byte. A description does not see locks of its own."""
-        return self.ask(F_OFD_GETLK, F_WRLCK, byte) != 0
+        return self.fcntl_lock(F_OFD_GETLK, F_WRLCK, byte) != 0
 
     def lock_length(self, long byte):
         """How many bytes the lock has that another description holds over this byte; 0: there is none."""
-        return self.ask(F_OFD_GETLK, F_WRLCK, byte)
+        return self.fcntl_lock(F_OFD_GETLK, F_WRLCK, byte)
 
-    cdef long ask(self, int command, short kind, long byte, long count=1) except -1:
+    cdef long fcntl_lock(self, int command, short kind, long byte, long count=1) except -1:
         """The length of the lock that a query found, 0 for none. For the others 0: done, 1: another one is held."""
         cdef zs_flock range
         memset(&range, 0, sizeof(range))
@@ -80,7 +80,7 @@ cdef class Descriptor:
 @cython.final
 @cython.no_gc
 cdef class Region:
-    """One mapping of a shared-memory object, gone with the last reference. Offsets and sizes are bytes.
+    """One mapping of a shared-memory object, unmapped with the last reference. Offsets and sizes are bytes.
 
     In a forked child a writable one is private memory, or read-only where the descriptor that it was mapped through is
     closed.
@@ -174,7 +174,7 @@ cdef class Region:
         return <size_t>self.data
 
     cdef bint is_cut(self) noexcept nogil:
-        """Whether the object has become shorter than this mapping, as far as the kernel tells (5.14 and newer)."""
+        """Whether the object has become shorter than this mapping, where the kernel can tell (5.14 and newer)."""
         return madvise(self.data, self.size, ZS_POPULATE_WRITE if self.writable else ZS_POPULATE_READ) != 0 and \
             errno == EFAULT
 
@@ -377,7 +377,7 @@ cdef class Segment:
         zs_segment_open(&self.c)
 
     def end(self, uint32_t state):
-        """Tell readers that no more samples come: 2 sealed, 3 the owner is dead."""
+        """End the segment, and wake its readers: 2 sealed, 3 the owner is dead."""
         zs_segment_end(&self.c, state)
 
     def bump_space(self):

@@ -60,19 +60,21 @@ cdef class Owner(Side):
         if is_first:
             self.set_apart[k] = self.c.pools[k].withheld = min(self.reserve_slots, slots)
 
-    def refuse(self):
-        """Refuse from now on. The lock stays, so that no cleaner meets an owner that removes its names."""
+    def mark_closed(self):
+        """From now on every operation raises ClosedError. The lock stays, so that no cleaner works while this owner
+        removes its names.
+        """
         self.closed = True
 
     def close(self):
-        """Refuse from now on, and free the lock."""
+        """Mark as closed, and free the lock."""
         self.closed = True
         if self.lock is not None:
             self.lock.close()
 
     @property
     def unlocked(self):
-        """Whether it was closed, and not only refuses."""
+        """Whether `close` was called, and not only `mark_closed`."""
         return self.closed and (self.lock is None or self.lock.c.fd < 0)
 
     @property
@@ -166,7 +168,7 @@ cdef class Owner(Side):
         return count
 
     cdef void refill(self) noexcept nogil:
-        """Keep back again what was given out for subscribers that have let go meanwhile. Under the mutex."""
+        """Withhold again the slots whose evicted subscribers have released their own meanwhile. Under the mutex."""
         cdef uint32_t index, k, quarantined
         for k in range(self.c.pool_count):
             if self.c.pools[k].withheld == self.set_apart[k]:

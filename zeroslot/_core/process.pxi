@@ -62,7 +62,7 @@ cdef inline int look_up() except -1:
 
 
 cdef int finalize(object handle) except -1:
-    """Close a handle whose last reference is gone.
+    """Close a handle whose last reference has ended.
 
     A finalizer runs once and no exception leaves it, so an interruption must not end the closing. In here none comes
     before `close` is called: signal handlers run in Python code only.

@@ -4,12 +4,12 @@
 @cython.final
 @cython.no_gc
 cdef class Reader(Side):
-    """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease is gone."""
+    """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease has ended."""
 
     cdef zs_reader c
     cdef zs_identity identity
     cdef uint32_t sleepers
-    cdef object map_pools       # maps what the pool table says; False where a pool is gone
+    cdef object map_pools       # maps what the pool table says; False where a pool was removed
     cdef bint one_clock         # the owner's times are of this process's clock domain
     cdef readonly bint broken   # evicted, or the segment is corrupt
     cdef readonly bint evicted
@@ -78,8 +78,8 @@ cdef class Reader(Side):
             return
         if zs_reader_leases(&self.c) != 0:
             raise errors.TooManyLeasesError(
-                f"{zs_reader_leases(&self.c)} samples of the claim that the owner has ended are still held. Release "
-                "them, and let go of views and arrays, before rejoin()",
+                f"{zs_reader_leases(&self.c)} samples that were taken before the eviction are still held. Release "
+                "them, and delete their views and arrays, before rejoin()",
                 held=zs_reader_leases(&self.c), max_leases=self.c.max_leases,
             )
         zs_lock(&self.mutex)
@@ -124,7 +124,7 @@ cdef class Reader(Side):
 
     @property
     def over(self):
-        """Whether nothing more can be taken through this reader: it was closed, was told that it is evicted or
+        """Whether nothing more can be taken through this reader: it was closed, has raised EvictedError or
         that the segment is corrupt, or has taken or counted all that an ended segment published.
         """
         # The state first: what the ring shows after that is all that it will ever have.
@@ -189,7 +189,7 @@ cdef class Reader(Side):
             self.c.payload = NULL
 
     cdef int map_more(self, bint newest) except -1:
-        """Map the pools that the owner has added. A sample whose pool is gone counts as lost.
+        """Map the pools that the owner has added. A sample whose pool was removed counts as lost.
 
         What mapping raises, no free descriptor for example, leaves everything as it was: the next call tries again.
         """
@@ -246,7 +246,7 @@ cdef class Reader(Side):
         hold.sequence = sequence
         if hold.size > hold.capacity:
             raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} claims {hold.size} bytes in a slot of {hold.capacity}",
+                f"sample {hold.sequence} has a size of {hold.size} bytes in a slot of {hold.capacity}",
                 found=hold.size, expected=hold.capacity,
             )
         if self.c.taken % ZS_SAMPLED == 0:
@@ -297,16 +297,15 @@ cdef class Reader(Side):
         self.evicted = result == ZS_TAKE_EVICTED
         if result == ZS_TAKE_TOO_MANY:
             return errors.TooManyLeasesError(
-                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases and let go of views "
+                f"max_leases is {self.c.max_leases}, and as many samples are held. Release leases, and delete views "
                 "and arrays of old samples (a `for lease in ...` still holds the last one), or subscribe "
                 "with a larger max_leases",
                 held=self.c.max_leases, max_leases=self.c.max_leases,
             )
         if result == ZS_TAKE_EVICTED:
             return errors.EvictedError(
-                "the publisher has ended this subscriber's claim: it was behind, or held samples, for longer than "
-                "evict_after. What it holds stays good. A Subscriber joins again with its next call, a SlotReader with "
-                "rejoin()"
+                "the publisher has evicted this subscriber: it was behind, or held samples, longer than evict_after. "
+                "Its leases stay valid. A Subscriber joins again with its next call, a SlotReader with rejoin()"
             )
         return errors.CorruptSegmentError(
             "the control object holds what no publisher writes. Start the publisher again", where="the control object"

@@ -308,9 +308,9 @@ cdef class SubscriberEnd(Handle):
     def _exchange(self, seen, table, list sources not None, list awaited not None, uint64_t due_ns):
         """Put `table` in place of the table that was seen, with what follows from it: False where that is no longer it.
 
-        `due_ns` is a time of CLOCK_MONOTONIC_COARSE. One step: no signal handler and no other thread sees half of it.
+        `due_ns` is a time of CLOCK_MONOTONIC_COARSE. One step: no signal handler and no other thread runs within it.
         """
-        cdef tuple before = ()  # let go of at the end: what is freed with it may run any code
+        cdef tuple before = ()  # freed at the end, since freeing it may run any code
         with cython.critical_section(self):
             if self._table is seen:
                 before = (self._table, self.sources, self.awaited)
@@ -318,7 +318,7 @@ cdef class SubscriberEnd(Handle):
         return len(before) > 0
 
     def _end(self):
-        """Refuse from now on, and wake this subscriber's threads."""
+        """Mark as closed, and wake this subscriber's threads."""
         self.is_closed = True
         self._nudge()
 

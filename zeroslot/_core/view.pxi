@@ -214,7 +214,7 @@ cdef class FieldDescriptor:
             raise TypeError("fields are for view classes")
         self.owner = owner
 
-    cdef int refuse(self, object instance) except -1:
+    cdef int check(self, object instance) except -1:
         if self.owner is None or not isinstance(instance, self.owner):
             raise TypeError(f"{self.name} is a field of {self.owner.__name__ if self.owner else 'no class'}")
         (<View>instance).alive()
@@ -228,13 +228,13 @@ cdef class FieldDescriptor:
             return self
         view = <View>instance
         if type(instance) is not self.owner or view.data == NULL or self.offset + self.codec.size > view.size:
-            self.refuse(instance)
+            self.check(instance)
         return self.codec.get(view.hold, view.data + self.offset)
 
     def __set__(self, instance, value):
         cdef View view = <View>instance
         if type(instance) is not self.owner or view.data == NULL or self.offset + self.codec.size > view.size:
-            self.refuse(instance)
+            self.check(instance)
         if not view.hold.is_writable():
             raise read_only(view.hold)
         if set_exact(self.scalar, view.data + self.offset, value):
@@ -248,7 +248,7 @@ cdef class FieldDescriptor:
     def buffer(self, instance):
         """A memoryview of the value in place."""
         cdef View view = <View?>instance
-        self.refuse(view)
+        self.check(view)
         try:
             return self.codec.buffer(view.hold, view.data + self.offset)
         except (ValueError, TypeError) as error:

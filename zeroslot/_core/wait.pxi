@@ -59,7 +59,7 @@ cdef class Waitable:
         raise NotImplementedError
 
     cdef bint is_due(self) noexcept:
-        """Whether `prepare` has something to do although no word has moved. Asked now and then during a spin."""
+        """Whether `prepare` has something to do although no word has moved. Called from time to time during a spin."""
         return False
 
     cdef void park(self, Watched *watched) noexcept:

@@ -90,7 +90,7 @@ class Child:
         return ChildError(f"{self.name} (pid {self.pid}) ended with status {status}" + (f":\n{text}" if text else ""))
 
     def close_stdin(self) -> None:
-        """Tell it to end."""
+        """Send it the order to end."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
 
@@ -165,7 +165,7 @@ class Children:
 
 
 class Parent:
-    """The parent, as the child sees it. If the child does not end after the parent did, it is interrupted."""
+    """The connection of a child to its parent. If the child does not end after the parent did, it is interrupted."""
 
     def __init__(self) -> None:
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()

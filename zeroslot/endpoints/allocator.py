@@ -194,7 +194,7 @@ class SlotAllocator(AllocatorEnd):
             reader.close()
             raise MismatchError(
                 f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of "
-                f"{slot_capacity}. Ask for the same, or use another path",
+                f"{slot_capacity}. Give the same, or use another path",
                 topic=str(flink),
             )
         return reader
@@ -377,7 +377,7 @@ class SlotAllocator(AllocatorEnd):
         native: Owner | None = self.native  # None: there is no segment yet
         if native is None or self._inherited or native.unlocked:
             return
-        self.native.refuse()
+        self.native.mark_closed()
         self._owned.probe.close()  # so that a descriptor is free for what follows, even at the limit
         try:
             self._remove_names(sealed=True)

@@ -8,9 +8,9 @@ code (logging, signal handlers, the collector), which may use the same subscribe
 change is decided from a record and made in one step at the end, together with the counts that follow from it, if that
 record is still the one in the table. If it is not, the change is dropped.
 
-Why the first look at the topic records the publishers that it sees: a publisher that it does not see is newer than the
-subscription, and is read from its first sample. Clocks could not tell: a creator may be preempted between its header
-and its flink, or have another clock (time namespaces).
+Why the first look at the topic records the publishers that it finds: any other is newer than the subscription, and is
+read from its first sample. Clocks could not decide that: a creator may be preempted between its header and its flink,
+or have another clock (time namespaces).
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Following(SubscriberEnd[S_co]):
             log.debug("%s: %s has ended", self.topic, publisher_id)
 
     def _forget(self, publisher_id: str, known: Pending | Ignored) -> None:
-        """The flink is gone. What was missed of the publisher is counted once it publishes no more."""
+        """The flink was removed. What was missed of the publisher is counted once it publishes no more."""
         if isinstance(known, Ignored):
             self._change(publisher_id, known, None)
         elif known.segment is not None and known.segment.state == OPEN and _has_name(known.segment):

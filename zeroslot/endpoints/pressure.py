@@ -2,7 +2,7 @@
 
 Why a stall counts from when the owner first found it, and not by the age of what is held: a subscriber may have taken a
 sample just now that was published long ago, and a joiner starts behind. The time at which it took the sample could only
-be told by reading a clock in each take, which nothing else needs.
+be known by reading a clock in each take, which nothing else needs.
 """
 
 from __future__ import annotations

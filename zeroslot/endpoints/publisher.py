@@ -167,7 +167,7 @@ class Publisher(PublisherEnd[S]):
             )
             super().__init__(allocator, plan, None if on_full == "block" else 0)
             # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
-            # that looks later sees the other. If both do, both withdraw.
+            # that looks later finds the other. If both do, both withdraw.
             self._refuse_other_types(directory, layout, match, own=allocator.flink)
             close_at_exit(self)
             self._bell.ring()

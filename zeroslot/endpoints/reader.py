@@ -164,7 +164,7 @@ class SlotReader(ReaderEnd):
 
 
 def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool, verify: bool = False) -> None:
-    """QosMismatchError when a segment offers less than a reader asks for."""
+    """QosMismatchError when a segment offers less than a reader requests."""
     offered = info.depth - info.max_loans if reliable else info.depth
     if reliable and ON_FULL[info.policy] == "evict":
         raise QosMismatchError(
@@ -182,7 +182,7 @@ def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool, verif
     if history > offered:
         raise QosMismatchError(
             f"{where} keeps {info.depth} samples, and offers a history of {offered}"
-            f"{' to reliable subscribers' * reliable}; {history} are asked for. Subscribe with less, or create "
+            f"{' to reliable subscribers' * reliable}; {history} are requested. Subscribe with less, or create "
             "the publisher with a larger depth",
             topic=where, setting="history", requested=history, offered=offered,
         )  # fmt: skip  # the facts on one line

@@ -26,7 +26,7 @@ DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most double
 
 @dataclass(frozen=True, slots=True)
 class SubscriberStats:
-    """A subscriber's counters over all publishers, those that are gone included. `corrupt`: how many of `taken` had
+    """A subscriber's counters over all publishers, those that have ended included. `corrupt`: how many of `taken` had
     another CRC than their publisher computed.
     """
 
@@ -42,9 +42,9 @@ class Subscriber(Following[S_co]):
     """Takes the samples of one topic. A topic needs no publisher to be subscribed to.
 
     Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
-    read from it are gone. `history`: how many older samples a publisher that is already there shall deliver first.
+    read from it have ended. `history`: how many older samples a publisher that is already there shall deliver first.
     `reliable`: publishers with on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before
-    sleeping. Without a `sample_type` the schema in the segment tells it.
+    sleeping. Without a `sample_type` the type is made from the schema in the segment.
 
     `match`: "exact", or "by_name" to read publishers of another version of the type, in place: each field at the
     publisher's offset, in nested samples too. A declared default stands in for a field that the publisher lacks; a

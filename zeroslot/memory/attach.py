@@ -146,9 +146,9 @@ def _map_control(
     info = os.fstat(fd)
     if info.st_size < HEADER_SIZE:
         return None
-    claimed = int.from_bytes(os.pread(fd, 8, CONTROL_SIZE_AT), "little")
-    size = min(info.st_size, max(claimed, HEADER_SIZE))  # an object may be longer, and have holes there
-    if claimed == 0 and info.st_blocks == 0:
+    stated = int.from_bytes(os.pread(fd, 8, CONTROL_SIZE_AT), "little")
+    size = min(info.st_size, max(stated, HEADER_SIZE))  # an object may be longer, and have holes there
+    if stated == 0 and info.st_blocks == 0:
         return None  # its creator has not reserved its memory yet
     _check_no_holes(info, size, where)
     probe = descriptor if read_only else reopen(fd, os.O_RDWR)
@@ -174,8 +174,8 @@ def _check_no_holes(info: os.stat_result, size: int, where: str) -> None:
     """
     if info.st_blocks * 512 < size:
         raise CorruptSegmentError(
-            f"{where}: an object in /dev/shm claims {size} bytes and has {info.st_blocks * 512} in memory. Remove it "
-            "and start its publisher again",
+            f"{where}: an object in /dev/shm has {size} bytes, and only {info.st_blocks * 512} of them in memory. "
+            "Remove it and start its publisher again",
             where=where,
             found=info.st_blocks * 512,
             expected=size,

@@ -109,7 +109,7 @@ class Bell:
         self.word = opened.word
 
     def ring(self) -> None:
-        """Tell every subscriber in the domain that a publisher has come or gone."""
+        """Wake every subscriber of the domain: a publisher was created or closed."""
         self.word.bump()
         opened = self._opened
         try:
@@ -118,7 +118,7 @@ class Bell:
                     _ring_other(path)
         except OSError:
             log.warning(
-                "%s: subscribers on another bell of this domain may not hear of it", self.directory, exc_info=True
+                "%s: subscribers on another bell of this domain may not notice it", self.directory, exc_info=True
             )
 
     def leave(self) -> None:
@@ -241,7 +241,7 @@ def _ring_other(path: Path) -> None:
 def remove_unused_bells(directory: Path) -> list[Path]:
     """Remove the bells of a domain that no process uses; those that were removed.
 
-    The exclusive lock tells that a bell is unused. Of two processes that leave at once, the later one gets it.
+    A bell is unused if its exclusive lock can be taken. Of two processes that leave at once, the later one gets it.
     """
     removed = []
     with suppress(OSError):

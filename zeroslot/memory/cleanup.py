@@ -2,10 +2,10 @@
 
 Every cleaner takes the same steps: lock bytes 0 and 1; check that the locked object still has its name; then remove the
 flink, the pools and the control object, in that order. Two cleaners, or a cleaner and a creator, cannot collide: one of
-them has the lock, and the other finds afterwards that the name is gone. The flink is turned into the segment's marker
-first, and the marker is removed last, so that a cleaner that is killed leaves a trace to what remains.
+them has the lock, and the other finds afterwards that the name was removed. The flink is turned into the segment's
+marker first, and the marker is removed last, so that a cleaner that is killed leaves a trace to what remains.
 
-Why a cleaner locks two bytes and an owner one: the length of the lock over byte 0 tells them apart. An owner stays. If
+Why a cleaner locks two bytes and an owner one: the length of the lock over byte 0 differs. An owner stays. If
 another cleaner holds the lock, wait, but not for long. If it is stopped, mark the segment as dead and withdraw its
 flink, and leave the objects and the marker to it.
 
@@ -69,7 +69,7 @@ def sweep_topic(directory: Path) -> None:
 
 
 def sweep_flink(path: Path) -> bool:
-    """Remove what a dead owner left under one flink, and what dead creators left that wanted it.
+    """Remove what a dead owner left under one flink, and what dead creators of that flink left.
 
     True: the flink belongs to a live owner, and is untouched. Raises FileExistsError for a file that is no flink.
     """
@@ -91,7 +91,7 @@ def _read_flink(path: Path) -> str | None:
 def sweep(control_name: str, path: Path | None) -> bool:
     """Remove what a dead owner left of one segment. True: the owner is alive, and nothing was touched.
 
-    `path` is that of its flink, which may be gone; None: not known. The objects of another user of the group stay,
+    `path` is that of its flink, which may be missing; None: not known. The objects of another user of the group stay,
     marked as dead and without a flink: /dev/shm lets only that user and root remove them. Raises PermissionError when
     the flink cannot be removed.
     """

@@ -1,4 +1,4 @@
-"""Huge pages for pools: asked for, and counted, never required.
+"""Huge pages for pools: requested and counted, never required.
 
 A page of 2 MiB needs one entry where small pages need 512, so a walk through a large sample misses fewer translations,
 and a process maps the sample 512 times faster. There are two ways to them:

@@ -1,4 +1,4 @@
-"""Which processes are alive, told by locks that the kernel frees when a process dies.
+"""Which processes are alive, known by locks that the kernel frees when a process dies.
 
 A publisher locks byte 0 of its control object, a subscriber byte 64 + its index. The locks belong to an open file
 description, so another descriptor of the same file in the same process neither sees nor frees them. There are no
@@ -11,7 +11,7 @@ neither again.
 
 Why probing never tries to lock: a lock that is taken only to see whether it is free makes the peer look alive.
 
-Why a cleaner locks bytes 0 and 1: the length of the lock over byte 0 tells an owner from a cleaner, which cannot lock
+Why a cleaner locks bytes 0 and 1: the length of the lock over byte 0 says which of them has it. A cleaner cannot lock
 while the owner lives.
 """
 

@@ -1,7 +1,7 @@
 """What /proc says of a process: its start time, its command, whether it is stopped.
 
 A pid alone is not enough, since numbers are used again: together with the start time it names one process. None of this
-tells whether a process holds a segment; the locks do, see zeroslot.memory.liveness.
+says whether a process holds a segment; the locks do, see zeroslot.memory.liveness.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Identity:
     """What a process writes about itself into headers and peer tables.
 
     `start_time` is in clock ticks since boot. Processes with the same `time_namespace` have the same monotonic clock; 0
-    where the system does not tell.
+    where the system does not say.
     """
 
     pid: int
@@ -52,7 +52,7 @@ def start_time_of(pid: int) -> int:
 
 
 def is_stopped(pid: int, start_time: int = 0) -> bool:
-    """Whether a process is stopped by a signal or a debugger. False when it is gone, or the pid is used again."""
+    """Whether a process is stopped by a signal or a debugger. False when it has ended, or the pid is used again."""
     fields = _stat_fields(pid)
     if start_time and fields[19:20] != [str(start_time)]:
         return False

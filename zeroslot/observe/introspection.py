@@ -50,7 +50,7 @@ def _topic_info(topic: str, domain: str) -> TopicInfo:
 
 
 def _attach(path: Path) -> AttachedControl | None:
-    """The control object under a flink, or None when it is gone, dead, or not to be read."""
+    """The control object under a flink, or None when it was removed, dead, or not to be read."""
     try:
         attached = flink.attach(path, str(path), read_only=True)
         if attached is None or not attached.is_live():

@@ -172,8 +172,8 @@ class Layout(Record):
         layout = build_layout(title, members)
         if [field.offset for field in layout.members] != offsets:
             stored.reject("has offsets that do not follow from its fields")
-        claimed = tuple(stored.facts.get(key) for key in ("size", "alignment", "type_hash"))
-        if claimed != (layout.size, layout.alignment, layout.type_hash.hex()):
+        stated = tuple(stored.facts.get(key) for key in ("size", "alignment", "type_hash"))
+        if stated != (layout.size, layout.alignment, layout.type_hash.hex()):
             stored.reject("has a size, alignment or hash that does not follow from its fields")
         return layout
 

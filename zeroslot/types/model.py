@@ -42,7 +42,7 @@ def default_values(sample_type: type[BaseModel]) -> tuple[dict[str, Any], dict[s
     """The declared defaults: values, validated, and factories, which are called for every sample. Fields without
     either are in neither.
 
-    Raises `DeclarationError` for a default that its own field refuses, and for a factory that wants the values of
+    Raises `DeclarationError` for a default that its own field refuses, and for a factory that takes the values of
     other fields.
     """
     values: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def _check_factory(sample_type: type[BaseModel], name: str) -> None:
     if sample_type.__pydantic_fields__[name].default_factory_takes_validated_data:
         reject_declaration(
             f"{sample_type.__name__}.{name}",
-            "its default factory wants the other fields, which do not exist yet when it is called",
+            "its default factory takes the other fields, which do not exist yet when it is called",
             "Use one without arguments.",
         )
 

@@ -3,9 +3,9 @@
 The JSON is ordinary JSON Schema (draft 2020-12) of the sample's JSON form. Beside every property stands `x-zeroslot`,
 which says where the bytes are and of which kind.
 
-Why the reader believes nothing: the text comes out of shared memory that any peer of the same user can write. It
+Why the reader trusts nothing: the text comes out of shared memory that any peer of the same user can write. It
 rebuilds the layout from kinds and bounds alone and then compares every offset, size and the hash with what the text
-claims. Whatever does not fit is a FormatError, never a KeyError and never a deep recursion.
+says. Whatever does not fit is a FormatError, never a KeyError and never a deep recursion.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LENGTHS = struct.Struct("<3I")
 def from_json_schema(schema: dict[str, Any] | str | bytes) -> Layout:
     """The layout that `Layout.to_json_schema` described, with the same `type_hash`.
 
-    Raises `FormatError` for anything else. Safe for hostile input.
+    Raises `FormatError` for anything else. Safe for any input.
     """
     if isinstance(schema, (str, bytes)):
         schema = _parsed(schema)
@@ -116,7 +116,7 @@ def _unpacked(data: bytes) -> Layout:
     lengths = _LENGTHS.unpack_from(data)
     end = _LENGTHS.size + sum(lengths)
     if end > len(data) or max(lengths) > TEXT_LIMIT:
-        raise _corrupt(f"claims texts of {lengths} bytes in a section of {len(data)}")
+        raise _corrupt(f"has lengths of {lengths} bytes in a section of {len(data)}")
     if any(data[end:]):
         raise _corrupt("has bytes behind its texts")
     try:

@@ -16,8 +16,8 @@
 #ifndef SAMPLES
 #define SAMPLES 5
 #endif
-#ifndef CLAIMS
-#define CLAIMS 2
+#ifndef EVICTIONS
+#define EVICTIONS 2
 #endif
 
 byte published, retired;
@@ -36,7 +36,7 @@ active proctype owner()
         :: published > DEPTH -> retired = published - DEPTH
         :: else -> skip
         fi
-    :: atomic { evictions < CLAIMS && attached && !evicted -> evicted = true; evictions++ }
+    :: atomic { evictions < EVICTIONS && attached && !evicted -> evicted = true; evictions++ }
     :: ended = true; break
     od
 }
@@ -57,7 +57,7 @@ reading:
         :: evicted ->
             told++;
             attached = false;
-            goto claim_ended
+            goto after_eviction
         :: else -> skip
         fi;
         atomic {
@@ -79,7 +79,7 @@ reading:
         :: else -> skip
         fi
     od;
-claim_ended:
+after_eviction:
     /* The record says where to continue; missed samples are not counted yet. */
     do
     :: true -> skip /* an attempt that fails before anything has changed */

@@ -217,7 +217,7 @@ def test_the_tail_of_a_control_object_takes_no_memory(path: Path) -> None:
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_control_object_with_holes_is_refused_and_takes_no_memory(path: Path, *, read_only: bool) -> None:
-    """Its header claims gigabytes that it does not have. Mapping the pages of a hole would allocate them."""
+    """Its size is gigabytes, and it has no memory for them. Mapping the pages of a hole would allocate them."""
     with SlotAllocator.create(path, 4, 64):
         content = bytearray(ControlBytes(path).path.read_bytes())
         struct.pack_into("<Q", content, 16, 2**33)

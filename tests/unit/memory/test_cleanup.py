@@ -207,12 +207,12 @@ def test_a_cleaner_tells_readers_that_the_owner_is_dead(tmp_path: Path):
 def test_a_file_that_is_no_flink_is_left_alone_and_reported(zeroslot_dir: Path):
     """It has the name of a flink and other content."""
     with zs.Publisher("a/b", Tick) as pub:
-        odd = pub.flink.with_name(f"{'0' * 16}.flink")
-        odd.write_text("/etc/passwd")
+        no_flink = pub.flink.with_name(f"{'0' * 16}.flink")
+        no_flink.write_text("/etc/passwd")
         (remains,) = zs.clean()
         assert remains.what.startswith("left alone")
-        assert odd.exists()
-        odd.unlink()
+        assert no_flink.exists()
+        no_flink.unlink()
 
 
 @pytest.mark.row("SEG-14", "PEER-8")
@@ -239,9 +239,9 @@ def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
     """Nor does a file that is no flink beside a marker. Both are reported and left alone, the rest is removed."""
     found, _ = left_by_a_dead_publisher("a/b")
     foreign, control = left_by_a_dead_publisher("a/c")
-    odd = foreign.with_name("0" * 16 + ".flink")
-    odd.write_text("/etc/passwd")
-    flink.create_marker(odd, "/zs-" + "0" * 16)
+    no_flink = foreign.with_name("0" * 16 + ".flink")
+    no_flink.write_text("/etc/passwd")
+    flink.create_marker(no_flink, "/zs-" + "0" * 16)
     os.chown(control, 12345, 12345)
     clean = """if True:
         import os, zeroslot as zs
@@ -256,12 +256,12 @@ def test_an_object_of_another_user_stops_no_cleaner(zeroslot_dir: Path):
     assert set(done.stdout.splitlines()) == {
         f"True a dead publisher of a/b {found}",
         f"False left alone {foreign}",
-        f"False left alone {odd}",
+        f"False left alone {no_flink}",
     }
     os.chown(control, 0, 0)
     for path in zeroslot_dir.rglob("*"):
         os.chown(path, 0, 0)
-    odd.unlink()
+    no_flink.unlink()
     zs.clean()
 
 
@@ -284,17 +284,17 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
         flink, pooled = left_by_a_dead_publisher("pool")
         flink.unlink()
         pooled.unlink()
-        flink, nobodys = left_by_a_dead_publisher("nobody")
+        flink, unnamed = left_by_a_dead_publisher("unnamed")
         flink.unlink()
-        odd = pub.flink.with_name(f"{'0' * 16}.flink")
-        odd.write_text("/etc/passwd")
-        left_alone = f"left alone: {odd} is no flink: it does not hold the name of a control object"
+        no_flink = pub.flink.with_name(f"{'0' * 16}.flink")
+        no_flink.write_text("/etc/passwd")
+        left_alone = f"left alone: {no_flink} is no flink: it does not hold the name of a control object"
         expected = {
             (f"a dead subscriber: gone (pid {sub.pid})", str(pub.flink)),
             ("a dead publisher of dead", str(dead)),
             ("a pool without a segment", f"/{pooled.name}-p0"),
-            ("a segment without an owner", f"/{nobodys.name}"),
-            (left_alone, str(odd)),
+            ("a segment without an owner", f"/{unnamed.name}"),
+            (left_alone, str(no_flink)),
         }
         for _ in range(2):  # a dry run changes nothing
             status, facts, _ = run_gc("--dry-run", "--json")
@@ -306,9 +306,9 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
         assert set(text.splitlines()) >= {
             f"{'not removed' if what == left_alone else 'removed'}: {what}: {where}" for what, where in expected
         }
-        assert run_gc("--json")[:2] == (1, [[left_alone, str(odd), False]])
+        assert run_gc("--json")[:2] == (1, [[left_alone, str(no_flink), False]])
         assert pub.subscriber_count == 0
-        odd.unlink()
+        no_flink.unlink()
         assert run_gc("--json")[:2] == (0, [])
     sub = run_child(actors.SUBSCRIBER, "alive", {"domain": "lab"})
     sub.expect("ready")

@@ -258,7 +258,7 @@ def test_of_two_creators_at_once_one_gets_the_flink(zeroslot_dir: Path, monkeypa
 @pytest.mark.row("DIS-9")
 def test_topics_are_listed_by_their_flinks(zeroslot_dir: Path) -> None:
     """Sorted. A directory without a flink is no topic."""
-    with Publisher("b/c", Tick), Publisher("a", Tick), Publisher("b", Tick), Subscriber("nobody", Tick):
+    with Publisher("b/c", Tick), Publisher("a", Tick), Publisher("b", Tick), Subscriber("alone", Tick):
         (zeroslot_dir / "default" / "a" / "note.txt").write_text("x")
         (zeroslot_dir / "default" / "empty").mkdir()
         assert flink.list_topics("default") == ["a", "b", "b/c"]

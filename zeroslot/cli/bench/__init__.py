@@ -1,4 +1,4 @@
-"""`zeroslot bench`: figures of this machine, as tables or as JSON. It measures and claims nothing."""
+"""`zeroslot bench`: figures of this machine, as tables or as JSON. They are measurements without a verdict."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def facts() -> dict[str, Any]:
 
 
 def pair_of_cores() -> tuple[int, int] | None:
-    """Two processors that share no core, as far as the system tells; None where there is one only."""
+    """Two processors that share no core, where the system knows; None where there is one only."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         return None

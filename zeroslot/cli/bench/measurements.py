@@ -51,7 +51,7 @@ class Numbers:
 
 
 def domain() -> str:
-    """One of our own, so that nobody else is measured with us."""
+    """A domain of this process, so that no other process is measured with it."""
     return f"bench-{os.getpid()}"
 
 
@@ -94,7 +94,7 @@ def pingpong(children: Children, both: list[Child], rounds: int) -> list[float]:
 def players(
     children: Children, *, size: int | None, copy: bool = False, parked: bool = False, name: str = ""
 ) -> list[Child]:
-    """The two sides of a ping-pong, ready. `name` tells pairs apart that live at the same time."""
+    """The two sides of a ping-pong, ready. Pairs that live at the same time have different `name`s."""
     return _two(children, ("ping", "pong"), {"size": size, "copy": copy, "parked": parked}, name=name)
 
 
@@ -129,7 +129,7 @@ def handover(numbers: Numbers) -> Iterator[Row]:
 
 
 def fillers(children: Children, size: int, settle_ns: int, name: str = "") -> list[Child]:
-    """One that fills and one that receives, ready. `name` tells pairs apart that live at the same time."""
+    """One that fills and one that receives, ready. Pairs that live at the same time have different `name`s."""
     return _two(children, ("fill", "receive_filled"), {"size": size}, {"settle_ns": settle_ns}, name=name)
 
 

@@ -35,7 +35,7 @@ def pin(core: int | None) -> None:
 
 
 def ping(parent: Parent, **how: Any) -> None:
-    """Send and wait for the answer, as often as each order says; tell how long one way took each time."""
+    """Send and wait for the answer, as often as each order says, and report how long one way took each time."""
     publisher, subscriber, turns, _, _ = _player(parent, ("there", "back"), **how)
     with publisher, subscriber:
         while (rounds := parent.receive()) is not None:
@@ -206,7 +206,7 @@ def fill(parent: Parent, *, size: int, settle_ns: int, domain: str, core: int | 
 
 
 def receive_filled(parent: Parent, *, size: int, domain: str, core: int | None) -> None:
-    """Tell how long after its commit each sample was held here: from `published_ns` to the return of `take`."""
+    """Report how long after its commit each sample was held here: from `published_ns` to the return of `take`."""
     pin(core)
     sample_type = block_type(size)
     with (
@@ -238,7 +238,7 @@ def receive_filled(parent: Parent, *, size: int, domain: str, core: int | None) 
 
 
 def flood(parent: Parent, *, size: int | None, copy: bool, domain: str, core: int | None) -> None:
-    """Publish as fast as the subscriber takes, waiting for it where it is behind; tell the nanoseconds."""
+    """Publish as fast as the subscriber takes, waiting for it where it is behind, and report the nanoseconds."""
     pin(core)
     sample_type: Any = Typed if size is None else block_type(size)
     depth = 512 if size is None or size < 65536 else 8
@@ -285,7 +285,7 @@ def drain(parent: Parent, *, size: int | None, domain: str, core: int | None) ->
 
 
 def publish_alone(parent: Parent, *, domain: str, core: int | None) -> None:
-    """Publish batches of samples that nobody waits for.
+    """Publish batches of samples that no subscriber waits for.
 
     An order is (samples, batches), the answer the median of the nanoseconds per sample.
     """

@@ -1,4 +1,4 @@
-"""The processes of the demo: a publisher or a subscriber of one topic, told what to do by the parent.
+"""The processes of the demo: a publisher or a subscriber of one topic, which does what the parent sends.
 
 Why the depths: a subscriber's process may not run for a while on a busy machine, and the demo shall show what
 zeroslot loses, not what the machine cannot do. An IMU sample is small, so four seconds of them are kept; of frames as
@@ -47,7 +47,7 @@ class Source:
         return zs.layout_of(self.sample_type).size
 
     def depth(self) -> int:
-        """How many samples are kept: as many as wanted, where a quarter of the free shared memory holds them."""
+        """How many samples are kept: as many as requested, where a quarter of the free shared memory holds them."""
         free = os.statvfs(SHARED_MEMORY)
         fitting = free.f_bavail * free.f_frsize // 4 // self.sample_bytes
         return max(self.least_kept, min(self.most_kept, fitting))

@@ -1,4 +1,4 @@
-"""The two sample types of the demo, how they are filled, and how a reader sees that one is whole.
+"""The two sample types of the demo, how they are filled, and how a reader checks that one is complete.
 
 Why the camera's pixels all have one value: a reader proves the whole frame with two passes at memory speed, and any
 mixture of two frames shows.

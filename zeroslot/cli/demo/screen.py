@@ -19,7 +19,7 @@ RECENT_NS = 1_000_000_000
 
 
 class Rate:
-    """Of a counter that is told now and then: how much it grows in a second, over the last second or so."""
+    """How much a counter that is reported from time to time grows in a second, over the last second or so."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[int, int]] = []
@@ -32,7 +32,7 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """0 until it was told twice."""
+        """0 until there are two reports."""
         if len(self._seen) < 2:
             return 0.0
         (since, before), (now, count) = self._seen[0], self._seen[-1]

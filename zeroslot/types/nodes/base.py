@@ -2,7 +2,7 @@
 
 A node says what its bytes mean. Each kind of node is one class in one file, and that class answers every question
 about the kind: how large it is, how the hashed text, JSON, IDL and C call it, how it is read from an annotation and
-from a stored schema, which codec reads it in place, and what a loan zeroes. The modules that ask know `Node` alone, so
+from a stored schema, which codec reads it in place, and what a loan zeroes. Other modules know `Node` alone, so
 a new kind is a new class and a line in `zeroslot.types.registry`.
 
 Why the answers are cached properties: a class statement asks for few of them, and a node never changes.
@@ -377,7 +377,7 @@ class StoredNode:
 
     @property
     def kind(self) -> str | None:
-        """What it claims to be."""
+        """The kind that its facts name."""
         kind = self.facts.get("kind")
         return kind if isinstance(kind, str) else None
 
@@ -502,8 +502,8 @@ class TypeWriter(Protocol):
 
     @abstractmethod
     def item(self, node: Node) -> Declarator:
-        """Declare an item of an array, where IDL wants no annotations."""
+        """Declare an item of an array, where IDL allows no annotations."""
 
     @abstractmethod
     def element(self, node: Node) -> str:
-        """Declare an element of a sequence, where IDL wants no annotations and no dims."""
+        """Declare an element of a sequence, where IDL allows no annotations and no dims."""

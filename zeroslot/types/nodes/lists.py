@@ -1,6 +1,6 @@
 """Lists of a fixed length (`Shape`) and with a bound (`MaxLen`).
 
-Why lists of unit types are refused: they would be a count of nothing, which a hostile segment could set to four
+Why lists of unit types are refused: they would be a count of nothing, which a damaged segment could set to four
 thousand million.
 """
 
