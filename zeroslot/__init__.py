@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from zeroslot.errors import TopicNotFoundError as TopicNotFoundError
     from zeroslot.errors import TypeMismatchError as TypeMismatchError
     from zeroslot.errors import ZeroslotError as ZeroslotError
+    from zeroslot.info import PoolInfo as PoolInfo
     from zeroslot.info import PublisherInfo as PublisherInfo
     from zeroslot.info import SubscriberInfo as SubscriberInfo
     from zeroslot.info import TopicInfo as TopicInfo
@@ -103,7 +104,7 @@ _HOME = {
         "TypeMismatchError ZeroslotError"
     ),
     "qos": "OnFull",
-    "info": "PublisherInfo SubscriberInfo TopicInfo",
+    "info": "PoolInfo PublisherInfo SubscriberInfo TopicInfo",
     "_core.binding": "Batch Lease Loan Metadata Slot SlotLease View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",

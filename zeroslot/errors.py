@@ -119,13 +119,14 @@ class SampleTooLargeError(ZeroslotError, ValueError):
     """The sample does not fit into a slot.
 
     `size`: its bytes. `capacity`: the bytes of the slot, or of the largest slots. `capacities`: where no slot is large
-    enough, the bytes of a slot of each size class.
+    enough, the bytes of a slot of each size class. `total_bytes`: those of the whole segment, where it cannot grow.
     """
 
     topic: str | None = None
     size: int | None = None
     capacity: int | None = None
     capacities: tuple[int, ...] = ()
+    total_bytes: int | None = None
 
 
 class BackpressureError(ZeroslotError, TimeoutError):

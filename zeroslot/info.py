@@ -47,12 +47,40 @@ class SubscriberInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolInfo:
+    """One pool of a segment: slots of one capacity.
+
+    `committed`: samples published in its slots. `discarded`: loans of its slots that ended without a sample.
+    `passed_on`: loans that were small enough for it, found none of its slots free, and got a larger slot.
+    `no_free_slot`: loans that were small enough for it, and found neither one of its slots free nor a larger one.
+    """
+
+    slot_capacity: int
+    slot_count: int
+    committed: int = 0
+    discarded: int = 0
+    passed_on: int = 0
+    no_free_slot: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the pool."""
+        return self.slot_capacity * self.slot_count
+
+    @property
+    def loans(self) -> int:
+        """Loans of its slots that have ended."""
+        return self.committed + self.discarded
+
+
+@dataclass(frozen=True, slots=True)
 class PublisherInfo:
     """One live publisher and its subscribers.
 
-    `counters` are the publisher's, exact at the moment of reading. `max_period_s`: the longest time between two samples
-    that it promises, None without a promise. `overdue`: whether it has broken that promise since its newest sample (or
-    its creation); None where its clock is another one, in another time namespace.
+    `slot_count`: all slots. `slot_capacity`: that of the largest ones. `counters` are the publisher's, exact at the
+    moment of reading. `max_period_s`: the longest time between two samples that it promises, None without a promise.
+    `overdue`: whether it has broken that promise since its newest sample (or its creation); None where its clock is
+    another one, in another time namespace.
     """
 
     publisher_id: str
@@ -73,6 +101,7 @@ class PublisherInfo:
     overdue: bool | None
     counters: dict[str, int]
     subscribers: tuple[SubscriberInfo, ...]
+    pools: tuple[PoolInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,38 @@
 Why `depth` is exact: every subscriber can always take the newest `depth` samples, whatever the others hold. The price
 is the slots beyond them: `max_loans` that are written, `spare_slots` that are read.
 
+Why every size class has as many slots as a segment of one size has: all samples that are kept, loaned and read at one
+moment may be of one size. So `loan` of any size succeeds while the subscribers' leases are within `spare_slots`,
+whatever the sizes before it were.
+
+Why the counts in `pools` are exact: they decide how much memory is taken. What a class has beyond depth + max_loans are
+its spare slots. `spare_slots`, where it is given too, adds as many to every class, and so do the reserve slots of
+`evict_after`. The header, and the warning for too many leases, have the spare slots of the class with the fewest.
+
+Why growth adds larger classes, and no slots to a class: a class has enough slots from the start. What cannot be known
+at the start is how large a sample gets. The slot table has room for all slots from the start, since it cannot move.
+
 Why all options are one record: an option is added to `Qos`, with its check and its field of the header, and to the
 constructor that users see. Nothing between them names it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from zeroslot._core.binding import COMPAT_CRC, METADATA_ROOM, SLOT_LIMIT, SUBSCRIBER_LIMIT, SegmentConfig
+from zeroslot._core.binding import (
+    COMPAT_CRC,
+    MAX_POOLS,
+    METADATA_ROOM,
+    SLOT_ALIGN,
+    SLOT_LIMIT,
+    SUBSCRIBER_LIMIT,
+    SegmentConfig,
+)
 
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
@@ -23,6 +43,7 @@ DEFAULT_SPARE = 32
 LEAST_SPARE = 4
 RESERVE_SLOTS = 4  # the default of a subscriber's max_leases
 SPARE_BYTES = 16 * 1024 * 1024
+PAYLOAD_LIMIT = 2**40
 
 
 def whole_number(name: str, value: int, low: int, high: int) -> int:
@@ -66,10 +87,70 @@ def default_spare(slot_capacity: int) -> int:
     return max(LEAST_SPARE, min(DEFAULT_SPARE, SPARE_BYTES // max(slot_capacity, 1)))
 
 
+class Pool(NamedTuple):
+    """The slots of one pool: bytes of each, which are a multiple of 128, and their number."""
+
+    slot_capacity: int
+    slot_count: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the pool."""
+        return self.slot_capacity * self.slot_count
+
+
+def checked_capacity(name: str, capacity: int) -> int:
+    """A slot's capacity in bytes, rounded up to a multiple of 128. ValueError or TypeError naming it."""
+    return -(-whole_number(name, capacity, 1, PAYLOAD_LIMIT) // SLOT_ALIGN) * SLOT_ALIGN
+
+
+def checked_pools(
+    pools: Iterable[tuple[int, int]],
+    depth: int,
+    max_loans: int,
+    spare_slots: int = 0,
+    least_bytes: int = 1,
+    more_bytes: int = 0,
+) -> tuple[Pool, ...]:
+    """The size classes that `pools` asks for, from the smallest to the largest slots: each (bytes of a slot, slots).
+
+    Each gets `spare_slots` more slots, and each slot `more_bytes` behind the payload. Raises ValueError for a class
+    with fewer than depth + max_loans slots, slots of fewer than `least_bytes`, two classes of one capacity, and more
+    than 16.
+    """
+    found: dict[int, int] = {}
+    for pool in pools:
+        if len(pool) != 2:
+            raise TypeError(f"pools has pairs of (slot capacity in bytes, slot count), not {pool!r}")
+        capacity = checked_capacity("a slot capacity in pools", pool[0])
+        if pool[0] < least_bytes:
+            raise ValueError(f"the pool of {pool[0]} bytes is too small: each sample has at least {least_bytes}")
+        count = whole_number(f"the slot count of the pool of {pool[0]} bytes", pool[1], 1, SLOT_LIMIT)
+        if capacity in found:
+            raise ValueError(f"pools has two pools with slots of {capacity} bytes. Give one, with the sum of both")
+        if count < depth + max_loans:
+            raise ValueError(
+                f"the pool of {pool[0]} bytes has {count} slots, and needs at least {depth + max_loans}: depth is "
+                f"{depth} and max_loans {max_loans}, and all samples that are kept and loaned may be of that size"
+            )
+        found[capacity] = count + spare_slots
+    if not 1 <= len(found) <= MAX_POOLS:
+        raise ValueError(f"pools has {len(found)} pools, and has to have from 1 to {MAX_POOLS}")
+    return tuple(
+        Pool(-(-(capacity + more_bytes) // SLOT_ALIGN) * SLOT_ALIGN, count) for capacity, count in sorted(found.items())
+    )
+
+
+def least_spare(pools: tuple[Pool, ...], depth: int, max_loans: int) -> int:
+    """The spare slots of the class with the fewest."""
+    return min(pool.slot_count for pool in pools) - depth - max_loans
+
+
 @dataclass(frozen=True, slots=True)
 class Qos:
     """The options of one segment. `evict_after` and `max_period` are in seconds. `crc` and `metadata`: each sample has
-    a checksum, and may have metadata. `hugepages`: its pools get huge pages where the system has them.
+    a checksum, and may have metadata. `hugepages`: its pools get huge pages where the system has them. `pools`: its
+    size classes without reserve slots; none: one. `grow`: larger classes may be added.
     """
 
     depth: int
@@ -82,6 +163,8 @@ class Qos:
     crc: bool = False
     metadata: bool = False
     hugepages: bool = False
+    pools: tuple[Pool, ...] = ()
+    grow: bool = False
 
     def __post_init__(self) -> None:
         checked_seconds("evict_after", self.evict_after)
@@ -92,7 +175,8 @@ class Qos:
         whole_number("max_subscribers", self.max_subscribers, 1, SUBSCRIBER_LIMIT)
         if self.on_full not in ON_FULL:
             raise ValueError(f"on_full is {self.on_full!r}, and has to be one of {', '.join(map(repr, ON_FULL))}")
-        whole_number("depth + max_loans + spare_slots + reserve", self.slot_count, 2, SLOT_LIMIT)
+        what = "the number of slots of all pools" if self.pools else "depth + max_loans + spare_slots + reserve"
+        whole_number(what, self.slot_count, 2, SLOT_LIMIT)
         if self.on_full != "evict" and self.depth < self.max_loans:
             raise ValueError(
                 f"depth is {self.depth} and max_loans {self.max_loans}: with on_full={self.on_full!r} depth has to be "
@@ -101,13 +185,32 @@ class Qos:
 
     @property
     def reserve_slots(self) -> int:
-        """Slots that are used only in place of those that evicted subscribers still hold."""
+        """Slots of each class that are used only in place of those that evicted subscribers still hold."""
         return max(RESERVE_SLOTS, self.max_loans) if self.evict_after is not None else 0
 
     @property
     def slot_count(self) -> int:
-        """All slots of the segment."""
+        """All slots that the segment begins with."""
+        return sum(pool.slot_count for pool in self.pools_of(SLOT_ALIGN))
+
+    @property
+    def class_slots(self) -> int:
+        """The slots that a class needs."""
         return self.depth + self.max_loans + self.spare_slots + self.reserve_slots
+
+    def pools_of(self, slot_capacity: int) -> tuple[Pool, ...]:
+        """The pools that the segment begins with; where there is one size class only, its slots have `slot_capacity`
+        bytes.
+        """
+        if not self.pools:
+            return (Pool(checked_capacity("slot_capacity", slot_capacity), self.class_slots),)
+        return tuple(Pool(pool.slot_capacity, pool.slot_count + self.reserve_slots) for pool in self.pools)
+
+    @property
+    def slot_limit(self) -> int:
+        """All slots that the segment can have: where it may grow, one class in each pool that is left."""
+        more = (MAX_POOLS - max(1, len(self.pools))) * self.class_slots if self.grow else 0
+        return min(self.slot_count + more, SLOT_LIMIT)
 
     @property
     def metadata_bytes(self) -> int:
@@ -121,7 +224,8 @@ class Qos:
             max_loans=self.max_loans,
             spare_slots=self.spare_slots,
             reserve_slots=self.reserve_slots,
-            slot_limit=self.slot_count,
+            slot_limit=self.slot_limit,
+            pool_limit=MAX_POOLS if self.grow else max(1, len(self.pools)),
             max_subscribers=self.max_subscribers,
             policy=ON_FULL.index(self.on_full),
             compat=COMPAT_CRC if self.crc else 0,

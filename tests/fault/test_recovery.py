@@ -287,8 +287,10 @@ def test_force_takes_a_flink_from_its_living_owner(tmp_path: Path):
 
 
 @pytest.mark.row("DEF-3")
-def test_a_segment_never_grows(tmp_path: Path):
-    """A sample that does not fit is refused before a byte is written; another size is another segment."""
+def test_a_segment_grows_where_it_may_and_never_else(tmp_path: Path):
+    """A sample that does not fit is refused before a byte is written. With grow=True a pool is added; what was there
+    stays as it is.
+    """
     with zs.SlotAllocator.create(tmp_path / "s", 4, 128) as slots, zs.SlotReader.attach(tmp_path / "s") as reader:
         control = Path("/dev/shm" + (tmp_path / "s").read_text())
         objects = [control, Path(f"{control}-p0")]
@@ -305,6 +307,18 @@ def test_a_segment_never_grows(tmp_path: Path):
         assert [path.stat().st_size for path in objects] == sizes
         assert sorted(path.name for path in control.parent.glob(f"{control.name}*")) == [each.name for each in objects]
         assert [bytes(lease)[0] for lease in iter(reader.take, None)] == [998 % 256, 999 % 256]
+    with (
+        zs.SlotAllocator.create(tmp_path / "s", 4, 128, grow=True) as slots,
+        zs.SlotReader.attach(tmp_path / "s") as reader,
+    ):
+        control = Path("/dev/shm" + (tmp_path / "s").read_text())
+        objects = [control, Path(f"{control}-p0")]
+        sizes = [path.stat().st_size for path in objects]
+        slots.commit(slots.reserve(1 << 20), bytes(1 << 20))
+        assert [path.stat().st_size for path in objects] == sizes
+        assert Path(f"{control}-p1").stat().st_size == slots.pools[1].size_bytes == 4 << 20
+        assert len(reader.take()) == 1 << 20
+    assert not list(control.parent.glob(f"{control.name}*"))
     # A topic: the next publisher has four times the slots, and its subscriber goes on there by itself.
     with zs.Subscriber("t", Tick) as sub:
         for depth in (2, 8):

@@ -62,6 +62,10 @@ cdef class AllocatorEnd(Handle):
         """Make free what can be: no slot is left. The subclass provides it."""
         raise NotImplementedError
 
+    def _add_pool_for(self, size):
+        """Add a pool with slots for `size` bytes, which fit no slot, or raise. The subclass provides it."""
+        raise NotImplementedError
+
     def _no_slot_error(self, size):
         """Why there is still no slot of at least `size` bytes. The subclass provides it."""
         raise NotImplementedError
@@ -91,12 +95,7 @@ cdef class AllocatorEnd(Handle):
     cdef Slot borrow(self, object size, object timeout):
         cdef Hold hold
         cdef Slot slot
-        cdef uint64_t capacity = self.owner.largest()
-        cdef uint64_t count = capacity
-        if size is not None:
-            count = whole_size(size)
-            if count > capacity:
-                raise self.owner.too_large(count)
+        cdef uint64_t count = self.owner.largest() if size is None else whole_size(size)
         hold = self.owner.reserve(count)
         if hold is None:
             hold = reserve_slowly(self.owner, self, count, deadline_of(timeout))
@@ -300,8 +299,6 @@ cdef class PublisherEnd(Handle):
         cdef Hold hold
         cdef Plan plan = self.plan
         cdef uint64_t total = plan.variable.lay_out(rooms, plan.size)
-        if total > self.owner.largest():
-            raise self.owner.too_large(total)
         hold = self.owner.reserve(total)
         if hold is None:
             hold = reserve_slowly(

@@ -362,8 +362,12 @@ cdef class Segment:
 
     @property
     def slot_capacity(self):
-        """Bytes of one slot of the first pool that is mapped; 0 without one."""
-        return self.pool_capacity[0]
+        """Bytes of one slot of the pool with the largest slots that is mapped; 0 without one."""
+        cdef uint32_t k
+        cdef uint64_t largest = 0
+        for k in range(self.pool_count):
+            largest = max(largest, self.pool_capacity[k])
+        return largest
 
     def pool(self, uint32_t k):
         """What the pool table says now of pool `k`. Its state is 0 where there is none yet."""

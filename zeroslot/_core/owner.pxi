@@ -60,6 +60,15 @@ cdef class Owner(Side):
         if is_first:
             self.set_apart[k] = self.c.pools[k].withheld = min(self.reserve_slots, slots)
 
+    def use_pools(self):
+        """Loan the slots of the pools that were added to the segment."""
+        self.check()
+        zs_lock(&self.mutex)
+        while self.c.pool_count < self.segment.pool_count:
+            self.use_pool(self.c.pool_count)
+        zs_unlock(&self.mutex)
+        self.loan_ended()
+
     def mark_closed(self):
         """From now on every operation raises ClosedError. The lock stays, so that no cleaner works while this owner
         removes its names.
@@ -241,21 +250,27 @@ cdef class Owner(Side):
         hold.fork = hold.writable_in = zs_fork_generation
         return hold
 
-    cdef object too_large(self, uint64_t size):
+    def too_large(self, uint64_t size, str advice="Create the segment with larger slots", total_bytes=None):
+        """The error for a sample that fits no slot."""
         cdef list capacities = self.capacities
         cdef uint64_t largest = self.largest()
         cdef str slots = f"a slot of {largest}"
         if len(capacities) > 1:
             slots = f"any slot; this segment has slots of {', '.join(map(str, capacities))} bytes"
+        where = "" if self.topic is None else f"{self.topic}: "
+        total = "" if total_bytes is None else f" ({total_bytes} bytes in total)"
         return errors.SampleTooLargeError(
-            f"{size} bytes do not fit {slots}. Create the segment with larger slots",
-            topic=self.topic, size=size, capacity=largest, capacities=tuple(capacities),
+            f"{where}{size} bytes do not fit {slots}{total}. {advice}",
+            topic=self.topic, size=size, capacity=largest, capacities=tuple(capacities), total_bytes=total_bytes,
         )
 
     cdef void count_no_slot(self, uint64_t size) noexcept:
         """Count a loan of `size` bytes that found no slot."""
+        cdef zs_owner_pool *pool
         zs_count(&self.segment.c.counters.no_free_slot, 1)
-        zs_count(&zs_owner_smallest_fit(&self.c, size + self.room).entry.no_free_slot, 1)
+        pool = zs_owner_smallest_fit(&self.c, size + self.room)
+        if pool != NULL:
+            zs_count(&pool.entry.no_free_slot, 1)
 
     cdef uint64_t commit(self, Hold hold, uint64_t size) except 0:
         """Publish a loan. Afterwards nothing of this process can write to it but slices taken of its arrays."""
@@ -314,7 +329,7 @@ cdef class Owner(Side):
         return published
 
     cdef inline void loan_ended(self) noexcept:
-        """Another thread may wait for max_loans to allow one more."""
+        """Another thread may wait for a slot, or for max_loans to allow one more."""
         if zs_load32(self.segment.c.waiting, ZS_WAITING_LOAD) != 0:  # SYNC space
             zs_bump_space(&self.segment.c)
 

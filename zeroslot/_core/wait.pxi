@@ -252,6 +252,10 @@ cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t size, uint64_t 
     cdef Hold hold
     cdef Room room
     cdef uint64_t began
+    if size > owner.largest():
+        allocator._add_pool_for(size)
+        if size > owner.largest():
+            raise owner.too_large(size)
     allocator._reclaim_slots()
     # A failed lease may leave its reader bit set for a moment: look once more for each reader.
     for _ in range(1 + len(owner.segment.active_indexes())):

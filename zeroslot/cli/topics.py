@@ -56,7 +56,7 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
             ("process", f"{publisher.pid}  {publisher.command}"),
             ("type", f"{publisher.type_name}  {publisher.type_hash[:8]}"),
             ("sample", as_bytes(publisher.sample_bytes)),
-            ("slots", f"{publisher.slot_count} of {as_bytes(publisher.slot_capacity)}, depth {publisher.depth}"),
+            ("slots", f"{_slots(publisher)}, depth {publisher.depth}"),
             ("on full", publisher.on_full),
             ("published", str(publisher.published)),
             *_promise(publisher),
@@ -74,6 +74,10 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
                 indent="    ",
             )
     return 0
+
+
+def _slots(publisher: Any) -> str:
+    return ", ".join(f"{pool.slot_count} of {as_bytes(pool.slot_capacity)}" for pool in publisher.pools)
 
 
 def _promise(publisher: Any) -> list[tuple[str, str]]:

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zeroslot._core.binding import SEALED, SLOT_ALIGN, SLOT_LIMIT, AllocatorEnd, Owner
+from zeroslot._core.binding import SEALED, SLOT_LIMIT, AllocatorEnd, Owner
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
-from zeroslot.errors import MismatchError, OwnerGoneError
+from zeroslot.errors import ClosedError, MismatchError, OutOfSharedMemoryError, OwnerGoneError
+from zeroslot.info import PoolInfo
 from zeroslot.memory import create, flink, hugepages, liveness, objects
 from zeroslot.memory.attach import attach_own
 from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import group_to_share_with
+from zeroslot.memory.peers import pools_of
 from zeroslot.memory.processes import identity
-from zeroslot.qos import OnFull, Qos, whole_number
-from zeroslot.types.nodes.base import round_up
+from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,17 +38,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zeroslot")
 
-PAYLOAD_LIMIT = 2**40
 _TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSize:
-    """The shared memory that a segment takes, in bytes."""
+    """The shared memory that a segment takes, in bytes. `slot_capacity` is that of the largest slots."""
 
     control_bytes: int
     pool_bytes: int
     slot_capacity: int
+    pools: tuple[PoolInfo, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -53,26 +56,53 @@ class SegmentSize:
         return self.control_bytes + self.pool_bytes
 
 
-def _qos(
-    slot_count: int,
-    depth: int | None,
-    max_loans: int | None,
-    max_subscribers: int,
-    on_full: OnFull,
-    hugepages: bool = False,
-) -> tuple[Qos, int]:
-    """The counts of an untyped segment, and how many loans may be out: by default all slots."""
-    whole_number("slot_count", slot_count, 2, SLOT_LIMIT)
-    depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, slot_count - 1)
-    left = slot_count - depth
-    kept = min(left, depth) if on_full != "evict" else left
-    loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
-    limit = max_loans if max_loans is not None else (slot_count if on_full == "evict" else loans)
-    return Qos(depth, loans, left - loans, max_subscribers, on_full, hugepages=hugepages), limit
+def _size(control_bytes: int, pools: tuple[PoolInfo, ...]) -> SegmentSize:
+    total = sum(pool.size_bytes for pool in pools)
+    return SegmentSize(control_bytes, total, max(pool.slot_capacity for pool in pools), pools)
+
+
+class _Slots(NamedTuple):
+    """What an untyped segment is asked to have: `slot_count` slots of `slot_capacity` bytes, or `pools`."""
+
+    slot_count: int | None
+    slot_capacity: int | None
+    pools: Iterable[tuple[int, int]] | None = None
+    depth: int | None = None
+    max_loans: int | None = None
+
+    def qos(
+        self, max_subscribers: int, on_full: OnFull, *, hugepages: bool = False, grow: bool = False
+    ) -> tuple[Qos, int, int]:
+        """The options, how many loans may be out (by default all slots), and the capacity where there are no pools."""
+        capacity, depth, max_loans = 1, self.depth, self.max_loans
+        pools: tuple[Pool, ...] = ()
+        asked = list(self.pools) if self.pools is not None else None
+        if asked is None:
+            slot_count = whole_number("slot_count", _given("slot_count", self.slot_count), 2, SLOT_LIMIT)
+            capacity = checked_capacity("slot_capacity", _given("slot_capacity", self.slot_capacity))
+            depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, slot_count - 1)
+        elif self.slot_count is not None or self.slot_capacity is not None:
+            raise TypeError("give slot_count and slot_capacity, or pools in their place")
+        else:
+            slot_count = min(pool.slot_count for pool in checked_pools(asked, 1, 1))
+            depth = slot_count // 2 if depth is None else whole_number("depth", depth, 1, SLOT_LIMIT - 1)
+            pools = checked_pools(asked, depth, 1 if max_loans is None else max_loans)
+        left = slot_count - depth
+        kept = min(left, depth) if on_full != "evict" else left
+        loans = kept if max_loans is None else whole_number("max_loans", max_loans, 1, left)
+        qos = Qos(depth, loans, left - loans, max_subscribers, on_full, hugepages=hugepages, pools=pools, grow=grow)
+        unbounded = SLOT_LIMIT if grow else qos.slot_count
+        return qos, max_loans if max_loans is not None else (unbounded if on_full == "evict" else loans), capacity
+
+
+def _given(name: str, value: int | None) -> int:
+    if value is None:
+        raise TypeError(f"{name} is missing: give slot_count and slot_capacity, or pools in their place")
+    return value
 
 
 class SlotAllocator(AllocatorEnd):
-    """The owner of a segment of equal slots: reserve one, fill it, commit it.
+    """The owner of a segment of slots: reserve one, fill it, commit it.
 
     Threads may share it. A context manager; `close` seals the segment, so readers take what is there and know that no
     more comes.
@@ -98,6 +128,8 @@ class SlotAllocator(AllocatorEnd):
         self._pressure = Pressure(self.native, topic)
         self.evict_after = qos.evict_after
         self.on_subscriber_death: Callable[[SubscriberInfo], None] | None = None
+        self._max_bytes: int | None = None
+        self._growing = threading.RLock()
         self._owned = owned  # last: `close` does nothing before this is set
         close_at_exit(self)
 
@@ -105,9 +137,10 @@ class SlotAllocator(AllocatorEnd):
     def create(
         cls,
         flink: str | os.PathLike[str],
-        slot_count: int,
-        slot_capacity: int,
+        slot_count: int | None = None,
+        slot_capacity: int | None = None,
         *,
+        pools: Iterable[tuple[int, int]] | None = None,
         depth: int | None = None,
         max_loans: int | None = None,
         max_subscribers: int = 64,
@@ -117,25 +150,35 @@ class SlotAllocator(AllocatorEnd):
         first_sequence: int = 1,
         force: bool = False,
         hugepages: bool = False,
+        grow: bool = False,
+        max_bytes: int | None = None,
     ) -> SlotAllocator:
         """Create a segment that readers find through the file `flink`.
 
-        `slot_capacity` is in bytes and rounded up to 128. The newest `depth` samples (default: half the slots) can
-        always be taken. What a dead owner left under this flink is removed first. Raises FileExistsError when a live
-        owner has it, unless `force` takes the flink away from it (readers of the old segment go on reading it),
-        OutOfSharedMemoryError when /dev/shm is too small.
+        `slot_capacity` is in bytes and rounded up to 128. In place of `slot_count` and `slot_capacity`, `pools` gives
+        size classes: pairs of (slot capacity, slot count). A sample gets a slot of the smallest class that it fits, or
+        of the next larger one where that has none free. Each class needs depth + max_loans slots. The newest
+        `depth` samples (default: half the slots) can always be taken. What a dead owner left under this flink is
+        removed first. Raises FileExistsError when a live owner has it, unless `force` takes the flink away from it
+        (readers of the old segment go on reading it), OutOfSharedMemoryError when /dev/shm is too small.
 
         `mode` is 0o600, or 0o660 to share the segment with the group of the flink's directory, which has mode 2770;
         PermissionError where it is not shared. `hugepages`: pages of 2 MiB for the slots, see `huge_bytes`.
+
+        `grow`: `reserve` adds a pool of larger slots for a size that fits none, up to `max_bytes` where it is given,
+        and `add_pool` works. There is room for 16 pools.
         """
         path = Path(flink).absolute()
-        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full, hugepages)
+        slots = _Slots(slot_count, slot_capacity, pools, depth, max_loans)
+        qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
+        bound = checked_max_bytes(max_bytes, grow=grow)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
         contents = Contents(identity(name), first_sequence=first_sequence)
-        capacity = _capacity(slot_capacity)
-        return cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
+        made = cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
+        made._max_bytes = bound
+        return made
 
     @classmethod
     def _create(
@@ -179,7 +222,11 @@ class SlotAllocator(AllocatorEnd):
 
     @classmethod
     def create_or_attach(
-        cls, flink: str | os.PathLike[str], slot_count: int, slot_capacity: int, **options: Any
+        cls,
+        flink: str | os.PathLike[str],
+        slot_count: int | None = None,
+        slot_capacity: int | None = None,
+        **options: Any,
     ) -> SlotAllocator | SlotReader:
         """Create the segment, or read the live one that is there. `is_owner` says which.
 
@@ -189,12 +236,14 @@ class SlotAllocator(AllocatorEnd):
             return cls.create(flink, slot_count, slot_capacity, **options)
         except FileExistsError:
             reader = SlotReader.attach(flink)
-        capacity = round_up(_capacity(slot_capacity), SLOT_ALIGN)
-        if (reader.slot_count, reader.slot_capacity) != (slot_count, capacity):
+        counts = {name: options.get(name) for name in ("pools", "depth", "max_loans")}
+        qos, _, capacity = _Slots(slot_count, slot_capacity, **counts).qos(64, "evict")
+        wanted = qos.pools_of(capacity)
+        found = [(pool.slot_capacity, pool.slot_count) for pool in reader.pools[: len(wanted)]]
+        if found != list(wanted) or (len(reader.pools) > len(wanted) and not options.get("grow")):
             reader.close()
             raise MismatchError(
-                f"{flink} has {reader.slot_count} slots of {reader.slot_capacity} bytes, not {slot_count} of "
-                f"{slot_capacity}. Give the same, or use another path",
+                f"{flink} has {_describe(reader.pools)}, not {_describe(wanted)}. Give the same, or use another path",
                 topic=str(flink),
             )
         return reader
@@ -202,45 +251,128 @@ class SlotAllocator(AllocatorEnd):
     @classmethod
     def in_memory(
         cls,
-        slot_count: int,
-        slot_capacity: int,
+        slot_count: int | None = None,
+        slot_capacity: int | None = None,
         *,
+        pools: Iterable[tuple[int, int]] | None = None,
         depth: int | None = None,
         max_loans: int | None = None,
         max_subscribers: int = 64,
         on_full: OnFull = "evict",
         first_sequence: int = 1,
         hugepages: bool = False,
+        grow: bool = False,
+        max_bytes: int | None = None,
     ) -> SlotAllocator:
         """A segment without a name, for one process: the same code and the same protections, nothing to clean up."""
-        qos, limit = _qos(slot_count, depth, max_loans, max_subscribers, on_full, hugepages)
+        slots = _Slots(slot_count, slot_capacity, pools, depth, max_loans)
+        qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
+        bound = checked_max_bytes(max_bytes, grow=grow)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         contents = Contents(identity(None), first_sequence=first_sequence)
-        made = create.create_in_memory(qos, _capacity(slot_capacity), contents)
-        return cls(made, qos, limit, None, "this segment")
+        made = cls(create.create_in_memory(qos, capacity, contents), qos, limit, None, "this segment")
+        made._max_bytes = bound
+        return made
 
     @staticmethod
     def size_of(
-        slot_count: int, slot_capacity: int, *, depth: int | None = None, max_subscribers: int = 64
+        slot_count: int | None = None,
+        slot_capacity: int | None = None,
+        *,
+        pools: Iterable[tuple[int, int]] | None = None,
+        depth: int | None = None,
+        max_subscribers: int = 64,
+        grow: bool = False,
     ) -> SegmentSize:
-        """What `create` with these counts would take, without creating anything."""
-        qos, _ = _qos(slot_count, depth, None, max_subscribers, "evict")
-        capacity = _capacity(slot_capacity)
-        return SegmentSize(
-            create.control_size(qos, 0),
-            create.pool_size(slot_count, capacity),
-            round_up(capacity, SLOT_ALIGN),
-        )
+        """What `create` with these counts would take, without creating anything. With `grow`: before it grows."""
+        qos, _, capacity = _Slots(slot_count, slot_capacity, pools, depth).qos(max_subscribers, "evict", grow=grow)
+        classes = tuple(PoolInfo(*pool) for pool in qos.pools_of(capacity))
+        return _size(create.control_size(qos, 0), classes)
 
     @property
     def slot_count(self) -> int:
         """All slots: those that hold samples, are loaned, are read, or are free."""
-        return self._qos.slot_count
+        return self.native.segment.slot_count
 
     @property
     def slot_capacity(self) -> int:
-        """Bytes of payload a slot takes."""
+        """Bytes of payload that the largest slots take."""
         return self.native.segment.slot_capacity
+
+    @property
+    def pools(self) -> list[PoolInfo]:
+        """The pools, in the order in which they were added, with what they were used for until now."""
+        self.native.check_process()
+        return list(pools_of(self.native.segment))
+
+    def add_pool(self, slot_capacity: int, slot_count: int | None = None) -> None:
+        """Add a pool of slots of `slot_capacity` bytes, rounded up to 128, while readers and subscribers are attached.
+
+        `slot_count`: by default as many as the smallest class has, and at least depth + max_loans where no other pool
+        has slots of that capacity. A reader maps the pool when it meets a sample in it; what was taken before stays
+        where it is.
+
+        Raises ValueError for counts that do not fit and for a segment without `grow=True`, OutOfSharedMemoryError when
+        /dev/shm is too small, both with the bytes of the whole segment, and ClosedError after `unlink`.
+        """
+        self.native.check_open()
+        with self._growing:
+            self._add_pool(slot_capacity, self._qos.class_slots if slot_count is None else slot_count)
+
+    def _add_pool(self, slot_capacity: int, slot_count: int) -> None:
+        self.native.use_pools()  # one that an interrupted call has added
+        segment, qos = self.native.segment, self._qos
+        pool = Pool(
+            checked_capacity("slot_capacity", slot_capacity), whole_number("slot_count", slot_count, 1, SLOT_LIMIT)
+        )
+        known = {each.slot_capacity for each in pools_of(segment)}
+        least = qos.depth + qos.max_loans
+        if pool.slot_capacity not in known and pool.slot_count < least:
+            raise ValueError(
+                f"a pool of {pool.slot_capacity} bytes with {pool.slot_count} slots: it needs at least {least}, "
+                f"because depth is {qos.depth} and max_loans {qos.max_loans}, and no other pool has slots of that size"
+            )
+        left = segment.info.slot_limit - segment.slot_count
+        if segment.pool_count >= segment.info.pool_limit or pool.slot_count > left:
+            hint = "" if qos.grow else ". Create it with grow=True"
+            raise ValueError(
+                f"{self._topic}: no room for another pool of {pool.slot_count} slots: {segment.pool_count} of "
+                f"{segment.info.pool_limit} pools and {segment.slot_count} of {segment.info.slot_limit} slots are "
+                f"there, {self.size.total_bytes} bytes in total{hint}"
+            )
+        if os.fstat(self._owned.lock.fileno()).st_nlink == 0 and self.flink is not None:
+            raise ClosedError(f"{self._topic}: its names have been removed, so readers would not find another pool")
+        create.add_pool(self._owned, pool, huge=qos.hugepages)
+        self.native.use_pools()
+        log.info("%s: added a pool of %d slots of %d bytes", self._topic, pool.slot_count, pool.slot_capacity)
+
+    def _add_pool_for(self, size: int) -> None:
+        """Add a pool with slots for `size` bytes, which fit no slot. Raises SampleTooLargeError.
+
+        Why slots of twice the size of the largest ones: 16 pools have to suffice.
+        """
+        with self._growing:
+            self.native.use_pools()
+            segment, qos = self.native.segment, self._qos
+            largest = segment.slot_capacity - qos.metadata_bytes
+            if size <= largest:
+                return  # another thread was faster
+            total = self.size.total_bytes
+            if not qos.grow:
+                raise self.native.too_large(size, "Create the segment with larger slots", total)
+            bound = PAYLOAD_LIMIT if self._max_bytes is None else self._max_bytes
+            if size > bound:
+                raise self.native.too_large(size, f"It may grow for samples of up to max_bytes={bound}", total)
+            left = segment.info.pool_limit - segment.pool_count
+            if left == 0 or segment.info.slot_limit - segment.slot_count < qos.class_slots:
+                raise self.native.too_large(size, "It has as many pools or slots as it can have", total)
+            wanted = bound if left == 1 and self._max_bytes is not None else max(_power_of_two(size), 2 * largest)
+            try:
+                self._add_pool(min(wanted, bound) + qos.metadata_bytes, qos.class_slots)
+            except OutOfSharedMemoryError:
+                if wanted <= size:
+                    raise
+                self._add_pool(size + qos.metadata_bytes, qos.class_slots)
 
     @property
     def depth(self) -> int:
@@ -268,7 +400,7 @@ class SlotAllocator(AllocatorEnd):
     def size(self) -> SegmentSize:
         """The shared memory this segment takes."""
         mapped = self.native.segment
-        return SegmentSize(mapped.control.size, self.slot_count * self.slot_capacity, self.slot_capacity)
+        return _size(mapped.control.size, pools_of(mapped))
 
     @property
     def huge_bytes(self) -> int:
@@ -422,8 +554,23 @@ class SlotAllocator(AllocatorEnd):
         return self._pressure.no_slot_error(size)
 
     def __repr__(self) -> str:
-        return f"<SlotAllocator {self._topic}: {self.slot_count} slots of {self.slot_capacity} bytes>"
+        return f"<SlotAllocator {self._topic}: {_describe(pools_of(self.native.segment))}>"
 
 
-def _capacity(slot_capacity: int) -> int:
-    return whole_number("slot_capacity", slot_capacity, 1, PAYLOAD_LIMIT)
+def _describe(pools: Iterable[PoolInfo | Pool]) -> str:
+    """Pools in the words of an error text."""
+    return ", ".join(f"{pool.slot_count} slots of {pool.slot_capacity} bytes" for pool in pools)
+
+
+def _power_of_two(size: int) -> int:
+    """The smallest power of two that is at least `size`."""
+    return 1 << (size - 1).bit_length()
+
+
+def checked_max_bytes(max_bytes: int | None, *, grow: bool) -> int | None:
+    """The largest sample for which a segment may grow. ValueError without `grow`."""
+    if max_bytes is None:
+        return None
+    if not grow:
+        raise ValueError("max_bytes says how far a segment grows: give grow=True too, or larger slots")
+    return whole_number("max_bytes", max_bytes, 1, PAYLOAD_LIMIT)

@@ -12,12 +12,21 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import TYPED, Metadata, PublisherEnd, View, publish_array, record_of, write_sample
-from zeroslot.endpoints.allocator import PAYLOAD_LIMIT, SlotAllocator
+from zeroslot._core.binding import (
+    METADATA_ROOM,
+    TYPED,
+    Metadata,
+    PublisherEnd,
+    View,
+    publish_array,
+    record_of,
+    write_sample,
+)
+from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import TypeMismatchError
-from zeroslot.info import SubscriberInfo
+from zeroslot.info import PoolInfo, SubscriberInfo
 from zeroslot.memory import flink
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.cleanup import sweep_topic
@@ -26,7 +35,17 @@ from zeroslot.memory.directories import checked_domain, checked_topic, topic_dir
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
-from zeroslot.qos import OnFull, Qos, default_spare, whole_number
+from zeroslot.qos import (
+    LEAST_SPARE,
+    PAYLOAD_LIMIT,
+    OnFull,
+    Pool,
+    Qos,
+    checked_pools,
+    default_spare,
+    least_spare,
+    whole_number,
+)
 from zeroslot.types.by_name import ByName, Match, checked_match
 from zeroslot.types.compiled import compiled, prepared
 from zeroslot.types.layout import Layout
@@ -37,20 +56,38 @@ log = logging.getLogger("zeroslot")
 
 S = TypeVar("S", bound=Sample)
 
+FIRST_BYTES = 4096  # of a slot, where a segment that grows begins
 
-def _slot_capacity(layout: Layout, max_bytes: int | None) -> int:
-    """Bytes that the largest sample takes. Raises ValueError where `max_bytes` is missing, or makes no sense."""
+
+def _first_capacity(layout: Layout, largest: int | None, *, grow: bool) -> int:
+    """Bytes of a slot of the first pool, where there are no `pools`."""
+    if grow and layout.variable:
+        return min(max(layout.size, FIRST_BYTES), PAYLOAD_LIMIT if largest is None else largest)
+    return layout.size if largest is None else largest
+
+
+def _largest_sample(layout: Layout, max_bytes: int | None, pools: tuple[Pool, ...], *, grow: bool) -> int | None:
+    """Bytes that the largest sample takes; None where there is no limit but the memory. Raises ValueError where
+    `max_bytes` is missing, or makes no sense.
+    """
     if not layout.variable:
         if max_bytes is not None:
             raise ValueError(f"max_bytes is for types with variable fields; a {layout.name} has {layout.size} bytes")
         return layout.size
-    if max_bytes is None:
+    if max_bytes is not None:
+        whole_number("max_bytes", max_bytes, layout.size, PAYLOAD_LIMIT)
+        if pools and not grow and max_bytes > pools[-1].slot_capacity:
+            raise ValueError(
+                f"max_bytes is {max_bytes}, and the largest slots in pools have {pools[-1].slot_capacity} bytes. Add a "
+                "pool of larger slots, or give grow=True"
+            )
+    elif not pools and not grow:
         names = ", ".join(field.name for field in layout.members if field.node.variable)
         raise ValueError(
             f"{layout.name} has variable fields ({names}): give max_bytes, the size of its largest sample in bytes, "
-            f"of which {layout.size} are its fixed part"
+            f"of which {layout.size} are its fixed part, or pools, or grow=True"
         )
-    return whole_number("max_bytes", max_bytes, layout.size, PAYLOAD_LIMIT)
+    return max_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +107,7 @@ class PublisherStats:
     blocked_ns: int
     memory_bytes: int = 0
     huge_bytes: int = 0
+    pools: tuple[PoolInfo, ...] = ()
 
 
 class Publisher(PublisherEnd[S]):
@@ -100,7 +138,18 @@ class Publisher(PublisherEnd[S]):
     tells how many bytes have them; where some do not, a warning is logged, once a process.
 
     `max_bytes`: for a type with variable fields, the size of its largest sample in bytes: `layout_of(sample_type).size`
-    and the data behind it, of which each array begins at a multiple of 64 and everything else at one of 8.
+    and the data behind it, of which each array begins at a multiple of 64 and everything else at one of 8. All slots
+    have this size, so the publisher takes its whole memory at the start and no publish has to wait for more. Where few
+    samples are that large, `pools` or `grow` take less.
+
+    `pools`: size classes, pairs of (slot capacity in bytes, slot count), in place of slots of one size. A sample gets
+    a slot of the smallest class that it fits, or of the next larger one where that has none free. Each class needs at
+    least depth + max_loans slots, and what it has beyond them are its spare slots; `spare_slots` adds as many to each.
+    What is said of `loan` holds for each class. `stats.pools` has the counters of each.
+
+    `grow`: begin with slots of 4 KiB, or with `pools`, and add a class of larger slots when a sample fits none, while
+    everyone is attached: of at least twice the size of the largest ones, up to 16 classes, and for samples of up to
+    `max_bytes` where it is given. That publish takes the time to get the memory; subscribers miss nothing.
 
     Raises TopicNameError, DeclarationError, OutOfSharedMemoryError, TypeMismatchError when a live publisher of the
     topic has another type, and PermissionError when another user controls the directory or what lies in it.
@@ -134,6 +183,8 @@ class Publisher(PublisherEnd[S]):
         crc: bool = False,
         hugepages: bool = False,
         max_bytes: int | None = None,
+        pools: Iterable[tuple[int, int]] | None = None,
+        grow: bool = False,
     ) -> None:
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
@@ -141,9 +192,31 @@ class Publisher(PublisherEnd[S]):
         record = compiled(sample_type)
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
-        capacity = _slot_capacity(layout, max_bytes)
-        spare = default_spare(capacity) if spare_slots is None else spare_slots
-        qos = Qos(depth, max_loans, spare, max_subscribers, on_full, evict_after, max_period, crc, metadata, hugepages)
+        classes: tuple[Pool, ...] = ()
+        if pools is not None:
+            room = METADATA_ROOM if metadata else 0
+            classes = checked_pools(pools, depth, max_loans, spare_slots or 0, layout.size, room)
+        largest = _largest_sample(layout, max_bytes, classes, grow=grow)
+        if classes:
+            spare = least_spare(classes, depth, max_loans)
+        elif spare_slots is None:
+            spare = LEAST_SPARE if largest is None else default_spare(largest)
+        else:
+            spare = spare_slots
+        qos = Qos(
+            depth,
+            max_loans,
+            spare,
+            max_subscribers,
+            on_full,
+            evict_after,
+            max_period,
+            crc,
+            metadata,
+            hugepages,
+            classes,
+            grow and layout.variable,
+        )
         self._ended = False
         self._bell = Bell.join(self.domain)
         try:
@@ -159,12 +232,13 @@ class Publisher(PublisherEnd[S]):
             allocator = SlotAllocator._create(
                 qos,
                 max_loans,
-                capacity + qos.metadata_bytes,
+                _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes,
                 contents,
                 lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
                 mode=mode,
                 topic=self.topic,
             )
+            allocator._max_bytes = max_bytes
             super().__init__(allocator, plan, None if on_full == "block" else 0)
             # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
             # that looks later finds the other. If both do, both withdraw.
@@ -276,7 +350,12 @@ class Publisher(PublisherEnd[S]):
     def stats(self) -> PublisherStats:
         """Counters since creation."""
         memory = self.allocator.size.total_bytes
-        return PublisherStats(**self.allocator.stats, memory_bytes=memory, huge_bytes=self.allocator.huge_bytes)
+        return PublisherStats(
+            **self.allocator.stats,
+            memory_bytes=memory,
+            huge_bytes=self.allocator.huge_bytes,
+            pools=tuple(self.allocator.pools),
+        )
 
     @property
     def slot_count(self) -> int:

@@ -12,11 +12,12 @@ from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderE
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
-from zeroslot.memory.peers import describe, subscriber_info
+from zeroslot.memory.peers import describe, pools_of, subscriber_info
 from zeroslot.memory.processes import identity
 from zeroslot.qos import ON_FULL, whole_number
 
 if TYPE_CHECKING:
+    from zeroslot.info import PoolInfo
     from zeroslot.memory.attach import AttachedControl
 
 _LOOK_AGAIN_S = 0.01
@@ -117,8 +118,15 @@ class SlotReader(ReaderEnd):
 
     @property
     def slot_capacity(self) -> int:
-        """Bytes of payload a slot takes."""
+        """Bytes of payload that the largest slots take that are mapped."""
         return self.native.segment.slot_capacity
+
+    @property
+    def pools(self) -> list[PoolInfo]:
+        """The segment's pools, in the order in which they were added, with what they were used for until now."""
+        self.native.check_process()
+        self._attached.check_not_truncated()
+        return list(pools_of(self.native.segment))
 
     @property
     def lost(self) -> int:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import BYTES, OWNER_BYTE, SLOT_ALIGN, Region, Segment
+from zeroslot._core.binding import BYTES, OWNER_BYTE, Region, Segment
 from zeroslot.errors import OutOfSharedMemoryError
 from zeroslot.memory import access, hugepages
 from zeroslot.memory.objects import (
@@ -29,12 +30,11 @@ from zeroslot.memory.objects import (
     segment_id_of,
     unlink,
 )
-from zeroslot.types.nodes.base import round_up
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Descriptor
     from zeroslot.memory.processes import Identity
-    from zeroslot.qos import Qos
+    from zeroslot.qos import Pool, Qos
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,6 @@ class OwnedSegment:
             unlink(self.control_name)
 
 
-def pool_size(slot_count: int, slot_capacity: int) -> int:
-    """Bytes of a pool; `slot_capacity` is rounded up to 128."""
-    return slot_count * round_up(max(slot_capacity, 1), SLOT_ALIGN)
-
-
 def control_size(qos: Qos, schema_size: int) -> int:
     """Bytes of a control object."""
     return Segment.control_size(qos.config(), schema_size)
@@ -90,65 +85,66 @@ def create_segment(
     lock = create_object(control_name)
     if lock is None:
         return None
-    pool_object = pool_name(control_name, 0)
+    pools = qos.pools_of(slot_capacity)
     try:
         if not lock.try_lock(OWNER_BYTE) or not os.fstat(lock.fileno()).st_nlink:
             return None
-        pool = create_object(pool_object)
-        if pool is None:
-            unlink(control_name)
-            return None
+        pool_objects: list[Descriptor] = []
+        for k in range(len(pools)):
+            pool = create_object(pool_name(control_name, k))
+            if pool is None:
+                _unlink(control_name, k)
+                return None
+            pool_objects.append(pool)
         probe = reopen(lock.fileno(), os.O_RDWR)
         segment_id = int(segment_id_of(control_name), 16)
-        segment = _fill(probe, pool, qos, slot_capacity, contents, segment_id, mode, group)
+        segment = _fill(probe, pool_objects, qos, pools, contents, segment_id, mode, group)
         if not os.fstat(lock.fileno()).st_nlink:
-            unlink(pool_object)
+            _unlink(control_name, len(pools))
             return None
     except BaseException:
-        unlink(pool_object)
-        unlink(control_name)
+        _unlink(control_name, len(pools))
         raise
     return OwnedSegment(segment, lock, probe, control_name)
+
+
+def _unlink(control_name: str, pool_count: int) -> None:
+    """Remove the names of a segment and of its first pools, the control object's last."""
+    for k in range(pool_count):
+        unlink(pool_name(control_name, k))
+    unlink(control_name)
 
 
 def create_in_memory(qos: Qos, slot_capacity: int, contents: Contents) -> OwnedSegment:
     """Create a segment without names: for one process, and for its tests."""
     lock = replace_descriptor(os.memfd_create("zeroslot"))
-    pool = replace_descriptor(os.memfd_create("zeroslot-p0"))
+    pools = qos.pools_of(slot_capacity)
+    objects = [replace_descriptor(os.memfd_create(f"zeroslot-p{k}")) for k in range(len(pools))]
     probe = reopen(lock.fileno(), os.O_RDWR)
     lock.try_lock(OWNER_BYTE)
-    segment = _fill(probe, pool, qos, slot_capacity, contents, int(os.urandom(8).hex(), 16), 0o600, None)
-    return OwnedSegment(segment, lock, probe, None, [pool])
+    segment = _fill(probe, objects, qos, pools, contents, int(os.urandom(8).hex(), 16), 0o600, None)
+    return OwnedSegment(segment, lock, probe, None, objects)
 
 
 def _fill(
     control_object: Descriptor,
-    pool_object: Descriptor,
+    pool_objects: list[Descriptor],
     qos: Qos,
-    slot_capacity: int,
+    pools: tuple[Pool, ...],
     contents: Contents,
     segment_id: int,
     mode: int,
     group: int | None,
 ) -> Segment:
     """Reserve, map and write a segment's objects, and open it."""
-    capacity = round_up(max(slot_capacity, 1), SLOT_ALIGN)
-    control_fd, pool_fd = control_object.fileno(), pool_object.fileno()
-    sizes = {control_fd: control_size(qos, len(contents.schema)), pool_fd: pool_size(qos.slot_count, slot_capacity)}
-    _check_room(control_fd, sum(sizes.values()))
-    if qos.hugepages:
-        hugepages.allocate(pool_object, sizes[pool_fd])
-    for fd, size in sizes.items():
-        _reserve(fd, size, sum(sizes.values()))
-        if group is not None:
-            os.fchown(fd, -1, group)
-        os.fchmod(fd, mode if fd == control_fd else mode & ~0o022)  # whatever the umask is
-    control = Region(control_object, sizes[control_fd], True)
-    pool = Region(pool_object, sizes[pool_fd], True)
-    for region in (control, pool):
-        populate(region, region.size)
-    if qos.hugepages:
-        hugepages.collapse(pool)
+    size = control_size(qos, len(contents.schema))
+    needed = size + sum(pool.size_bytes for pool in pools)
+    _check_room(control_object.fileno(), needed)
+    control = _allocate(control_object, size, needed, mode, group)
+    regions = [
+        _allocate(pool_object, pool.size_bytes, needed, mode & ~0o022, group, huge=qos.hugepages)
+        for pool_object, pool in zip(pool_objects, pools, strict=True)
+    ]
     owner = contents.owner
     config = qos.config()._replace(
         segment_id=segment_id,
@@ -162,17 +158,81 @@ def _fill(
         time_namespace=owner.time_namespace,
     )
     segment = Segment.create(control, config, contents.schema)
-    segment.add_pool(
-        pool, first_slot=0, slot_capacity=capacity, slot_count=qos.slot_count, inode=os.fstat(pool_fd).st_ino
-    )
+    for region, pool, pool_object in zip(regions, pools, pool_objects, strict=True):
+        _describe(segment, region, pool, pool_object)
     segment.open()
     return segment
 
 
-def _check_room(fd: int, needed: int) -> None:
+def _allocate(
+    shared: Descriptor, size: int, needed: int, mode: int, group: int | None, *, huge: bool = False
+) -> Region:
+    """Give an object its size, its memory, its group and its mode, and map it. `needed`: all bytes, for the error."""
+    if huge:
+        hugepages.allocate(shared, size)
+    _reserve(shared.fileno(), size, needed)
+    if group is not None:
+        os.fchown(shared.fileno(), -1, group)
+    os.fchmod(shared.fileno(), mode)  # whatever the umask is
+    region = Region(shared, size, True)
+    populate(region, size)
+    if huge:
+        hugepages.collapse(region)
+    return region
+
+
+def _describe(segment: Segment, region: Region, pool: Pool, pool_object: Descriptor) -> None:
+    """Add a pool to the pool table."""
+    segment.add_pool(
+        region,
+        first_slot=segment.slot_count,
+        slot_capacity=pool.slot_capacity,
+        slot_count=pool.slot_count,
+        inode=os.fstat(pool_object.fileno()).st_ino,
+    )
+
+
+def add_pool(owned: OwnedSegment, pool: Pool, *, huge: bool = False) -> None:
+    """Create a pool for a segment that is in use, and add it to the pool table as the last step.
+
+    A process that dies before that leaves an object that belongs to no pool: its name is one of the segment's, so a
+    cleaner removes it. Raises OutOfSharedMemoryError with the bytes of all pools; nothing is left behind then.
+    """
+    segment, k = owned.segment, owned.segment.pool_count
+    control = os.fstat(owned.probe.fileno())
+    mode, group = stat.S_IMODE(control.st_mode) & ~0o022, control.st_gid
+    needed = segment.control.size + sum(region.size for region in segment.pool_regions) + pool.size_bytes
+    name = pool_name(str(owned.control_name), k) if owned.control_name is not None else None
+    try:
+        _check_room(owned.probe.fileno(), pool.size_bytes, needed)
+        pool_object = _new_pool_object(name, k)
+        region = _allocate(pool_object, pool.size_bytes, needed, mode, group, huge=huge)
+        if name is None:
+            owned.unnamed_pools[k:] = [pool_object]
+        _describe(segment, region, pool, pool_object)
+    except BaseException:
+        if name is not None and segment.pool_count == k:  # else the interruption came after the pool was added
+            unlink(name)
+        raise
+
+
+def _new_pool_object(name: str | None, k: int) -> Descriptor:
+    if name is None:
+        return replace_descriptor(os.memfd_create(f"zeroslot-p{k}"))
+    made = create_object(name)
+    if made is None:  # what an interrupted growth of this process left
+        unlink(name)
+        made = create_object(name)
+    if made is None:
+        raise FileExistsError(errno.EEXIST, "another process has taken the name of a new pool", name)
+    return made
+
+
+def _check_room(fd: int, missing: int, needed: int | None = None) -> None:
+    """Raise OutOfSharedMemoryError when fewer than `missing` bytes are free. `needed`: those of the whole segment."""
     free = _free_bytes(fd)
-    if needed > free:
-        raise _no_room(needed, free)
+    if missing > free:
+        raise _no_room(missing if needed is None else needed, free)
 
 
 def _free_bytes(fd: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED, now_ns
 from zeroslot.errors import CorruptSegmentError, MismatchError
-from zeroslot.info import PublisherInfo, SubscriberInfo
+from zeroslot.info import PoolInfo, PublisherInfo, SubscriberInfo
 from zeroslot.memory.clocks import promised_period, shares_clock
 from zeroslot.memory.liveness import live_peers
 from zeroslot.memory.objects import segment_id_of
@@ -59,6 +59,18 @@ def describe_publisher(info: SegmentInfo) -> str:
     return f"{info.owner_name} (pid {info.owner_pid}{': ' + command if command else ''})"
 
 
+def pools_of(mapped: Segment) -> tuple[PoolInfo, ...]:
+    """The pools of the pool table."""
+    found = []
+    for k in range(mapped.info.pool_limit):
+        entry = mapped.pool(k)
+        if entry.state == 0:
+            break
+        counts = (entry.committed, entry.discarded, entry.passed_on, entry.no_free_slot)
+        found.append(PoolInfo(entry.slot_capacity, entry.slot_count, *counts))
+    return tuple(found)
+
+
 def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:
     """The publisher of a segment, and its living subscribers. None: the segment is cut short, or its schema damaged."""
     mapped = attached.segment
@@ -72,6 +84,7 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
     except (MismatchError, CorruptSegmentError):
         return None
     published = mapped.published
+    pools = pools_of(mapped)
     max_period_s, overdue = promised_period(mapped)
     alive = live_peers(mapped, attached.probe)
     return PublisherInfo(
@@ -84,8 +97,8 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
         type_hash=info.type_hash.hex(),
         sample_bytes=sample_bytes,
         depth=info.depth,
-        slot_count=info.slot_limit,
-        slot_capacity=mapped.pool(0).slot_capacity,
+        slot_count=sum(pool.slot_count for pool in pools),
+        slot_capacity=max((pool.slot_capacity for pool in pools), default=0),
         on_full=ON_FULL[info.policy],
         created_realtime_ns=info.created_realtime_ns,
         published=published,
@@ -93,4 +106,5 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
         overdue=overdue,
         counters=mapped.counters()._asdict(),
         subscribers=tuple(subscriber_info(mapped, index) for index in alive),
+        pools=pools,
     )

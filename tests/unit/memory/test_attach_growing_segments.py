@@ -22,7 +22,7 @@ DEPTH = 4
 class GrowingSegment:
     """An owner that has slots in two pools, of which the pool table names the second one only after `grow`.
 
-    The owner takes its slots in order: with three samples committed and nothing retired, the fourth is in pool 1.
+    The first three samples are as large as a slot of the first pool, the others as one of the second.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class GrowingSegment:
     def publish(self, *numbers: int) -> None:
         """A sample for each, as long as its slot."""
         for number in numbers:
-            slot = self.end.reserve()
+            slot = self.end.reserve(POOLS[self.end.sequence >= POOLS[0][0]][1])
             slot.array("<u8")[:] = number
             slot.commit()
 
