@@ -70,7 +70,7 @@ def declarations() -> None:
 
 def publishing() -> None:
     """A loan gives the sample's own type."""
-    with zs.Publisher("robot/imu", Imu, depth=4, on_full="block", domain="lab", mode=0o660) as pub:
+    with zs.Publisher("robot/imu", Imu, depth=4, on_full="block", domain="lab", mode=0o660, match="by_name") as pub:
         assert_type(pub, zs.Publisher[Imu])
         with pub.loan() as imu:
             assert_type(imu, Imu)
@@ -128,7 +128,9 @@ def subscribing() -> None:
         assert_type([publisher.pid for publisher in sub.publishers], list[int])
         assert_type(iter(sub), zs.Subscriber[Imu])
         assert_type(next(sub).sample.stamp_ns, int)
+        assert_type(sub.differences, dict[str, str])
     sub.close()
+    zs.Subscriber("robot/imu", match="by_name", missing="ignore").close()
 
 
 def subscribing_without_a_type() -> None:
@@ -251,6 +253,7 @@ def inspecting(sub: zs.Subscriber[Imu], pub: zs.Publisher[Imu], match: zs.Match,
     assert_type(zs.layout_of(Imu).fields, tuple[zs.Field, ...])
     pub.on_subscriber_death(lambda peer: print(described(peer)))
     zs.Subscriber("robot/imu", Imu, match=match).close()
+    zs.Publisher("robot/imu", Imu, match=match).close()
     zs.Publisher("robot/imu", Imu, on_full=on_full).close()
 
 

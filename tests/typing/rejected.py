@@ -65,6 +65,8 @@ def subscribing() -> None:
     """A lease may be absent, and is read-only."""
     zs.Subscriber("robot/imu", "Imu")  # error: call-overload
     zs.Subscriber("robot/imu", Imu, match="name")  # error: call-overload
+    zs.Subscriber("robot/imu", Imu, match="by_name", missing="all")  # error: call-overload
+    zs.Publisher("robot/imu", Imu, match="name")  # error: arg-type
     zs.Subscriber("robot/imu", Imu, depth=3)  # error: call-overload
     sub = zs.Subscriber("robot/imu", Imu)
     print(sub.take().sample)  # error: union-attr
