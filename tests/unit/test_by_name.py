@@ -401,9 +401,15 @@ class Longer(Sample):
     stamp: zs.U64
 
 
-class Unrelated(Sample):
+class Other(Sample):
+    """The names of First, for other things."""
+
     name: Annotated[bytes, zs.MaxBytes(9)]
     stamp: Annotated[str, zs.MaxBytes(9)]
+
+
+class Unrelated(Sample):
+    label: Annotated[str, zs.MaxBytes(8)] = ""
 
 
 class Without(Sample):
@@ -455,6 +461,7 @@ def test_one_direction_is_enough_to_publish_beside_another_version() -> None:
         (First, Second): True,
         (Second, First): False,  # First cannot read an optional stamp, and `gain` counts as required in Second
         (First, Without): False,
+        (First, Other): False,
         (First, Unrelated): False,
     }
     for (old, new), allowed in pairs.items():
@@ -481,6 +488,39 @@ def test_differences_list_what_is_read_by_name(caplog: pytest.LogCaptureFixture)
             assert [text in record.getMessage() for record in caplog.records].count(True) == 1
     with pytest.raises(zs.ClosedError):
         _ = sub.differences
+
+
+@pytest.mark.row("TYP-7", "NEW-12")
+def test_a_batch_has_samples_of_both_versions() -> None:
+    """As records of this side's type, with defaults: `take_many` goes on during an upgrade."""
+    with (
+        Publisher("t", Longer, name="new") as new,
+        Publisher("t", First, match="by_name", name="old") as old,
+        Subscriber("t", Longer, match="by_name") as sub,
+    ):
+        for n in range(3):
+            old.publish({"stamp": n, "name": "old"})
+        records = sub.take_many().samples
+        assert (records["stamp"].tolist(), records["gain"].tolist()) == ([0, 1, 2], [1, 1, 1])
+        for n in range(3):
+            old.publish({"stamp": n, "name": "old"})
+            new.publish({"stamp": 10 + n, "name": "new", "gain": 5})
+        out = np.zeros(9, layout_of(Longer).dtype)
+        records = sub.take_many(out=out).samples
+        records.sort(order="stamp")
+        assert records["stamp"].tolist() == [0, 1, 2, 10, 11, 12]
+        assert records["gain"].tolist() == [1, 1, 1, 5, 5, 5]
+        assert {bytes(record["name"]["data"][:3]) for record in records} == {b"old", b"new"}
+        assert out["stamp"][6:].tolist() == [0, 0, 0]
+        assert sub.stats.leases == 0
+
+
+def test_a_batch_of_samples_without_all_fields_is_refused() -> None:
+    """Those are taken one by one."""
+    with Publisher("t", Short) as pub, Subscriber("t", Long, match="by_name", missing="ignore") as sub:
+        pub.publish(Short())
+        with pytest.raises(TypeError, match="one by one"):
+            sub.take_many()
 
 
 # --- what the errors say ---
@@ -517,6 +557,11 @@ def test_the_error_of_a_publisher_advises_a_publisher() -> None:
         "read both, the others that of their own type.",
         (Unrelated, "exact"): "They share no field: publish under another topic.",
         (Unrelated, "by_name"): "They share no field: publish under another topic.",
+        (
+            Other,
+            "exact",
+        ): "Neither can be read as the other by name (name, stamp): publish under another topic, or stop "
+        "the other publisher first.",
         (Without, "by_name"): "Neither can be read as the other by name (fresh): publish under another topic, or stop "
         "the other publisher first.",
     }

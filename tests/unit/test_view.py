@@ -585,7 +585,7 @@ def test_by_name_with_nothing_in_common_is_a_mismatch() -> None:
 def test_view_classes_are_made_once_per_type() -> None:
     """And one by name for each publisher's layout."""
     assert compiled(Scan).view_class is compiled(Scan).view_class
-    by_name = compiled(New).reading_plan_by_name(ByName(layout_of(Old), layout_of(New)).layout).view_class
+    by_name = compiled(New).reading_plan_by_name(ByName(layout_of(Old), layout_of(New))).view_class
     assert by_name.__zs_names__ == tuple(New.model_fields)
     assert by_name.__zs_sample__ is New
 

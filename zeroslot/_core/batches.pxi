@@ -238,8 +238,8 @@ cdef Batch copy_batch(SubscriberEnd end, Py_ssize_t limit, object out):
         lease = end.next()
         if lease is not None:
             copying.sources = [lease.source]
-            copying.make_room(1, lease.source.plan, out)
-            copying.add_leased(lease.hold, 0)
+            copying.make_room(1, out)
+            copying.add_leased(lease, 0)
     for source in sources:
         lost += source.reader.c.lost
     return copying.batch(lost) if copying.count > 0 else empty_batch(end, out, lost)
@@ -273,12 +273,12 @@ cdef class Copying:
         cdef uint64_t since = 0     # bytes since other threads could run
         if left == 0:
             return 0
-        self.make_room(min(left, limit), (<Source>self.sources[0]).plan, out)
+        self.make_room(min(left, limit), out)
         left = source_count
         while self.count < self.room and left > 0:
             if self.copiers[at].reader != NULL:
-                if self.size >= LARGE_COPY:
-                    most, done = 1, self.copy_large(end, at)
+                if self.size >= LARGE_COPY or (<Source>self.sources[at]).plan.exact is not None:
+                    most, done = 1, self.copy_leased(end, at)
                 else:
                     most = min(self.room - self.count, 1 if source_count > 1 else <Py_ssize_t>ZS_BATCH)
                     done = self.copy_some(at, most)
@@ -317,9 +317,18 @@ cdef class Copying:
             copier += 1
         return left
 
-    cdef int make_room(self, Py_ssize_t room, Plan plan, object out) except -1:
-        if plan.dtype is None:
-            raise TypeError("samples of this type cannot be copied into an array: take them one by one")
+    cdef int make_room(self, Py_ssize_t room, object out) except -1:
+        """Samples of all sources become those of the subscriber's own layout, also those that are read by name."""
+        cdef Source source
+        cdef Plan plan = None
+        cdef Plan each
+        for source in self.sources:
+            each = source.plan if source.plan.exact is None else source.plan.exact
+            if each.dtype is None or (plan is not None and each.dtype != plan.dtype):
+                raise TypeError(
+                    f"samples of {source.publisher_id} cannot be copied into an array: take them one by one"
+                )
+            plan = each
         if out is None:
             self.samples = new_array(plan.dtype, room)
         elif out.dtype is plan.dtype or out.dtype == plan.dtype:
@@ -355,25 +364,30 @@ cdef class Copying:
         zs_unlock(&reader.mutex)
         return self.count - before
 
-    cdef Py_ssize_t copy_large(self, SubscriberEnd end, Py_ssize_t at) except -1:
-        """Copy a sample of source `at`, while other threads run: 1, or 0."""
+    cdef Py_ssize_t copy_leased(self, SubscriberEnd end, Py_ssize_t at) except -1:
+        """Copy a sample of source `at`, a large one while other threads run, or one that is read by name: 1, or 0."""
         cdef Source source = <Source>self.sources[at]
         cdef Hold hold
         try:
             hold = source.reader.take(False)
             if hold is None:
                 return 0
-            end.leased(source, hold)    # for its checks
+            self.add_leased(end.leased(source, hold), at)
         except (errors.ZeroslotError, OSError) as error:
             if self.count == 0:
                 raise
             end.deferred = error    # after the samples before it
             return 0
-        self.add_leased(hold, at)
         return 1
 
-    cdef int add_leased(self, Hold hold, Py_ssize_t at) except -1:
-        if self.size < LARGE_COPY:
+    cdef int add_leased(self, Lease lease, Py_ssize_t at) except -1:
+        cdef Hold hold = lease.hold
+        cdef Plan exact = lease.source.plan.exact
+        cdef bytes image
+        if exact is not None:
+            image = sample_image(exact.view_class, exact.size, lease.viewed().__zs_values__())
+            memcpy(self.to, <const char *>image, self.size)
+        elif self.size < LARGE_COPY:
             memcpy(self.to, hold.data, self.size)
         else:
             with nogil:

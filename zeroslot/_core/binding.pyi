@@ -632,6 +632,7 @@ class Plan:
         fill: Callable[[Any], None] | None = None,
         dtype: np.dtype[Any] | None = None,
         variable: Arrangement | None = None,
+        exact: Plan | None = None,
     ) -> Self: ...
     @property
     def view_class(self) -> type[View]: ...
@@ -641,6 +642,8 @@ class Plan:
     def fill(self) -> Callable[[Any], None] | None: ...
     @property
     def dtype(self) -> np.dtype[Any] | None: ...
+    @property
+    def exact(self) -> Plan | None: ...
 
 @final
 class Loan(Slot, Generic[_S_co]):

@@ -13,6 +13,7 @@ cdef class Plan:
     cdef readonly object dtype  # of arrays of samples
     cdef list padding       # of such an array, as slices of a sample; None: not asked for yet
     cdef Arrangement variable   # of a publisher whose type has variable fields
+    cdef readonly Plan exact    # of samples that are read by name, where each field has a value: that of the own layout
     cdef list contents      # keeps what span_from points to
     cdef size_t span_at[64]
     cdef size_t span_size[64]
@@ -20,7 +21,7 @@ cdef class Plan:
     cdef int span_count
 
     def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None, cnp.dtype dtype=None,
-                  Arrangement variable=None):
+                  Arrangement variable=None, Plan exact=None):
         """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one. `size`: of the fixed
         part.
         """
@@ -30,7 +31,7 @@ cdef class Plan:
         if dtype is not None and <size_t>(<object>dtype).itemsize != size:
             raise ValueError("the dtype has another size")
         self.view_class, self.size, self.fill, self.dtype = view_class, size, fill, dtype
-        self.variable = variable
+        self.variable, self.exact = variable, exact
         self.contents = [content for _, content in spans]
         for at, content in spans:
             if at < 0 or at + len(content) > size:

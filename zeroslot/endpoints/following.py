@@ -317,7 +317,7 @@ class Following(SubscriberEnd[S_co]):
         by_name = ByName(published, here, ignore_missing=self._ignore_missing)
         if self._match == "exact" or not by_name.readable:
             raise type_mismatch(self.topic, info, published, here, by_name, _advice(by_name))
-        return compiled_here.reading_plan_by_name(by_name.layout), difference(published, here)
+        return compiled_here.reading_plan_by_name(by_name), difference(published, here)
 
     def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
         if leases > info.spare_slots:
@@ -336,7 +336,7 @@ def _advice(by_name: ByName) -> str:
     """What to do about a publisher of another type."""
     if by_name.readable:
         return 'Subscribe with match="by_name" to read the fields that both share.'
-    if not by_name.layout.members:
+    if not by_name.shares_names:
         return "They share no field: subscribe with the publisher's type, or to another topic."
     missing = [name for name in by_name.unreadable if name in by_name.missing]
     differing = [name for name in by_name.unreadable if name not in by_name.missing]

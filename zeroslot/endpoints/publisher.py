@@ -426,7 +426,7 @@ def _advice(by_name: ByName, *, related: bool) -> str:
             'Create it with match="by_name" to publish both versions: subscribers with match="by_name" read both, the '
             "others that of their own type."
         )
-    if not by_name.layout.members:
+    if not by_name.shares_names:
         return "They share no field: publish under another topic."
     return (
         f"Neither can be read as the other by name ({', '.join(by_name.unreadable)}): publish under another topic, or "

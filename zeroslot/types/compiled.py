@@ -22,7 +22,7 @@ from zeroslot._core import binding
 from zeroslot._core.binding import Plan, StructCodec, View
 from zeroslot.errors import DeclarationError
 from zeroslot.types.annotations import node_of
-from zeroslot.types.by_name import SharedLayout
+from zeroslot.types.by_name import ByName, SharedLayout
 from zeroslot.types.difference import difference
 from zeroslot.types.layout import Layout, build_layout
 from zeroslot.types.model import (
@@ -115,9 +115,10 @@ class CompiledType:
         fill = call_factories if factories else None
         return Plan(self.view_class, self.layout.size, contents, fill, self._dtype, variable)
 
-    def reading_plan_by_name(self, shared: SharedLayout) -> Plan:
-        """What a subscriber needs for publishers of another version, of which it reads this."""
-        return Plan(self.view_class_of(shared), shared.size, [])
+    def reading_plan_by_name(self, by_name: ByName) -> Plan:
+        """What a subscriber needs for publishers of another version."""
+        shared = by_name.layout
+        return Plan(self.view_class_of(shared), shared.size, [], exact=None if by_name.missing else self.reading_plan)
 
     def _initial_spans(self, with_value: set[str], with_factory: set[str]) -> list[tuple[int, int]]:
         """What a loan writes of a sample, as (offset, size): declared defaults, and zeros."""
