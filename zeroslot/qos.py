@@ -30,6 +30,7 @@ from zeroslot._core.binding import (
     COMPAT_CRC,
     MAX_POOLS,
     METADATA_ROOM,
+    POLICIES,
     SLOT_ALIGN,
     SLOT_LIMIT,
     SUBSCRIBER_LIMIT,
@@ -37,7 +38,7 @@ from zeroslot._core.binding import (
 )
 
 OnFull = Literal["evict", "block", "raise"]
-ON_FULL: tuple[OnFull, ...] = ("evict", "block", "raise")
+ON_FULL: tuple[OnFull, ...] = POLICIES
 
 DEFAULT_SPARE = 32
 LEAST_SPARE = 4

@@ -114,6 +114,8 @@ class Metadata(NamedTuple):
 # --- numbers of the format ---
 
 SLOT_LIMIT: int
+SPAN_LIMIT: int
+POLICIES: tuple[Literal["evict", "block", "raise"], ...]  # the index is the number in the header
 SUBSCRIBER_LIMIT: int
 MAX_POOLS: int
 SLOT_ALIGN: int

@@ -2,6 +2,11 @@
 
 from types import GenericAlias
 
+# Parts of a sample that a loan writes one by one.
+cdef enum:
+    MAX_SPANS = 64
+SPAN_LIMIT = <int>MAX_SPANS
+
 
 @cython.final
 cdef class Plan:
@@ -15,9 +20,9 @@ cdef class Plan:
     cdef Arrangement variable   # of a publisher whose type has variable fields
     cdef readonly Plan exact    # of samples that are read by name, where each field has a value: that of the own layout
     cdef list contents      # keeps what span_from points to
-    cdef size_t span_at[64]
-    cdef size_t span_size[64]
-    cdef const char *span_from[64]
+    cdef size_t span_at[MAX_SPANS]
+    cdef size_t span_size[MAX_SPANS]
+    cdef const char *span_from[MAX_SPANS]
     cdef int span_count
 
     def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None, cnp.dtype dtype=None,
@@ -26,7 +31,7 @@ cdef class Plan:
         part.
         """
         cdef bytes content
-        if len(spans) > 64:
+        if len(spans) > MAX_SPANS:
             raise ValueError("too many spans")
         if dtype is not None and <size_t>(<object>dtype).itemsize != size:
             raise ValueError("the dtype has another size")

@@ -40,6 +40,8 @@ HEADER_SIZE = <int>ZS_HEADER_SIZE
 CONTROL_SIZE_AT = <int>ZS_CONTROL_SIZE_AT
 OWNER_BYTE, CLEANER_BYTES, FIRST_PEER_BYTE = <int>ZS_OWNER_BYTE, <int>ZS_CLEANER_BYTES, <int>ZS_FIRST_PEER_BYTE
 OPEN, SEALED, DEAD = <int>ZS_OPEN, <int>ZS_SEALED, <int>ZS_DEAD
+# The name of each policy is at its number.
+POLICIES = tuple(name for _, name in sorted([(ZS_EVICT, "evict"), (ZS_BLOCK, "block"), (ZS_RAISE, "raise")]))
 BYTES, TYPED = <int>ZS_BYTES, <int>ZS_TYPED
 COMPAT_CRC = <int>ZS_COMPAT_CRC
 

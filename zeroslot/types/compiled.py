@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from zeroslot._core import binding
-from zeroslot._core.binding import Plan, StructCodec, View
+from zeroslot._core.binding import SPAN_LIMIT, Plan, StructCodec, View
 from zeroslot.errors import DeclarationError
 from zeroslot.types.annotations import node_of
 from zeroslot.types.by_name import ByName, SharedLayout
@@ -38,7 +38,6 @@ from zeroslot.types.nodes.base import Node, Record, reject_declaration
 from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.view import AbsentField, MissingField, make_view_class
 
-SPAN_LIMIT = 64
 _ATTRIBUTE = "__zs_compiled__"
 
 
