@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zeroslot._core.binding import Batch as Batch
     from zeroslot._core.binding import Lease as Lease
     from zeroslot._core.binding import Loan as Loan
+    from zeroslot._core.binding import Loans as Loans
     from zeroslot._core.binding import Metadata as Metadata
     from zeroslot._core.binding import Slot as Slot
     from zeroslot._core.binding import SlotLease as SlotLease
@@ -105,7 +106,7 @@ _HOME = {
     ),
     "qos": "OnFull",
     "info": "PoolInfo PublisherInfo SubscriberInfo TopicInfo",
-    "_core.binding": "Batch Lease Loan Metadata Slot SlotLease View",
+    "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
     "types.nodes.arrays": "Shape",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import against_core
 import against_iceoryx2
+import batches
 import calls
 import copies
 import fanout
@@ -12,5 +13,5 @@ import memcpy
 from common import main
 
 if __name__ == "__main__":
-    modules = (against_iceoryx2, against_core, calls, inplace, memcpy, copies, fanout)
+    modules = (against_iceoryx2, against_core, calls, batches, inplace, memcpy, copies, fanout)
     main(*(module.measure for module in modules))

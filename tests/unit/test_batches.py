@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import numpy as np
@@ -472,3 +474,150 @@ def test_batches_cannot_be_made(sub) -> None:
     """They come from take_many."""
     with pytest.raises(TypeError, match="take_many"):
         zs.Batch()
+
+
+# --- samples in place ---
+
+
+@pytest.mark.row("PUB-5")
+def test_loans_are_written_in_place_and_committed_together(pub, sub) -> None:
+    """Nothing is seen before the end; then all are, in order, with one time and one wake-up."""
+    segment = pub.allocator.native.segment
+    before = segment.generation
+    with pub.loan_many(3) as samples:
+        for i, point in enumerate(samples):
+            point.n = i
+            point.xyz[:] = i
+        assert sub.take() is None
+    assert segment.generation == before + 1
+    batch = sub.take_many()
+    assert numbers(batch) == [0, 1, 2]
+    assert batch.samples["xyz"].tolist() == [[i] * 3 for i in range(3)]
+    assert len(set(batch.published_ns.tolist())) == 1
+    loans = pub.loan_many(4)
+    assert len(loans) == 4
+    assert repr(loans) == "<Loans of 4 samples>"
+    assert loans.commit() == 7 == pub.sequence
+    assert repr(loans) == "<Loans given back>"
+
+
+def test_loans_are_discarded_together(pub, sub) -> None:
+    """By an exception, by hand, and when they are dropped: no sample, and all slots come back."""
+    free = pub.allocator.free_count
+    with suppress(KeyError), pub.loan_many(2) as samples:
+        samples[0].n = 4711
+        raise KeyError
+    loans = pub.loan_many(4)
+    loans.discard()
+    loans.discard()
+    pub.loan_many(3)
+    del samples
+    assert pub.stats.discarded == 9
+    assert (pub.allocator.loan_count, pub.allocator.free_count) == (0, free)
+    assert sub.take() is None
+
+
+def test_loans_that_were_given_back_are_closed(pub) -> None:
+    """What was written stays readable, and is no longer written."""
+    loans = pub.loan_many(2)
+    points = loans.samples
+    points[1].n = 7
+    loans.commit()
+    with pytest.raises(zs.ClosedError):
+        loans.commit()
+    with pytest.raises(zs.ClosedError):
+        loans.samples  # noqa: B018  # it raises
+    with pytest.raises(zs.ClosedError):
+        points[1].n = 8
+    assert points[1].n == 7
+
+
+def test_an_exported_memoryview_holds_off_the_commit_of_all(pub, sub) -> None:
+    """BufferError before anything is published; then the commit succeeds."""
+    loans = pub.loan_many(3)
+    view = memoryview(loans.samples[2])
+    with pytest.raises(BufferError):
+        loans.commit()
+    assert pub.sequence == 0
+    view.release()
+    assert loans.commit() == 3
+    assert len(sub.take_many()) == 3
+
+
+def test_more_loans_than_max_loans_are_refused(pub) -> None:
+    """At once, with both numbers; and with those that are out, when the time is over."""
+    for count in (0, 5):
+        with pytest.raises(ValueError, match=f"{count} samples at once, and max_loans allows 1 to 4"):
+            pub.loan_many(count)
+    held = pub.loan()
+    with pytest.raises(
+        zs.NoFreeSlotError, match=r"1 loans are out, and max_loans allows 4: .* room for 4 more"
+    ) as error:
+        pub.loan_many(4, timeout=None)  # in vain: this thread has all loans
+    assert error.value.loaned == 1
+    with pub.loan_many(3) as samples:
+        assert len(samples) == 3
+    held.discard()
+
+
+def test_loans_wait_for_other_threads(pub) -> None:
+    """All or none: two threads that borrow three of four each do not wait for each other."""
+
+    def publish() -> None:
+        for _ in range(200):
+            with pub.loan_many(3, timeout=None) as samples:
+                samples[0].n = 1
+
+    threads = [threading.Thread(target=publish) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pub.sequence == 1200
+    assert pub.stats.no_free_slot == 0
+
+
+@pytest.mark.row("PUB-2")
+def test_loans_fit_the_window_of_a_reliable_subscriber() -> None:
+    """All of them are promised at once, and none is lost."""
+    with (
+        zs.Publisher("points", Point, depth=6, max_loans=4, on_full="raise") as pub,
+        zs.Subscriber("points", Point, reliable=True) as sub,
+    ):
+        pub.publish_many(points(0, 3))
+        with pytest.raises(zs.BackpressureError):
+            pub.loan_many(4)
+        assert pub.allocator.loan_count == 0
+        assert len(sub.take_many(1)) == 1
+        with pub.loan_many(4) as samples:
+            for i, point in enumerate(samples):
+                point.n = 3 + i
+        assert numbers(sub.take_many()) == [1, 2, 3, 4, 5, 6]
+        assert sub.lost == 0
+
+
+def test_loans_without_a_free_slot_name_the_holders() -> None:
+    """Some slots are free, and not as many as are asked for."""
+    with (
+        zs.Publisher("points", Point, depth=4, max_loans=4, spare_slots=0) as pub,
+        zs.Subscriber("points", Point, max_leases=4) as sub,
+    ):
+        pub.publish_many(points(0, 4))
+        held = [sub.take() for _ in range(4)]
+        pub.publish_many(points(4, 2))
+        with pytest.raises(zs.NoFreeSlotError, match="fewer than 4 of 8 slots are free") as error:
+            pub.loan_many(4)
+        assert len(error.value.holders) == 1
+        assert pub.allocator.loan_count == 0
+        with pub.loan_many(2):
+            pass
+        assert [lease.sample.n for lease in held] == [0, 1, 2, 3]
+
+
+def test_loans_cannot_be_made_or_pickled(pub) -> None:
+    """They come from loan_many."""
+    with pytest.raises(TypeError, match="loan_many"):
+        zs.Loans()
+    loans = pub.loan_many(1)
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(loans)

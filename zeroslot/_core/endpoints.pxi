@@ -66,7 +66,7 @@ cdef class AllocatorEnd(Handle):
         """Add a pool with slots for `size` bytes, which fit no slot, or raise. The subclass provides it."""
         raise NotImplementedError
 
-    def _no_slot_error(self, size):
+    def _no_slot_error(self, size, count=1):
         """Why there is still no slot of at least `size` bytes. The subclass provides it."""
         raise NotImplementedError
 
@@ -347,6 +347,41 @@ cdef class PublisherEnd(Handle):
         if plan.variable is None:
             return self.borrow(timeout)
         return self.borrow_sized(timeout, plan.variable.rooms(None, sample, True), False)
+
+    def loan_many(self, count, timeout=...):
+        """Borrow as many free slots at once and write the next samples into them, in place.
+
+        Each starts as `loan` says. Entering the Loans gives a tuple of the samples, leaving commits all of them in this
+        order and wakes subscribers once, an exception discards all. Nobody can see any of them before that.
+
+        Raises what `loan` raises, while not all of them can be had, and ValueError for more than max_loans.
+        """
+        cdef Loans loans = Loans.__new__(Loans)
+        cdef Plan plan = self.plan
+        cdef int64_t wanted = whole_size(count)
+        cdef list holds
+        cdef Hold hold
+        cdef Loan loan
+        if wanted < 1 or wanted > self.owner.max_loans:
+            raise ValueError(
+                f"{count} samples at once, and max_loans allows 1 to {self.owner.max_loans}. "
+                "Create the publisher with a larger max_loans, or use publish_many"
+            )
+        if plan.variable is not None:
+            raise TypeError("samples with fields of variable size are borrowed one by one: use loan")
+        holds = self.owner.reserve_all(<uint32_t>wanted, self.sample_size)
+        if holds is None:
+            holds = reserve_all_slowly(
+                self.owner, self.allocator, <uint32_t>wanted, self.sample_size,
+                deadline_of(self.default_timeout if timeout is ... else timeout),
+            )
+        loans.owner = self.owner
+        loans.loans = [self.loaned(hold) for hold in holds]    # from here on each discards its slot if it is dropped
+        for loan in loans.loans:
+            write_spans(plan, loan.hold.data)
+            if plan.fill is not None:
+                plan.fill(loan.viewed())
+        return loans
 
     @property
     def sequence(self):

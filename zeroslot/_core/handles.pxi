@@ -385,6 +385,75 @@ zs_loan_install_dealloc_hook(Loan, slot_ends)
 
 
 @cython.final
+cdef class Loans:
+    """Samples being written, in place. Entering gives them, leaving commits all, an exception discards all."""
+
+    cdef Owner owner
+    cdef list loans     # empty: committed or discarded
+
+    def __init__(self, *arguments, **named):
+        raise TypeError("loans come from Publisher.loan_many()")
+
+    @property
+    def samples(self):
+        """A tuple of the samples, in the order in which they will be published."""
+        cdef Loan loan
+        self.check()
+        return tuple([loan.viewed() for loan in self.loans])
+
+    def commit(self):
+        """Publish the samples in order. Returns the sequence of the last one.
+
+        Raises BufferError while a writable memoryview of one is alive, and commits none of them; ClosedError when they
+        were committed or discarded already.
+        """
+        cdef list loans
+        cdef Loan loan
+        cdef uint64_t newest
+        self.check()
+        loans = self.loans
+        newest = self.owner.commit_all([loan.live() for loan in loans])
+        self.loans = []
+        for loan in loans:
+            loan.drop()
+        return newest
+
+    def discard(self):
+        """Give the slots back unpublished. A second call does nothing."""
+        cdef Loan loan
+        loans, self.loans = self.loans, []
+        for loan in loans:
+            loan.give_up()
+
+    cdef int check(self) except -1:
+        if not self.loans:
+            raise errors.ClosedError("these loans were committed or discarded already. Borrow others")
+        return 0
+
+    def __len__(self):
+        return len(self.loans)
+
+    def __enter__(self):
+        return self.samples
+
+    def __exit__(self, kind, value, traceback):
+        if kind is not None:
+            self.discard()
+        elif self.loans:
+            self.commit()
+
+    def __reduce__(self):
+        raise unpicklable(self)
+
+    def __repr__(self):
+        return f"<Loans of {len(self.loans)} samples>" if self.loans else "<Loans given back>"
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return GenericAlias(cls, item)
+
+
+@cython.final
 @cython.no_gc
 cdef class Lease(SlotLease):
     """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""

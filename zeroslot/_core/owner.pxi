@@ -142,10 +142,13 @@ cdef class Owner(Side):
                 return True
         return False
 
-    def blocking_subscriber(self):
-        """The index of the reliable subscriber whose full window forbids another loan, or None."""
+    def blocking_subscriber(self, uint32_t count=1):
+        """The index of the reliable subscriber whose full window forbids `count` more loans, or None."""
         cdef uint32_t index = 0
-        return index if zs_owner_window_full(&self.c, &index) else None
+        if zs_owner_room(&self.c) >= count:
+            return None
+        zs_owner_reliable_floor(&self.segment.c, &index)
+        return index
 
     def evict(self, uint32_t index):
         """Evict the subscriber at `index`: it may take no more, and no loan waits for it.
@@ -207,12 +210,13 @@ cdef class Owner(Side):
             return forked("loan")
         return errors.ClosedError("this sample was committed or discarded: it can be read, and no longer written")
 
-    cdef bint waits_in_vain(self) noexcept:
-        """Whether this thread has borrowed every loan itself, or on_full="raise" does not wait for a subscriber."""
-        cdef uint32_t index
-        if self.c.loans_out >= self.max_loans and self.has_borrowed_all(this_thread()):
+    cdef bint waits_in_vain(self, uint32_t count) noexcept:
+        """Whether this thread has borrowed every loan itself and needs `count` more than max_loans allows, or
+        on_full="raise" does not wait for a subscriber.
+        """
+        if self.c.loans_out + count > self.max_loans and self.has_borrowed_all(this_thread()):
             return True
-        return self.segment.c.policy == ZS_RAISE and zs_owner_window_full(&self.c, &index)
+        return self.segment.c.policy == ZS_RAISE and zs_owner_room(&self.c) < count
 
     cdef bint has_borrowed_all(self, uint64_t thread) noexcept:
         cdef uint32_t slot
@@ -227,7 +231,6 @@ cdef class Owner(Side):
         """
         cdef uint32_t slot = ZS_NO_SLOT
         cdef uint32_t index
-        cdef Hold hold
         self.check()
         zs_lock(&self.mutex)
         if self.missing != 0:
@@ -237,9 +240,11 @@ cdef class Owner(Side):
             if slot != ZS_NO_SLOT:
                 self.borrowers[slot] = this_thread()
         zs_unlock(&self.mutex)
-        if slot == ZS_NO_SLOT:
-            return None
-        hold = Hold.__new__(Hold)
+        return None if slot == ZS_NO_SLOT else self.hold_of(slot, size)
+
+    cdef inline Hold hold_of(self, uint32_t slot, uint64_t size):
+        """The Hold of a slot that was reserved for `size` bytes."""
+        cdef Hold hold = Hold.__new__(Hold)
         hold.side = self
         hold.slot = slot
         hold.data = <char *>zs_owner_payload(&self.c, slot)
@@ -249,6 +254,32 @@ cdef class Owner(Side):
             self.metadata[slot] = None
         hold.fork = hold.writable_in = zs_fork_generation
         return hold
+
+    cdef list reserve_all(self, uint32_t count, uint64_t size):
+        """As many loaned slots, or None: as `reserve` says, for all of them at once."""
+        cdef list slots = [ZS_NO_SLOT] * count
+        cdef uint32_t slot
+        cdef uint32_t got = 0
+        self.check()
+        zs_lock(&self.mutex)
+        if self.missing != 0:
+            self.refill()
+        if self.c.loans_out + count <= self.max_loans and zs_owner_room(&self.c) >= count:
+            while got < count:
+                slot = zs_owner_reserve_bytes(&self.c, size + self.room)
+                if slot == ZS_NO_SLOT:
+                    break
+                self.borrowers[slot] = this_thread()
+                slots[got] = slot
+                got += 1
+            if got < count:
+                while got > 0:
+                    got -= 1
+                    slot = slots[got]
+                    zs_owner_unreserve(&self.c, slot)
+                    zs_owner_let_go(&self.c, slot)
+        zs_unlock(&self.mutex)
+        return [self.hold_of(slot, size) for slot in slots] if got == count else None
 
     def too_large(self, uint64_t size, str advice="Create the segment with larger slots", total_bytes=None):
         """The error for a sample that fits no slot."""
@@ -279,13 +310,7 @@ cdef class Owner(Side):
         cdef uint32_t crc = 0
         self.check()
         with cython.critical_section(hold):
-            if not hold.is_writable():
-                raise errors.ClosedError("this loan was committed or discarded already")
-            if hold.exports > 0:
-                raise BufferError(
-                    "a writable memoryview of this loan is still alive, or a field is being written: release it "
-                    "(`del`, or `with memoryview(...)`) before the commit"
-                )
+            self.check_complete(hold)
             hold.freeze()
         hold.size = size
         if self.flagged:
@@ -299,6 +324,45 @@ cdef class Owner(Side):
         hold.sequence = n
         self.loan_ended()
         return n
+
+    cdef inline int check_complete(self, Hold hold) except -1:
+        """Raise unless a loan can be committed."""
+        if not hold.is_writable():
+            raise errors.ClosedError("this loan was committed or discarded already")
+        if hold.exports > 0:
+            raise BufferError(
+                "a writable memoryview of this loan is still alive, or a field is being written: release it "
+                "(`del`, or `with memoryview(...)`) before the commit"
+            )
+        return 0
+
+    cdef uint64_t commit_all(self, list holds) except 0:
+        """Publish loans in this order, each with its size; the sequence of the last one. All or, if it raises, none."""
+        cdef uint64_t now
+        cdef uint32_t flags, crc
+        cdef uint32_t placed = 0
+        cdef Hold hold
+        self.check()
+        for hold in holds:
+            self.check_complete(hold)
+        for hold in holds:
+            with cython.critical_section(hold):
+                hold.freeze()
+        now = zs_now_ns()
+        for hold in holds:
+            flags = crc = 0
+            if self.flagged:
+                flags = self.describe(hold, &crc)
+            hold.published_ns = now
+            zs_lock(&self.mutex)
+            hold.sequence = zs_owner_place_flagged(&self.c, hold.slot, hold.size, now, flags, crc)
+            zs_owner_retire_oldest(&self.c)
+            placed += 1
+            if placed % ZS_BATCH == 0 or placed == <uint32_t>len(holds):
+                zs_owner_announce(&self.c)
+            zs_unlock(&self.mutex)
+        self.loan_ended()
+        return hold.sequence
 
     cdef uint32_t describe(self, Hold hold, uint32_t *crc) noexcept:
         """Write what the options add to a payload that is complete; the slot's flags."""

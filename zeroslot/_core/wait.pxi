@@ -220,15 +220,16 @@ cdef bint wait_for_condition(object condition, object keeps, uint32_t *word, uin
 
 @cython.final
 cdef class Room(Waitable):
-    """Room for another loan.
+    """Room for more loans.
 
     SYNC space: `waiting` is raised while the wait lasts; then `space` is captured, then the slots are looked at.
     """
 
     cdef Owner owner
     cdef object allocator
-    cdef uint64_t size      # bytes that the slot has to have
-    cdef Hold hold          # what was reserved
+    cdef uint32_t count     # of loans
+    cdef uint64_t size      # bytes that each slot has to have
+    cdef list holds         # what was reserved
     cdef bint has_looked
 
     cdef int prepare(self, Watched *watched) except -1:
@@ -239,17 +240,22 @@ cdef class Room(Waitable):
         return 0
 
     cdef bint is_ready(self) except -1:
-        self.hold = self.owner.reserve(self.size)
-        return self.hold is not None
+        self.holds = self.owner.reserve_all(self.count, self.size)
+        return self.holds is not None
 
 
 cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t size, uint64_t deadline_ns):
-    """Reserve a slot of at least `size` bytes where none was free: clear what dead subscribers left, wait for the
-    others until the deadline, and then raise the error for no slot. `allocator` is the SlotAllocator, which provides
-    both.
+    """Reserve a slot of at least `size` bytes where none was free."""
+    return <Hold>reserve_all_slowly(owner, allocator, 1, size, deadline_ns)[0]
+
+
+cdef list reserve_all_slowly(Owner owner, object allocator, uint32_t count, uint64_t size, uint64_t deadline_ns):
+    """Reserve slots of at least `size` bytes where there were not enough: clear what dead subscribers left, wait for
+    the others until the deadline, and then raise the error for no slot. `allocator` is the SlotAllocator, which
+    provides both.
     """
     cdef zs_segment *s = &owner.segment.c
-    cdef Hold hold
+    cdef list holds
     cdef Room room
     cdef uint64_t began
     if size > owner.largest():
@@ -259,24 +265,24 @@ cdef Hold reserve_slowly(Owner owner, object allocator, uint64_t size, uint64_t 
     allocator._reclaim_slots()
     # A failed lease may leave its reader bit set for a moment: look once more for each reader.
     for _ in range(1 + len(owner.segment.active_indexes())):
-        hold = owner.reserve(size)
-        if hold is not None:
-            return hold
+        holds = owner.reserve_all(count, size)
+        if holds is not None:
+            return holds
     began = zs_now_ns()
-    if began < deadline_ns and not owner.waits_in_vain():
+    if began < deadline_ns and not owner.waits_in_vain(count):
         room = Room.__new__(Room)
-        room.owner, room.allocator, room.size = owner, allocator, size
+        room.owner, room.allocator, room.count, room.size = owner, allocator, count, size
         room.slice_ns, room.last_slice_ns = 1_000_000, 20_000_000   # a subscriber that has died must not block for long
         zs_owner_block_begin(s)
         zs_count(&s.counters.blocked, 1)
         try:
             if wait_for(room, deadline_ns):
-                return room.hold
+                return room.holds
         finally:
             zs_owner_block_end(s)
             zs_count(&s.counters.blocked_ns, zs_now_ns() - began)
     owner.count_no_slot(size)
-    raise allocator._no_slot_error(size)
+    raise allocator._no_slot_error(size, count)
 
 
 @cython.final

@@ -550,8 +550,8 @@ class SlotAllocator(AllocatorEnd):
         else:
             self._pressure.look()
 
-    def _no_slot_error(self, size: int) -> Exception:
-        return self._pressure.no_slot_error(size)
+    def _no_slot_error(self, size: int, count: int = 1) -> Exception:
+        return self._pressure.no_slot_error(size, count)
 
     def __repr__(self) -> str:
         return f"<SlotAllocator {self._topic}: {_describe(pools_of(self.native.segment))}>"

@@ -65,16 +65,22 @@ class Pressure:
             f"sample{'s' * (peer.behind != 1)} behind, for at least {peer.stalled_s:.3f} s"
         )
 
-    def no_slot_error(self, size: int) -> NoFreeSlotError | BackpressureError:
-        """Why no slot of at least `size` bytes can be reserved now."""
+    def no_slot_error(self, size: int, count: int = 1) -> NoFreeSlotError | BackpressureError:
+        """Why `count` slots of at least `size` bytes cannot be reserved now."""
         owner, mapped = self._owner, self._owner.segment
+        if owner.loans_out < owner.max_loans < owner.loans_out + count:
+            return NoFreeSlotError(
+                f"{self._topic}: {owner.loans_out} loans are out, and max_loans allows {owner.max_loans}: there is no "
+                f"room for {count} more. Commit or discard some, or create it with a larger max_loans",
+                topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
+            )  # fmt: skip  # the facts on one line
         if owner.loans_out >= owner.max_loans:
             return NoFreeSlotError(
                 f"{self._topic}: as many loans are out as max_loans allows, {owner.max_loans}. "
                 "Commit or discard one, or create it with a larger max_loans",
                 topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
             )  # fmt: skip  # the facts on one line
-        blocking = owner.blocking_subscriber()
+        blocking = owner.blocking_subscriber(count)
         if blocking is not None:
             return BackpressureError(
                 f"{self._topic}: waiting for a reliable subscriber: {self.describe(blocking)}. It has to take samples, "
@@ -91,7 +97,8 @@ class Pressure:
         of_size = f" of {size} bytes or more" if slot_count != mapped.slot_count else ""
         kept = f"{owner.withheld} are kept back until evict_after ends a registration, " if owner.withheld else ""
         return NoFreeSlotError(
-            f"{self._topic}: none of {slot_count} slots{of_size} is free: {mapped.info.depth} keep the newest "
+            f"{self._topic}: {'none' if count == 1 else f'fewer than {count}'} of {slot_count} slots{of_size} "
+            f"{'is' if count == 1 else 'are'} free: {mapped.info.depth} keep the newest "
             f"samples, {owner.loans_out} are loaned, {kept}the others are read: "
             f"{'; '.join(map(self.describe, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",

@@ -229,13 +229,19 @@ static inline void zs_owner_retire(zs_owner *o, uint32_t slot)
     p->retired[p->retired_count++] = (uint16_t)slot;
 }
 
+/* Undo zs_owner_reserve. Views that refer to the slot keep it from being reused until zs_owner_let_go. */
+static inline void zs_owner_unreserve(zs_owner *o, uint32_t slot)
+{
+    o->loans_out--;
+    zs_owner_retire(o, slot);
+}
+
 /* End a loan without publishing it. Views that still refer to the slot keep it from being reused until zs_owner_let_go. */
 static inline void zs_owner_discard(zs_owner *o, uint32_t slot)
 {
-    o->loans_out--;
     zs_count(&o->segment->counters->discarded, 1);
     zs_count(&o->pools[o->pool_of[slot]].entry->discarded, 1);
-    zs_owner_retire(o, slot);
+    zs_owner_unreserve(o, slot);
 }
 
 /* Call when the last reference of this process to a loaned or committed slot is dropped. Callable by any thread of the owner. */
