@@ -210,6 +210,94 @@ static void leases_of_two_readers_are_whole_and_counted(void)
     finish("two readers", explore_all(2, before_two, after_two, actors, 3));
 }
 
+/* --- growth: no slot of a pool that is not mapped is leased, and no sample is missed or taken twice --------------------------- */
+
+static const world_options growing = {.depth = 2, .spare_slots = 1, .later_slots = 4, .pool_limit = 2, .max_subscribers = 64,
+                                      .policy = ZS_BLOCK};
+static uint32_t mapped_slots; /* of the pools that the reader has mapped */
+
+static void before_growth(void)
+{
+    reset_world(&growing, 1, 1, 1);
+    mapped_slots = readers[0]->slot_count = w->slot_count;
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+    publish_sample();
+}
+
+static void growing_publisher(void)
+{
+    uint32_t index = 0;
+    world_grow(w);
+    for (uint64_t i = 0; i < to_publish; i++) {
+        uint64_t n = w->owner.published + 1;
+        uint32_t slot;
+        uint64_t *words;
+        if (zs_owner_window_full(&w->owner, &index))
+            return;
+        slot = zs_owner_reserve(&w->owner, i % 2 == 0); /* the first in the new pool */
+        words = world_words(w, slot);
+        words[0] = n;
+        words[1] = ~n;
+        zs_owner_commit(&w->owner, slot, 16, n);
+        zs_owner_let_go(&w->owner, slot);
+    }
+}
+
+/* Map what the pool table has. False: nothing new, so a sample in another slot would be corrupt. */
+static int map_new_pools(zs_reader *r)
+{
+    zs_segment *s = r->segment;
+    for (uint32_t k = 0; k < s->pool_limit && zs_load(&s->pools[k].state, ZS_ACQUIRE) != 0; k++)
+        mapped_slots = s->pools[k].first_slot + s->pools[k].slot_count;
+    if (mapped_slots == r->slot_count)
+        return 0;
+    r->slot_count = mapped_slots;
+    return 1;
+}
+
+static void growing_reader(void)
+{
+    zs_reader *r = readers[0];
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = r->cursor;
+        uint32_t slot = UINT32_MAX;
+        enum zs_take result = i == 3 ? zs_reader_latest(r, &slot) : zs_reader_take(r, &slot);
+        if (result == ZS_TAKE_UNMAPPED) {
+            CHECK_EQUAL(r->cursor, before);
+            CHECK_EQUAL(r->peer->cursor, before);
+            CHECK_EQUAL(zs_reader_leases(r), 0);
+            CHECK(map_new_pools(r)); /* the table has the pool before the ring names a slot of it */
+            result = zs_reader_take(r, &slot);
+            CHECK_EQUAL(result, ZS_TAKE_LEASED);
+        }
+        if (result == ZS_TAKE_NONE)
+            continue;
+        CHECK_EQUAL(result, ZS_TAKE_LEASED);
+        CHECK(slot < mapped_slots);
+        CHECK(i == 3 || r->cursor == before + 1);
+        check_payload(r, slot);
+        zs_reader_release(r, slot);
+    }
+    CHECK_EQUAL(r->lost, 0);
+}
+
+static void after_growth(void)
+{
+    zs_reader *r = readers[0];
+    map_new_pools(r);
+    check_drained(1);
+    CHECK_EQUAL(r->lost, 0);
+    CHECK_EQUAL(r->taken + r->skipped, w->owner.published);
+}
+
+static void growth_misses_no_sample(void)
+{
+    void (*const actors[])(void) = {growing_publisher, growing_reader};
+    make_world(&growing);
+    to_publish = 2;
+    finish("growth", explore_all(2, before_growth, after_growth, actors, 2));
+}
+
 static void latest_is_whole_and_counted(void)
 {
     void (*const actors[])(void) = {publisher, taker_of_newest};
@@ -640,6 +728,7 @@ int main(void)
     RUN(leases_are_whole_and_counted);
     RUN(overtaken_reader_finds_published_far_enough);
     RUN(leases_of_two_readers_are_whole_and_counted);
+    RUN(growth_misses_no_sample);
     RUN(latest_is_whole_and_counted);
     RUN(release_in_another_thread_frees_only_its_slot);
     RUN(reused_slot_never_looks_held);

@@ -221,6 +221,8 @@ WRITING = {
     "commit that retires": Writing("commit", published=DEPTH),
     "commit that wakes": Writing("commit", sleeper=True),
     "let go": Writing("let_go"),
+    "grow": Writing("grow"),
+    "grow with a sleeper": Writing("grow", sleeper=True),
     "discard": Writing("discard"),
     "publish": Writing("publish"),
     "block": Writing("blocked", published=DEPTH, on_full="block", met_early=True, refused="BackpressureError"),

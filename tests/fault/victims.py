@@ -114,6 +114,12 @@ def load() -> None:
         yield lambda: (pub, borrowed.commit())
 
     @scenario
+    def grow(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """A pool is added to the segment."""
+        pub = publisher(topic, published, grow=True, **options)
+        yield lambda: (pub, pub.allocator.add_pool(2 * pub.allocator.slot_capacity))
+
+    @scenario
     def let_go(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
         """The last view of a committed loan goes."""
         pub = publisher(topic, published - 1, **options)

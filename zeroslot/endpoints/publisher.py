@@ -215,7 +215,7 @@ class Publisher(PublisherEnd[S]):
             metadata,
             hugepages,
             classes,
-            grow and layout.variable,
+            grow,
         )
         self._ended = False
         self._bell = Bell.join(self.domain)
