@@ -32,9 +32,14 @@ def unreadable(published: type[Sample], here: type[Sample], **options: bool) -> 
     return ByName(layout_of(published), layout_of(here), **options).unreadable
 
 
+def room(kind: type[Sample]) -> dict[str, Any]:
+    """What a publisher of a type with variable fields has to say."""
+    return {"max_bytes": 4096} if layout_of(kind).variable else {}
+
+
 def read(published: type[Sample], here: type[Sample], **values: Any) -> Any:
     """A sample with these values, as the other version sees it. It stays good."""
-    with Publisher("t", published) as pub, Subscriber("t", here, match="by_name") as sub:
+    with Publisher("t", published, **room(published)) as pub, Subscriber("t", here, match="by_name") as sub:
         pub.publish(published(**values))
         lease = sub.take()
         assert lease is not None
@@ -125,6 +130,10 @@ SAFE: dict[str, tuple[Any, Any, Any]] = {
     "nothing": (zs.U8 | None, zs.U16 | None, None),
     "enum of an optional": (Annotated[Mode, zs.U8] | None, MoreModes | None, Mode.OFF),
     "optional items": (Annotated[list[zs.U8], zs.Shape(2)], Annotated[list[zs.U8 | None], zs.Shape(2)], [1, 2]),
+    "text without a bound": (Annotated[str, zs.MaxBytes(4)], str, "äö"),
+    "bytes without a bound": (Annotated[bytes, zs.MaxBytes(4)], bytes | None, b"abcd"),
+    "list without a bound": (Annotated[list[zs.U16], zs.MaxLen(3)], list[zs.U16], [1, 2]),
+    "row as a list without a bound": (Annotated[list[zs.U16], zs.Shape(2)], list[zs.U16], [1, 2]),
     "lists of text": (
         Annotated[list[Annotated[str, zs.MaxBytes(3)]], zs.MaxLen(2)],
         Annotated[list[Annotated[str, zs.MaxBytes(7)]], zs.MaxLen(4)],
@@ -149,6 +158,12 @@ def test_what_holds_every_value_is_read(published: Any, here: Any, value: Any) -
 UNSAFE: dict[str, tuple[Any, Any]] = {
     "array kind": (F32_3, Annotated[NDArray[np.float64], zs.Shape(3)]),
     "array shape": (F32_3, Annotated[NDArray[np.float32], zs.Shape(4)]),
+    "array of any shape and another kind": (NDArray[np.float32], NDArray[np.float64]),
+    "array of any shape": (NDArray[np.float32], F32_3),
+    "text without a bound": (str, Annotated[str, zs.MaxBytes(99)]),
+    "text and bytes without a bound": (str, bytes),
+    "list without a bound": (list[zs.U8], Annotated[list[zs.U8], zs.MaxLen(99)]),
+    "list of numbers without a bound": (list[zs.U8], list[zs.U16]),
     "array and list": (F32_3, Annotated[list[zs.F32], zs.Shape(3)]),
     "list of numbers": (Annotated[list[zs.F32], zs.MaxLen(3)], Annotated[list[zs.F64], zs.MaxLen(3)]),
     "row of numbers": (Annotated[list[zs.U8], zs.Shape(3)], Annotated[list[zs.U16], zs.Shape(3)]),
@@ -171,9 +186,48 @@ UNSAFE: dict[str, tuple[Any, Any]] = {
 def test_what_does_not_hold_every_value_is_refused(published: Any, here: Any) -> None:
     """With its name, at the subscription."""
     assert unreadable(declared(published), declared(here)) == ["value"]
-    with Publisher("t", declared(published)), pytest.raises(TypeMismatchError) as caught:
+    old = declared(published)
+    with Publisher("t", old, **room(old)), pytest.raises(TypeMismatchError) as caught:
         Subscriber("t", declared(here), match="by_name")
     assert caught.value.unreadable == ("value",)
+
+
+@pytest.mark.row("TYP-7", "VAR-1")
+def test_variable_fields_are_read_by_name() -> None:
+    """In place, behind the publisher's fixed part; arrays of a shape are read where any shape is declared."""
+
+    class Old(Sample):
+        gone: zs.U64 = 0
+        image: NDArray[np.uint8]
+        label: str
+        matrix: Annotated[NDArray[np.float32], zs.Shape(2, 2)]
+        points: list[Point]
+
+    class New(Sample):
+        points: list[Point3]
+        note: str = "none"
+        label: str | None
+        matrix: NDArray[np.float32]
+        image: NDArray[np.uint8]
+
+    values = {"label": "front", "matrix": [[1, 2], [3, 4]], "points": [Point(x=1, y=2)] * 3}
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    with Publisher("t", Old, max_bytes=4096) as pub, Subscriber("t", New, match="by_name") as sub:
+        pub.publish(Old(image=image, **values))
+        lease = sub.take()
+        assert lease is not None
+        view = lease.sample
+        expected = New(image=image, **(values | {"points": [Point3(x=1, y=2)] * 3}))
+        assert (view.image.tolist(), view.image.flags.writeable) == (image.tolist(), False)
+        assert view == lease.copy() == expected
+        assert view.note == "none"
+        with pytest.raises(TypeError, match="variable fields"):
+            sub.take_many()
+        with Publisher("again", New, max_bytes=4096) as again, Subscriber("again", New) as same:
+            again.publish(view)
+            copied = same.take()
+            assert copied is not None
+            assert copied.sample == expected
 
 
 # --- nested samples ---
@@ -184,6 +238,12 @@ NESTED: dict[str, tuple[Any, Any, Any]] = {
     "list": (
         Annotated[list[Point], zs.MaxLen(2)],
         Annotated[list[Point3], zs.MaxLen(4)],
+        [Point(x=1, y=2), Point(x=3, y=4)],
+    ),
+    "list without a bound": (list[Point], list[Point3], [Point(x=1, y=2), Point(x=3, y=4)]),
+    "bounded as a list without a bound": (
+        Annotated[list[Point], zs.MaxLen(2)],
+        list[Point3],
         [Point(x=1, y=2), Point(x=3, y=4)],
     ),
     "row": (Annotated[list[Point], zs.Shape(2)], Annotated[list[Point3], zs.Shape(2)], [Point(x=1, y=2)] * 2),
@@ -354,7 +414,7 @@ def test_a_default_factory_is_called_once_for_each_publisher() -> None:
     ("options", "text"),
     [
         ({"default": 300}, r"Late\.serial: its default 300 is not a value of it"),
-        ({"default_factory": lambda others: others["x"]}, r"Late\.serial: its default factory wants the other fields"),
+        ({"default_factory": lambda others: others["x"]}, r"Late\.serial: its default factory takes the other fields"),
     ],
 )
 def test_a_default_that_cannot_stand_in_is_a_declaration_error(options: dict[str, Any], text: str) -> None:
