@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from zeroslot._core.binding import Metadata as Metadata
     from zeroslot._core.binding import Slot as Slot
     from zeroslot._core.binding import SlotLease as SlotLease
+    from zeroslot._core.binding import Ticket as Ticket
     from zeroslot._core.binding import View as View
     from zeroslot.endpoints.allocator import SegmentSize as SegmentSize
     from zeroslot.endpoints.allocator import SlotAllocator as SlotAllocator
     from zeroslot.endpoints.publisher import Publisher as Publisher
     from zeroslot.endpoints.publisher import PublisherStats as PublisherStats
     from zeroslot.endpoints.reader import SlotReader as SlotReader
+    from zeroslot.endpoints.redeeming import redeem as redeem
     from zeroslot.endpoints.subscriber import Subscriber as Subscriber
     from zeroslot.endpoints.subscriber import SubscriberStats as SubscriberStats
     from zeroslot.errors import BackpressureError as BackpressureError
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from zeroslot.errors import OutOfSharedMemoryError as OutOfSharedMemoryError
     from zeroslot.errors import OwnerGoneError as OwnerGoneError
     from zeroslot.errors import QosMismatchError as QosMismatchError
+    from zeroslot.errors import SampleGoneError as SampleGoneError
     from zeroslot.errors import SampleTooLargeError as SampleTooLargeError
     from zeroslot.errors import TooManyLeasesError as TooManyLeasesError
     from zeroslot.errors import TooManyPeersError as TooManyPeersError
@@ -101,12 +104,12 @@ _HOME = {
     "errors": (
         "BackpressureError ClosedError CorruptSegmentError DeclarationError EvictedError ForkedHandleError "
         "FormatError MismatchError NoFreeSlotError OutOfSharedMemoryError OwnerGoneError QosMismatchError "
-        "SampleTooLargeError TooManyLeasesError TooManyPeersError TopicNameError TopicNotFoundError "
+        "SampleGoneError SampleTooLargeError TooManyLeasesError TooManyPeersError TopicNameError TopicNotFoundError "
         "TypeMismatchError ZeroslotError"
     ),
     "qos": "OnFull",
     "info": "PoolInfo PublisherInfo SubscriberInfo TopicInfo",
-    "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease View",
+    "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
     "types.nodes.arrays": "Shape",
@@ -120,6 +123,7 @@ _HOME = {
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",
     "endpoints.publisher": "Publisher PublisherStats",
+    "endpoints.redeeming": "redeem",
     "endpoints.subscriber": "Subscriber SubscriberStats",
     "observe.introspection": "inspect topics",
 }

@@ -156,6 +156,18 @@ class TooManyLeasesError(ZeroslotError, RuntimeError):
     max_leases: int | None = None
 
 
+class SampleGoneError(ZeroslotError, LookupError):
+    """The sample of a ticket can no longer be leased. `newest`: the newest sequence. `owner_gone`: its publisher has
+    ended, and its memory is removed.
+    """
+
+    topic: str | None = None
+    publisher_id: str | None = None
+    sequence: int | None = None
+    newest: int | None = None
+    owner_gone: bool | None = None
+
+
 class OutOfSharedMemoryError(ZeroslotError, OSError):
     """Shared memory has no room for this segment. Raised at creation only: a segment has all its memory then."""
 

@@ -23,6 +23,8 @@ class SubscriberInfo:
     `stalled_s`: seconds since the publisher first found it holding a sample that it still holds, or, where it is
     reliable, behind at the sequence where it still is; 0.0 the first time. The publisher looks when it has no free
     slot, for `evict_stale`, and for errors and callbacks. None: the record does not come from the publisher.
+
+    `by_ticket`: it is no subscriber, but a process that redeems tickets.
     """
 
     index: int
@@ -39,6 +41,7 @@ class SubscriberInfo:
     oldest_held_s: float | None
     behind: int
     stalled_s: float | None = None
+    by_ticket: bool = False
 
     @property
     def slots(self) -> int:

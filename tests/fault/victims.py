@@ -247,6 +247,58 @@ def load() -> None:
         sub, held = subscriber(topic, hold, **options)
         yield lambda: (held, sub.close())
 
+    # Tickets.
+
+    @scenario
+    def make_ticket(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        yield lambda: (sub, held[0].ticket())
+
+    @scenario
+    def redeem(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """The first ticket of this process: it attaches."""
+        sub, held = subscriber(topic, hold, **options)
+        ticket = held[0].ticket()
+        yield lambda: (sub, held, zs.redeem(ticket, Parcel))
+
+    @scenario
+    def redeem_again(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        ticket = held[0].ticket()
+        zs.redeem(ticket, Parcel).release()
+        yield lambda: (sub, held, zs.redeem(ticket, Parcel), zs.redeem(ticket, Parcel))
+
+    @scenario
+    def redeem_too_late(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        sub, held = subscriber(topic, hold, **options)
+        zs.redeem(held[0].ticket(), Parcel).release()
+        late = zs.Ticket(*(*held[0].ticket().__reduce__()[1][:2], 4711, *held[0].ticket().__reduce__()[1][3:]))
+        yield lambda: (sub, held, zs.redeem(late, Parcel))
+
+    @scenario
+    def release_redeemed(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """The last of two leases that share a bit, after the lease that made the ticket."""
+        sub, held = subscriber(topic, hold, **options)
+        ticket = held[0].ticket()
+        again = [zs.redeem(ticket, Parcel), zs.redeem(ticket, Parcel)]
+        held.clear()
+        yield lambda: (sub, again.pop().release(), again.pop().release())
+
+    @scenario
+    def loan_ticketed(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """No slot is free, and tickets were made of the retired ones: the loan closes a reference."""
+        pub = publisher(topic, 0, **options)
+        with zs.Subscriber(topic, Parcel) as sub:
+            for _ in range(published):
+                publish_parcels(pub, 1)
+                lease = sub.take()
+                assert lease is not None
+                lease.ticket()
+                lease.release()
+            del lease
+        seized = [pub.loan() for _ in range(pub.allocator.free_count - 1)]
+        yield lambda: (pub, seized, pub.loan())
+
     @scenario
     def look(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
         """Reads `publishers`: marks dead ones, and follows the topic."""

@@ -29,6 +29,12 @@ USES = {
     "SlotAllocator": "with zs.SlotAllocator.in_memory(4, 64) as slots: slots.reserve().commit(1)",
     "SlotReader": "try: zs.SlotReader.attach(FLINK)\nexcept zs.FormatError as error: assert '77' in str(error)",
     "SegmentSize": "assert zs.SegmentSize(1, 2, 3).total_bytes == 3",
+    "Ticket": "assert zs.Ticket('0123456789abcdef', 1, 2, 3, 4).sequence == 2",
+    "redeem": (
+        f"{TICK}with zs.Publisher('own', Tick) as pub, zs.Subscriber('own') as sub:\n"
+        "    pub.publish(Tick(number=7))\n"
+        "    with zs.redeem(sub.take().ticket()) as lease: assert lease.sample.number == 7"
+    ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
     "topics": "assert [facts.topic for facts in zs.topics()] == []",
     "inspect": "try: zs.inspect('foreign')\nexcept zs.TopicNotFoundError as error: assert error.topic == 'foreign'",

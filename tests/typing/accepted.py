@@ -257,6 +257,23 @@ def inspecting(sub: zs.Subscriber[Imu], pub: zs.Publisher[Imu], match: zs.Match,
     zs.Publisher("robot/imu", Imu, on_full=on_full).close()
 
 
+def passing_on(lease: zs.Lease[Imu], raw: zs.SlotLease) -> zs.Lease[Imu]:
+    """A redeemed lease has the type that was asked for."""
+    ticket = lease.ticket()
+    assert_type(ticket, zs.Ticket)
+    assert_type((ticket.publisher_id, ticket.slot, ticket.sequence), tuple[str, int, int])
+    assert_type(ticket.topic, str | None)
+    assert_type(zs.redeem(ticket), zs.Lease[Any])
+    assert_type(zs.SlotReader.redeem(raw.ticket()), zs.SlotLease)
+    kept = {ticket: lease}
+    print(kept, zs.redeem(ticket, Imu, match="by_name", max_leases=8).sample.accel)
+    try:
+        return zs.redeem(ticket, Imu)
+    except zs.SampleGoneError as error:
+        assert_type(error.sequence, int | None)
+        raise
+
+
 async def off_the_loop(sub: zs.Subscriber[Imu]) -> Imu | None:
     """A blocking take in a thread keeps its type."""
     lease = await asyncio.to_thread(sub.take, 1.0)

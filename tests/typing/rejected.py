@@ -79,6 +79,15 @@ def subscribing() -> None:
     print(wrong)
 
 
+def passing_on(lease: zs.Lease[Imu]) -> None:
+    """A ticket is what a lease makes, and cannot be changed."""
+    zs.redeem("ticket")  # error: call-overload
+    zs.redeem(lease)  # error: call-overload
+    wrong: zs.Lease[Other] = zs.redeem(lease.ticket(), Imu)  # error: arg-type
+    lease.ticket().sequence = 3  # error: misc
+    print(wrong)
+
+
 def untyped_slots() -> None:
     """Slots are of their allocator; what they hold is bytes."""
     slots = zs.SlotAllocator.in_memory(8, 1024)

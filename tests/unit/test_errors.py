@@ -30,6 +30,7 @@ BUILTIN_BASES = {
     "EvictedError": RuntimeError,
     "TooManyPeersError": RuntimeError,
     "TooManyLeasesError": RuntimeError,
+    "SampleGoneError": LookupError,
     "OutOfSharedMemoryError": OSError,
     "ClosedError": ValueError,
     "OwnerGoneError": ConnectionError,
@@ -49,6 +50,7 @@ REQUIRED = {
     "BackpressureError": {"topic", "holders"},
     "TooManyPeersError": {"topic", "max_subscribers", "peers"},
     "TooManyLeasesError": {"held", "max_leases"},
+    "SampleGoneError": {"publisher_id", "sequence"},
     "OutOfSharedMemoryError": {"needed_bytes", "free_bytes"},
     "OwnerGoneError": {"topic"},
 }

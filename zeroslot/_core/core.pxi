@@ -5,7 +5,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     uint64_t ZS_MAX_POOL, ZS_INCOMPAT_KNOWN, ZS_COMPAT_CRC, ZS_COMPAT_REFERENCES
     uint32_t ZS_SLOT_CRC, ZS_SLOT_METADATA, ZS_METADATA_SIZE
     uint32_t ZS_CONTROL_SIZE_AT, ZS_OWNER_BYTE, ZS_CLEANER_BYTES, ZS_FIRST_PEER_BYTE, ZS_BYTES, ZS_TYPED
-    uint32_t ZS_LOANED, ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE, ZS_EVICT, ZS_BLOCK, ZS_RAISE
+    uint32_t ZS_LOANED, ZS_OPEN, ZS_SEALED, ZS_DEAD, ZS_PEER_RELIABLE, ZS_PEER_TICKETS, ZS_EVICT, ZS_BLOCK, ZS_RAISE
     int ZS_RELAXED, ZS_ACQUIRE
     int ZS_READY_LOAD, ZS_GENERATION_LOAD, ZS_ACTIVE_LOAD, ZS_WAITING_LOAD, ZS_SPACE_LOAD
 
@@ -81,6 +81,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         uint32_t index, epoch, max_leases, reliable, slot_count
         uint64_t released
         uint32_t *held
+        uint64_t *redeemed
         const uint8_t *payload
         uint64_t payload_stride
 
@@ -153,6 +154,10 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     int zs_reader_join(zs_reader *r, const zs_identity *identity, uint32_t history, uint64_t after)
     uint64_t zs_reader_leases(const zs_reader *r)
     void zs_reader_leave(zs_reader *r)
+    void zs_slot_refer(const zs_segment *s, uint32_t slot, uint64_t n)
+    void zs_reader_join_for_tickets(zs_reader *r, const zs_identity *who)
+    zs_take zs_reader_redeem(zs_reader *r, uint32_t slot, uint64_t n)
+    void zs_reader_release_redeemed(zs_reader *r, uint32_t slot)
     zs_take zs_reader_take(zs_reader *r, uint32_t *slot)
     zs_take zs_reader_latest(zs_reader *r, uint32_t *slot)
     uint64_t zs_reader_peek(const zs_reader *r, uint64_t *published_ns)

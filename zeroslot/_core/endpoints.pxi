@@ -189,16 +189,12 @@ cdef class ReaderEnd(Handle):
 
     cdef object _lease(self, bint newest):
         cdef Hold hold
-        cdef SlotLease lease
         self.reader.check()
         hold = self.reader.take(newest)
         if hold is None:
             self._look_for_owner()
             return None
-        lease = SlotLease.__new__(SlotLease)
-        lease.hold = hold
-        lease.number = hold.sequence
-        return lease
+        return slot_lease_of(hold)
 
     def _look_for_owner(self):
         """Probe the owner, if that was 50 ms ago or longer."""

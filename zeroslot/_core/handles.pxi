@@ -268,6 +268,16 @@ cdef class SlotLease:
         cdef Hold hold = self.live()
         return (<Reader>hold.side).verify(hold)
 
+    def ticket(self):
+        """A Ticket, by which `redeem` leases this sample in another process: send it through a queue, as an argument
+        of a worker, or as pickled bytes.
+
+        Hold this lease until the other process has redeemed the ticket, or rely on `depth`. Raises ClosedError after
+        the release, ForkedHandleError in a forked child, ValueError where the segment is in memory.
+        """
+        cdef Hold hold = self.live()
+        return (<Reader>hold.side).ticket_of(hold)
+
     def __len__(self):
         return self.live().size
 
@@ -493,3 +503,39 @@ cdef class Lease(SlotLease):
     @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
+
+
+cdef inline Lease lease_of(Source source, Hold hold):
+    """The lease of a sample of this publisher."""
+    cdef Lease lease
+    if hold.size < source.plan.size:
+        raise errors.CorruptSegmentError(
+            f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
+            found=hold.size, expected=source.plan.size,
+        )
+    lease = Lease.__new__(Lease)
+    lease.hold = hold
+    lease.source = source
+    lease.number = hold.sequence
+    hold.head = source.plan.size
+    lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
+    return lease
+
+
+cdef inline SlotLease slot_lease_of(Hold hold):
+    cdef SlotLease lease = SlotLease.__new__(SlotLease)
+    lease.hold = hold
+    lease.number = hold.sequence
+    return lease
+
+
+def redeem(Source source not None, Ticket ticket not None, uint32_t max_leases):
+    """A Lease of the ticket's sample, by a reader of tickets of its segment; None: it is gone."""
+    cdef Hold hold = source.reader.lease_by(ticket, max_leases)
+    return lease_of(source, hold) if hold is not None else None
+
+
+def redeem_slot(Reader reader not None, Ticket ticket not None, uint32_t max_leases):
+    """The same for a SlotLease."""
+    cdef Hold hold = reader.lease_by(ticket, max_leases)
+    return slot_lease_of(hold) if hold is not None else None

@@ -4,7 +4,9 @@
 @cython.final
 @cython.no_gc
 cdef class Reader(Side):
-    """One subscriber's side of one segment. It keeps its lock until it is closed and its last lease has ended."""
+    """One subscriber's side of one segment, or what redeems the tickets of this process for one segment. It keeps its
+    lock until it is closed and its last lease has ended.
+    """
 
     cdef zs_reader c
     cdef zs_identity identity
@@ -13,17 +15,19 @@ cdef class Reader(Side):
     cdef bint one_clock         # the owner's times are of this process's clock domain
     cdef readonly bint broken   # evicted, or the segment is corrupt
     cdef readonly bint evicted
+    cdef tuple owned_by         # (uid, gid) of the control object; None: it has no name
 
     def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
                   bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history, after=None,
-                  uint64_t time_namespace=0, map_pools=None):
+                  uint64_t time_namespace=0, map_pools=None, tuple owned_by=None, bint tickets=False,
+                  str topic=None):
         """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared.
 
         The first sample is the one after the sequence `after`; None: `history` samples before the next one. What of it
         can no longer be taken is lost.
 
         `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
-        the pool is gone.
+        the pool is gone. `tickets`: it redeems tickets, and does not become a subscriber.
         """
         if index >= segment.c.max_subscribers:
             raise IndexError(index)
@@ -32,6 +36,11 @@ cdef class Reader(Side):
         self.c.held = <uint32_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint32_t))
         if self.c.held == NULL:
             raise MemoryError
+        if tickets:
+            self.c.redeemed = <uint64_t *>PyMem_RawCalloc(segment.c.slot_limit, sizeof(uint64_t))
+            if self.c.redeemed == NULL:
+                raise MemoryError
+        self.owned_by, self.topic = owned_by, topic
         self.c.segment = &segment.c
         self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
         self.segment = segment
@@ -43,13 +52,16 @@ cdef class Reader(Side):
         self.identity.pid, self.identity.start_time, self.identity.time_namespace = pid, start_time, time_namespace
         put_text(self.identity.name, sizeof(self.identity.name), name)
         segment.check_whole()
-        if not zs_reader_join(&self.c, &self.identity, history, ZS_AFTER_HISTORY if after is None else after):
+        if tickets:
+            zs_reader_join_for_tickets(&self.c, &self.identity)
+        elif not zs_reader_join(&self.c, &self.identity, history, ZS_AFTER_HISTORY if after is None else after):
             self.close()
             raise self.refused(ZS_TAKE_CORRUPT)
 
     def __dealloc__(self):
         self.close()
         PyMem_RawFree(self.c.held)
+        PyMem_RawFree(self.c.redeemed)
 
     cpdef void close(self) noexcept:
         """Leave. Leases stay good; the lock falls with the last of them."""
@@ -143,10 +155,15 @@ cdef class Reader(Side):
         return result == ZS_TAKE_CORRUPT or zs_reader_ready(&self.c)
 
     cdef str noun(self):
-        return "subscriber"
+        return "subscriber" if self.c.redeemed == NULL else "reader of tickets"
 
     cdef void take_back(self, Hold hold) noexcept:
-        zs_reader_release(&self.c, hold.slot)
+        if self.c.redeemed == NULL:
+            zs_reader_release(&self.c, hold.slot)
+        else:
+            zs_lock(&self.mutex)    # several leases may share a bit, and another thread may redeem in this slot
+            zs_reader_release_redeemed(&self.c, hold.slot)
+            zs_unlock(&self.mutex)
         if self.closed:
             self.free_index()
 
@@ -213,7 +230,6 @@ cdef class Reader(Side):
         """A leased slot, or None: nothing new."""
         cdef uint32_t slot = 0
         cdef zs_take result
-        cdef zs_slot *entry
         cdef Hold hold
         cdef uint64_t sequence
         while True:
@@ -235,7 +251,15 @@ cdef class Reader(Side):
             if result != ZS_TAKE_UNMAPPED:
                 raise self.refused(result)
             self.map_more(newest)
-        hold = Hold.__new__(Hold)
+        hold = self.hold_of(slot, sequence)
+        if self.c.taken % ZS_SAMPLED == 0:
+            self.count_latency(hold.published_ns)
+        return hold
+
+    cdef inline Hold hold_of(self, uint32_t slot, uint64_t sequence):
+        """The Hold of a lease that was just made."""
+        cdef zs_slot *entry
+        cdef Hold hold = Hold.__new__(Hold)
         hold.side = self
         hold.slot = slot
         hold.fork = zs_fork_generation
@@ -249,8 +273,6 @@ cdef class Reader(Side):
                 f"sample {hold.sequence} has a size of {hold.size} bytes in a slot of {hold.capacity}",
                 found=hold.size, expected=hold.capacity,
             )
-        if self.c.taken % ZS_SAMPLED == 0:
-            self.count_latency(hold.published_ns)
         return hold
 
     cdef inline void count_latency(self, uint64_t published_ns) noexcept:
@@ -259,6 +281,62 @@ cdef class Reader(Side):
         if self.one_clock:
             now = zs_now_ns()
             zs_reader_count_latency(&self.c, now - published_ns if now > published_ns else 0)
+
+    cdef Ticket ticket_of(self, Hold hold):
+        """A ticket of a leased sample."""
+        self.check_fork()
+        if self.owned_by is None:
+            raise ValueError(
+                "a segment in memory has no name by which another process could find it. Create one with a flink"
+            )
+        zs_slot_refer(&self.segment.c, hold.slot, hold.sequence)
+        uid, gid = self.owned_by
+        return Ticket(f"{self.segment.header.segment_id:016x}", hold.slot, hold.sequence, uid, gid, self.topic)
+
+    cdef Hold lease_by(self, Ticket ticket, uint32_t max_leases):
+        """Lease the sample of a ticket of this segment; None: it is gone. At most `max_leases` are held then."""
+        cdef zs_take result
+        cdef uint32_t mapped
+        cdef bint there
+        while True:
+            self.check()
+            zs_lock(&self.mutex)
+            self.c.max_leases = max_leases
+            if max_leases > zs_load32(&self.c.peer.max_leases, ZS_RELAXED):
+                zs_store32(&self.c.peer.max_leases, max_leases, ZS_RELAXED)
+            result = zs_reader_redeem(&self.c, ticket.slot, ticket.sequence) if not self.closed else ZS_TAKE_NONE
+            if result == ZS_TAKE_EVICTED and zs_reader_leases(&self.c) == 0:
+                zs_reader_join_for_tickets(&self.c, &self.identity)
+                result = zs_reader_redeem(&self.c, ticket.slot, ticket.sequence)
+            mapped = self.c.slot_count
+            zs_unlock(&self.mutex)
+            if result == ZS_TAKE_LEASED:
+                return self.hold_of(ticket.slot, ticket.sequence)
+            if result == ZS_TAKE_NONE:
+                return None
+            if result != ZS_TAKE_UNMAPPED:
+                raise self.not_redeemed(result)
+            there = self.map_pools()
+            zs_lock(&self.mutex)
+            self.use_pools()
+            there = there and self.c.slot_count > mapped
+            zs_unlock(&self.mutex)
+            if not there:
+                return None
+
+    cdef object not_redeemed(self, zs_take result):
+        if result == ZS_TAKE_TOO_MANY:
+            return errors.TooManyLeasesError(
+                f"this process holds {zs_reader_leases(&self.c)} samples{of_topic(self.topic)} by tickets, and "
+                f"max_leases is {self.c.max_leases}. Release leases, and let go of views and arrays, or redeem with a "
+                "larger max_leases",
+                topic=self.topic, held=zs_reader_leases(&self.c), max_leases=self.c.max_leases,
+            )
+        return errors.EvictedError(
+            f"the publisher{of_topic(self.topic)} has ended the registration by which this process redeems tickets: it "
+            "held samples for longer than evict_after. What it holds stays good. Release it all, and redeem again",
+            topic=self.topic,
+        )
 
     cdef object metadata_of(self, Hold hold):
         """What the publisher says of a leased sample; None: nothing."""

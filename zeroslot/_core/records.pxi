@@ -108,6 +108,11 @@ class PeerInfo(namedtuple("PeerInfo", names_of(zs_peer_fields))):
     def reliable(self):
         return bool(self.flags & ZS_PEER_RELIABLE)
 
+    @property
+    def by_ticket(self):
+        """Whether it redeems tickets, and is no subscriber."""
+        return bool(self.flags & ZS_PEER_TICKETS)
+
 
 cdef zs_header BLANK
 memset(&BLANK, 0, sizeof(BLANK))

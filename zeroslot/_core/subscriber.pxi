@@ -88,20 +88,9 @@ cdef class SubscriberEnd(Handle):
 
     @cython.final
     cdef Lease leased(self, Source source, Hold hold):
-        cdef Lease lease
-        if hold.size < source.plan.size:
-            raise errors.CorruptSegmentError(
-                f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
-                found=hold.size, expected=source.plan.size,
-            )
+        cdef Lease lease = lease_of(source, hold)
         if self.verify:
             self.check_crc(source, hold)
-        lease = Lease.__new__(Lease)
-        lease.hold = hold
-        lease.source = source
-        lease.number = hold.sequence
-        hold.head = source.plan.size
-        lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
         return lease
 
     @cython.final

@@ -264,7 +264,7 @@ cdef list reserve_all_slowly(Owner owner, object allocator, uint32_t count, uint
             raise owner.too_large(size)
     allocator._reclaim_slots()
     # A failed lease may leave its reader bit set for a moment: look once more for each reader.
-    for _ in range(1 + len(owner.segment.active_indexes())):
+    for _ in range(1 + len(owner.segment.indexes_in_use())):
         holds = owner.reserve_all(count, size)
         if holds is not None:
             return holds

@@ -32,6 +32,7 @@ from zeroslot.types.by_name import ByName, Match
 from zeroslot.types.compiled import compiled
 from zeroslot.types.difference import difference
 from zeroslot.types.from_schema import sample_type_of
+from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
 
 log = logging.getLogger("zeroslot")
@@ -188,7 +189,7 @@ class Following(SubscriberEnd[S_co]):
                     publisher_pid=info.owner_pid,
                     here_type=None if self.sample_type is None else self.sample_type.__name__,
                 )
-            plan, differing = self._plan_for(attached.segment, info)
+            plan, differing = self._plan_for(attached.segment)
             check_qos(self.topic, info, self._history, self._reliable, self._verify)
             mapped = attached.segment
             mapped.note_space()
@@ -301,7 +302,7 @@ class Following(SubscriberEnd[S_co]):
         for record in self._table.attached().values():
             record.reader._probe()
 
-    def _plan_for(self, mapped: Segment, info: SegmentInfo) -> tuple[Plan, str]:
+    def _plan_for(self, mapped: Segment) -> tuple[Plan, str]:
         """How to read this publisher's samples, and where that is by name, what differs. Raises TypeMismatchError."""
         published = None
         if self.sample_type is None:
@@ -309,15 +310,7 @@ class Following(SubscriberEnd[S_co]):
             made = cast("type[S_co]", sample_type_of(published))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
-        compiled_here = compiled(self.sample_type)
-        here = compiled_here.layout
-        if info.type_hash == here.type_hash:
-            return compiled_here.reading_plan, ""
-        published = published or published_layout(mapped, self.topic)
-        by_name = ByName(published, here, ignore_missing=self._ignore_missing)
-        if self._match == "exact" or not by_name.readable:
-            raise type_mismatch(self.topic, info, published, here, by_name, _advice(by_name))
-        return compiled_here.reading_plan_by_name(by_name), difference(published, here)
+        return plan_for(self.topic, mapped, self.sample_type, self._match, self._ignore_missing, published)
 
     def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
         if leases > info.spare_slots:
@@ -330,6 +323,28 @@ class Following(SubscriberEnd[S_co]):
                 info.spare_slots,
                 leases,
             )
+
+
+def plan_for(
+    topic: str,
+    mapped: Segment,
+    sample_type: type[Sample],
+    match: Match,
+    ignore_missing: bool = False,
+    published: Layout | None = None,
+) -> tuple[Plan, str]:
+    """How to read a publisher's samples as this type, and where that is by name, what differs. `published`: their
+    layout, where it is known. Raises TypeMismatchError.
+    """
+    info = mapped.info
+    here = compiled(sample_type)
+    if info.type_hash == here.layout.type_hash:
+        return here.reading_plan, ""
+    published = published or published_layout(mapped, topic)
+    by_name = ByName(published, here.layout, ignore_missing=ignore_missing)
+    if match == "exact" or not by_name.readable:
+        raise type_mismatch(topic, info, published, here.layout, by_name, _advice(by_name))
+    return here.reading_plan_by_name(by_name), difference(published, here.layout)
 
 
 def _advice(by_name: ByName) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core import binding
-from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo
+from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo, SlotLease, Ticket
+from zeroslot.endpoints import tickets
 from zeroslot.endpoints.handle import close_at_exit
-from zeroslot.errors import QosMismatchError, TooManyPeersError, TopicNotFoundError
+from zeroslot.errors import QosMismatchError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
-from zeroslot.memory.peers import describe, pools_of, subscriber_info
+from zeroslot.memory.peers import pools_of, register
 from zeroslot.memory.processes import identity
 from zeroslot.qos import ON_FULL, whole_number
 
@@ -63,6 +64,22 @@ class SlotReader(ReaderEnd):
         return cls._join(attached, history=history, max_leases=max_leases, reliable=reliable, name=name)
 
     @staticmethod
+    def redeem(ticket: Ticket, *, max_leases: int = 4) -> SlotLease:
+        """Lease the sample that a ticket names as bytes, with or without a type; otherwise as `zeroslot.redeem`.
+
+        Raises SampleGoneError, TooManyLeasesError, TooManyPeersError, EvictedError and PermissionError, as that does.
+        """
+        if not isinstance(ticket, Ticket):
+            raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
+        leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
+        with tickets.lock:
+            reader = tickets.reader_for(ticket, leases)
+            lease = binding.redeem_slot(reader.native, ticket, leases)
+            if lease is None:
+                raise tickets.gone(ticket, reader)
+            return lease
+
+    @staticmethod
     def _find(path: Path) -> AttachedControl | None:
         attached = flink.attach(path, str(path))
         if attached is None or not attached.is_live():
@@ -89,7 +106,7 @@ class SlotReader(ReaderEnd):
         process = identity(name)
         reader = None
         try:
-            index = _register(attached)
+            index = register(attached)
             reader = Reader(
                 attached.segment,
                 attached.descriptor,
@@ -103,6 +120,7 @@ class SlotReader(ReaderEnd):
                 after=after,
                 time_namespace=process.time_namespace,
                 map_pools=attached.map_pools,
+                owned_by=attached.owned_by(),
             )
             return cls(reader, attached)
         except BaseException:  # free the entry now: a traceback may keep these objects alive
@@ -194,20 +212,3 @@ def check_qos(where: str, info: SegmentInfo, history: int, reliable: bool, verif
             "the publisher with a larger depth",
             topic=where, setting="history", requested=history, offered=offered,
         )  # fmt: skip  # the facts on one line
-
-
-def _register(attached: AttachedControl) -> int:
-    """Take an index of the peer table. TooManyPeersError when there is none."""
-    mapped = attached.segment
-    index = liveness.register(mapped, attached.descriptor)
-    if index is not None:
-        return index
-    count = mapped.info.max_subscribers
-    peers = tuple(subscriber_info(mapped, index) for index in mapped.active_indexes())
-    raise TooManyPeersError(
-        f"{attached.where} has room for {count} subscribers, and has as many: {'; '.join(map(describe, peers))}. "
-        "Close one, or create the publisher with a larger max_subscribers",
-        topic=attached.where,
-        max_subscribers=count,
-        peers=peers,
-    )

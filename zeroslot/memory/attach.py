@@ -48,6 +48,13 @@ class AttachedControl:
         """Whether samples may still come: the segment is open and its owner alive."""
         return self.segment.state == OPEN and self.owner_alive()
 
+    def owned_by(self) -> tuple[int, int] | None:
+        """The user and the group of the control object. None: it has no name."""
+        if self.control_name is None:
+            return None
+        info = os.fstat(self.descriptor.fileno())
+        return info.st_uid, info.st_gid
+
     def check_not_truncated(self) -> None:
         """Raise CorruptSegmentError when the control object has been cut short.
 

@@ -56,6 +56,13 @@ def live_peers(segment: Segment, probe: Descriptor) -> list[int]:
     return [index for index in segment.active_indexes() if probe.is_locked(peer_byte(index))]
 
 
+def registered_peers(segment: Segment, probe: Descriptor) -> list[int]:
+    """The indexes that living processes hold: of subscribers, also those that have left and still hold samples, and of
+    processes that redeem tickets. `probe` holds no lock.
+    """
+    return [index for index in range(segment.info.max_subscribers) if probe.is_locked(peer_byte(index))]
+
+
 def dead_peers(segment: Segment, probe: Descriptor) -> list[int]:
     """The indexes of dead subscribers that have left something in the segment. `probe` holds no lock."""
     return [index for index in segment.indexes_in_use() if not probe.is_locked(peer_byte(index))]

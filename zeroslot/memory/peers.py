@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED, now_ns
-from zeroslot.errors import CorruptSegmentError, MismatchError
+from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError
 from zeroslot.info import PoolInfo, PublisherInfo, SubscriberInfo
+from zeroslot.memory import liveness
 from zeroslot.memory.clocks import promised_period, shares_clock
-from zeroslot.memory.liveness import live_peers
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import command_of, identity, is_stopped
 from zeroslot.qos import ON_FULL
@@ -41,13 +41,15 @@ def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None)
         oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and shares_clock(mapped) else None,
         behind=max(0, published - peer.cursor) if index in mapped.active_indexes() else 0,
         stalled_s=stalled_s,
+        by_ticket=peer.by_ticket,
     )
 
 
 def describe(peer: SubscriberInfo) -> str:
     """A subscriber as error texts name it."""
     stopped = ", stopped" if peer.stopped else ""
-    return f"{peer.name} (pid {peer.pid}{stopped}{': ' + peer.command[:80] if peer.command else ''})"
+    by_ticket = ", by tickets" if peer.by_ticket else ""
+    return f"{peer.name} (pid {peer.pid}{stopped}{by_ticket}{': ' + peer.command[:80] if peer.command else ''})"
 
 
 def describe_publisher(info: SegmentInfo) -> str:
@@ -71,6 +73,23 @@ def pools_of(mapped: Segment) -> tuple[PoolInfo, ...]:
     return tuple(found)
 
 
+def register(attached: AttachedControl) -> int:
+    """Take an index of the peer table. TooManyPeersError when there is none."""
+    mapped = attached.segment
+    index = liveness.register(mapped, attached.descriptor)
+    if index is not None:
+        return index
+    count = mapped.info.max_subscribers
+    peers = tuple(subscriber_info(mapped, index) for index in liveness.registered_peers(mapped, attached.probe))
+    raise TooManyPeersError(
+        f"{attached.where} has room for {count} subscribers and processes that redeem its tickets, and has as many: "
+        f"{'; '.join(map(describe, peers))}. Close one, or create the publisher with a larger max_subscribers",
+        topic=attached.where,
+        max_subscribers=count,
+        peers=peers,
+    )
+
+
 def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:
     """The publisher of a segment, and its living subscribers. None: the segment is cut short, or its schema damaged."""
     mapped = attached.segment
@@ -86,7 +105,7 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | No
     published = mapped.published
     pools = pools_of(mapped)
     max_period_s, overdue = promised_period(mapped)
-    alive = live_peers(mapped, attached.probe)
+    alive = liveness.live_peers(mapped, attached.probe)
     return PublisherInfo(
         publisher_id=segment_id_of(str(attached.control_name)),
         flink=flink,
