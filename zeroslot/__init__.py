@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from zeroslot.types.by_name import Match as Match
     from zeroslot.types.layout import Layout as Layout
     from zeroslot.types.nodes.arrays import Shape as Shape
+    from zeroslot.types.nodes.arrays import UpTo as UpTo
     from zeroslot.types.nodes.base import Field as Field
     from zeroslot.types.nodes.lists import MaxLen as MaxLen
     from zeroslot.types.nodes.scalars import F16 as F16
@@ -112,7 +113,7 @@ _HOME = {
     "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
-    "types.nodes.arrays": "Shape",
+    "types.nodes.arrays": "Shape UpTo",
     "types.nodes.text": "MaxBytes",
     "types.nodes.lists": "MaxLen",
     "types.layout": "Layout",

@@ -78,6 +78,40 @@ TYPES = {
             half=np.array([1.0], np.float16),
         )
     """,
+    "BoundedArrays": """
+        class BoundedArrays(zs.Sample):
+            cloud: Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(4), 3)]
+            image: Annotated[NDArray[np.uint8], zs.Shape(zs.UpTo(2), zs.UpTo(3), 2)]
+            line: Annotated[NDArray[np.float64], zs.Shape(zs.UpTo(2))]
+
+        make = BoundedArrays(
+            cloud=np.array([[1, 2, 3], [4, 5, 6]], np.float32),
+            image=np.arange(4, dtype=np.uint8).reshape(2, 1, 2),
+            line=np.zeros(0),
+        )
+    """,
+    "Elements": """
+        class Point(zs.Sample):
+            x: zs.F32
+            n: zs.U8
+
+        class Elements(zs.Sample):
+            signal: Annotated[NDArray[np.complex64], zs.Shape(2)]
+            spectrum: Annotated[NDArray[np.complex128], zs.Shape(zs.UpTo(2))]
+            times: Annotated[NDArray[np.datetime64], zs.Shape(2, dtype="datetime64[ns]")]
+            waits: Annotated[NDArray[np.timedelta64], zs.Shape(zs.UpTo(2), dtype="timedelta64[ms]")]
+            points: Annotated[NDArray[np.void], zs.Shape(2, dtype=Point)]
+            some: Annotated[NDArray[np.void], zs.Shape(zs.UpTo(2), dtype=Point)]
+
+        make = Elements(
+            signal=np.array([1 + 2j, 3], np.complex64),
+            spectrum=np.array([0.5j]),
+            times=np.array(["2024-01-01", "NaT"], "datetime64[ns]"),
+            waits=np.array([250], "timedelta64[ms]"),
+            points=[{"x": 1, "n": 2}, {"x": 3, "n": 4}],
+            some=[{"x": 5, "n": 6}],
+        )
+    """,
     "Lists": """
         class Lists(zs.Sample):
             fixed: Annotated[list[zs.U16], zs.Shape(3)]

@@ -55,7 +55,7 @@ def test_the_hash_is_that_of_the_canonical_text(vector):
 
 GRAMMAR = re.search(r"^    KIND .*?\n\n", DOCUMENT, re.DOTALL | re.MULTILINE)[0]
 NUMBERS = GRAMMAR.splitlines()[0].split()[1:]
-KINDS = [*NUMBERS, *re.findall(r"\b([a-z]+)[(\[]", GRAMMAR)]
+KINDS = [*NUMBERS, *re.findall(r"\b([a-z]+)[(\[]", GRAMMAR), "c64", "c128", "datetime64_ns", "timedelta64_ms"]
 
 
 def test_the_document_has_every_number():
@@ -97,7 +97,7 @@ def row_of(schema: dict[str, Any]) -> str:
     if kind == "list":
         return "list of exactly N" if "shape" in facts else "list of at most N"
     if "shape" in facts:
-        return "array"
+        return "array of structs" if kind == "struct" else "array"
     return kind if kind in ("struct", "enum", "str", "bytes", "optional") else "number, bool"
 
 
@@ -140,6 +140,14 @@ def test_a_schema_without_the_library_gives_the_same_text(vector):
 WIDTHS = {kind: 1 if kind == "bool" else int(kind.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8 for kind in NUMBERS}
 
 
+def element_of(kind: str) -> tuple[int, int]:
+    """(size, alignment) of the element of an array."""
+    if kind in ("c64", "c128"):
+        return (8, 4) if kind == "c64" else (16, 8)
+    width = 8 if kind.startswith(("datetime64_", "timedelta64_")) else WIDTHS.get(kind, 0)
+    return width, width
+
+
 def rounded(n: int, a: int) -> int:
     return -(-n // a) * a
 
@@ -148,6 +156,20 @@ def canonical_of(schema: dict[str, Any]) -> tuple[str, int, int]:
     """(text, size, alignment) by the tables of section 8."""
     facts = schema["x-zeroslot"]
     kind = facts["kind"]
+    if "shape" in facts and kind != "list":
+        text, size, widest = kind, *element_of(kind)
+        if kind == "struct":
+            for _ in facts["shape"]:
+                schema = schema["items"]
+            text, size, widest = canonical_of(schema)
+        bounds = [dim["up_to"] for dim in facts["shape"] if isinstance(dim, dict)]
+        for dim in facts["shape"]:
+            size *= dim["up_to"] if isinstance(dim, dict) else dim
+        if bounds:
+            size += rounded(4 * len(bounds), widest)
+            widest = max(4, widest)
+        dims = ",".join(f"<={dim['up_to']}" if isinstance(dim, dict) else str(dim) for dim in facts["shape"])
+        return f"array({dims})[{text}]", rounded(size, widest), widest
     if kind == "struct":
         end, widest, fields = 0, 1, []
         for name, member in schema["properties"].items():
@@ -173,11 +195,6 @@ def canonical_of(schema: dict[str, Any]) -> tuple[str, int, int]:
     if kind == "optional":
         text, size, alignment = canonical_of(schema["anyOf"][0])
         return f"optional[{text}]", rounded(rounded(1, alignment) + size, alignment), alignment
-    if "shape" in facts:
-        size = WIDTHS[kind]
-        for dim in facts["shape"]:
-            size *= dim
-        return f"array({','.join(map(str, facts['shape']))})[{kind}]", size, WIDTHS[kind]
     return kind, WIDTHS[kind], WIDTHS[kind]
 
 

@@ -10,6 +10,7 @@ import ctypes
 import enum
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -72,6 +73,27 @@ def array(kind: str, dims: tuple[int, ...]) -> Kind:
     return Kind(Annotated[NDArray[SCALARS[kind][2]], zs.Shape(*dims)], ctype)
 
 
+def bounded_array(kind: str, dims: list[int], bounds: list[bool]) -> Kind:
+    """At least one dimension has a bound."""
+    bounds = [*bounds[: len(dims) - 1], True] if not any(bounds[: len(dims)]) else bounds[: len(dims)]
+    shape = [zs.UpTo(dim) if bounded else dim for dim, bounded in zip(dims, bounds, strict=True)]
+    ctype = c_struct(("counts", ctypes.c_uint32 * sum(bounds)), ("items", SCALARS[kind][1] * math.prod(dims)))
+    return Kind(Annotated[NDArray[SCALARS[kind][2]], zs.Shape(*shape)], ctype)
+
+
+COMPLEX = {"c64": (np.complex64, ctypes.c_float), "c128": (np.complex128, ctypes.c_double)}
+
+
+def complex_array(kind: str, length: int) -> Kind:
+    number, part = COMPLEX[kind]
+    return Kind(Annotated[NDArray[number], zs.Shape(length)], part * 2 * length)
+
+
+def time_array(name: str, unit: str, length: int) -> Kind:
+    annotation = NDArray[np.datetime64] if name == "datetime64" else NDArray[np.timedelta64]
+    return Kind(Annotated[annotation, zs.Shape(length, dtype=f"{name}[{unit}]")], ctypes.c_int64 * length)
+
+
 def enumeration(kind: str) -> Kind:
     return Kind(Annotated[MODES[kind], SCALARS[kind][0]], SCALARS[kind][1])
 
@@ -113,6 +135,14 @@ LEAVES = st.one_of(
     st.sampled_from(list(SCALARS)).map(scalar),
     st.sampled_from(list(MODES)).map(enumeration),
     st.builds(array, st.sampled_from(IN_ARRAYS), st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)),
+    st.builds(
+        bounded_array,
+        st.sampled_from(IN_ARRAYS),
+        st.lists(st.integers(1, 4), min_size=1, max_size=3),
+        st.lists(st.booleans(), min_size=3, max_size=3),
+    ),
+    st.builds(complex_array, st.sampled_from(list(COMPLEX)), st.integers(1, 3)),
+    st.builds(time_array, st.sampled_from(["datetime64", "timedelta64"]), st.sampled_from("sD"), st.integers(1, 3)),
     st.builds(text, st.sampled_from([str, bytes]), st.integers(1, 20)),
 )
 
@@ -197,7 +227,7 @@ PRIMITIVES = {
     "long long": 8, "unsigned long long": 8, "float": 4, "double": 8,
 }  # fmt: skip  # a table
 _BLOCK = re.compile(r"struct (\w+) \{\n(.*?)\};|enum (\w+) \{.*?\};|typedef ([\w ]+) (\w+);", re.DOTALL)
-_MEMBER = re.compile(r"(?:@\w+ )?(.+) (\w+?)((?:\[\d+\])*);")
+_MEMBER = re.compile(r"(?:@\w+(?:\(.*?\))? )?(.+) (\w+?)((?:\[\d+\])*);")
 
 
 def cdr_members(idl: str) -> tuple[int, list[tuple[int, int]]]:

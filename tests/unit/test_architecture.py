@@ -29,6 +29,7 @@ FLOORS = (
         "types.nodes.arrays",
         "types.nodes.text",
         "types.nodes.lists",
+        "types.nodes.bounded_arrays",
         "types.nodes.optional",
         "types.nodes.variable",
         "types.export.writer",

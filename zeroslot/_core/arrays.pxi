@@ -2,7 +2,9 @@
 #
 # No bytecode runs here for plain arrays and lists, for the reason that validators.pxi gives.
 
-from numpy import absolute, greater, greater_equal, isfinite, logical_and, logical_or, maximum, minimum, zeros
+from numpy import absolute, array_equal, asarray, greater, greater_equal, isfinite, logical_and, logical_or, maximum
+from numpy import minimum, zeros
+from numpy import void as NumpyRecord
 
 
 @cython.final
@@ -24,29 +26,76 @@ cdef class ArrayOf:
 
 
 cdef str kind_of(object dtype):
-    """What the kinds of fields call a number of this dtype."""
+    """What the kinds of fields call an element of this dtype."""
+    if dtype.kind in "mMV":
+        return str(dtype)
     return "bool" if dtype.kind == "b" else f"{dtype.kind}{8 * dtype.itemsize}"
 
 
 cdef cnp.ndarray array_of(object value, cnp.dtype wanted, tuple shape):
     """`value` as an array of exactly this dtype and shape (None: of any); the same object when it is one already.
 
-    ValueError when numbers would change: floats or bools to integers, integers out of range, finite floats that become
-    infinite. Rounding to fewer digits is not a change.
+    ValueError when elements would change: floats or bools to integers, integers out of range, finite floats that become
+    infinite, times that fall between two units. Rounding to fewer digits is not a change.
     """
-    cdef cnp.ndarray given = cnp.PyArray_FROM_O(value)
-    if given.dtype != wanted:
-        if not isinstance(value, cnp.ndarray):
-            given = from_python(given, value, wanted)
-        if given.dtype != wanted:
-            given = converted(given, wanted)
+    cdef cnp.ndarray given = elements_of(value, wanted, -1 if shape is None else len(shape))
     if shape is not None and (<object>given).shape != shape:
         raise ValueError(f"shape {(<object>given).shape} is not {shape}")
     return given
 
 
-cdef cnp.ndarray from_python(object given, object value, object wanted):
-    """Undo what numpy guesses about lists: nothing and big integers as floats, strings that stand for NaN in JSON."""
+cdef cnp.ndarray elements_of(object value, cnp.dtype wanted, Py_ssize_t ndim):
+    """`array_of` of any shape. With `ndim` dims, or -1, lists may be nested as JSON has them."""
+    cdef cnp.ndarray given
+    if (<object>wanted).names is not None and not isinstance(value, (cnp.ndarray, NumpyRecord)) and ndim >= 0:
+        return records_from_python(value, wanted, ndim)
+    given = cnp.PyArray_FROM_O(value)
+    if given.dtype != wanted and not isinstance(value, cnp.ndarray):
+        given = from_python(given, value, wanted, ndim)
+    return as_records(given, wanted)
+
+
+@cython.final
+@cython.no_gc
+cdef class BoundedArrayOf:
+    """Makes arrays of one dtype, and of dims that may have bounds; see `bounded_array_of`."""
+
+    cdef cnp.dtype dtype
+    cdef tuple dims
+
+    def __cinit__(self, cnp.dtype dtype not None, tuple dims not None):
+        self.dtype, self.dims = dtype, dims
+
+    def __call__(self, value):
+        return bounded_array_of(value, self.dtype, self.dims)
+
+    def __reduce__(self):
+        return BoundedArrayOf, (self.dtype, self.dims)
+
+
+cdef cnp.ndarray bounded_array_of(object value, cnp.dtype wanted, tuple dims):
+    """As `array_of`. A negative dim is a bound: the array may be shorter."""
+    cdef cnp.ndarray given = elements_of(value, wanted, len(dims))
+    check_within((<object>given).shape, dims)
+    return given
+
+
+cdef int check_within(tuple shape, tuple dims) except -1:
+    if len(shape) == len(dims) and all([length == dim or length <= -dim for length, dim in zip(shape, dims)]):
+        return 0
+    allowed = ", ".join([str(dim) if dim > 0 else f"UpTo({-dim})" for dim in dims])
+    raise ValueError(f"shape {shape} is not within ({allowed})")
+
+
+cdef object as_buffer(object array):
+    """An array that the buffer protocol can describe: times and durations as the integers that they are."""
+    return array.view("i8") if array.dtype.kind in "mM" else array
+
+
+cdef cnp.ndarray from_python(object given, object value, object wanted, Py_ssize_t ndim):
+    """Undo what numpy guesses about lists: nothing as floats, big integers as floats, the strings that stand for NaN in
+    JSON, and the pairs that stand there for complex numbers.
+    """
     kind = given.dtype.kind
     if given.size == 0:
         return given.astype(wanted)
@@ -56,12 +105,40 @@ cdef cnp.ndarray from_python(object given, object value, object wanted):
             if type(number) is not int or number < 0 or number > 0xFFFFFFFFFFFFFFFF:
                 return given
         return numbers.astype("u8")
-    if wanted.kind == "f" and kind == "U":
-        return given.astype("f8")
+    if wanted.kind in "fc" and kind == "U":
+        given = given.astype("f8")
+    if wanted.kind == "c" and given.dtype.kind in "fiu" and given.ndim == ndim + 1 and given.shape[ndim] == 2:
+        return given.astype("f8").view("c16").reshape(given.shape[:ndim])
+    if wanted.kind in "mM" and kind in "OU":
+        return asarray(value, wanted)
     return given
 
 
-cdef dict CONVERTIBLE = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+cdef cnp.ndarray records_from_python(object value, object wanted, Py_ssize_t ndim):
+    """Nested lists of mappings, of tuples, or of records, as an array of records."""
+    cdef list items = [value], shape = [], columns
+    cdef Py_ssize_t i
+    for i in range(ndim):
+        lengths = {len(item) for item in items}
+        if len(lengths) > 1:
+            raise ValueError("the lists are not of one length")
+        shape += lengths or {0}
+        items = [inner for item in items for inner in item]
+    made = zeros(len(items), wanted)
+    for i, name in enumerate(wanted.names):
+        for item in items:
+            if len(item) != len(wanted.names) or (isinstance(item, dict) and name not in item):
+                raise ValueError(f"a record has the fields {', '.join(wanted.names)}")
+        columns = [item[name if isinstance(item, (dict, NumpyRecord)) else i] for item in items]
+        part = made[name]
+        try:
+            part[...] = elements_of(columns, part.dtype, part.ndim).reshape(part.shape)
+        except (ValueError, TypeError) as error:
+            raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{name}: {error}") from None
+    return made.reshape(shape)
+
+
+cdef dict CONVERTIBLE = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu", "M": "Miu", "m": "miu"}
 # From here on, rounding to the nearest float of so many bytes gives infinity.
 cdef dict INFINITE_FROM = {2: 65520.0, 4: 3.4028235677973366e38}
 
@@ -75,6 +152,19 @@ cdef cnp.ndarray converted(object numbers, object wanted):
         smallest, largest = int(minimum.reduce(numbers, None)), int(maximum.reduce(numbers, None))
         if smallest < low or largest > high:
             raise ValueError(f"values from {smallest} to {largest} do not fit into {kind_of(wanted)}, {low} to {high}")
+    if wanted.kind == "c":
+        if numbers.dtype.kind != "c":
+            numbers = numbers.astype("c16")
+        for part in (numbers.real, numbers.imag):
+            converted(part, numpy_dtype(f"f{wanted.itemsize // 2}"))
+        return numbers.astype(wanted)
+    if wanted.kind in "mM":
+        if numbers.dtype.kind in "iu":  # a count of units, as JSON has it
+            return converted(numbers, numpy_dtype("i8")).view(wanted)
+        made = numbers.astype(wanted)
+        if not array_equal(made.astype(numbers.dtype).view("i8"), numbers.view("i8")):
+            raise ValueError(f"an array of {numbers.dtype} cannot become {wanted} without loss")
+        return made
     if wanted.kind == "f":
         if numbers.dtype.kind != "f":
             numbers = numbers.astype("f8")
@@ -146,10 +236,30 @@ cdef dict NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def nested_lists(value):
-    """An array as nested lists. What JSON has no number for becomes the strings that pydantic uses for them."""
+    """An array as nested lists, as JSON has it: complex numbers as pairs, times and durations as counts of units,
+    records as mappings. What JSON has no number for becomes the strings that pydantic uses for them.
+    """
+    kind = value.dtype.kind
+    if kind == "c":
+        value = asarray(value, order="C")
+        value = value.view(f"f{value.itemsize // 2}").reshape(*value.shape, 2)
+    elif kind in "mM":
+        value = asarray(value).view("i8")
+    elif value.dtype.names is not None:
+        columns = {name: nested_lists(value[name]) for name in value.dtype.names}
+        return records_of_columns(columns, value.ndim, value.shape)
     if value.dtype.kind != "f" or logical_and.reduce(isfinite(value), None):
         return value.tolist()
     return with_named_infinities(value.tolist())
+
+
+cdef object records_of_columns(dict columns, Py_ssize_t ndim, tuple shape):
+    if ndim == 0:
+        return columns
+    return [
+        records_of_columns({name: column[i] for name, column in columns.items()}, ndim - 1, shape[1:])
+        for i in range(shape[0])
+    ]
 
 
 cdef object with_named_infinities(object item):

@@ -37,6 +37,10 @@ cdef class Codec:
     cdef int set(self, Hold hold, char *data, object value) except -1:
         raise NotImplementedError
 
+    cdef int resize(self, Hold hold, char *data, object wanted) except -1:
+        """Let the value have another size, within the room that there is. What is new in it is not said."""
+        raise TypeError("it keeps its size")
+
     cdef object buffer(self, Hold hold, char *data):
         """A memoryview of the value."""
         raise TypeError("it is no text, bytes, array, or list of numbers, arrays or samples")
@@ -250,12 +254,15 @@ cdef class BytesCodec(Codec):
         finally:
             PyBuffer_Release(&content)
 
+    cdef int resize(self, Hold hold, char *data, object wanted) except -1:
+        return self.put(data, NULL, whole_size(wanted))
+
     cdef int put(self, char *data, const char *source, Py_ssize_t length) except -1:
-        """Write the bytes, and wipe what was there behind them."""
+        """Write the bytes, and wipe what was there behind them. Without a source the first ones stay."""
         cdef uint32_t before = (<uint32_t *>data)[0]
         if length > self.max_bytes:
             raise ValueError(f"{length} bytes, and the field holds {self.max_bytes}")
-        if length > 0:
+        if length > 0 and source != NULL:
             memmove(data + 4, source, length)
         (<uint32_t *>data)[0] = <uint32_t>length
         if length < before <= self.max_bytes:
@@ -286,7 +293,7 @@ cdef class ArrayCodec(Codec):
         return make_array(hold, data, self.dtype, self.ndim, self.dims)
 
     cdef object buffer(self, Hold hold, char *data):
-        return memoryview(exported_array(hold, data, self.dtype, self.shape))
+        return memoryview(as_buffer(exported_array(hold, data, self.dtype, self.shape)))
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         if not self.fits(value):
@@ -320,3 +327,98 @@ cdef class ArrayCodec(Codec):
             if cnp.PyArray_DIM(<cnp.ndarray>value, i) != self.dims[i]:
                 return False
         return (<cnp.ndarray>value).dtype == self.dtype
+
+
+@cython.final
+cdef class BoundedArrayCodec(Codec):
+    """An array of which some dims have a bound: the length of each of those as u32, and behind all of them the
+    elements, in C order of the lengths. `dims`: a bound is negative.
+
+    Why the elements are in the order of what is there, and not of the bounds: so the array is contiguous, and its first
+    bytes are all that a short one touches.
+    """
+
+    cdef cnp.dtype dtype
+    cdef tuple dims
+    cdef int ndim
+    cdef size_t elements_at
+
+    def __cinit__(self, cnp.dtype dtype not None, tuple dims not None, size_t elements_at, size_t size):
+        cdef size_t room = (<object>dtype).itemsize
+        if not 0 < len(dims) <= 32 or (<object>dtype).hasobject:
+            raise ValueError("1 to 32 dimensions of numbers or records")
+        for dim in dims:
+            room *= <size_t>abs(dim)
+        if elements_at + room > size or elements_at < 4 * <size_t>sum(dim < 0 for dim in dims):
+            raise ValueError("the elements leave the field")
+        self.dtype, self.dims, self.ndim = dtype, dims, len(dims)
+        self.elements_at, self.size = elements_at, size
+        self.checked = True
+
+    cdef size_t load(self, char *data, cnp.npy_intp *dims) except? 0:
+        """The dims that the array has now; their product. Each length is loaded once, then checked."""
+        cdef uint32_t length
+        cdef int i, k = 0
+        cdef size_t count = 1
+        cdef Py_ssize_t dim
+        for i in range(self.ndim):
+            dim = self.dims[i]
+            if dim < 0:
+                length = zs_load32(<const uint32_t *>data + k, ZS_RELAXED)
+                k += 1
+                if length > <size_t>-dim:
+                    raise errors.CorruptSegmentError(
+                        f"a length of {length} in a dimension of at most {-dim}", found=length, expected=-dim
+                    )
+                dim = length
+            dims[i] = dim
+            count *= <size_t>dim
+        return count
+
+    cdef int check(self, char *data) except -1:
+        cdef cnp.npy_intp dims[32]
+        self.load(data, dims)
+        return 0
+
+    cdef object get(self, Hold hold, char *data):
+        cdef cnp.npy_intp dims[32]
+        self.load(data, dims)
+        return make_array(hold, data + self.elements_at, self.dtype, self.ndim, dims)
+
+    cdef object buffer(self, Hold hold, char *data):
+        cdef cnp.npy_intp dims[32]
+        cdef int i
+        self.load(data, dims)
+        shape = tuple([dims[i] for i in range(self.ndim)])
+        return memoryview(as_buffer(exported_array(hold, data + self.elements_at, self.dtype, shape)))
+
+    cdef int set(self, Hold hold, char *data, object value) except -1:
+        cdef cnp.ndarray array = bounded_array_of(value, self.dtype, self.dims)
+        array = cnp.PyArray_GETCONTIGUOUS(array)
+        copy_bytes(hold, data + self.elements_at, <const char *>cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(array))
+        return self.put_lengths(data, (<object>array).shape)
+
+    cdef int resize(self, Hold hold, char *data, object wanted) except -1:
+        shape = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
+        check_within(shape := tuple([whole_size(length) for length in shape]), self.dims)
+        return self.put_lengths(data, shape)
+
+    cdef int put_lengths(self, char *data, tuple shape) except -1:
+        """Set the lengths, and wipe what is no longer in use."""
+        cdef cnp.npy_intp dims[32]
+        cdef size_t before = 0, after = 1, itemsize = (<object>self.dtype).itemsize
+        cdef int i, k = 0
+        cdef Py_ssize_t dim, length
+        try:
+            before = self.load(data, dims)
+        except errors.CorruptSegmentError:  # what loan_uninit left
+            pass
+        for i in range(self.ndim):
+            dim, length = self.dims[i], shape[i]
+            after *= <size_t>length
+            if dim < 0:
+                zs_store32(<uint32_t *>data + k, <uint32_t>length, ZS_RELAXED)
+                k += 1
+        if after < before:
+            memset(data + self.elements_at + after * itemsize, 0, (before - after) * itemsize)
+        return 0

@@ -1,8 +1,5 @@
 # Part of binding.pyx: fields that are made of others, as samples, optionals and lists, and whole samples.
 
-from numpy import asarray
-from numpy import void as NumpyRecord
-
 
 @cython.final
 cdef class StructCodec(Codec):
@@ -290,7 +287,7 @@ cdef class ListCodec(Codec):
         self.check_length(len(items))
         for i in range(len(items)):
             self.item.set(hold, data + self.items_at + i * self.stride, items[i])
-        return self.resize(data, len(items))
+        return self.put_count(data, len(items))
 
     cdef int set_array(self, Hold hold, char *data, object value) except -1:
         cdef cnp.ndarray records = records_of(value, self.dtype)
@@ -299,7 +296,7 @@ cdef class ListCodec(Codec):
         if self.padding is None:
             self.padding = padding_of(self.dtype)
         write_records(hold, data + self.items_at, self.item, records, self.dtype, (count,), self.padding)
-        return self.resize(data, count)
+        return self.put_count(data, count)
 
     cdef int check_length(self, Py_ssize_t count) except -1:
         if count > self.capacity or (not self.bounded and count != self.capacity):
@@ -307,7 +304,14 @@ cdef class ListCodec(Codec):
             raise ValueError(f"{count} items, and the field holds {limit}")
         return 0
 
-    cdef int resize(self, char *data, Py_ssize_t count) except -1:
+    cdef int resize(self, Hold hold, char *data, object wanted) except -1:
+        cdef Py_ssize_t count = whole_size(wanted)
+        if not self.bounded:
+            raise TypeError("it keeps its size")
+        self.check_length(count)
+        return self.put_count(data, count)
+
+    cdef int put_count(self, char *data, Py_ssize_t count) except -1:
         """Set the count, and wipe what is no longer counted."""
         cdef uint32_t before
         if self.bounded:
@@ -435,7 +439,7 @@ cdef class ListView:
         self.alive(True)
         if not self.codec.bounded:
             raise TypeError(f"a list of Shape({self.codec.capacity}) has a fixed length")
-        self.codec.resize(self.data, 0)
+        self.codec.put_count(self.data, 0)
 
     def __eq__(self, other):
         if not isinstance(other, (list, tuple, ListView)):

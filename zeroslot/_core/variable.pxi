@@ -581,7 +581,7 @@ cdef class Arrangement:
 
 
 def resize_fields(View sample not None, dict sizes not None):
-    """Give variable fields of a loan other sizes, within the room that the loan has; see `zeroslot.resize`."""
+    """Give fields of a loan other sizes, within the room that they have; see `zeroslot.resize`."""
     cdef StructCodec codec = (<object>type(sample)).__zs_codec__
     cdef FieldDescriptor member
     cdef Codec inner
@@ -592,18 +592,16 @@ def resize_fields(View sample not None, dict sizes not None):
         raise read_only(sample.hold)
     for name, wanted in sizes.items():
         member = members.get(name)
-        inner = None if member is None else member.codec
-        if inner is None:
+        if member is None:
             raise TypeError(f"{name} is no field of {type(sample).__name__}")
+        inner = member.codec
         data = sample.data + member.offset
         if isinstance(inner, OptionalCodec):
             data += (<OptionalCodec>inner).item_at
             inner = (<OptionalCodec>inner).item
-        if not isinstance(inner, VariableCodec):
-            raise TypeError(f"{name} is no variable field, and keeps its size")
         sample.hold.pin()
         try:
-            (<VariableCodec>inner).resize(sample.hold, data, wanted)
+            inner.resize(sample.hold, data, wanted)
         except (ValueError, TypeError) as error:
             if isinstance(error, errors.ZeroslotError):
                 raise

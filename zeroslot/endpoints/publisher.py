@@ -232,7 +232,7 @@ class Publisher(PublisherEnd[S]):
             allocator = SlotAllocator._create(
                 qos,
                 max_loans,
-                _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes,
+                max(1, _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes),  # a type may have no bytes
                 contents,
                 lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
                 mode=mode,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zeroslot.types.layout import Layout
 from zeroslot.types.nodes.arrays import Array
 from zeroslot.types.nodes.base import Node
+from zeroslot.types.nodes.bounded_arrays import BoundedArray
 from zeroslot.types.nodes.enums import Enumeration
 from zeroslot.types.nodes.lists import BoundedList, FixedList
 from zeroslot.types.nodes.optional import Optional
@@ -24,6 +25,7 @@ NODES: tuple[type[Node], ...] = (
     VariableList,
     Text,
     Blob,
+    BoundedArray,
     Array,
     FixedList,
     BoundedList,

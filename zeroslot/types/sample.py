@@ -32,8 +32,10 @@ from zeroslot._core import binding
 from zeroslot.types.compiled import IncompleteError, compiled, has_open_parameters
 from zeroslot.types.layout import Layout
 from zeroslot.types.nodes.bounds import Bound, with_widths
+from zeroslot.types.nodes.lists import BoundedList, FixedList
+from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.nodes.scalars import Scalar
-from zeroslot.types.nodes.variable import with_checks
+from zeroslot.types.nodes.variable import VariableList, with_checks
 
 S = TypeVar("S", bound="Sample")
 
@@ -160,6 +162,8 @@ def _value_of(sample: BaseModel, name: str) -> Any:
     record = compiled(type(sample))
     node: Any = next(field.node for field in record.layout.members if record.names[field.name] == name)
     while not isinstance(node, Layout):
+        if not isinstance(node, (Optional, FixedList, BoundedList, VariableList)):
+            return value
         node = node.item
     return binding.samples_of(compiled(node.sample_type).view_class, value)
 

@@ -212,12 +212,15 @@ def buffer(sample: Any, name: str) -> memoryview:
 
 
 def resize(sample: Any, /, **sizes: Any) -> None:
-    """Shrink variable fields of a loan before it is committed: `resize(frame, image=(1000, 1920, 3), name=4)`.
+    """Give fields of a loan other sizes before it is committed: `resize(frame, image=(1000, 1920, 3), name=4)`.
 
-    Sizes are given as to `loan`. The first bytes of a field stay; those of an array are in C order, so the first rows
-    stay where only the first dimension shrinks. Arrays and lists that were read from the sample before keep their size.
-    Raises ValueError for a size that the loan has no room for, TypeError for what is no variable field of a sample in
-    place, ClosedError after the commit.
+    A variable field can have any size that the loan has room for, and a field with a bound (UpTo, MaxLen, MaxBytes) any
+    size up to that. Sizes are shapes, numbers of items and numbers of bytes. The first bytes of a field stay; those of
+    an array are in C order, so the first rows stay where only the first dimension changes. What a field holds beyond
+    its size before is not said: write it. Arrays and lists that were read from the sample before keep their size.
+
+    Raises ValueError for a size that there is no room for, TypeError for a field that keeps its size and for what is no
+    sample in place, ClosedError after the commit.
     """
     if not isinstance(sample, View):
         raise TypeError(f"a sample of a loan, not {type(sample).__name__}")

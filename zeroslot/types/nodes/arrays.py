@@ -23,31 +23,73 @@ from zeroslot.types.nodes.base import (
     StoredNode,
     TypeWriter,
     annotation_text,
+    checked_object,
 )
 from zeroslot.types.nodes.bounds import Bound, list_validator, without_alias
-from zeroslot.types.nodes.scalars import NUMPY_TYPES, SCALARS, Scalar
+from zeroslot.types.nodes.scalars import ELEMENT_TYPES, ELEMENTS, SCALARS, Scalar
 
 
-class Shape(Bound):
-    """The dims of an inline array, `Annotated[NDArray[np.float32], Shape(480, 640)]`, or the length of a fixed list."""
+class UpTo(Bound):
+    """A dimension that has a bound in place of a length: `Shape(UpTo(200_000), 3)`."""
 
     __slots__ = ()
 
-    def __init__(self, *dims: int) -> None:
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+
+    @property
+    def limit(self) -> int:
+        """The greatest length."""
+        return self.limits[0]
+
+
+class Shape(Bound):
+    """The dims of an inline array, `Annotated[NDArray[np.float32], Shape(480, 640)]`, or the length of a fixed list.
+
+    `dtype` says what NDArray cannot: the unit of times and durations, as "datetime64[ns]", and the sample type of
+    records, for NDArray[np.void].
+    """
+
+    __slots__ = ("dtype",)
+    dtype: Any
+
+    def __init__(self, *dims: int | UpTo, dtype: Any = None) -> None:
         if not 0 < len(dims) <= DIMS_LIMIT:
             raise DeclarationError(f"Shape takes 1 to {DIMS_LIMIT} dims, as in Shape(480, 640), not {len(dims)}.")
         super().__init__(*dims)
+        self.dtype = dtype
+
+    def _checked(self, limit: Any) -> Any:
+        return limit if isinstance(limit, UpTo) else super()._checked(limit)
 
     @property
-    def dims(self) -> tuple[int, ...]:
-        """As they were given."""
+    def dims(self) -> tuple[Any, ...]:
+        """As they were given: lengths, and UpTo."""
         return self.limits
 
+    @property
+    def has_bounds(self) -> bool:
+        """Whether a dim is an UpTo."""
+        return any(isinstance(dim, UpTo) for dim in self.dims)
+
+    def __repr__(self) -> str:
+        dtype = [] if self.dtype is None else [f"dtype={getattr(self.dtype, '__name__', repr(self.dtype))}"]
+        return f"Shape({', '.join([*map(repr, self.dims), *dtype])})"
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and isinstance(other, Shape) and self.dtype == other.dtype
+
+    __hash__ = Bound.__hash__
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        item = element_of(source)
+        item = element_of(source, self.dtype)
         if item is not None:
-            return array_validator(binding.ArrayOf(item.dtype, self.dims), Array(item, self.dims).json_value())
-        if get_origin(source) is list and len(self.dims) == 1:
+            convert: Callable[[Any], NDArray[Any]] = binding.ArrayOf(item.dtype, self.dims)
+            if self.has_bounds:
+                dims = (-dim.limit if isinstance(dim, UpTo) else dim for dim in self.dims)
+                convert = binding.BoundedArrayOf(item.dtype, tuple(dims))
+            return array_validator(convert, nested_lists_of(item, self.dims))
+        if get_origin(source) is list and len(self.dims) == 1 and not self.has_bounds:
             return list_validator(source, handler, self.dims[0], self.dims[0])
         return handler(source)
 
@@ -63,14 +105,79 @@ def _elements_of(annotation: Any) -> Any:
     return (get_args(arguments[1]) or (None,))[0]
 
 
-def element_of(annotation: Any) -> Scalar | None:
+def element_of(annotation: Any, dtype: Any = None) -> Node | None:
     """The kind of the elements of NDArray[…]; None for anything else, and for elements without a kind."""
-    return NUMPY_TYPES.get(_elements_of(annotation))
+    elements = _elements_of(annotation)
+    if dtype is None or elements is None:
+        return ELEMENT_TYPES.get(elements)
+    if hasattr(dtype, "__zs_layout__"):
+        item: Node = dtype.__zs_layout__()
+        is_element = item.plain and item.size > 0
+    else:
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            return None
+        item = next((scalar for scalar in ELEMENTS.values() if scalar.dtype == wanted), SCALARS["u8"])
+        is_element = item.dtype == wanted
+    return item if is_element and (elements is Any or issubclass(item.dtype.type, elements)) else None
 
 
 def is_open(annotation: Any) -> bool:
     """Whether it is an array that leaves its dtype open: np.ndarray or NDArray[Any]."""
     return _elements_of(annotation) in (Any, np.generic)
+
+
+def declared_element(declared: Declaration) -> Node:
+    """The kind of the elements of a declared array. Raises `DeclarationError`."""
+    item = element_of(declared.base, declared.bound.dtype)
+    if item is None and declared.bound.dtype is not None:
+        declared.reject(
+            f"{annotation_text(declared.base)} with {declared.bound!r} has no element type with a fixed size",
+            'Write NDArray[np.datetime64] with dtype="datetime64[ns]", or NDArray[np.void] with a Sample of numbers, '
+            "enums and arrays.",
+        )
+    if item is None:
+        declared.reject(
+            f"{annotation_text(declared.base)} has no element type with a fixed size",
+            "Write NDArray[np.float64], or another number or np.bool_; or give the dtype: "
+            'Shape(8, dtype="datetime64[ns]").',
+        )
+    return item
+
+
+def stored_element(stored: StoredNode) -> Node | None:
+    """The kind of the elements of a stored array; None where it is of another kind."""
+    if stored.kind in ELEMENTS:
+        return ELEMENTS[stored.kind]
+    if stored.kind != "struct":
+        return None
+    items: Any = stored.schema
+    for _ in stored.facts["shape"]:
+        items = checked_object(items, stored.where).get("items")
+    item = stored.inner(items).node()
+    if item.kind != "struct" or not item.plain or item.size == 0:
+        stored.reject("is an array of what has no place in an array")
+    return item
+
+
+def array_annotation(item: Node, dims: tuple[Any, ...], sample_type_of: Callable[[Record], type]) -> Any:
+    """The annotation of an array."""
+    dtype: Any = str(item.dtype) if item.dtype.kind in "mM" else None
+    if isinstance(item, Record):
+        dtype = sample_type_of(item)
+    return Annotated[NDArray[item.dtype.type], Shape(*dims, dtype=dtype)]  # type: ignore[name-defined]  # at run time
+
+
+def nested_lists_of(item: Node, dims: tuple[Any, ...]) -> dict[str, Any]:
+    """The JSON schema of nested lists of these dims."""
+    schema = item.json_value() if isinstance(item, Scalar) else item.sized_schema()
+    for dim in reversed(dims):
+        if isinstance(dim, UpTo):
+            schema = {"type": "array", "items": schema, "maxItems": dim.limit}
+        else:
+            schema = {"type": "array", "items": schema, "minItems": dim, "maxItems": dim}
+    return schema
 
 
 def array_validator(convert: Callable[[Any], NDArray[Any]], json_value: dict[str, Any]) -> CoreSchema:
@@ -92,7 +199,7 @@ class Array(Node):
 
     written = "NDArray with Shape"
 
-    item: Scalar
+    item: Node
     dims: tuple[int, ...]
 
     @property
@@ -102,6 +209,11 @@ class Array(Node):
     @property
     def plain(self) -> bool:
         return True
+
+    @property
+    def nesting(self) -> int:
+        """A value, not a struct; its elements may be structs."""
+        return self.item.nesting
 
     @property
     def kind(self) -> str:
@@ -129,11 +241,11 @@ class Array(Node):
 
     @property
     def text(self) -> str:
-        return f"{self.item.kind}[{','.join(map(str, self.dims))}]"
+        return f"{self.item.text}[{','.join(map(str, self.dims))}]"
 
     @property
     def tag(self) -> str:
-        return "_".join([self.item.kind, *map(str, self.dims)])
+        return "_".join([self.item.tag, *map(str, self.dims)])
 
     @property
     def canonical(self) -> str:
@@ -143,37 +255,25 @@ class Array(Node):
     def from_annotation(cls, declared: Declaration) -> Array | None:
         if np.ndarray not in (declared.base, declared.origin):
             return None
-        item = element_of(declared.base)
-        if item is None:
-            declared.reject(
-                f"{annotation_text(declared.base)} has no element type with a fixed size",
-                "Write NDArray[np.float64], or another number or np.bool_.",
-            )
         if not isinstance(declared.bound, Shape):
             declared.reject_bound("NDArray", "Annotated[NDArray[np.float64], Shape(3)]")
-        return cls(item, declared.bound.dims)
+        return cls(declared_element(declared), declared.bound.dims)
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> Array | None:
-        if stored.kind not in SCALARS or "shape" not in stored.facts:
-            return None
-        return cls(SCALARS[stored.kind], stored.dims())
+        item = stored_element(stored) if "shape" in stored.facts else None
+        return cls(item, stored.dims()) if item is not None else None
 
     def annotation(self, sample_type_of: Callable[[Record], type]) -> Any:
-        return Annotated[NDArray[self.item.dtype.type], Shape(*self.dims)]  # type: ignore[name-defined]  # at run time
+        return array_annotation(self.item, self.dims, sample_type_of)
 
     def json_schema(self) -> dict[str, Any]:
-        return {**self.json_value(), "x-zeroslot": {"kind": self.item.kind, "shape": list(self.dims)}}
-
-    def json_value(self) -> dict[str, Any]:
-        """The JSON schema of nested lists of these dims."""
-        schema = self.item.json_value()
-        for dim in reversed(self.dims):
-            schema = {"type": "array", "items": schema, "minItems": dim, "maxItems": dim}
-        return schema
+        facts = {"kind": self.item.kind, "shape": list(self.dims)}
+        return {**nested_lists_of(self.item, self.dims), "x-zeroslot": facts}
 
     def declare(self, writer: TypeWriter) -> Declarator:
-        return self.item.declare(writer)._replace(dims=self.dims)
+        item = writer.item(self.item)
+        return item._replace(dims=(*self.dims, *item.dims))
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         return binding.ArrayCodec(self.item.dtype, self.dims)

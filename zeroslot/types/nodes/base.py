@@ -402,9 +402,9 @@ class StoredNode:
         """The whole number under `key` of the facts."""
         return checked_integer(self.facts.get(key), f"{self.where}: {key}", low, high)
 
-    def dims(self) -> tuple[int, ...]:
-        """The shape."""
-        value = self.facts.get("shape")
+    def dims(self, shape: Any = None) -> tuple[int, ...]:
+        """The shape, or another one that is checked as such."""
+        value = self.facts.get("shape") if shape is None else shape
         if not isinstance(value, list) or not 0 < len(value) <= DIMS_LIMIT:
             self.reject("has no shape")
         return tuple(checked_integer(dim, f"{self.where}: shape", 1, SIZE_LIMIT) for dim in value)

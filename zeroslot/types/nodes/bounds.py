@@ -28,10 +28,10 @@ class Bound:
     __slots__ = ("limits",)
     limits: tuple[int, ...]
 
-    def __init__(self, *limits: int) -> None:
+    def __init__(self, *limits: Any) -> None:
         self.limits = tuple(self._checked(limit) for limit in limits)
 
-    def _checked(self, limit: Any) -> int:
+    def _checked(self, limit: Any) -> Any:
         """`limit` as an int from 1 on. Raises `DeclarationError`."""
         try:
             number = operator.index(limit)

@@ -70,7 +70,7 @@ class Scalar(Node):
     @cached_property
     def range(self) -> tuple[int, int] | None:
         """The least and the greatest value of an integer kind; None of the others."""
-        if self.python_type is not int:
+        if self.dtype.kind not in "iu":
             return None
         info = np.iinfo(self.dtype)
         return int(info.min), int(info.max)
@@ -90,8 +90,8 @@ class Scalar(Node):
 
     @property
     def alignment(self) -> int:
-        """Natural: its width."""
-        return self.dtype.itemsize
+        """Natural: its width, or that of the parts of a complex number."""
+        return self.dtype.alignment
 
     @property
     def text(self) -> str:
@@ -138,10 +138,13 @@ class Scalar(Node):
         """The JSON schema of one value."""
         if self.range is not None:
             return {"type": "integer", "minimum": self.range[0], "maximum": self.range[1]}
-        return {"type": "boolean" if self.python_type is bool else "number"}
+        if self.python_type is complex:
+            return {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+        return {"type": {bool: "boolean", int: "integer"}.get(self.python_type, "number")}
 
     def declare(self, writer: TypeWriter) -> Declarator:
-        return writer.scalar(self)
+        declared = writer.scalar(self)
+        return declared._replace(dims=(2,)) if self.python_type is complex else declared
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
         return binding.ScalarCodec(self.name)
@@ -203,6 +206,21 @@ Bool = Annotated[bool, SCALARS["bool"]]
 
 PLAIN: dict[Any, Scalar] = {int: SCALARS["i64"], float: SCALARS["f64"], bool: SCALARS["bool"]}
 
+# Kinds that are elements of arrays alone. IDL and C have no complex numbers that C++ shares: they are pairs.
+_UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
+ELEMENTS: dict[str, Scalar] = {
+    **SCALARS,
+    "c64": Scalar("c64", "<c8", complex, idl="float", c="float"),
+    "c128": Scalar("c128", "<c16", complex, idl="double", c="double"),
+    **{
+        f"{name}_{unit}": Scalar(
+            f"{name}_{unit}", f"<{code}8[{unit}]", int, idl="long long", c="int64_t", idl_note=f'@unit("{unit}") '
+        )
+        for name, code in (("datetime64", "M"), ("timedelta64", "m"))
+        for unit in _UNITS
+    },
+}
+
 # numpy has several types for some kinds: np.longlong is another type than np.int64 of the same bytes. Where several
 # kinds have one dtype, arrays of it are of the first.
 NUMPY_TYPES: dict[type, Scalar] = {
@@ -210,4 +228,9 @@ NUMPY_TYPES: dict[type, Scalar] = {
     for code in "?bBhHiIlLqQefd"
     for scalar in reversed(_TABLE)
     if np.dtype(code) == scalar.dtype
+}
+ELEMENT_TYPES: dict[Any, Scalar] = {
+    **NUMPY_TYPES,
+    np.complex64: ELEMENTS["c64"],
+    np.complex128: ELEMENTS["c128"],
 }

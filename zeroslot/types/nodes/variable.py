@@ -38,7 +38,7 @@ from zeroslot.types.nodes.base import (
 )
 from zeroslot.types.nodes.bounds import list_validator, with_widths, without_alias
 from zeroslot.types.nodes.lists import BoundedList, FixedList, dtype_of_items, reading_of_item
-from zeroslot.types.nodes.scalars import SCALARS, Scalar
+from zeroslot.types.nodes.scalars import ELEMENTS, SCALARS, Scalar
 from zeroslot.types.nodes.text import Bytes, bytes_validator
 
 DIMS = 8  # the most dimensions of a variable array
@@ -284,7 +284,7 @@ class ArrayExtent(Extent):
 class VariableArray(ArrayExtent):
     """A numpy array of any shape. `item` is None where each sample has a dtype of its own."""
 
-    item: Scalar | None
+    item: Node | None
 
     @property
     def kind(self) -> str:
@@ -322,9 +322,9 @@ class VariableArray(ArrayExtent):
         item = stored.facts.get("item")
         if item == "any":
             return cls(None)
-        if not isinstance(item, str) or item not in SCALARS:
+        if not isinstance(item, str) or item not in ELEMENTS:
             stored.reject("is an array of an unknown kind")
-        return cls(SCALARS[item])
+        return cls(ELEMENTS[item])
 
     def annotation(self, sample_type_of: Callable[[Record], type]) -> Any:
         return NDArray[self.item.dtype.type] if self.item else NDArray[Any]  # type: ignore[name-defined]  # at run time
@@ -351,7 +351,7 @@ class ArrayMessage(Extent):
     the dtype, and the bytes of the items.
     """
 
-    item: Scalar | None
+    item: Node | None
 
     @property
     def tag(self) -> str:
