@@ -63,7 +63,7 @@ def _first_capacity(layout: Layout, largest: int | None, *, grow: bool) -> int:
     """Bytes of a slot of the first pool, where there are no `pools`."""
     if grow and layout.variable:
         return min(max(layout.size, FIRST_BYTES), PAYLOAD_LIMIT if largest is None else largest)
-    return layout.size if largest is None else largest
+    return max(layout.size if largest is None else largest, 1)  # a sample may have no fields
 
 
 def _largest_sample(layout: Layout, max_bytes: int | None, pools: tuple[Pool, ...], *, grow: bool) -> int | None:
