@@ -32,8 +32,8 @@ def checked_match(match: Match) -> Match:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SharedLayout(Layout):
-    """What this side reads of the samples of another version. Its members are in the order of this side, at the offsets
-    of `published`, and so is its size.
+    """What this side reads of the samples of another version: members in the order of this side, at the offsets of
+    `published`, and with its size.
     """
 
     published: Layout = field(kw_only=True)

@@ -59,8 +59,8 @@ class CompiledType:
         return self.view_class_of(self.layout)
 
     def view_class_of(self, layout: Layout) -> type[View]:
-        """A class of the views of samples that have another layout, a `SharedLayout`: declared defaults stand in for
-        fields that it lacks. A default factory is called here, and each use of the field gives a copy.
+        """A class of the views of samples that have this layout, or what `ByName` made of it and another one: declared
+        defaults stand in for fields that it lacks. A default factory is called here, and each read gives a copy.
         """
         fields = [
             binding.FieldDescriptor(self.names[field.name], field.node.codec(_codec_of_sample), field.offset)

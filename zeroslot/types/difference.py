@@ -26,7 +26,7 @@ def difference(publisher: Record, here: Record) -> str:
     return "\n".join(f"  {name:{name_width}}   {middle:{middle_width}}     {last}" for name, middle, last in rows)
 
 
-def _by_name(record: Record) -> dict[str, Field]:
+def _fields_of(record: Record) -> dict[str, Field]:
     return {field.name: field for field in record.members}
 
 
@@ -34,7 +34,7 @@ def _rows(
     publisher: Record, here: Record, prefix: str, publisher_offset: int, here_offset: int
 ) -> Iterator[tuple[str, str, str]]:
     """Name, publisher's side and this side of every difference. The offsets are those of the records."""
-    publisher_fields, here_fields = _by_name(publisher), _by_name(here)
+    publisher_fields, here_fields = _fields_of(publisher), _fields_of(here)
     for name, field in publisher_fields.items():
         other = here_fields.get(name)
         if other is not None and (field.node, field.offset) != (other.node, other.offset):
