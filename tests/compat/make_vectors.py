@@ -156,6 +156,38 @@ TYPES = {
     """,
 }
 
+TYPES["Variables"] = """
+        class Point(zs.Sample):
+            x: zs.F32
+            y: zs.F32
+
+        class Inner(zs.Sample):
+            name: str
+
+        class Variables(zs.Sample):
+            number: zs.U8
+            image: NDArray[np.uint16]
+            anything: NDArray[Any]
+            text: str
+            blob: bytes
+            points: list[Point]
+            inner: Inner
+            maybe: NDArray[np.float64] | None
+            absent: str | None
+
+        make = Variables(
+            number=1,
+            image=np.array([[1, 2, 3], [4, 5, 6]], np.uint16),
+            anything=np.array([1, -1], ">i4"),
+            text="a\\u00e9",
+            blob=b"",
+            points=[Point(x=1, y=2), Point(x=3, y=4)],
+            inner=Inner(name="in"),
+            maybe=np.array(0.5),
+            absent=None,
+        )
+"""
+
 # A number that no declaration above has gets one of its own.
 for _number in SCALARS.values():
     if f"zs.{_number}" not in "".join(TYPES.values()):
@@ -172,6 +204,7 @@ def declared(name: str) -> tuple[type[zs.Sample], zs.Sample, list[str]]:
     lines = [line[8:] for line in TYPES[name].strip("\n").splitlines()]
     scope: dict[str, Any] = {
         "zs": zs, "np": np, "enum": enum, "Annotated": Annotated, "Literal": Literal, "NDArray": NDArray,
+        "Any": Any,
         "__name__": __name__,
     }  # fmt: skip  # the names that a declaration may use
     exec("\n".join(lines), scope)
@@ -184,7 +217,8 @@ def declared(name: str) -> tuple[type[zs.Sample], zs.Sample, list[str]]:
 
 def image_of(value: zs.Sample) -> bytes:
     """The bytes of a sample as a publisher writes them."""
-    with zs.Publisher("vector", type(value)) as pub, zs.Subscriber("vector", type(value)) as sub:
+    max_bytes = 1 << 16 if zs.layout_of(type(value)).variable else None
+    with zs.Publisher("vector", type(value), max_bytes=max_bytes) as pub, zs.Subscriber("vector", type(value)) as sub:
         pub.publish(value)
         lease = sub.take()
         assert lease is not None

@@ -183,6 +183,10 @@ def canonical_of(schema: dict[str, Any]) -> tuple[str, int, int]:
         members = ",".join(f"{name}={value}" for name, value in sorted(facts["members"], key=lambda member: member[1]))
         width = WIDTHS[facts["base"]]
         return f"enum({facts['base']}){{{members}}}", width, width
+    if kind == "array":
+        return f"array[{facts['item']}]", 168, 8
+    if kind in ("str", "bytes", "list") and not facts.keys() & {"max_bytes", "max_len", "shape"}:
+        return f"list[{canonical_of(schema['items'])[0]}]" if kind == "list" else kind, 16, 8
     if kind in ("str", "bytes"):
         return f"{kind}({facts['max_bytes']})", rounded(4 + facts["max_bytes"], 4), 4
     if kind == "list":

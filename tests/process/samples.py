@@ -43,3 +43,12 @@ class Pixels(zs.Sample):
     """An image at the start of the slot, which has the alignment that libraries of arrays want."""
 
     image: Annotated[NDArray[np.float32], zs.Shape(64, 64)]
+
+
+class Message(zs.Sample):
+    """Fields of variable size."""
+
+    number: zs.U64
+    text: str
+    values: NDArray[np.float64]
+    points: list[Point]

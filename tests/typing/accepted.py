@@ -180,6 +180,30 @@ def covariance(sub: zs.Subscriber[Imu], lease: zs.Lease[Imu]) -> None:
     forwarded(lease)
 
 
+class Frame(zs.Sample):
+    """Fields of variable size."""
+
+    image: NDArray[np.uint8]
+    anything: NDArray[Any] | None = None
+    name: str = "camera"
+    jpeg: bytes = b""
+    points: list[Vector] = Field(default_factory=list)
+
+
+def variable_sizes() -> None:
+    """Their types are those of the values; sizes are given by name or in a mapping."""
+    pub = zs.Publisher("camera", Frame, max_bytes=8_000_000)
+    assert_type(pub.loan(image=(1080, 1920, 3), name=16), zs.Loan[Frame])
+    assert_type(pub.loan(1.0, sizes={"image": 5, "points": 2}), zs.Loan[Frame])
+    with pub.loan_uninit(image=(480, 640), anything=((3,), np.float32)) as frame:
+        assert_type(frame.image, NDArray[np.uint8])
+        assert_type(frame.points, list[Vector])
+        frame.image[:] = 0
+        frame.name, frame.jpeg = "left", b"jpeg"
+        zs.resize(frame, image=(100, 640), name=2)
+    pub.publish(Frame(image=np.zeros((2, 3), np.uint8)))
+
+
 def untyped_slots(flink: Path) -> None:
     """Slots and their leases are buffers."""
     with zs.SlotAllocator.in_memory(slot_count=8, slot_capacity=1024) as slots:

@@ -50,6 +50,8 @@ def publishing() -> None:
     pub.publish({1: 2})  # error: dict-item
     pub.publish(Imu(stamp_ns=1, accel=np.zeros(3)), timeout="1")  # error: arg-type
     pub.loan("soon")  # error: arg-type
+    pub.loan(sizes=3)  # error: arg-type
+    zs.Publisher("robot/imu", Imu, max_bytes="1")  # error: arg-type
     pub.sequence = 1  # error: misc
     with pub.loan() as imu:
         imu.gyro[0] = 1  # error: attr-defined

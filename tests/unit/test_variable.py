@@ -401,3 +401,23 @@ def test_a_numpy_record_has_no_variable_fields(pub: Publisher[Frame]) -> None:
     """It is refused with what to publish instead."""
     with pytest.raises(TypeError, match="variable fields, which Frame has"):
         pub.publish(np.zeros((), layout_of(Frame).dtype))
+
+
+class Fixed(Sample):
+    frame: Annotated[str, zs.MaxBytes(8)] = "map"
+    points: Annotated[NDArray[np.float32], zs.Shape(2)]
+
+
+@pytest.mark.row("TYP-7", "NEW-3")
+def test_a_bounded_field_is_read_as_a_variable_one_by_name() -> None:
+    """And not the other way round; the error says which kinds the two sides have."""
+    with Publisher("cloud", Fixed) as pub, Subscriber("cloud", Cloud, match="by_name") as sub:
+        pub.publish(Fixed(points=[1, 2]))
+        assert taken(sub).sample.model_dump()["frame"] == "map"
+        pub.publish(Fixed(points=[1, 2]))
+        assert taken(sub).copy() == Cloud(points=[1, 2])
+    with Publisher("cloud", Cloud, max_bytes=1000), pytest.raises(zs.TypeMismatchError) as caught:
+        Subscriber("cloud", Fixed, match="by_name")
+    assert "publisher f32[...] at 16" in str(caught.value)
+    assert "here f32[2] at 12" in str(caught.value)
+    assert set(caught.value.unreadable) == {"frame", "points"}

@@ -274,19 +274,16 @@ cdef class PublisherEnd(Handle):
     @cython.final
     cdef Loan borrow(self, object timeout):
         cdef Hold hold = self.owner.reserve(self.sample_size)
+        cdef Loan loan
         if hold is None:
             hold = reserve_slowly(
                 self.owner, self.allocator, self.sample_size,
                 deadline_of(self.default_timeout if timeout is ... else timeout),
             )
-        return self.loaned(hold)
-
-    @cython.final
-    cdef Loan loaned(self, Hold hold):
-        cdef Loan loan = Loan.__new__(Loan)
+        loan = Loan.__new__(Loan)
         loan.hold = hold
         loan.owner = self.owner
-        loan.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
+        loan.view = make_view(self.plan.view_class, hold, hold.data, hold.size)
         return loan
 
     @cython.final
@@ -300,42 +297,57 @@ cdef class PublisherEnd(Handle):
             hold = reserve_slowly(
                 self.owner, self.allocator, total, deadline_of(self.default_timeout if timeout is ... else timeout)
             )
-        hold.head, hold.rooms = plan.size, rooms
+        hold.head = plan.size
+        hold.keep_rooms(rooms)
         if wipe:
             write_spans(plan, hold.data)
         plan.variable.place(hold, wipe)
         return self.loaned(hold)
 
     @cython.final
-    cdef Loan start(self, object timeout, dict sizes):
+    cdef Loan loaned(self, Hold hold):
+        """The Loan of a slot that was reserved. `borrow` does the same without a call."""
+        cdef Loan loan = Loan.__new__(Loan)
+        loan.hold = hold
+        loan.owner = self.owner
+        loan.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
+        return loan
+
+    @cython.final
+    cdef inline Loan start(self, object timeout, dict sizes):
         """What `loan` gives."""
         cdef Plan plan = self.plan
         cdef Loan loan
-        cdef dict values
-        if plan.variable is None:
+        if plan.variable is not None:
+            loan = self.start_sized(timeout, sizes)
+        else:
             if sizes:
                 check_names(sizes, {}, "")
             loan = self.borrow(timeout)
             write_spans(plan, loan.hold.data)
-        else:
-            values = plan.variable.starting_values(sizes)
-            loan = self.borrow_sized(timeout, plan.variable.rooms(sizes, values, True), True)
-            for name, value in values.items():
-                setattr(loan.viewed(), name, value)
-            (<Rooms>loan.hold.rooms).prepared = None
         if plan.fill is not None:
             plan.fill(loan.viewed())
         return loan
 
     @cython.final
-    cdef Loan start_uninit(self, object timeout, dict sizes):
+    cdef Loan start_sized(self, object timeout, dict sizes):
+        """What `loan` gives, except for `fill`, of a type with variable fields."""
+        cdef Arrangement variable = self.plan.variable
+        cdef dict values = variable.starting_values(sizes)
+        cdef Loan loan = self.borrow_sized(timeout, variable.rooms(sizes, values, True), True)
+        for name, value in values.items():
+            setattr(loan.viewed(), name, value)
+        rooms_of(loan.hold).prepared = None
+        return loan
+
+    @cython.final
+    cdef inline Loan start_uninit(self, object timeout, dict sizes):
         """What `loan_uninit` gives."""
-        cdef Plan plan = self.plan
-        if plan.variable is None:
-            if sizes:
-                check_names(sizes, {}, "")
-            return self.borrow(timeout)
-        return self.borrow_sized(timeout, plan.variable.rooms(sizes, None, False), False)
+        if self.plan.variable is not None:
+            return self.borrow_sized(timeout, self.plan.variable.rooms(sizes, None, False), False)
+        if sizes:
+            check_names(sizes, {}, "")
+        return self.borrow(timeout)
 
     def _loan_for(self, sample, timeout):
         """A loan to write `sample` into, with room for what each of its variable fields has now."""
@@ -479,23 +491,21 @@ cdef object timeout_and_sizes(PyObject **arguments, Py_ssize_t count, PyObject *
 
 
 cdef object call_loan(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
-    cdef PublisherEnd end = <PublisherEnd>self
     cdef dict sizes
     if count == 0 and names == NULL:
-        return end.start(..., None)
+        return (<PublisherEnd>self).start(..., None)
     sizes = {}
     timeout = timeout_and_sizes(arguments, count, names, sizes)
-    return end.start(timeout, sizes)
+    return (<PublisherEnd>self).start(timeout, sizes)
 
 
 cdef object call_loan_uninit(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
-    cdef PublisherEnd end = <PublisherEnd>self
     cdef dict sizes
     if count == 0 and names == NULL:
-        return end.start_uninit(..., None)
+        return (<PublisherEnd>self).start_uninit(..., None)
     sizes = {}
     timeout = timeout_and_sizes(arguments, count, names, sizes)
-    return end.start_uninit(timeout, sizes)
+    return (<PublisherEnd>self).start_uninit(timeout, sizes)
 
 
 zs_add_loan_method(PublisherEnd, 0, call_loan, LOAN)

@@ -106,7 +106,7 @@ cdef class Hold:
     cdef uint32_t slot
     cdef uint32_t exports   # live writable buffers
     cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
-    cdef object rooms       # of a loan with variable fields: its Rooms
+    cdef PyObject *rooms    # of a loan with variable fields: its Rooms, which this owns
     cdef list arrays        # writable arrays that were handed out
     cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
     cdef Py_ssize_t most_arrays
@@ -118,6 +118,11 @@ cdef class Hold:
         """Called when the last reference ends."""
         if self.fork == zs_fork_generation:
             self.side.take_back(self)
+
+    cdef void keep_rooms(self, object rooms) noexcept:
+        """Own what says where the data of variable fields lies; once, at the start of a loan."""
+        Py_INCREF(rooms)
+        self.rooms = <PyObject *>rooms
 
     cdef inline bint is_writable(self) noexcept:
         """Whether it is a loan that can still be written, in the process that borrowed it."""
@@ -235,6 +240,8 @@ cdef extern from *:
 
 cdef void hold_ends(PyObject *hold) noexcept:
     (<Hold>hold).give_back()
+    if (<Hold>hold).rooms != NULL:
+        Py_XDECREF((<Hold>hold).rooms)
 
 
 zs_hold_install_dealloc_hook(Hold, hold_ends)

@@ -102,13 +102,18 @@ cdef class Rooms:
         return end
 
 
+cdef inline Rooms rooms_of(Hold hold):
+    """None: no loan, or one of a type without variable fields."""
+    return None if hold.rooms == NULL else <Rooms>hold.rooms
+
+
 cdef zs_place *place_of(Hold hold, char *data) except NULL:
     """The place of the field whose extent is at `data`."""
-    cdef Rooms rooms = hold.rooms
+    cdef Rooms rooms = rooms_of(hold)
     cdef size_t at = <size_t>(data - hold.data)
     cdef Py_ssize_t i
     if rooms is not None:
         for i in range(rooms.count):
             if rooms.places[i].at == at:
                 return &rooms.places[i]
-    raise read_only(hold)
+    raise ValueError("this sample has no room for fields of variable size")

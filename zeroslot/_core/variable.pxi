@@ -68,7 +68,7 @@ cdef class VariableCodec(Codec):
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef zs_place *place = place_of(hold, data)
-        cdef Rooms rooms = hold.rooms
+        cdef Rooms rooms = rooms_of(hold)
         cdef zs_array_extent extent
         memset(&extent, 0, sizeof(extent))
         value = rooms.prepared_value(value)
@@ -88,7 +88,7 @@ cdef class VariableCodec(Codec):
         self.size_up(wanted, &extent)
         if extent.size > place.room:
             raise ValueError(f"{extent.size} bytes, and the loan has room for {place.room}: a size can only shrink")
-        (<Rooms>hold.rooms).put(hold, place, &extent, self.size)
+        rooms_of(hold).put(hold, place, &extent, self.size)
         return 0
 
     cdef object value_of(self, Hold hold, zs_array_extent *extent):
@@ -562,7 +562,7 @@ cdef class Arrangement:
     cdef void place(self, Hold hold, bint wipe) noexcept:
         """Write the extents into a new loan, and zeros between the data; `wipe`: also where data is small."""
         cdef VariableField field
-        cdef Rooms rooms = hold.rooms
+        cdef Rooms rooms = rooms_of(hold)
         cdef Py_ssize_t i
         cdef uint64_t end = hold.head
         cdef zs_place *place

@@ -197,7 +197,7 @@ def array_validator(convert: Callable[[Any], NDArray[Any]], json_value: dict[str
 class Array(Node):
     """A numpy array in C order."""
 
-    written = "NDArray with Shape"
+    written = "NDArray"
 
     item: Node
     dims: tuple[int, ...]

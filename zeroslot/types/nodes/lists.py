@@ -95,7 +95,7 @@ class FixedList(Node):
     them.
     """
 
-    written = "list with Shape or MaxLen"
+    written = "list"
 
     item: Node
     length: int

@@ -123,7 +123,7 @@ class Bytes(Record):
 class Text(Bytes):
     """A str in UTF-8."""
 
-    written = "str or bytes with MaxBytes"
+    written = "str or bytes"
 
     name = "str"
     python_type = str
