@@ -325,7 +325,7 @@ class SlotAllocator(AllocatorEnd):
         pool = Pool(
             checked_capacity("slot_capacity", slot_capacity), whole_number("slot_count", slot_count, 1, SLOT_LIMIT)
         )
-        known = {each.slot_capacity for each in pools_of(segment)}
+        known = {capacity + qos.metadata_bytes for capacity in self.native.capacities}  # of private memory
         least = qos.depth + qos.max_loans
         if pool.slot_capacity not in known and pool.slot_count < least:
             raise ValueError(
