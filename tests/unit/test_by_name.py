@@ -158,6 +158,11 @@ def test_what_holds_every_value_is_read(published: Any, here: Any, value: Any) -
 UNSAFE: dict[str, tuple[Any, Any]] = {
     "array kind": (F32_3, Annotated[NDArray[np.float64], zs.Shape(3)]),
     "array shape": (F32_3, Annotated[NDArray[np.float32], zs.Shape(4)]),
+    "array bound": (F32_3, Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(2))]),
+    "array unit": (
+        Annotated[NDArray[np.datetime64], zs.Shape(2, dtype="datetime64[ns]")],
+        Annotated[NDArray[np.datetime64], zs.Shape(2, dtype="datetime64[us]")],
+    ),
     "array of any shape and another kind": (NDArray[np.float32], NDArray[np.float64]),
     "array of any shape": (NDArray[np.float32], F32_3),
     "text without a bound": (str, Annotated[str, zs.MaxBytes(99)]),
@@ -190,6 +195,28 @@ def test_what_does_not_hold_every_value_is_refused(published: Any, here: Any) ->
     with Publisher("t", old, **room(old)), pytest.raises(TypeMismatchError) as caught:
         Subscriber("t", declared(here), match="by_name")
     assert caught.value.unreadable == ("value",)
+
+
+BOUNDED = Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(4), 3)]
+ARRAYS: dict[str, tuple[Any, Any]] = {
+    "a larger bound": (BOUNDED, Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(9), 3)]),
+    "a length within a bound": (Annotated[NDArray[np.float32], zs.Shape(2, 3)], BOUNDED),
+    "one more bound": (BOUNDED, Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(4), zs.UpTo(3))]),
+    "bounded as any shape": (BOUNDED, NDArray[np.float32]),
+    "a shape as any shape": (Annotated[NDArray[np.float32], zs.Shape(2, 3)], NDArray[np.float32] | None),
+}
+
+
+@pytest.mark.row("TYP-7", "NEW-3")
+@pytest.mark.parametrize(("published", "here"), ARRAYS.values(), ids=ARRAYS)
+def test_an_array_is_read_as_one_whose_dims_hold_each_of_its_shapes(published: Any, here: Any) -> None:
+    """In place, with the shape that was published. The other direction is refused."""
+    old, new = declared(published), declared(here)
+    view = read(old, new, value=np.arange(6, dtype=np.float32).reshape(2, 3))
+    for found in (view.value, view.model_copy().value):
+        assert (found.tolist(), found.dtype) == ([[0, 1, 2], [3, 4, 5]], np.float32)
+    assert not view.value.flags.writeable
+    assert unreadable(new, old) == ["value"]
 
 
 @pytest.mark.row("TYP-7", "VAR-1")

@@ -36,6 +36,7 @@ from zeroslot.types.nodes.base import (
     annotation_text,
     place,
 )
+from zeroslot.types.nodes.bounded_arrays import BoundedArray
 from zeroslot.types.nodes.bounds import list_validator, with_widths, without_alias
 from zeroslot.types.nodes.lists import BoundedList, FixedList, dtype_of_items, reading_of_item
 from zeroslot.types.nodes.scalars import ELEMENTS, SCALARS, Scalar
@@ -337,7 +338,7 @@ class VariableArray(ArrayExtent):
 
     def reading(self, published: Node, inner: Inner) -> Node | None:
         """An array of the same kind, of any shape; of any kind where this one leaves it open."""
-        if not isinstance(published, (VariableArray, Array)):
+        if not isinstance(published, (VariableArray, BoundedArray, Array)):
             return None
         return published if self.item in (None, published.item) else None
 
