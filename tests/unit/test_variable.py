@@ -360,6 +360,7 @@ def test_lists_of_what_has_no_size_are_refused() -> None:
         type(Sample)("Bad", (Sample,), {"__annotations__": {"field": list[Cloud]}, "__module__": __name__})
 
 
+@pytest.mark.row("TYP-11", "SLOT-3")
 def test_a_buffer_of_a_variable_field_is_its_data_in_place(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
     """It is written through in a loan, and read-only in a lease."""
     loan = pub.loan(jpeg=4, name=2, image=(2, 2), sizes={"sizes": 3})
