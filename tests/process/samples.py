@@ -52,3 +52,11 @@ class Message(zs.Sample):
     text: str
     values: NDArray[np.float64]
     points: list[Point]
+
+
+class Scan(zs.Sample):
+    """An array with a bound, one of times, and one of records."""
+
+    cloud: Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(1000), 3)]
+    times: Annotated[NDArray[np.datetime64], zs.Shape(zs.UpTo(4), dtype="datetime64[ns]")]
+    points: Annotated[NDArray[np.void], zs.Shape(zs.UpTo(4), dtype=Point)]

@@ -302,3 +302,27 @@ async def off_the_loop(sub: zs.Subscriber[Imu]) -> Imu | None:
     """A blocking take in a thread keeps its type."""
     lease = await asyncio.to_thread(sub.take, 1.0)
     return lease.copy() if lease is not None else None
+
+
+class Scan(zs.Sample):
+    """Arrays with bounds, of times and of records."""
+
+    cloud: Annotated[NDArray[np.float32], zs.Shape(zs.UpTo(1000), 3)]
+    times: Annotated[NDArray[np.datetime64], zs.Shape(4, dtype="datetime64[ns]")]
+    points: Annotated[NDArray[np.void], zs.Shape(zs.UpTo(4), dtype=Vector)]
+    vectors: Annotated[list[Vector], zs.MaxLen(4)]
+    jpeg: Annotated[bytes, zs.MaxBytes(100)] = b""
+
+
+def arrays(pub: zs.Publisher[Scan], sub: zs.Subscriber[Scan]) -> None:
+    """Arrays in place, buffers, and other sizes."""
+    with pub.loan() as scan:
+        zs.resize(scan, cloud=(10, 3), jpeg=4)
+        scan.cloud[:] = 1
+        assert_type(zs.buffer(scan, "jpeg"), memoryview)
+        np.asarray(scan.vectors)[:] = 0
+    pub.publish({"cloud": np.zeros((1, 3)), "vectors": np.zeros(1, zs.layout_of(Vector).dtype)})
+    lease = sub.take()
+    if lease is not None:
+        assert_type(lease.sample.cloud, NDArray[np.float32])
+        print(np.asarray(lease.sample.vectors).dtype, np.from_dlpack(lease.sample.cloud))
