@@ -198,6 +198,11 @@ static void smallest_pool_with_a_free_slot_is_used(void)
     CHECK_EQUAL(w->segment.pools[0].committed + w->segment.pools[1].discarded, 0);
     CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1025), ZS_NO_SLOT); /* never a slot that is too small */
     CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1), slots[2]);
+    zs_owner_discard(&w->owner, slots[0]);
+    zs_owner_let_go(&w->owner, slots[0]);
+    CHECK_EQUAL(w->owner.pools[1].retired_count, 1);
+    CHECK_EQUAL(w->segment.pools[1].discarded, 1);
+    CHECK_EQUAL(zs_owner_reserve_bytes(&w->owner, 1025), slots[0]);
     world_free(w);
 }
 
