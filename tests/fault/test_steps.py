@@ -202,7 +202,7 @@ def test_a_subscriber_killed_at_any_step_of_following_leaves_both_publishers_usa
 @dataclass
 class Writing:
     """A publisher's operation, after it has published some. `unmet`: no subscriber reads from it before. `met_early`: a
-    subscriber joins, and takes the first sample, while the publisher prepares.
+    subscriber joins, and takes the first sample, while the publisher prepares. `lets_go`: and does not hold it.
     """
 
     scenario: str
@@ -211,6 +211,7 @@ class Writing:
     options: dict[str, Any] = field(default_factory=dict)
     unmet: bool = False
     met_early: bool = False
+    lets_go: bool = False
     after_a_death: bool = False
     sleeper: bool = False
     dead_reader: bool = False
@@ -223,7 +224,9 @@ WRITING = {
     "create after a death": Writing("create", published=0, unmet=True, after_a_death=True),
     "reserve": Writing("loan"),
     "reserve of a retired one": Writing("loan_retired", published=DEPTH, options={"max_loans": 4, "spare_slots": 0}),
-    "reserve with tickets": Writing("loan_ticketed", published=DEPTH + 2, options={"max_loans": 4, "spare_slots": 0}),
+    "reserve with tickets": Writing(
+        "loan_ticketed", published=DEPTH + 1, options={"spare_slots": 0}, met_early=True, lets_go=True
+    ),
     "commit": Writing("commit"),
     "commit that retires": Writing("commit", published=DEPTH),
     "commit that wakes": Writing("commit", sleeper=True),
@@ -253,7 +256,7 @@ def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
     def start() -> Victim:
         if case.after_a_death:
             launcher.start("loan", TOPIC, 1).kill_before_start()
-        meeting = threading.Thread(target=world.meet, kwargs={"keep": True}) if case.met_early else None
+        meeting = threading.Thread(target=world.meet, kwargs={"keep": not case.lets_go}) if case.met_early else None
         if meeting is not None:
             meeting.start()
         victim = launcher.start(case.scenario, TOPIC, case.published, on_full=case.on_full, **case.options)

@@ -286,16 +286,19 @@ def load() -> None:
 
     @scenario
     def loan_ticketed(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
-        """No slot is free, and tickets were made of the retired ones: the loan closes a reference."""
-        pub = publisher(topic, 0, **options)
-        with zs.Subscriber(topic, Parcel) as sub:
-            for _ in range(published):
-                publish_parcels(pub, 1)
-                lease = sub.take()
-                assert lease is not None
-                lease.ticket()
-                lease.release()
+        """Only one slot is free, and a ticket was made of its sample, which all have released: the loan closes its
+        reference.
+        """
+        pub = publisher(topic, 1, **options)
+        pub.wait_for_subscribers()
+        with zs.Subscriber(topic, Parcel, history=1) as sub:
+            lease = sub.take(timeout=None)
+            assert lease is not None
+            lease.ticket()
             del lease
+        while [(info.taken, info.held) for info in zs.inspect(topic).publishers[0].subscribers] != [(1, 0)]:
+            time.sleep(0.001)
+        publish_parcels(pub, published - 1)
         seized = [pub.loan() for _ in range(pub.allocator.free_count - 1)]
         yield lambda: (pub, seized, pub.loan())
 

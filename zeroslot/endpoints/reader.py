@@ -13,7 +13,7 @@ from zeroslot.endpoints import tickets
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
-from zeroslot.memory.peers import pools_of, register
+from zeroslot.memory.peers import pools_of, register_reader
 from zeroslot.memory.processes import identity
 from zeroslot.qos import ON_FULL, whole_number
 
@@ -106,7 +106,7 @@ class SlotReader(ReaderEnd):
         process = identity(name)
         reader = None
         try:
-            index = register(attached)
+            index = register_reader(attached)
             reader = Reader(
                 attached.segment,
                 attached.descriptor,

@@ -24,7 +24,7 @@ from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import SampleGoneError
 from zeroslot.memory import access
 from zeroslot.memory.attach import attach_control
-from zeroslot.memory.peers import register
+from zeroslot.memory.peers import register_reader
 from zeroslot.memory.processes import identity
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _attach(ticket: Ticket, max_leases: int) -> TicketReader:
         native = Reader(
             attached.segment,
             attached.descriptor,
-            index=register(attached),
+            index=register_reader(attached),
             max_leases=max_leases,
             reliable=False,
             pid=process.pid,

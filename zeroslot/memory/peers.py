@@ -73,7 +73,7 @@ def pools_of(mapped: Segment) -> tuple[PoolInfo, ...]:
     return tuple(found)
 
 
-def register(attached: AttachedControl) -> int:
+def register_reader(attached: AttachedControl) -> int:
     """Take an index of the peer table. TooManyPeersError when there is none."""
     mapped = attached.segment
     index = liveness.register(mapped, attached.descriptor)
