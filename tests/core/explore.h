@@ -21,12 +21,14 @@
 
 static void explore_step(void);
 static void explore_count(uint64_t *counter, uint64_t more);
+static void explore_copy(void *to, const void *from, size_t size);
 static long explore_syscall(long number, const void *address, int operation, uint32_t value, ...);
 #define ZS_STEP() explore_step()
 
 #include "zs_atomic.h"
 
 #define zs_count explore_count
+#define ZS_COPY explore_copy
 #define syscall(...) explore_syscall(__VA_ARGS__)
 
 #include "world.h"
@@ -53,6 +55,15 @@ static struct {
     uint64_t schedules, steps;
     const world *world;    /* whose counters are no steps; NULL: all are */
 } explore;
+
+/* A copy of a payload is a step for each word. */
+static void explore_copy(void *to, const void *from, size_t size)
+{
+    for (size_t at = 0; at < size; at += 8) {
+        ZS_STEP();
+        memcpy((uint8_t *)to + at, (const uint8_t *)from + at, 8);
+    }
+}
 
 static int explore_decide(int options)
 {

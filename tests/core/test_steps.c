@@ -127,6 +127,46 @@ static void taker_of_newest(void)
     take_some(readers[0], 3, 1);
 }
 
+/* Publishes all samples as copies of one batch. */
+static void copying_publisher(void)
+{
+    uint64_t words[4][2];
+    zs_samples samples = {.data = (const uint8_t *)words, .stride = 16, .size = 16, .capacity = 16};
+    for (uint64_t i = 0; i < to_publish; i++) {
+        words[i][0] = w->owner.published + 1 + i;
+        words[i][1] = ~words[i][0];
+    }
+    CHECK_EQUAL(zs_owner_publish_copies(&w->owner, &samples, (uint32_t)to_publish, 1), to_publish);
+}
+
+/* Takes a batch of copies. */
+static void copy_some(zs_reader *r)
+{
+    static const uint32_t first_slot = 0;
+    char *data = (char *)w->payload;
+    zs_payloads p = {&data, &w->slot_capacity, &first_slot, 1, w->slot_count};
+    zs_copier c;
+    uint64_t words[2], published_ns;
+    zs_copier_begin(&c, r, &p, 16, 0);
+    for (;;) {
+        uint64_t before = r->cursor;
+        enum zs_take result = zs_copier_next(&c, (uint8_t *)words, &published_ns);
+        CHECK(result == ZS_TAKE_NONE || result == ZS_TAKE_COPIED);
+        if (result == ZS_TAKE_NONE)
+            break;
+        CHECK(r->cursor > before);
+        CHECK_EQUAL(words[0], r->cursor);
+        CHECK_EQUAL(words[1], ~r->cursor);
+    }
+    zs_copier_settle(&c);
+    CHECK_EQUAL(r->taken + r->lost + r->skipped, r->cursor);
+}
+static void copier(void)
+{
+    copy_some(readers[0]);
+    copy_some(readers[0]);
+}
+
 /* --- retire and lease: no torn payload, taken + lost = published, exactly `depth` samples ------------------------------------- */
 
 static const world_options tiny = {.depth = 1, .spare_slots = 1, .max_subscribers = 64};
@@ -595,12 +635,29 @@ static void batches_are_whole_and_counted(void)
     finish("batch", explore_all(3, before_one, after_one, actors, 2));
 }
 
+static void copies_are_whole_and_counted(void)
+{
+    void (*const published[])(void) = {copying_publisher, taker_of_newest};
+    void (*const taken[])(void) = {publisher, copier};
+    void (*const both[])(void) = {copying_publisher, copier};
+    make_world(&tiny);
+    to_publish = 3;
+    finish("published copies", explore_all(3, before_one, after_one, published, 2));
+    make_world(&tiny);
+    finish("taken copies", explore_all(3, before_one, after_one, taken, 2));
+    make_world(&tiny);
+    finish("copies", explore_all(3, before_one, after_one, both, 2));
+}
+
 static void batch_wakes_sleeping_readers(void)
 {
     void (*const takes[])(void) = {batching_publisher, parking_taker};
     void (*const waits[])(void) = {batching_publisher, waiter_for_change};
+    void (*const copies[])(void) = {copying_publisher, parking_taker};
     make_world(&tiny);
     to_publish = 2;
+    finish("copies, park", explore_all(3, before_one, after_one, copies, 2));
+    make_world(&tiny);
     finish("batch, park", explore_all(4, before_one, after_one, takes, 2));
     make_world(&tiny);
     finish("batch, change", explore_all(3, before_one, after_one, waits, 2));
@@ -660,6 +717,60 @@ static void no_space_wake_up_is_lost(void)
     make_world(&blocking);
     to_publish = 3;
     finish("block", explore_all(3, before_blocking, after_blocking, actors, 2));
+}
+
+/* Batches of both sides, each of which sleeps where it cannot go on. An owner that slept before it announced its samples, or a reader
+ * that slept before it settled its copies, would never be woken. */
+static const world_options blocking_batches = {.depth = 2, .max_loans = 2, .max_subscribers = 64, .policy = ZS_BLOCK};
+
+static void blocking_copying_publisher(void)
+{
+    uint64_t words[4][2];
+    zs_samples samples = {.data = (const uint8_t *)words, .stride = 16, .size = 16, .capacity = 16};
+    for (uint64_t i = 0; i < to_publish; i++) {
+        words[i][0] = 1 + i;
+        words[i][1] = ~words[i][0];
+    }
+    for (uint64_t done = 0; done < to_publish;) {
+        uint32_t count = (uint32_t)(to_publish - done), seen;
+        samples.data = (const uint8_t *)words[done];
+        done += zs_owner_publish_copies(&w->owner, &samples, count, 2);
+        if (done == to_publish)
+            break;
+        seen = zs_owner_block_begin(&w->segment);
+        if (zs_owner_room(&w->owner) == 0)
+            zs_futex_wait(w->segment.space, seen, UINT64_MAX);
+        zs_owner_block_end(&w->segment);
+    }
+}
+static void parking_copier(void)
+{
+    zs_reader *r = readers[0];
+    while (r->cursor < to_publish) {
+        uint64_t before = r->cursor;
+        uint32_t seen;
+        copy_some(r);
+        CHECK_EQUAL(r->lost, 0);
+        if (r->cursor != before)
+            continue;
+        seen = zs_reader_park(r);
+        if (!zs_reader_ready(r))
+            zs_futex_wait(r->segment->generation, seen, UINT64_MAX);
+        zs_reader_unpark(r);
+    }
+}
+static void before_blocking_batches(void)
+{
+    reset_world(&blocking_batches, 1, 1, 1);
+    zs_reader_join(readers[0], &world_identity, 0, ZS_AFTER_HISTORY);
+}
+
+static void no_wake_up_between_batches_is_lost(void)
+{
+    void (*const actors[])(void) = {blocking_copying_publisher, parking_copier};
+    make_world(&blocking_batches);
+    to_publish = 4;
+    finish("batches, block", explore_all(2, before_blocking_batches, after_blocking, actors, 2));
 }
 
 /* A reader leaves while the owner waits for its cursor. */
@@ -739,8 +850,10 @@ int main(void)
     RUN(no_change_is_missed);
     RUN(two_sleepers_of_one_subscriber_are_both_woken);
     RUN(batches_are_whole_and_counted);
+    RUN(copies_are_whole_and_counted);
     RUN(batch_wakes_sleeping_readers);
     RUN(no_space_wake_up_is_lost);
+    RUN(no_wake_up_between_batches_is_lost);
     RUN(leave_unblocks_the_owner);
     RUN(reliable_joiner_misses_nothing);
     return 0;

@@ -32,6 +32,8 @@ static void all_promises(void)
     RUN(no_wake_up_is_lost);
     RUN(reliable_joiner_misses_nothing);
     RUN(reliable_joiner_misses_nothing_of_a_batch);
+    RUN(copies_are_whole);
+    RUN(reliable_joiner_misses_nothing_of_published_copies);
     RUN(released_slot_is_reused);
     RUN(loan_never_fails_because_of_readers);
 }

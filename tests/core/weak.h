@@ -43,6 +43,7 @@ static uint64_t weak_rmw(void *word, int size, enum weak_change change, uint64_t
 static int weak_replace(uint64_t *word, uint64_t seen, uint64_t value, int order);
 static long weak_syscall(long number, void *address, int operation, uint32_t value, ...);
 static void weak_count(uint64_t *counter, uint64_t more);
+static void weak_copy(void *to, const void *from, size_t size);
 
 #undef zs_load
 #undef zs_store
@@ -59,6 +60,7 @@ static void weak_count(uint64_t *counter, uint64_t more);
 #define zs_exchange(word, value, order) weak_rmw((word), (int)sizeof *(word), WEAK_EXCHANGE, (uint64_t)(value), (order))
 #define zs_replace(word, seen, value, order) weak_replace((word), (seen), (value), (order))
 #define zs_count weak_count
+#define ZS_COPY weak_copy
 #define syscall(...) weak_syscall(__VA_ARGS__)
 
 #include "world.h"
@@ -598,6 +600,27 @@ static uint64_t weak_read_plain(const uint64_t *address)
         p->read[weak.current] = weak_self()->clock[weak.current];
     }
     return *address;
+}
+
+static int weak_is_payload(const void *address)
+{
+    const uint8_t *byte = (const uint8_t *)address;
+    return byte >= weak.world->payload && byte < weak.world->payload + weak.world->slot_capacity * weak.world->slot_count;
+}
+
+/* Copy one word into a payload, or out of one. The size is 8, or that of a sample whose size is its number. */
+static void weak_copy(void *to, const void *from, size_t size)
+{
+    uint64_t value;
+    (void)size;
+    if (weak_is_payload(from))
+        value = weak_read_plain((const uint64_t *)from);
+    else
+        memcpy(&value, from, 8);
+    if (weak_is_payload(to))
+        weak_write_plain((uint64_t *)to, value);
+    else
+        memcpy(to, &value, 8);
 }
 
 /* --- the search --------------------------------------------------------------------------------------------------------------- */

@@ -567,6 +567,74 @@ static void reliable_joiner_misses_nothing_of_a_batch(void)
     finish("batch", weak_all(3, before_batch, after_join, actors, 2));
 }
 
+/* --- batches ------------------------------------------------------------------------------------------------------------------ */
+
+static void copying_publisher(void)
+{
+    uint64_t words[2] = {w->owner.published + 1, w->owner.published + 2};
+    zs_samples samples = {(const uint8_t *)words, 8, 8, 8, 0, 0};
+    zs_owner_publish_copies(&w->owner, &samples, (uint32_t)to_publish, w->header.max_loans);
+}
+
+static void copier(void)
+{
+    static const uint32_t first_slot = 0;
+    char *data = (char *)w->payload;
+    zs_payloads p = {&data, &w->slot_capacity, &first_slot, 1, w->slot_count};
+    zs_reader *r = readers[0];
+    zs_copier c;
+    uint64_t value, published_ns;
+    enum zs_take result;
+    zs_copier_begin(&c, r, &p, 0, 0);
+    result = zs_copier_next(&c, (uint8_t *)&value, &published_ns);
+    CHECK(result == ZS_TAKE_NONE || result == ZS_TAKE_COPIED);
+    if (result == ZS_TAKE_COPIED)
+        CHECK_EQUAL(value, r->cursor);
+    zs_copier_settle(&c);
+    CHECK_EQUAL(r->taken + r->lost + r->skipped, r->cursor);
+}
+
+static void check_emptied(void)
+{
+    uint32_t slot;
+    while (zs_reader_take(readers[0], &slot) == ZS_TAKE_LEASED)
+        zs_reader_release(readers[0], slot);
+    CHECK_EQUAL(readers[0]->cursor, w->owner.published);
+}
+
+static void copies_are_whole(void)
+{
+    void (*const taken[])(void) = {publisher, copier};
+    void (*const both[])(void) = {copying_publisher, copier};
+    make_world(&tiny);
+    to_publish = 2;
+    finish("taken copies", weak_all(3, before_tiny, check_emptied, taken, 2));
+    make_world(&tiny);
+    finish("copies", weak_all(3, before_tiny, check_emptied, both, 2));
+}
+
+/* The reader joins while the owner publishes a batch of as many samples as max_loans, and looks at its window again. */
+static void copying_publisher_of_two_batches(void)
+{
+    copying_publisher();
+    to_publish = 1;
+    copying_publisher();
+    to_publish = 2;
+}
+static void before_copies(void)
+{
+    to_publish = 2;
+    before_batch();
+}
+static void reliable_joiner_misses_nothing_of_published_copies(void)
+{
+    void (*const actors[])(void) = {copying_publisher_of_two_batches, joiner};
+    history = 0;
+    make_world(&batchable);
+    published_before = 2;
+    finish("join, copies", weak_all(3, before_copies, after_join, actors, 2));
+}
+
 /* --- ready -------------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t contents;

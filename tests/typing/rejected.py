@@ -47,6 +47,8 @@ def publishing() -> None:
     pub = zs.Publisher("robot/imu", Imu)
     pub.publish(Other(stamp_ns=1))  # error: arg-type
     pub.publish(7)  # error: arg-type
+    pub.publish_many([Other(stamp_ns=1)])  # error: list-item
+    pub.loan_many("2")  # error: arg-type
     pub.publish({1: 2})  # error: dict-item
     pub.publish(Imu(stamp_ns=1, accel=np.zeros(3)), timeout="1")  # error: arg-type
     pub.loan("soon")  # error: arg-type
