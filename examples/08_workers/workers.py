@@ -38,6 +38,7 @@ def main() -> None:
         ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         work: list[tuple[zs.Lease[Frame], Future[tuple[int, float, bool]]]] = []
+        tickets: list[zs.Ticket] = []
         total_bytes = 0
         for _ in range(FRAMES):
             if len(work) == WORKERS:
@@ -45,16 +46,16 @@ def main() -> None:
             publish(pub, 1)
             lease = sub.take()
             assert lease is not None
-            ticket = lease.ticket()
+            tickets.append(lease.ticket())
             total_bytes += lease.size
-            work.append((lease, pool.submit(brightness, ticket)))  # the lease is held until the worker is done
+            work.append((lease, pool.submit(brightness, tickets[-1])))  # the lease is held until the worker is done
             del lease
         while work:
             finish(work.pop(0))
         publish(pub, WORKERS + 3)
         print(f"{total_bytes / 1e6:.0f} MB of frames, and tickets of less than 150 bytes")
         try:
-            zs.redeem(ticket, Frame)
+            zs.redeem(tickets[-1], Frame)
         except zs.SampleGoneError as error:
             print(f"too late: sample {error.sequence} is gone, the newest is {error.newest}")
 
