@@ -65,11 +65,16 @@ cdef class Side:
         return 0
 
     @cython.final
-    cdef int check(self) except -1:
-        self.check_fork()
-        if self.closed:
-            raise closed_error(f"this {self.noun()}{of_topic(self.topic)} is closed", self.topic)
+    cdef inline int check(self) except -1:
+        if self.closed or self.fork != zs_fork_generation:
+            self.reject_use()
         return 0
+
+    @cython.final
+    cdef int reject_use(self) except -1:
+        """Raise what `check` raises; apart from it, so that its callers need not call it."""
+        self.check_fork()
+        raise closed_error(f"this {self.noun()}{of_topic(self.topic)} is closed", self.topic)
 
     cdef str noun(self):
         raise NotImplementedError

@@ -513,7 +513,7 @@ cdef class Segment:
             )
         return 0
 
-    cdef char *slot_data(self, uint32_t slot, uint64_t *capacity) noexcept nogil:
+    cdef inline char *slot_data(self, uint32_t slot, uint64_t *capacity) noexcept nogil:
         """Where slot `slot` lies; `slot` is below slot_count."""
         cdef uint32_t k = 0
         while k + 1 < self.pool_count and slot >= self.pool_first[k + 1]:

@@ -54,7 +54,7 @@ cdef class SubscriberEnd(Handle):
         return 0
 
     @cython.final
-    cdef list current(self):
+    cdef inline list current(self):
         """The sources as they are now; followed first if the bell has rung, or a publisher is to be tried again."""
         cdef list sources
         self.check()
