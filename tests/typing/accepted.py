@@ -338,3 +338,26 @@ def arrays(pub: zs.Publisher[Scan], sub: zs.Subscriber[Scan]) -> None:
     if lease is not None:
         assert_type(lease.sample.cloud, NDArray[np.float32])
         print(np.asarray(lease.sample.vectors).dtype, np.from_dlpack(lease.sample.cloud))
+
+
+def whole_types() -> None:
+    """np.ndarray and bytes are sample types; bytes in place are a memoryview."""
+    frames = zs.Publisher("cam/rgb", np.ndarray, max_bytes=1 << 20)
+    frames.publish(np.zeros((480, 640), np.uint8))
+    with frames.loan((480, 640), np.uint8) as frame:
+        frame[:] = 0
+    lease = zs.Subscriber("cam/rgb", np.ndarray).take()
+    assert lease is not None
+    print(lease.sample.shape, lease.copy().shape)
+    log: zs.Publisher[bytes] = zs.Publisher("log", bytes, max_bytes=1000)
+    log.publish(b"line")
+    loan = log.loan(100)
+    assert_type(loan.sample, memoryview)
+    loan.resize(10)
+    with log.loan(100) as buffer:
+        assert_type(buffer, memoryview)
+    lines: zs.Subscriber[bytes] = zs.Subscriber("log", bytes)
+    line = lines.take()
+    assert line is not None
+    print(line.sample[:4], len(line.sample))
+    assert_type(line.copy(), bytes)

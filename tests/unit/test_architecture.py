@@ -46,6 +46,7 @@ FLOORS = (
         "types.compiled",
         "types.sample",
         "types.from_schema",
+        "types.whole",
     ),
     (  # where memory is, how it is found, which processes hold it
         "memory.access",

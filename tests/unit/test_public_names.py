@@ -66,7 +66,8 @@ def annotations(module: Module, node: ast.stmt, where: str) -> Iterator[tuple[st
     if isinstance(node, ast.FunctionDef):
         arguments = node.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-        found = [each.annotation for each in every if each is not None] + [node.returns]
+        # That of `self` says for which handles an overload is, and is written by no program.
+        found = [each.annotation for each in every if each is not None and each.arg != "self"] + [node.returns]
         yield from ((where, module, each) for each in found if each is not None)
     elif isinstance(node, ast.ClassDef):
         for member, owner, each in members(module, node):

@@ -5,7 +5,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType, GenericAlias, TracebackType
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, Self, TypeAlias, TypeVar, final, overload
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Self,
+    TypeAlias,
+    TypeVar,
+    final,
+    overload,
+)
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -537,7 +549,7 @@ class VariableCodec(Codec): ...
 
 @final
 class VariableBytesCodec(VariableCodec):
-    def __new__(cls, text: bool) -> Self: ...
+    def __new__(cls, text: bool, in_place: bool = False) -> Self: ...
 
 @final
 class VariableArrayCodec(VariableCodec):
@@ -677,6 +689,7 @@ class Plan:
         dtype: np.dtype[Any] | None = None,
         variable: Arrangement | None = None,
         exact: Plan | None = None,
+        whole: VariableCodec | None = None,
     ) -> Self: ...
     @property
     def view_class(self) -> type[View]: ...
@@ -699,6 +712,7 @@ class Loan(Slot, Generic[_S_co]):
     def metadata(self, value: Metadata | Mapping[str, str | bytes] | None) -> None: ...
     def commit(self) -> int: ...  # type: ignore[override]  # a typed sample has one size
     def discard(self) -> None: ...
+    def resize(self, size: int | tuple[int, ...]) -> None: ...
     def __enter__(self) -> _S_co: ...  # type: ignore[override]  # `with` gives what is written into
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -719,7 +733,9 @@ class Loans(Generic[_S_co]):
 @final
 class Lease(SlotLease, Generic[_S_co]):
     @property
-    def sample(self) -> _S_co: ...
+    def sample(
+        self,
+    ) -> _S_co: ...  # of bytes a memoryview, as `bytes` means in PEP 484: an overload would catch Lease[Any]
     @property
     def publisher_id(self) -> str: ...
     def copy(self) -> _S_co: ...
@@ -731,14 +747,37 @@ class PublisherEnd(Handle, Generic[_S]):
     def __init__(self, allocator: AllocatorEnd, plan: Plan, default_timeout: float | None) -> None: ...
     @property
     def allocator(self) -> AllocatorEnd: ...
+    @overload
+    def loan(
+        self: PublisherEnd[np.ndarray[Any, Any]],
+        shape: int | tuple[int, ...],
+        dtype: DTypeLike,
+        timeout: float | EllipsisType | None = ...,
+    ) -> Loan[np.ndarray[Any, Any]]: ...
+    @overload
+    def loan(self: PublisherEnd[bytes], size: int, timeout: float | EllipsisType | None = ...) -> Loan[memoryview]: ...
+    @overload
     def loan(
         self, timeout: float | EllipsisType | None = ..., *, sizes: Mapping[str, Any] | None = None, **named: Any
     ) -> Loan[_S]: ...
+    @overload
+    def loan_uninit(
+        self: PublisherEnd[np.ndarray[Any, Any]],
+        shape: int | tuple[int, ...],
+        dtype: DTypeLike,
+        timeout: float | EllipsisType | None = ...,
+    ) -> Loan[np.ndarray[Any, Any]]: ...
+    @overload
+    def loan_uninit(
+        self: PublisherEnd[bytes], size: int, timeout: float | EllipsisType | None = ...
+    ) -> Loan[memoryview]: ...
+    @overload
     def loan_uninit(
         self, timeout: float | EllipsisType | None = ..., *, sizes: Mapping[str, Any] | None = None, **named: Any
     ) -> Loan[_S]: ...
     def _loan_for(self, sample: Any, timeout: float | EllipsisType | None) -> Loan[_S]: ...
     def loan_many(self, count: int, timeout: float | EllipsisType | None = ...) -> Loans[_S]: ...
+    def _write(self, loan: Loan[_S], sample: Any) -> None: ...
     @property
     def sequence(self) -> int: ...
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...

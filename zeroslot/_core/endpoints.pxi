@@ -297,6 +297,7 @@ cdef class PublisherEnd(Handle):
             hold = reserve_slowly(
                 self.owner, self.allocator, total, deadline_of(self.default_timeout if timeout is ... else timeout)
             )
+        rooms.whole = plan.whole
         hold.head = plan.size
         hold.keep_rooms(rooms)
         if wipe:
@@ -310,7 +311,7 @@ cdef class PublisherEnd(Handle):
         cdef Loan loan = Loan.__new__(Loan)
         loan.hold = hold
         loan.owner = self.owner
-        loan.view = make_view(self.plan.view_class, hold, hold.data, self.plan.size)
+        loan.view = self.plan.sample_in(hold)
         return loan
 
     @cython.final
@@ -391,6 +392,14 @@ cdef class PublisherEnd(Handle):
                 plan.fill(loan.viewed())
         return loans
 
+    def _write(self, Loan loan not None, sample):
+        """Write what a loan was made for."""
+        cdef Hold hold = loan.live()
+        if self.plan.whole is None:
+            write_sample(loan.viewed(), sample)
+        else:
+            write_sample(make_view(self.plan.view_class, hold, hold.data, self.plan.size), sample)
+
     @property
     def sequence(self):
         """The newest published sequence; 0 before any."""
@@ -462,11 +471,40 @@ field. Variable fields without a size are empty.
 """
 
 
-cdef object timeout_and_sizes(PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
+cdef tuple ARRAY_ARGUMENTS = ("shape", "dtype", "timeout")
+cdef tuple BYTES_ARGUMENTS = ("size", "timeout")
+
+
+cdef object timeout_and_size(Plan plan, PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
+    """The same for a whole array or bytes: `loan(shape, dtype)`, `loan(size)`."""
+    cdef tuple expected = ARRAY_ARGUMENTS if isinstance(plan.whole, VariableArrayCodec) else BYTES_ARGUMENTS
+    cdef dict given = {}
+    cdef Py_ssize_t i
+    cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
+    form = f"loan({', '.join(expected[:len(expected) - 1])})"
+    if count > len(expected):
+        raise TypeError(f"{form} takes {len(expected)} arguments with the timeout, and {count} were given")
+    for i in range(count + named):
+        name = expected[i] if i < count else (<tuple>names)[i - count]
+        if name not in expected or name in given:
+            raise TypeError(f"{form} got an unexpected argument {name!r}")
+        given[name] = <object>arguments[i]
+    timeout = given.pop("timeout", ...)
+    if len(given) < len(expected) - 1:
+        raise TypeError(f"{form} needs to know how large the sample is")
+    sizes[(<VariableField>plan.variable.fields[0]).path[0]] = (
+        (given["shape"], given["dtype"]) if len(expected) == 3 else given["size"]
+    )
+    return timeout
+
+
+cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
     """The timeout of a call of loan; what is given by name is added to `sizes`."""
     cdef Py_ssize_t i
     cdef object timeout = ...
     cdef object more = None
+    if plan.whole is not None:
+        return timeout_and_size(plan, arguments, count, names, sizes)
     if count > 1:
         raise TypeError(f"loan() takes a timeout, and sizes by name: {count} arguments were given without a name")
     if count == 1:
@@ -492,19 +530,19 @@ cdef object timeout_and_sizes(PyObject **arguments, Py_ssize_t count, PyObject *
 
 cdef object call_loan(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
     cdef dict sizes
-    if count == 0 and names == NULL:
+    if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start(..., None)
     sizes = {}
-    timeout = timeout_and_sizes(arguments, count, names, sizes)
+    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes)
     return (<PublisherEnd>self).start(timeout, sizes)
 
 
 cdef object call_loan_uninit(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
     cdef dict sizes
-    if count == 0 and names == NULL:
+    if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start_uninit(..., None)
     sizes = {}
-    timeout = timeout_and_sizes(arguments, count, names, sizes)
+    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes)
     return (<PublisherEnd>self).start_uninit(timeout, sizes)
 
 

@@ -19,6 +19,7 @@ cdef class Plan:
     cdef list padding       # of such an array, as slices of a sample; None: not asked for yet
     cdef Arrangement variable   # of a publisher whose type has variable fields
     cdef readonly Plan exact    # of samples that are read by name, where each field has a value: that of the own layout
+    cdef VariableCodec whole    # of a type whose samples are what its only field, at 0, holds
     cdef list contents      # keeps what span_from points to
     cdef size_t span_at[MAX_SPANS]
     cdef size_t span_size[MAX_SPANS]
@@ -26,7 +27,7 @@ cdef class Plan:
     cdef int span_count
 
     def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None, cnp.dtype dtype=None,
-                  Arrangement variable=None, Plan exact=None):
+                  Arrangement variable=None, Plan exact=None, VariableCodec whole=None):
         """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one. `size`: of the fixed
         part.
         """
@@ -35,8 +36,10 @@ cdef class Plan:
             raise ValueError("too many spans")
         if dtype is not None and <size_t>(<object>dtype).itemsize != size:
             raise ValueError("the dtype has another size")
+        if whole is not None and whole.size > size:
+            raise ValueError("the field leaves the sample")
         self.view_class, self.size, self.fill, self.dtype = view_class, size, fill, dtype
-        self.variable, self.exact = variable, exact
+        self.variable, self.exact, self.whole = variable, exact, whole
         self.contents = [content for _, content in spans]
         for at, content in spans:
             if at < 0 or at + len(content) > size:
@@ -44,6 +47,12 @@ cdef class Plan:
             self.span_at[self.span_count], self.span_size[self.span_count] = at, len(content)
             self.span_from[self.span_count] = <const char *>content
             self.span_count += 1
+
+    cdef inline object sample_in(self, Hold hold):
+        """What a program gets as the sample of a loan or a lease."""
+        if self.whole is None:
+            return make_view(self.view_class, hold, hold.data, self.size)
+        return self.whole.get(hold, hold.data)
 
 
 @cython.final
@@ -115,9 +124,21 @@ cdef class Slot:
                     f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
                 )
         hold.fill(count)
-        n = self.owner.commit(hold, count)
+        n = self.commit_bytes(hold, count) if PyMemoryView_Check(self.view) else self.owner.commit(hold, count)
         self.drop()
         return n
+
+    cdef uint64_t commit_bytes(self, Hold hold, uint64_t count) except 0:
+        """Commit a loan of bytes, whose memoryview ends with it. Where a buffer was taken from it, the commit raises,
+        and the loan has another one.
+        """
+        cdef Rooms rooms = rooms_of(hold)
+        try:
+            self.view.release()
+            return self.owner.commit(hold, count)
+        except BufferError:
+            self.view = (<VariableCodec>rooms.whole).get(hold, hold.data)
+            raise
 
     @cython.final
     cdef void drop(self) noexcept:
@@ -344,6 +365,24 @@ cdef class Loan(Slot):
         """The sample's memory as its type: set fields, fill arrays."""
         return self.viewed()
 
+    def resize(self, size):
+        """Shrink the sample before the commit, where it is a whole array or bytes: to a shape, or a number of bytes.
+
+        The first bytes stay, and `sample` is another one from then on. Raises ValueError for more than the loan has
+        room for. For fields of a sample there is `zeroslot.resize`.
+        """
+        cdef Hold hold = self.live()
+        cdef Rooms rooms = rooms_of(hold)
+        cdef VariableCodec whole = None if rooms is None else rooms.whole
+        if whole is None:
+            raise TypeError("this loan is of no whole array or bytes: use zeroslot.resize(loan.sample, field=size)")
+        hold.pin()
+        try:
+            whole.resize(hold, hold.data, size)
+        finally:
+            hold.unpin()
+        self.view = whole.get(hold, hold.data)
+
     @property
     def metadata(self):
         """What subscribers get as `lease.metadata`, or None: a Metadata, or a mapping with any of `content_type` and
@@ -490,7 +529,12 @@ cdef class Lease(SlotLease):
 
     def copy(self):
         """The sample as an instance of its class, in memory of its own."""
-        return self.viewed().__zs_model__()
+        cdef object view = self.viewed()
+        if self.source.plan.whole is None:
+            return view.__zs_model__()
+        if isinstance(view, cnp.ndarray):
+            return cnp.PyArray_NewCopy(<cnp.ndarray>view, cnp.NPY_CORDER)
+        return bytes(view)
 
     def release(self):
         """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
@@ -518,7 +562,7 @@ cdef inline Lease lease_of(Source source, Hold hold):
     lease.source = source
     lease.number = hold.sequence
     hold.head = source.plan.size
-    lease.view = make_view(source.plan.view_class, hold, hold.data, source.plan.size)
+    lease.view = source.plan.sample_in(hold)
     return lease
 
 

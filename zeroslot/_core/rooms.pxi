@@ -54,6 +54,7 @@ cdef class Rooms:
 
     cdef zs_place *places
     cdef Py_ssize_t count
+    cdef object whole       # of a whole type: its VariableCodec
     cdef dict prepared      # of a publish: id of a value -> the value, and the form of it that is written
 
     def __dealloc__(self):

@@ -88,12 +88,11 @@ cdef class SubscriberEnd(Handle):
 
     @cython.final
     cdef Lease leased(self, Source source, Hold hold):
-        cdef Lease lease = lease_of(source, hold)
         if self.verify:
             self.check_crc(source, hold)
-        return lease
+        return lease_of(source, hold)
 
-    @cython.final
+    # Not final: a call that the compiler cannot inline keeps what it needs for errors out of each take.
     cdef int check_crc(self, Source source, Hold hold) except -1:
         try:
             if source.reader.verify(hold):

@@ -107,20 +107,27 @@ cdef class VariableCodec(Codec):
         """Write what was measured to where the extent says."""
         raise NotImplementedError
 
+    cdef void describe(self, Hold hold, zs_array_extent *extent) noexcept:
+        """Write what the data begins with, before the values."""
+
 
 @cython.final
 cdef class VariableBytesCodec(VariableCodec):
-    """A str in UTF-8, or a bytes."""
+    """A str in UTF-8, or a bytes. `in_place`: the bytes are read as a memoryview, and can be written as one."""
 
     cdef bint text
+    cdef bint in_place
 
-    def __cinit__(self, bint text):
+    def __cinit__(self, bint text, bint in_place=False):
         self.text = self.is_wiped = text
+        self.in_place = in_place
 
     cdef object value_of(self, Hold hold, zs_array_extent *extent):
         cdef char *start = hold.data + extent.offset
         if extent.size > LARGEST_SAMPLE:
             raise corrupt_extent(f"claims {extent.size} bytes", extent.size)
+        if self.in_place:
+            return bytes_in_place(hold, start, extent.size)
         if not self.text:
             return start[:<Py_ssize_t>extent.size]
         try:
@@ -211,6 +218,13 @@ cdef class VariableListCodec(VariableCodec):
         return self.items(extent).set(hold, hold.data + extent.offset, value)
 
 
+cdef object bytes_in_place(Hold hold, char *data, uint64_t size):
+    """A memoryview of a part of a sample. It keeps the sample; one of a loan can be written."""
+    cdef View part = View.__new__(View)
+    part.hold, part.data, part.size = hold, data, size
+    return PyMemoryView_FromObject(part)
+
+
 cdef uint64_t byte_count(object wanted, uint64_t each) except? 0:
     """`wanted` items of `each` bytes."""
     if isinstance(wanted, (bool, float, str, tuple, list)):
@@ -232,16 +246,21 @@ cdef class VariableArrayCodec(VariableCodec):
         if dtype is not None:
             put_dtype(self.code, dtype)
 
-    cdef object dtype_in(self, zs_array_extent *extent):
+    cdef object dtype_in(self, Hold hold, zs_array_extent *extent):
         """The dtype that an extent has, which may be any bytes."""
         if self.dtype is not None:
             if memcmp(extent.dtype, self.code, sizeof(extent.dtype)) != 0 and extent.dtype[0] != 0:
                 raise corrupt_extent(f"has the dtype {extent.dtype[:16]!r}, not {self.dtype}", extent.dtype[:16])
             return self.dtype
+        if extent.dtype[0] == DESCRIBED:
+            return described_dtype(extent.dtype[:16], hold.data + extent.offset, extent.size)
         return dtype_of(extent.dtype[:16])
 
     cdef object value_of(self, Hold hold, zs_array_extent *extent):
-        cdef cnp.dtype dtype = self.dtype_in(extent)
+        cdef cnp.dtype dtype = self.dtype_in(hold, extent)
+        cdef uint64_t before = description_room(extent)     # bytes of the data that are no items
+        cdef uint64_t size = extent.size - before
+        cdef char *items = hold.data + extent.offset + before
         cdef cnp.npy_intp dims[MAX_NDIM]
         cdef cnp.npy_intp strides[MAX_NDIM]
         cdef uint64_t itemsize = <uint64_t>dtype.itemsize
@@ -253,12 +272,12 @@ cdef class VariableArrayCodec(VariableCodec):
         cdef uint32_t i
         if ndim == 0 and extent.size == 0:
             dims[0] = 0
-            return make_array(hold, hold.data + extent.offset, dtype, 1, dims)
+            return make_array(hold, items, dtype, 1, dims)
         if ndim > MAX_NDIM:
             raise corrupt_extent(f"has {ndim} dimensions, and {MAX_NDIM} are the most", ndim)
         for i in range(ndim):
             total = checked_product(total, extent.shape[i])
-        if total > extent.size or extent.size > LARGEST_SAMPLE:
+        if total > size or extent.size > LARGEST_SAMPLE:
             raise corrupt_extent(f"has {extent.size} bytes, and its shape is larger", extent.size)
         step = itemsize
         for i in reversed(range(ndim)):
@@ -272,11 +291,11 @@ cdef class VariableArrayCodec(VariableCodec):
                 in_order = in_order and <uint64_t>extent.strides[i] == step
                 last += checked_product(extent.shape[i] - 1, <uint64_t>extent.strides[i])
             step = checked_product(step, extent.shape[i])
-        if total != 0 and last > extent.size:
+        if total != 0 and last > size:
             raise corrupt_extent(f"has {extent.size} bytes, and its strides go further", extent.size)
         if total == 0 or in_order:
-            return make_array(hold, hold.data + extent.offset, dtype, <int>ndim, dims)
-        return make_array(hold, hold.data + extent.offset, dtype, <int>ndim, dims, strides)
+            return make_array(hold, items, dtype, <int>ndim, dims)
+        return make_array(hold, items, dtype, <int>ndim, dims, strides)
 
     cdef object exported(self, Hold hold, zs_array_extent *extent):
         array = self.value_of(hold, extent)
@@ -332,12 +351,24 @@ cdef class VariableArrayCodec(VariableCodec):
         for i in reversed(range(extent.ndim)):
             extent.strides[i] = <int64_t>min(step, LARGEST_SAMPLE)
             step = checked_product(step, extent.shape[i])
-        extent.size = step
+        extent.size = checked_sum(description_room(extent), step)
+
+    cdef void describe(self, Hold hold, zs_array_extent *extent) noexcept:
+        cdef bytes text
+        if extent.dtype[0] == DESCRIBED:
+            text = DESCRIPTIONS[extent.dtype[:16]]
+            memcpy(hold.data + extent.offset, <const char *>text, len(text))
 
     cdef int write(self, Hold hold, zs_array_extent *extent, object value) except -1:
         cdef cnp.ndarray given = value
+        cdef uint64_t before = description_room(extent)
+        if not hold.is_writable():
+            raise read_only(hold)
+        self.describe(hold, extent)
         if cnp.PyArray_IS_C_CONTIGUOUS(given):
-            return copy_bytes(hold, hold.data + extent.offset, <const char *>cnp.PyArray_DATA(given), extent.size)
+            return copy_bytes(
+                hold, hold.data + extent.offset + before, <const char *>cnp.PyArray_DATA(given), extent.size - before
+            )
         cnp.PyArray_CopyInto(self.value_of(hold, extent), given)    # in one pass, whatever the order is
         return 0
 
@@ -355,7 +386,10 @@ cdef object checked_dtype(object dtype):
     """A dtype that shared memory can hold; TypeError for any other."""
     if dtype.hasobject or dtype.kind == "O":
         raise TypeError("shared memory cannot hold Python objects")
-    if dtype.fields is not None or dtype.subdtype is not None or dtype.kind not in DTYPE_KINDS:
+    if dtype.fields is not None:
+        description_of(dtype)
+        return dtype
+    if dtype.subdtype is not None or dtype.kind not in DTYPE_KINDS:
         raise TypeError(f"an array of {dtype}; a field has numbers, bools, times, and text or bytes of one length")
     if dtype.itemsize == 0:
         raise TypeError(f"{dtype} does not say how large its items are")
@@ -365,8 +399,8 @@ cdef object checked_dtype(object dtype):
 
 
 cdef int put_dtype(char *code, object dtype) except -1:
-    """Write the dtype as numpy spells it, such as `<f4`."""
-    cdef bytes text = dtype.str.encode("ascii")
+    """Write the dtype as numpy spells it, such as `<f4`, or of a structure what stands for its description."""
+    cdef bytes text = dtype.str.encode("ascii") if dtype.fields is None else description_of(dtype)
     if len(text) > 16:
         raise TypeError(f"the dtype {dtype} is spelled with more than 16 characters")
     memset(code, 0, 16)
@@ -391,6 +425,110 @@ cdef object dtype_of(bytes code):
         if len(DTYPES) >= 64:
             DTYPES.clear()
         DTYPES[code] = dtype
+    return dtype
+
+
+# --- structured dtypes: their text is longer than an extent has room for, and lies before the items ---
+
+cdef enum:
+    DESCRIBED = 123         # `{`
+    DESCRIPTION_LIMIT = 0xffff
+
+cdef dict DESCRIPTIONS = {}     # what stands in an extent -> the description
+cdef dict CODES = {}            # structured dtype -> what stands in its extents
+
+
+cdef inline uint64_t checked_sum(uint64_t one, uint64_t other) noexcept nogil:
+    return min(one + other, LARGEST_SAMPLE + 1)     # neither is larger than that
+
+
+cdef bytes description_of(object dtype):
+    """What stands in the extents of a structured dtype: `{`, the bytes of its description and their CRC-32C, as four
+    and eight hexadecimal digits. TypeError for one that has Python objects.
+    """
+    code = CODES.get(dtype)
+    if code is None:
+        if dtype.hasobject:
+            raise TypeError("shared memory cannot hold Python objects")
+        text = json.dumps(structure_of(dtype), separators=(",", ":")).encode()
+        if len(text) > DESCRIPTION_LIMIT:
+            raise TypeError(f"the dtype has a description of {len(text)} bytes, and {DESCRIPTION_LIMIT} are the most")
+        code = b"{%04x%08x" % (len(text), zs_crc32c(<const char *><bytes>text, len(text)))
+        DESCRIPTIONS[code.ljust(16, b"\0")] = text
+        CODES[dtype] = code
+    return code
+
+
+cdef dict structure_of(object dtype):
+    """A structured dtype as JSON has it."""
+    cdef list fields = []
+    for name in dtype.names:
+        field, offset = dtype.fields[name][:2]
+        base, shape = field.subdtype or (field, ())
+        form = structure_of(base) if base.fields is not None else checked_dtype(base).str
+        fields.append([name, form, offset, list(shape)] if shape else [name, form, offset])
+    return {"itemsize": dtype.itemsize, "fields": fields}
+
+
+cdef uint64_t description_room(zs_array_extent *extent) noexcept:
+    """Bytes that a description takes before the items, a multiple of ARRAY_ALIGNMENT; what is none takes 0."""
+    cdef uint64_t length = 0
+    cdef int i, digit
+    if extent.dtype[0] != DESCRIBED:
+        return 0
+    for i in range(1, 5):
+        digit = extent.dtype[i]
+        digit = digit - 48 if 48 <= digit <= 57 else digit - 87 if 97 <= digit <= 102 else 0
+        length = 16 * length + <uint64_t>digit
+    return (length + ARRAY_ALIGNMENT - 1) // ARRAY_ALIGNMENT * ARRAY_ALIGNMENT
+
+
+cdef object described_dtype(bytes code, const char *data, uint64_t size):
+    """The dtype whose description is at `data`, of which `size` bytes may be read. CorruptSegmentError for anything
+    else.
+    """
+    dtype = DTYPES.get(code)
+    digits = code[1:13]
+    if code[13:] != b"\0\0\0" or digits.strip(b"0123456789abcdef"):
+        raise corrupt_extent(f"has the dtype {code!r}", code)
+    length = int(digits[:4], 16)
+    if (length + ARRAY_ALIGNMENT - 1) // ARRAY_ALIGNMENT * ARRAY_ALIGNMENT > size:
+        raise corrupt_extent(f"has {size} bytes, and its dtype a description of {length}", size)
+    if dtype is None:
+        text = data[:<Py_ssize_t>length]
+        if zs_crc32c(<const char *><bytes>text, length) != int(digits[4:], 16):
+            raise corrupt_extent("has a dtype whose description was changed", code)
+        try:
+            dtype = structured_dtype(json.loads(text), 0)
+        except (TypeError, ValueError, LookupError, RecursionError, errors.CorruptSegmentError):
+            raise corrupt_extent(f"has a dtype with the description {text[:80]!r}", code) from None
+        if len(DTYPES) >= 64:
+            DTYPES.clear()
+        DTYPES[code] = dtype
+    return dtype
+
+
+cdef object structured_dtype(object structure, int depth):
+    """The dtype that `structure_of` described. Raises one of many errors for anything else."""
+    cdef list names = []
+    cdef list formats = []
+    cdef list offsets = []
+    if type(structure) is not dict or depth > 16:
+        raise ValueError("no structure")
+    for name, form, offset, *shape in structure["fields"]:
+        if type(form) is str:
+            base = dtype_of(form.encode("ascii").ljust(16, b"\0"))
+        else:
+            base = structured_dtype(form, depth + 1)
+        names.append(name)
+        formats.append((base, tuple([whole_size(length) for length in shape[0]])) if shape else base)
+        offsets.append(whole_size(offset))
+    itemsize = whole_size(structure["itemsize"])
+    if not names or not all([type(name) is str for name in names]) or itemsize == 0:
+        raise ValueError("no structure")
+    dtype = cnp.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize})
+    if dtype.hasobject or dtype.itemsize != itemsize:
+        raise ValueError("no structure")
     return dtype
 
 
@@ -577,6 +715,7 @@ cdef class Arrangement:
             memset(hold.data + end, 0, place.extent.offset - end)
             if wipe and (place.room <= SMALL or field.codec.is_wiped):
                 memset(hold.data + place.extent.offset, 0, place.room)
+            field.codec.describe(hold, &place.extent)
             end = place.extent.offset + place.room
 
 

@@ -19,7 +19,9 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
+
+import numpy as np
 
 from zeroslot._core.binding import OPEN, TYPED, Plan, Segment, SegmentInfo, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
@@ -28,16 +30,16 @@ from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersErro
 from zeroslot.memory import flink
 from zeroslot.memory.objects import exists
 from zeroslot.memory.peers import describe_publisher
+from zeroslot.types import whole
 from zeroslot.types.by_name import ByName, Match
-from zeroslot.types.compiled import compiled
 from zeroslot.types.difference import difference
-from zeroslot.types.from_schema import sample_type_of
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
 
 log = logging.getLogger("zeroslot")
 
-S_co = TypeVar("S_co", bound=Sample, covariant=True)  # a Subscriber[Imu] is a Subscriber[Sample]
+# Covariant: a Subscriber[Imu] is a Subscriber[Sample].
+S_co = TypeVar("S_co", bound="Sample | np.ndarray[Any, Any] | bytes", covariant=True)
 Counts = tuple[int, int, int]  # taken, lost, skipped
 
 MOST_MISSED = 2**46  # no publisher gets this far ahead; a flipped bit does
@@ -307,7 +309,7 @@ class Following(SubscriberEnd[S_co]):
         published = None
         if self.sample_type is None:
             published = published_layout(mapped, self.topic)
-            made = cast("type[S_co]", sample_type_of(published))  # without a type it is a Subscriber[Any]
+            made = cast("type[S_co]", whole.type_of(published))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
         return plan_for(self.topic, mapped, self.sample_type, self._match, self._ignore_missing, published)
@@ -328,7 +330,7 @@ class Following(SubscriberEnd[S_co]):
 def plan_for(
     topic: str,
     mapped: Segment,
-    sample_type: type[Sample],
+    sample_type: type[Any],
     match: Match,
     ignore_missing: bool = False,
     published: Layout | None = None,
@@ -337,7 +339,7 @@ def plan_for(
     layout, where it is known. Raises TypeMismatchError.
     """
     info = mapped.info
-    here = compiled(sample_type)
+    here = whole.compiled_type(sample_type)
     if info.type_hash == here.layout.type_hash:
         return here.reading_plan, ""
     published = published or published_layout(mapped, topic)

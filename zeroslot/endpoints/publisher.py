@@ -17,10 +17,8 @@ from zeroslot._core.binding import (
     TYPED,
     Metadata,
     PublisherEnd,
-    View,
     publish_array,
     record_of,
-    write_sample,
 )
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
@@ -46,15 +44,16 @@ from zeroslot.qos import (
     least_spare,
     whole_number,
 )
+from zeroslot.types import whole
 from zeroslot.types.by_name import ByName, Match, checked_match
-from zeroslot.types.compiled import compiled, prepared
+from zeroslot.types.compiled import prepared
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
 from zeroslot.types.schema import pack_schema
 
 log = logging.getLogger("zeroslot")
 
-S = TypeVar("S", bound=Sample)
+S = TypeVar("S", bound="Sample | np.ndarray[Any, Any] | bytes")
 
 FIRST_BYTES = 4096  # of a slot, where a segment that grows begins
 
@@ -74,6 +73,8 @@ def _largest_sample(layout: Layout, max_bytes: int | None, pools: tuple[Pool, ..
         if max_bytes is not None:
             raise ValueError(f"max_bytes is for types with variable fields; a {layout.name} has {layout.size} bytes")
         return layout.size
+    if layout.whole and max_bytes is not None:
+        max_bytes = whole.HEAD_ROOM + whole_number("max_bytes", max_bytes, 0, PAYLOAD_LIMIT - whole.HEAD_ROOM)
     if max_bytes is not None:
         whole_number("max_bytes", max_bytes, layout.size, PAYLOAD_LIMIT)
         if pools and not grow and max_bytes > pools[-1].slot_capacity:
@@ -81,6 +82,10 @@ def _largest_sample(layout: Layout, max_bytes: int | None, pools: tuple[Pool, ..
                 f"max_bytes is {max_bytes}, and the largest slots in pools have {pools[-1].slot_capacity} bytes. Add a "
                 "pool of larger slots, or give grow=True"
             )
+    elif not pools and not grow and layout.whole:
+        raise ValueError(
+            f"samples of {layout.name} have any size: give max_bytes, that of the largest, or pools, or grow=True"
+        )
     elif not pools and not grow:
         names = ", ".join(field.name for field in layout.members if field.node.variable)
         raise ValueError(
@@ -189,7 +194,8 @@ class Publisher(PublisherEnd[S]):
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
         checked_match(match)
-        record = compiled(sample_type)
+        record = whole.compiled_type(sample_type)
+        self._is_whole = record.layout.whole
         layout, plan = record.layout, record.writing_plan
         self.sample_type = sample_type
         classes: tuple[Pool, ...] = ()
@@ -284,6 +290,8 @@ class Publisher(PublisherEnd[S]):
     ) -> int:
         """Copy a sample into a slot and publish it, with `metadata` as in `loan.metadata`. Returns its sequence.
 
+        For np.ndarray the sample is an array, in any order of memory; for bytes, any bytes-like object.
+
         A model of the type (or of a class derived from it), or a view, is copied field by field. It is not validated
         again: no validator of its class runs, and aliases are ignored. Kinds, ranges, and the bounds of text, lists and
         arrays are still checked. A mapping is validated by pydantic as `sample_type(**mapping)` is, aliases included. A
@@ -293,10 +301,13 @@ class Publisher(PublisherEnd[S]):
         cannot hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a
         slot is borrowed.
         """
-        ready = prepared(sample, self.sample_type)
-        loan = self._loan_for(ready, timeout)  # `write_sample` sets every field
+        if self._is_whole:
+            ready = whole.wrapped(sample, self.sample_type)
+        else:
+            ready = prepared(sample, cast("type[Sample]", self.sample_type))
+        loan = self._loan_for(ready, timeout)  # `_write` sets every field
         try:
-            write_sample(cast("View", loan.sample), ready)
+            self._write(loan, ready)
             if metadata is not None:
                 loan.metadata = metadata
         except BaseException:
@@ -319,8 +330,9 @@ class Publisher(PublisherEnd[S]):
         Raises what `publish` raises, where it has to wait for `timeout` seconds in all. The exception, whatever it is,
         has the attribute `published`: how many samples were.
         """
-        if isinstance(samples, np.ndarray) and samples.ndim > 0 and not samples.dtype.hasobject:
-            return publish_array(self, record_of(samples, compiled(self.sample_type).record_dtype), timeout)
+        is_records = isinstance(samples, np.ndarray) and samples.ndim > 0 and not samples.dtype.hasobject
+        if is_records and not self._is_whole:
+            return publish_array(self, record_of(samples, whole.compiled_type(self.sample_type).record_dtype), timeout)
         sequence, count = self.sequence, 0
         try:
             for sample in samples:

@@ -12,6 +12,7 @@ from zeroslot.endpoints.versions import published_layout
 from zeroslot.errors import TypeMismatchError
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.qos import whole_number
+from zeroslot.types import whole
 from zeroslot.types.by_name import Match
 from zeroslot.types.compiled import compiled, has_open_parameters
 from zeroslot.types.from_schema import sample_type_of
@@ -60,7 +61,7 @@ def redeem(
         raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
     leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
     if sample_type is not None:
-        compiled(sample_type)  # raises for what is no sample type
+        whole.compiled_type(sample_type)  # raises for what is no sample type
     with tickets.lock:
         reader = tickets.reader_for(ticket, leases)
         lease = binding.redeem(_source_for(reader, ticket, sample_type, match), ticket, leases)
@@ -86,7 +87,7 @@ def _source_for(reader: TicketReader, ticket: Ticket, sample_type: type[Sample] 
         here = sample_type
         if here is None:
             published = published_layout(segment, where)
-            here = _class_of(published) or sample_type_of(published)
+            here = _class_of(published) or whole.type_of(published)
         plan, _ = plan_for(where, segment, here, match)
         source = reader.sources[sample_type, match] = Source(reader.native, plan, ticket.publisher_id)
     return source

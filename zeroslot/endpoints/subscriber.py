@@ -18,8 +18,8 @@ from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.qos import checked_spin_us, whole_number
+from zeroslot.types import whole
 from zeroslot.types.by_name import Match, checked_match
-from zeroslot.types.compiled import compiled
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
 
@@ -129,7 +129,7 @@ class Subscriber(Following[S_co]):
         spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
-            compiled(sample_type)  # raises for what is no sample type
+            whole.compiled_type(sample_type)  # raises for what is no sample type
         self._history = whole_number("history", history, 0, SLOT_LIMIT)
         self._max_leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         self._reliable = reliable
@@ -218,7 +218,7 @@ class Subscriber(Following[S_co]):
 
     def _dtype(self) -> np.dtype[Any]:
         """That of arrays of samples, as far as it is known."""
-        return np.dtype([]) if self.sample_type is None else compiled(self.sample_type).record_dtype
+        return np.dtype([]) if self.sample_type is None else whole.compiled_type(self.sample_type).record_dtype
 
     def close(self) -> None:
         """Leave every publisher, and wake this subscriber's threads; iteration ends. Leases stay good.

@@ -46,9 +46,11 @@ def type_mismatch(
     `advice`: what to do.
     """
     lines = difference(published, here)
-    module = here.sample_type.__module__ if here.sample_type is not None else ""
+    if published.whole != here.whole:
+        lines = "  one of them is a whole array or bytes, the other has fields"
+    module = f"{here.sample_type.__module__}." if here.sample_type is not None and not here.whole else ""
     return TypeMismatchError(
-        f"{topic} carries {_summary(published)} of {describe_publisher(info)}, not {module}.{_summary(here)} of this "
+        f"{topic} carries {_summary(published)} of {describe_publisher(info)}, not {module}{_summary(here)} of this "
         f"process:\n{lines}\n{advice}",
         topic=topic,
         publisher_type=published.name,
@@ -66,4 +68,6 @@ def type_mismatch(
 
 def _summary(layout: Layout) -> str:
     count = len(layout.members)
+    if layout.whole:
+        return f"{layout.name} ({layout.type_hash.hex()[:4]}…)"
     return f"{layout.name} ({count} field{'s' * (count != 1)}, {layout.type_hash.hex()[:4]}…)"

@@ -71,7 +71,8 @@ class ByName:
         return not self.unreadable and bool(self.layout.members)
 
     def _shared_layout(self, published: Layout, here: Layout, prefix: str) -> SharedLayout:
-        published_fields = {each.name: each for each in published.members}
+        same_form = published.whole == here.whole  # else one has no fields that a program can name
+        published_fields = {each.name: each for each in published.members if same_form}
         required = _required(here)
         members: list[Field] = []
         for each in here.members:

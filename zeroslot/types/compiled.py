@@ -36,6 +36,7 @@ from zeroslot.types.model import (
 from zeroslot.types.names import is_identifier
 from zeroslot.types.nodes.base import Node, Record, reject_declaration
 from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.variable import VariableArray
 from zeroslot.types.view import AbsentField, MissingField, make_view_class
 
 _ATTRIBUTE = "__zs_compiled__"
@@ -92,7 +93,7 @@ class CompiledType:
     @cached_property
     def reading_plan(self) -> Plan:
         """What a subscriber needs for publishers of this layout."""
-        return Plan(self.view_class, self.layout.size, [], None, self._dtype)
+        return Plan(self.view_class, self.layout.size, [], None, self._dtype, whole=self._whole_codec())
 
     @cached_property
     def writing_plan(self) -> Plan:
@@ -112,7 +113,15 @@ class CompiledType:
                 setattr(view, name, factory())
 
         fill = call_factories if factories else None
-        return Plan(self.view_class, self.layout.size, contents, fill, self._dtype, variable)
+        size, codec = self.layout.size, self._whole_codec()
+        return Plan(self.view_class, size, contents, fill, self._dtype, variable, whole=codec)
+
+    def _whole_codec(self) -> binding.VariableCodec | None:
+        """How the samples of a whole type are read and written. None: they have fields."""
+        if not self.layout.whole:
+            return None
+        is_array = isinstance(self.layout.members[0].node, VariableArray)
+        return binding.VariableArrayCodec(None) if is_array else binding.VariableBytesCodec(False, True)
 
     def reading_plan_by_name(self, by_name: ByName) -> Plan:
         """What a subscriber needs for publishers of another version."""

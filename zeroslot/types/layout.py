@@ -54,7 +54,8 @@ class Layout(Record):
     `fields` are in the order of memory, padding included; `members` are those that were declared. `canonical` is the
     text under the hash. `plain` says that the image is also, byte for byte, an XCDR1 message body of the type. `dtype`
     has the offsets and the item size of the image and leaves the padding unnamed. `sample_type` is the class it was
-    made from; None for a layout that was read from a segment.
+    made from; None for a layout that was read from a segment. `whole`: it is np.ndarray or bytes, and a sample is what
+    its only field holds.
     """
 
     written = "a nested Sample"
@@ -62,11 +63,12 @@ class Layout(Record):
     name: str
     declared: tuple[Field, ...]
     sample_type: type[Any] | None = None
+    whole: bool = False
 
     @property
     def kind(self) -> str:
         """That of a nested sample."""
-        return "struct"
+        return "whole" if self.whole else "struct"
 
     @property
     def members(self) -> tuple[Field, ...]:
@@ -106,7 +108,7 @@ class Layout(Record):
     def canonical(self) -> str:
         """The text under the hash."""
         body = ";".join(f"{field.name}@{field.offset}:{field.node.canonical}" for field in self.members)
-        return f"struct({self.size},{self.alignment}){{{body}}}"
+        return f"{self.kind}({self.size},{self.alignment}){{{body}}}"
 
     @property
     def text(self) -> str:
@@ -159,7 +161,8 @@ class Layout(Record):
     def from_schema(cls, stored: StoredNode) -> Layout | None:
         """The layout of a nested sample, or of the whole."""
         title = stored.schema.get("title")
-        if stored.kind != "struct":
+        whole = stored.kind == "whole" and stored.depth == 0
+        if stored.kind != "struct" and not whole:
             return None
         if type(title) is not str:
             stored.reject("has no title")
@@ -169,7 +172,9 @@ class Layout(Record):
             member = stored.inner(schema, f"{title}.{checked_name(name, f'a field of {title}')}")
             members.append((name, member.node()))
             offsets.append(member.integer("offset"))
-        layout = build_layout(title, members)
+        if whole and not (len(members) == 1 and members[0][1].variable):
+            stored.reject("is a whole type, and not of one variable field")
+        layout = build_layout(title, members, whole=whole)
         if [field.offset for field in layout.members] != offsets:
             stored.reject("has offsets that do not follow from its fields")
         stated = tuple(stored.facts.get(key) for key in ("size", "alignment", "type_hash"))
@@ -210,7 +215,9 @@ class Layout(Record):
         return [span for field in self.fields for span in field.node.spans_to_zero(offset + field.offset)]
 
 
-def build_layout(name: str, members: Iterable[tuple[str, Node]], sample_type: type[Any] | None = None) -> Layout:
+def build_layout(
+    name: str, members: Iterable[tuple[str, Node]], sample_type: type[Any] | None = None, *, whole: bool = False
+) -> Layout:
     """Lay `members` out in order as a C compiler would. No members make a struct of 0 bytes with alignment 1.
 
     Raises `DeclarationError` when the whole reaches 2 GiB, or is nested more deeply or described at greater length than
@@ -230,7 +237,7 @@ def build_layout(name: str, members: Iterable[tuple[str, Node]], sample_type: ty
                 type_name=name,
                 field=member.name,
             )
-    layout = Layout(name, placed, sample_type)
+    layout = Layout(name, placed, sample_type, whole)
     if layout.size > SIZE_LIMIT:
         raise DeclarationError(
             f"{name} takes {layout.size} bytes; a sample is at most {SIZE_LIMIT} bytes. "
