@@ -18,6 +18,7 @@
 #ifndef ZS_BATCH_H
 #define ZS_BATCH_H
 
+#include "zs_atomic.h"
 #include "zs_crc.h"
 #include "zs_peers.h"
 
