@@ -1,0 +1,70 @@
+"""np.ndarray and bytes as sample types between processes, and with corrupt bytes: an error, or a right answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zeroslot as zs
+from tests.process.actors import Cast
+from tests.unit.control_bytes import ControlBytes
+from zeroslot import CorruptSegmentError
+
+POINT = np.dtype([("x", "<f4"), ("m", "<i2", (2, 3)), ("n", [("a", "?"), ("t", "<M8[ns]")])])
+PUBLISHER = """
+import numpy as np
+import zeroslot as zs
+from tests.fault.test_whole_types import POINT
+
+with zs.Publisher("a", np.ndarray, max_bytes=4096, depth=1) as pub, zs.Publisher("b", bytes, max_bytes=100) as log:
+    say([str(pub.flink), str(log.flink)])
+    for _ in orders():
+        points = np.zeros((3, 2), POINT)
+        points["x"] = np.arange(6).reshape(3, 2)
+        log.publish(b"line")
+        say(pub.publish(points))
+"""
+
+
+@pytest.mark.row("BUF-1", "TYP-11")
+def test_arrays_and_bytes_cross_processes_and_corrupt_extents_are_errors(cast: Cast) -> None:
+    """Each byte of an extent and of a dtype's description, with two masks: an array within the sample, or an error."""
+    publisher = cast(PUBLISHER)
+    flinks = publisher.hear()
+    with zs.Subscriber("a", np.ndarray) as sub, zs.Subscriber("b", bytes) as lines:
+        publisher.ask("go")
+        line = lines.take()
+        assert line is not None
+        assert line.sample == b"line"
+        lease = sub.take()
+        assert lease is not None
+        assert (lease.sample.shape, lease.sample.dtype) == ((3, 2), POINT)
+        assert lease.sample["x"].tolist() == [[0, 1], [2, 3], [4, 5]]
+        size = lease.size
+    refused = 0
+    for flink, head, sample_type in ((flinks[0], 420, np.ndarray), (flinks[1], 16, bytes)):
+        control, pool = ControlBytes(flink), ControlBytes(flink, pool=0)
+        begin = (control.read(control.ring_at(1), "Q") & 0xFFFF) * control.read(control.at("pools"), "Q")
+        for at in range(begin, begin + head):
+            before = pool.read(at, "B")
+            for mask in (0xFF, 0x01):
+                pool.write(at, "B", before ^ mask)
+                refused += is_refused(sample_type, size)
+            pool.write(at, "B", before)
+    assert refused > 50
+
+
+def is_refused(sample_type: Any, size: int) -> bool:
+    """Whether the sample is an error; if not, what it gives lies within it."""
+    with zs.Subscriber("a" if sample_type is np.ndarray else "b", sample_type, history=1) as sub:
+        try:
+            lease = sub.take()
+        except CorruptSegmentError:
+            return True
+        assert lease is not None
+        found: Any = lease.sample
+        assert found.nbytes <= size
+        assert len(bytes(found) if sample_type is bytes else found.tobytes()) <= size
+    return False
