@@ -304,7 +304,7 @@ class Publisher(PublisherEnd[S]):
         if self._is_whole:
             ready = whole.wrapped(sample, self.sample_type)
         else:
-            ready = prepared(sample, cast("type[Sample]", self.sample_type))
+            ready = prepared(sample, self.sample_type)
         loan = self._loan_for(ready, timeout)  # `_write` sets every field
         try:
             self._write(loan, ready)

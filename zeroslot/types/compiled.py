@@ -244,7 +244,7 @@ def _check_field_name(name: str, where: str) -> None:
 # --- whole samples ---
 
 
-def prepared(sample: Any, sample_type: type[BaseModel]) -> Any:
+def prepared(sample: Any, sample_type: type[Any]) -> Any:
     """`sample` in a form that `binding.write_sample` takes.
 
     A model of the type and a view are taken as they are: they are copied field by field, and kinds, ranges and bounds
