@@ -48,9 +48,10 @@ def type_mismatch(
     lines = difference(published, here)
     if published.whole != here.whole:
         lines = "  one of them is a whole array or bytes, the other has fields"
-    module = f"{here.sample_type.__module__}." if here.sample_type is not None and not here.whole else ""
+    module = here.sample_type.__module__ if here.sample_type is not None and not here.whole else ""
+    summary = f"{module}.{_summary(here)}" if module else _summary(here)
     return TypeMismatchError(
-        f"{topic} carries {_summary(published)} of {describe_publisher(info)}, not {module}{_summary(here)} of this "
+        f"{topic} carries {_summary(published)} of {describe_publisher(info)}, not {summary} of this "
         f"process:\n{lines}\n{advice}",
         topic=topic,
         publisher_type=published.name,
