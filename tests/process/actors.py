@@ -54,7 +54,7 @@ def wait_for_subscribers(count):
 verbs = {
     "publish": publish, "loan": loan, "refusal": refusal, "wait_for_subscribers": wait_for_subscribers,
     "subscribers": lambda: pub.subscriber_count, "close": pub.close, "id": lambda: pub.publisher_id,
-    "stats": lambda: {name: getattr(pub.stats, name) for name in pub.stats.__slots__},
+    "stats": lambda: asdict(pub.stats),
 }
 say("ready")
 for verb, *rest in orders():

@@ -55,7 +55,8 @@ handles = {
     "list": loan.sample.names, "read_list": lease.sample.names,
 }
 arguments = {
-    "publish": (Note(number=1, names=[]),), "evict": (0,), "evict_stale": (0.0,), "on_subscriber_death": (None,),
+    "publish": (Note(number=1, names=[]),), "publish_many": ([Note(number=1, names=[])],), "loan_many": (2,),
+    "evict": (0,), "evict_stale": (0.0,), "on_subscriber_death": (None,),
     "discard": (slot,), "wait_for_change": (0, 0), "wait": (0,), "flush": (0,), "wait_for_subscribers": (1, 0),
     "wait_for_publishers": (1, 0), "append": (1,), "extend": ([1],), "write": (b"x",),
     "__exit__": (None, None, None), "__getitem__": (0,), "__setitem__": (0, 1), "__contains__": (1,), "__eq__": ([1],),

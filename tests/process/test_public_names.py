@@ -26,6 +26,12 @@ USES = {
     "Shape": "class A(zs.Sample):\n    a: Annotated[NDArray[np.float64], zs.Shape(3)]\nA(a=np.zeros(3))",
     "MaxBytes": "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nA(a='abc')",
     "MaxLen": "class A(zs.Sample):\n    a: Annotated[list[int], zs.MaxLen(3)]\nA(a=[1])",
+    "UpTo": "class A(zs.Sample):\n    a: Annotated[NDArray[np.float64], zs.Shape(zs.UpTo(3))]\nA(a=np.zeros(2))",
+    "buffer": "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nassert bytes(zs.buffer(A(a='abc'), 'a')) == b'abc'",
+    "resize": (
+        "class A(zs.Sample):\n    a: Annotated[bytes, zs.MaxBytes(3)]\n"
+        "with zs.Publisher('own', A) as pub, pub.loan() as a:\n    zs.resize(a, a=2)\n    assert len(a.a) == 2"
+    ),
     "SlotAllocator": "with zs.SlotAllocator.in_memory(4, 64) as slots: slots.reserve().commit(1)",
     "SlotReader": "try: zs.SlotReader.attach(FLINK)\nexcept zs.FormatError as error: assert '77' in str(error)",
     "SegmentSize": "assert zs.SegmentSize(1, 2, 3).total_bytes == 3",
@@ -42,6 +48,8 @@ USES = {
     "Field": f"{TICK}assert isinstance(zs.layout_of(Tick).fields[0], zs.Field)",
     "Match": "from typing import get_args\nassert 'by_name' in get_args(zs.Match)",
     "OnFull": "from typing import get_args\nassert 'block' in get_args(zs.OnFull)",
+    "Metadata": "assert zs.Metadata('image/png', '', {}).content_type == 'image/png'",
+    "PoolInfo": "assert zs.PoolInfo(64, 4).slot_count == 4",
     "PublisherInfo": (
         f"{TICK}with zs.Publisher('own', Tick), zs.Subscriber('own') as sub:\n"
         "    assert isinstance(sub.publishers[0], zs.PublisherInfo)"
