@@ -58,7 +58,7 @@ class SegmentSize:
 
 def _size(control_bytes: int, pools: tuple[PoolInfo, ...]) -> SegmentSize:
     total = sum(pool.size_bytes for pool in pools)
-    return SegmentSize(control_bytes, total, max(pool.slot_capacity for pool in pools), pools)
+    return SegmentSize(control_bytes, total, max((pool.slot_capacity for pool in pools), default=0), pools)
 
 
 class _Slots(NamedTuple):
