@@ -12,20 +12,22 @@ WORKS = {
     "publisher": "allocator closed close depth domain flink publisher_id sample_type slot_count topic "
     "on_subscriber_death __class_getitem__ __enter__ __exit__ __repr__",
     "subscriber": "closed close domain sample_type topic __class_getitem__ __enter__ __exit__ __iter__ __repr__",
-    "allocator": "abandon closed close create create_or_attach depth discard evict_after flink in_memory is_owner "
-    "max_loans native on_subscriber_death size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
-    "reader": "closed close is_owner native slot_capacity slot_count attach __enter__ __exit__ __repr__",
-    "loan": "sample array capacity discard live_hold __class_getitem__ __enter__ __len__ __repr__ bytes memoryview",
-    "slot": "array capacity discard live_hold __enter__ __len__ __repr__ bytes memoryview",
-    "lease": "sample array copy publisher_id published_ns release sequence size __class_getitem__ __enter__ __exit__ "
+    "allocator": "abandon closed close create create_or_attach depth discard evict_after flink huge_bytes in_memory "
+    "is_owner max_loans native on_subscriber_death size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
+    "reader": "closed close is_owner native slot_capacity slot_count attach redeem __enter__ __exit__ __repr__",
+    "loan": "sample array capacity discard live_hold metadata __class_getitem__ __dlpack__ __dlpack_device__ __enter__ "
     "__len__ __repr__ bytes memoryview",
-    "slot_lease": "array published_ns release sequence size __enter__ __exit__ __len__ __repr__ bytes memoryview",
-    "view": "number names model_copy model_dump model_dump_json __copy__ __deepcopy__ __eq__ __iter__ __repr__ bytes "
-    "memoryview",
-    "read_view": "number names model_copy model_dump model_dump_json __copy__ __deepcopy__ __eq__ __iter__ __repr__ "
-    "bytes memoryview",
-    "list": "__contains__ __eq__ __getitem__ __iter__ __len__ __repr__",
-    "read_list": "__contains__ __eq__ __getitem__ __iter__ __len__ __repr__",
+    "slot": "array capacity discard live_hold __dlpack__ __dlpack_device__ __enter__ __len__ __repr__ bytes memoryview",
+    "lease": "sample array copy metadata publisher_id published_ns release sequence size verify __class_getitem__ "
+    "__dlpack__ __dlpack_device__ __enter__ __exit__ __len__ __repr__ bytes memoryview",
+    "slot_lease": "array metadata published_ns release sequence size verify __dlpack__ __dlpack_device__ __enter__ "
+    "__exit__ __len__ __repr__ bytes memoryview",
+    "view": "number names model_copy model_dump model_dump_json __copy__ __deepcopy__ __dlpack__ __dlpack_device__ "
+    "__eq__ __iter__ __repr__ bytes memoryview",
+    "read_view": "number names model_copy model_dump model_dump_json __copy__ __deepcopy__ __dlpack__ "
+    "__dlpack_device__ __eq__ __iter__ __repr__ bytes memoryview",
+    "list": "__array__ __contains__ __dlpack__ __dlpack_device__ __eq__ __getitem__ __iter__ __len__ __repr__",
+    "read_list": "__array__ __contains__ __dlpack__ __dlpack_device__ __eq__ __getitem__ __iter__ __len__ __repr__",
 }
 
 CHILD = """
@@ -49,6 +51,8 @@ for _ in range(2):
     slots.commit(slots.reserve(), b"x")
 loan, slot, lease, slot_lease = pub.loan(), slots.reserve(), sub.take(), reader.take()
 loan.sample.names.append(1)
+whole = zs.Publisher("whole", bytes, max_bytes=64)
+whole_loan = whole.loan(8)
 handles = {
     "publisher": pub, "subscriber": sub, "allocator": slots, "reader": reader, "loan": loan, "slot": slot,
     "lease": lease, "slot_lease": slot_lease, "view": loan.sample, "read_view": lease.sample,
@@ -62,6 +66,7 @@ arguments = {
     "__exit__": (None, None, None), "__getitem__": (0,), "__setitem__": (0, 1), "__contains__": (1,), "__eq__": ([1],),
     "__deepcopy__": ({},), "__class_getitem__": (int,),
     "size_of": (4, 64), "in_memory": (4, 64),
+    "add_pool": (128, 4),
     "create": (root / "new", 4, 64), "create_or_attach": (root / "new", 4, 64),
 }
 IGNORED = set(dir(object)) - {"__repr__"} | set(  # what Python and Cython have in every class
@@ -83,8 +88,12 @@ def use(handle, name):
     if name in ("bytes", "memoryview"):
         return {"bytes": bytes, "memoryview": memoryview}[name](handle)
     value = getattr(handle, name)
-    if name == "attach":  # which would be a new handle
+    if name in ("attach", "redeem"):  # which would be a new handle
         return value
+    if name == "resize":  # of a loan of whole bytes: other loans have no size to change
+        return whole_loan.resize(4)
+    if name == "__dlpack__":  # of a read-only array, which older consumers cannot take
+        return value(max_version=(1, 0))
     if name == "discard" and not isinstance(handle, zs.SlotAllocator):
         return value()
     if name == "commit":
@@ -195,6 +204,8 @@ def test_each_function_and_class_works_in_a_forked_child(cast: Cast):
     child = cast(
         CHILD
         + """
+ticket = slot_lease.ticket()
+
 def publish():
     with zs.Publisher("own", Note) as mine, zs.Subscriber("own", Note) as own:
         mine.publish(Note(number=7, names=[1]))
@@ -205,6 +216,8 @@ def publish():
 def read():
     with zs.SlotReader.attach(root / "slots", history=1) as own:
         assert bytes(own.take())[:1] == b"x"
+    with zs.SlotReader.redeem(ticket) as own:
+        assert bytes(own)[:1] == b"x"
 
 acts = {
     "publish": publish, "clean": zs.clean, "topics": lambda: zs.topics()[0].publishers[0].subscribers[0],

@@ -27,7 +27,9 @@ USES = {
     "MaxBytes": "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nA(a='abc')",
     "MaxLen": "class A(zs.Sample):\n    a: Annotated[list[int], zs.MaxLen(3)]\nA(a=[1])",
     "UpTo": "class A(zs.Sample):\n    a: Annotated[NDArray[np.float64], zs.Shape(zs.UpTo(3))]\nA(a=np.zeros(2))",
-    "buffer": "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nassert bytes(zs.buffer(A(a='abc'), 'a')) == b'abc'",
+    "buffer": (
+        "class A(zs.Sample):\n    a: Annotated[str, zs.MaxBytes(3)]\nassert bytes(zs.buffer(A(a='abc'), 'a')) == b'abc'"
+    ),
     "resize": (
         "class A(zs.Sample):\n    a: Annotated[bytes, zs.MaxBytes(3)]\n"
         "with zs.Publisher('own', A) as pub, pub.loan() as a:\n    zs.resize(a, a=2)\n    assert len(a.a) == 2"
