@@ -126,6 +126,7 @@ FAILURES: dict[str, tuple[Callable[[], Iterator[Any]], type[BaseException]]] = {
 }
 
 
+@pytest.mark.watchdog(900.0)  # a round for each of the thousands of instructions of a constructor
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_failed_constructor_leaves_nothing_and_prints_nothing(
