@@ -55,7 +55,7 @@ def test_a_reliable_subscriber_gets_every_sample_of_every_batch(run_child: Child
 
 @pytest.mark.row("SUB-8", "PUB-5")
 def test_a_slow_subscriber_knows_what_each_batch_lost(run_child: Children):
-    """The publisher waits for nobody: taken + lost is what was published, and no sample is torn."""
+    """The publisher does not wait for subscribers: taken + lost is what was published, and no sample is torn."""
     pub = run_child(PUBLISHER, 300_000, 1000, {"depth": 64})
     assert pub.hear() == "ready"
     with zs.Subscriber("imu", Imu) as sub:
