@@ -1,12 +1,19 @@
-"""Numbers as people and programs read them: percentiles, histograms that processes can send each other, units."""
+"""Figures as people and programs read them: percentiles, histograms that processes can send each other, units, JSON."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
 MANTISSA_BITS = 7
+
+
+def as_json(facts: Any) -> str:
+    """Facts as JSON; paths as text."""
+    return json.dumps(facts, indent=2, default=str)
 
 
 def median(values: Sequence[float]) -> float:

@@ -1,8 +1,7 @@
-"""`zeroslot list`, `info` and `gc`: what `topics`, `inspect` and `clean` know, for people and for programs."""
+"""`zeroslot list` and `info`: what `topics` and `inspect` know, for people and for programs."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import zeroslot as zs
-from zeroslot.cli.figures import as_bytes
-
-
-def as_json(facts: Any) -> str:
-    """Facts as JSON; paths as text."""
-    return json.dumps(facts, indent=2, default=str)
+from zeroslot.cli.figures import as_bytes, as_json
 
 
 def list_topics(domain: str | None, *, json_output: bool) -> int:
@@ -84,21 +78,6 @@ def _promise(publisher: Any) -> list[tuple[str, str]]:
     if publisher.max_period_s is None:
         return []
     return [("promises", f"a sample every {publisher.max_period_s:g} s" + ("  overdue" if publisher.overdue else ""))]
-
-
-def clean_domain(domain: str | None, *, dry_run: bool, json_output: bool) -> int:
-    """Remove what dead processes left, and print what it was. 1: something stays that this could not remove."""
-    found = zs.clean(domain, dry_run=dry_run)
-    status = int(not dry_run and not all(remains.removed for remains in found))
-    if json_output:
-        print(as_json([asdict(remains) for remains in found]))
-        return status
-    for remains in found:
-        done = "removed" if remains.removed else "found" if dry_run else "not removed"
-        print(f"{done}: {remains.what}: {remains.where}")
-    if not found:
-        print("nothing is left of dead processes")
-    return status
 
 
 def _print_pairs(*pairs: tuple[str, str], indent: str = "  ") -> None:
