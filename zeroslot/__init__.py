@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from zeroslot.memory.cleanup import Remains as Remains
     from zeroslot.memory.cleanup import clean as clean
     from zeroslot.observe.introspection import inspect as inspect
+    from zeroslot.observe.introspection import schema_of as schema_of
     from zeroslot.observe.introspection import topics as topics
     from zeroslot.qos import OnFull as OnFull
     from zeroslot.types.by_name import Match as Match
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from zeroslot.types.sample import layout_of as layout_of
     from zeroslot.types.view import buffer as buffer
     from zeroslot.types.view import resize as resize
+    from zeroslot.types.whole import type_from_schema as type_from_schema
 
 _HOME = {
     "errors": (
@@ -120,13 +122,14 @@ _HOME = {
     "types.by_name": "Match",
     "types.sample": "Sample layout_of",
     "types.view": "buffer resize",
+    "types.whole": "type_from_schema",
     "memory.cleanup": "Remains clean",
     "endpoints.allocator": "SegmentSize SlotAllocator",
     "endpoints.reader": "SlotReader",
     "endpoints.publisher": "Publisher PublisherStats",
     "endpoints.redeeming": "redeem",
     "endpoints.subscriber": "Subscriber SubscriberStats",
-    "observe.introspection": "inspect topics",
+    "observe.introspection": "inspect schema_of topics",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports

@@ -222,6 +222,7 @@ def read():
 acts = {
     "publish": publish, "clean": zs.clean, "topics": lambda: zs.topics()[0].publishers[0].subscribers[0],
     "inspect": lambda: zs.inspect("t").publishers[0], "layout_of": lambda: zs.layout_of(Note),
+    "schema_of": lambda: zs.type_from_schema(zs.schema_of("t")),
     "Subscriber": lambda: zs.Subscriber("other", Note).close(),
     "in_memory": lambda: zs.SlotAllocator.in_memory(4, 64).close(),
     "declare": lambda: zs.layout_of(type("Other", (zs.Sample,), {"__annotations__": {"number": int}})),

@@ -44,6 +44,8 @@ USES = {
         "    with zs.redeem(sub.take().ticket()) as lease: assert lease.sample.number == 7"
     ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
+    "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
+    "type_from_schema": "try: zs.type_from_schema('')\nexcept zs.FormatError as error: assert 'JSON' in str(error)",
     "topics": "assert [facts.topic for facts in zs.topics()] == []",
     "inspect": "try: zs.inspect('foreign')\nexcept zs.TopicNotFoundError as error: assert error.topic == 'foreign'",
     "clean": "assert [remains.removed for remains in zs.clean() if remains.where == FLINK] == [False]",
@@ -79,9 +81,6 @@ MEETINGS = {
         f"{TICK}try:\n    zs.Publisher('foreign', Tick)\nexcept zs.FormatError as error:\n    assert '77' in str(error)"
     ),
     "a dry run of clean tells of it": "assert any('77' in remains.what for remains in zs.clean(dry_run=True))",
-    "schema": (
-        "from zeroslot.observe.introspection import schema_of\ntry: schema_of('foreign')\nexcept LookupError: pass"
-    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -302,3 +303,26 @@ def test_the_schema_of_a_whole_type_makes_it_again(sample_type: type) -> None:
     schema["properties"] = {}
     with pytest.raises(FormatError, match="not of one variable field"):
         from_json_schema(schema)
+
+
+@pytest.mark.row("TYP-6")
+def test_a_stored_schema_makes_a_type_again() -> None:
+    """As text, bytes, parsed, or the layout of a topic: a sample type with the same hash, or the whole type."""
+
+    class Made(zs.Sample):
+        at: zs.U64
+        name: str
+
+    layout = zs.layout_of(Made)
+    text = json.dumps(layout.to_json_schema())
+    for schema in (text, text.encode(), layout.to_json_schema()):
+        again = zs.type_from_schema(schema)
+        assert issubclass(again, zs.Sample)
+        assert zs.layout_of(again) == layout
+    assert zs.type_from_schema(layout) is Made
+    for sample_type in (np.ndarray, bytes):
+        with Publisher("whole", sample_type, max_bytes=10):
+            assert zs.type_from_schema(zs.schema_of("whole")) is sample_type
+    for wrong in ("", b"\xff", "[]", "{}", text[:-1]):
+        with pytest.raises(FormatError):
+            zs.type_from_schema(wrong)

@@ -20,6 +20,7 @@ from zeroslot.types.compiled import CompiledType, compiled
 from zeroslot.types.from_schema import sample_type_of
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
+from zeroslot.types.schema import from_json_schema
 
 FIELD = "data"
 HEAD_ROOM = 1024  # what a slot has beside `max_bytes`: the fixed part, and the description of a structured dtype
@@ -57,3 +58,18 @@ def type_of(layout: Layout) -> type[Any]:
         if layout.whole and _compiled(sample_type).layout.type_hash == layout.type_hash:
             return sample_type
     return sample_type_of(layout)
+
+
+def type_from_schema(schema: bytes | str | dict[str, Any] | Layout) -> type[Any]:
+    """A sample type from a stored schema: the JSON of `layout_of(sample_type).to_json_schema()`, as text or parsed, or
+    the layout that `schema_of(topic)` gives. It has the same fields at the same offsets, and the same type hash.
+
+    Two calls make two classes, which are the same type for publishers and subscribers. A name that Python does not
+    allow, such as `class`, gets a trailing underscore; its alias is the original name. `np.ndarray` and `bytes` are
+    given as they are. The schema says nothing of defaults, constraints and validators: all fields are required.
+
+    Raises FormatError for what is no such schema, CorruptSegmentError where no class can have these fields. Safe for
+    any input.
+    """
+    layout = schema if isinstance(schema, Layout) else from_json_schema(schema)
+    return type_of(layout)
