@@ -255,6 +255,7 @@ FIXED = {
     "Header": {
         "segment_id": SEGMENT_ID, "owner_pid": 1234, "owner_start_time": 5678, "time_namespace": 4026531834,
         "created_realtime_ns": 1_700_000_000_000_000_000, "created_monotonic_ns": 1_000_000_000,
+        "root_device": 26, "root_inode": 4242,
     },
     "Peer": {"pid": 4711, "start_time": 99, "attached_ns": 2_000_000_000, "time_namespace": 4026531834},
     "Pool": {"inode": 0},

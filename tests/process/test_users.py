@@ -209,7 +209,7 @@ def test_root_removes_what_dead_processes_of_other_users_left(user: Callable[...
     assert len(shared_memory.objects()) == 4
     first.child.kill()
     private.child.kill()
-    found = cleanup.clean()
+    found = cleanup.clean(everything=True)
     assert all(left.removed for left in found)
     assert shared_memory.objects() == set()
     second = user(SECOND, env={"ZEROSLOT_DIR": None})

@@ -8,9 +8,9 @@ import zeroslot as zs
 from zeroslot.cli.figures import as_json
 
 
-def clean_domain(domain: str | None, *, dry_run: bool, json_output: bool) -> int:
+def clean_domain(domain: str | None, *, everything: bool, dry_run: bool, json_output: bool) -> int:
     """Remove what dead processes left, and print what it was. 1: something stays that this could not remove."""
-    found = zs.clean(domain, dry_run=dry_run)
+    found = zs.clean(domain, everything=everything, dry_run=dry_run)
     status = int(not dry_run and not all(remains.removed for remains in found))
     if json_output:
         print(as_json([asdict(remains) for remains in found]))

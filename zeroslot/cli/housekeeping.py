@@ -16,19 +16,24 @@ def register(app: typer.Typer) -> None:
 
 def gc(
     domain: Domain = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All domains, and segments without an owner of every ZEROSLOT_DIR.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what there is, remove nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Remove what dead processes left in a domain, and segments without an owner.
 
-    What live processes use is not touched. One line for each thing: "removed", "found" (with --dry-run) or "not
-    removed", what it was, and where. With --json a list of objects with the same: "what" (a text), "where" (a path, or
-    the name of a shared-memory object), "removed" (true or false), "owner_uid" and "size_bytes" (of objects that only
-    another user or root can remove; else null and 0).
+    What live processes use is not touched, and nothing of another root (ZEROSLOT_DIR) without --all. One line for each
+    thing: "removed", "found" (with --dry-run) or "not removed", what it was, and where. With --json a list of objects
+    with the same: "what" (a text), "where" (a path, or the name of a shared-memory object), "removed" (true or false),
+    "owner_uid" and "size_bytes" (of objects that only another user or root can remove; else null and 0).
 
     Ends with status 0 when all that was found is removed, and after --dry-run; with 1 when something stays, such as
     another user's file.
     """
     from zeroslot.cli.cleaning import clean_domain
 
-    exit_with(clean_domain(domain, dry_run=dry_run, json_output=json))
+    if everything and domain is not None:
+        raise typer.BadParameter("it is for all domains: give no --domain with it", param_hint="--all")
+    exit_with(clean_domain(domain, everything=everything, dry_run=dry_run, json_output=json))

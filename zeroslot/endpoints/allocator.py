@@ -25,7 +25,7 @@ from zeroslot.memory import create, flink, hugepages, liveness, objects
 from zeroslot.memory.attach import attach_own
 from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.memory.create import Contents
-from zeroslot.memory.directories import group_to_share_with
+from zeroslot.memory.directories import group_to_share_with, root_identity
 from zeroslot.memory.peers import pools_of
 from zeroslot.memory.processes import identity
 from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools, whole_number
@@ -175,7 +175,7 @@ class SlotAllocator(AllocatorEnd):
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
-        contents = Contents(identity(name), first_sequence=first_sequence)
+        contents = Contents(identity(name), first_sequence=first_sequence, root=root_identity())
         made = cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
         made._max_bytes = bound
         return made

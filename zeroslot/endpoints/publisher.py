@@ -29,7 +29,7 @@ from zeroslot.memory import flink
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.cleanup import sweep_topic
 from zeroslot.memory.create import Contents
-from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
+from zeroslot.memory.directories import checked_domain, checked_topic, root_identity, topic_directory
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
@@ -234,6 +234,7 @@ class Publisher(PublisherEnd[S]):
                 TYPED,
                 layout.type_hash,
                 pack_schema(layout),
+                root=root_identity(),
             )
             allocator = SlotAllocator._create(
                 qos,

@@ -14,7 +14,7 @@ Why an object is compared with the flink that names it: names of objects are vis
 an object under a name that has just become free.
 
 Root counts as a member of every group. In the private tree of another user it is refused like any other user, since it
-would map what that user wrote. `clean` as root removes the objects of dead processes of every user.
+would map what that user wrote. `clean(everything=True)` as root removes what dead processes of every user left.
 """
 
 from __future__ import annotations

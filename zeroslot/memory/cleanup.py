@@ -9,8 +9,12 @@ Why a cleaner locks two bytes and an owner one: the length of the lock over byte
 another cleaner holds the lock, wait, but not for long. If it is stopped, mark the segment as dead and withdraw its
 flink, and leave the objects and the marker to it.
 
-Why objects without a flink are searched for in all of /dev/shm: they do not say which domain they belonged to. A
-creator that is still at work holds its lock, so nothing of a live process is touched.
+Why objects without a flink are searched for in all of /dev/shm: their names do not tell where they belonged. A creator
+that is still at work holds its lock, so nothing of a live process is touched.
+
+Why a header names its root: several roots (ZEROSLOT_DIR) share /dev/shm, and what is left in one of them may still be
+wanted there, such as by a test that looks at it. An object that does not tell its root is only removed for
+`everything`: a pool without its control object, and a control object that its creator did not complete.
 """
 
 from __future__ import annotations
@@ -29,7 +33,16 @@ from zeroslot.memory import access, flink, liveness, objects
 from zeroslot.memory.access import Owner
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import remove_unused_bells, unused_bells
-from zeroslot.memory.directories import checked_domain, domain_directory, remove_empty, topic_directory
+from zeroslot.memory.directories import (
+    ROOT_UNKNOWN,
+    checked_domain,
+    domain_directory,
+    list_domains,
+    remove_empty,
+    root,
+    root_identity,
+    topic_directory,
+)
 from zeroslot.memory.peers import describe, subscriber_info
 
 if TYPE_CHECKING:
@@ -139,19 +152,26 @@ def _mark_dead(control_name: str, own: Descriptor) -> None:
             attached.segment.end(DEAD)
 
 
-def clean(domain: str | None = None, *, dry_run: bool = False) -> tuple[Remains, ...]:
-    """Find and remove what dead processes left in a domain, and segments that no flink names.
+def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool = False) -> tuple[Remains, ...]:
+    """Find and remove what dead processes left in a domain, and segments of its root that no flink names.
 
     That is: dead publishers' flinks and objects, complete or not; dead subscribers' entries in live segments; unused
-    bells; empty directories. What a live process uses is not touched, whichever user's it is. With `dry_run` nothing is
-    removed.
+    bells; empty directories. What a live process uses is not touched, whichever user's it is, and nothing of another
+    root is. With `dry_run` nothing is removed.
+
+    `everything`: all domains of the root, and the segments and pools without an owner of all roots.
     """
-    checked = checked_domain(domain)
+    if everything and domain is not None:
+        raise ValueError("everything=True is for all domains: give no domain with it")
+    domains = list_domains() if everything else [checked_domain(domain)]
     seen: set[str] = set()
-    found = list(_marked_segments(checked, dry_run, seen))
-    found += _published_segments(checked, dry_run, seen)
-    found += _unnamed_segments(dry_run, seen)
-    found += _directories_and_bells(checked, dry_run)
+    found: list[Remains] = []
+    for each in domains:
+        found += _marked_segments(each, dry_run, seen)
+        found += _published_segments(each, dry_run, seen)
+    found += _unnamed_segments(dry_run, seen, everything=everything)
+    for each in domains:
+        found += _directories_and_bells(each, dry_run)
     return tuple(found)
 
 
@@ -231,20 +251,23 @@ def _dead_subscribers(path: Path, dry_run: bool) -> Iterator[Remains]:
         yield Remains(text, str(path), removed=index not in left)
 
 
-def _unnamed_segments(dry_run: bool, seen: set[str]) -> Iterator[Remains]:
-    """Objects without an owner and without a flink. Segments in `seen` are reported already."""
+def _unnamed_segments(dry_run: bool, seen: set[str], *, everything: bool) -> Iterator[Remains]:
+    """Objects without an owner and without a flink. Segments in `seen` are reported already. Those of other roots, and
+    pools without a control object, are for `everything`.
+    """
     names = _removable_objects()
     controls = {name for name in names if _CONTROL.fullmatch(name)}
-    for name in sorted(controls - {control_name[1:] for control_name in seen}):
+    named = {control_name[1:] for control_name in (*seen, *_named_in_root())}
+    for name in sorted(controls - named):
         with suppress(PermissionError):
             own = objects.open_for_cleaning(f"/{name}")
             if own is None:
                 continue
             with closing(own):
                 left = not liveness.is_owned(own) and os.fstat(own.fileno()).st_nlink > 0
-            if left:
+            if left and (everything or _is_of_this_root(f"/{name}")):
                 yield _report(f"/{name}", None, "a segment without an owner", dry_run)
-    for name in names:
+    for name in names if everything else ():
         match = _POOL.fullmatch(name)
         # Checked again: the control object is created first and removed last.
         if match and match[1] not in controls and not objects.exists(f"/{match[1]}"):
@@ -252,6 +275,27 @@ def _unnamed_segments(dry_run: bool, seen: set[str]) -> Iterator[Remains]:
                 if not dry_run:
                     objects.unlink(f"/{name}")
                 yield Remains("a pool without a segment", f"/{name}", removed=not dry_run)
+
+
+def _named_in_root() -> Iterator[str]:
+    """The control objects that flinks and markers of the root name, those of all domains."""
+    for directory, _, _ in os.walk(root()):
+        here = Path(directory)
+        yield from (f"/zs-{path.stem}" for path in flink.list_flinks(here))
+        yield from (control_name for _, control_name in flink.list_markers(here))
+
+
+def _is_of_this_root(control_name: str) -> bool:
+    """Whether the owner of a segment used the root that this process uses. False where the segment does not tell."""
+    here = root_identity()
+    with suppress(FileNotFoundError, MismatchError, CorruptSegmentError, PermissionError):
+        owner = os.lstat(objects.path_of(control_name))
+        attached = attach_control(control_name, control_name, Owner(owner.st_uid, owner.st_gid), read_only=True)
+        if attached is not None and here != ROOT_UNKNOWN:
+            info = attached.segment.info
+            # Each user has a default root.
+            return here == (info.root_device, info.root_inode) and (any(here) or owner.st_uid == os.geteuid())
+    return False
 
 
 def _removable_objects() -> list[str]:

@@ -46,6 +46,7 @@ class Contents:
     type_hash: bytes = bytes(16)
     schema: bytes = b""
     first_sequence: int = 1
+    root: tuple[int, int] = (0, 0)  # see zeroslot.memory.directories.root_identity
 
 
 @dataclass(slots=True)
@@ -156,6 +157,8 @@ def _fill(
         created_realtime_ns=time.time_ns(),
         payload_kind=contents.kind,
         time_namespace=owner.time_namespace,
+        root_device=contents.root[0],
+        root_inode=contents.root[1],
     )
     segment = Segment.create(control, config, contents.schema)
     for region, pool, pool_object in zip(regions, pools, pool_objects, strict=True):

@@ -35,6 +35,8 @@ _TOPIC_LIMIT = 200
 _TRIES = 100
 _EXISTS = (errno.ENOTEMPTY, errno.EEXIST, errno.EPERM, errno.EACCES)  # how rename fails where a directory exists
 
+ROOT_UNKNOWN = (0, 1)  # no file system has the device 0
+
 _roots: set[Path] = set()  # those that this process has used
 
 
@@ -57,6 +59,23 @@ def root_of(path: Path) -> Path | None:
     """The root that a path lies in, or is; also one that ZEROSLOT_DIR named earlier, whose handles are still open."""
     root()
     return next((top for top in (path, *path.parents) if top in _roots), None)
+
+
+def root_identity() -> tuple[int, int]:
+    """The device and the inode of the root, as a segment's header names them: (0, 0) for the default root,
+    ROOT_UNKNOWN for one that does not exist.
+
+    Why not its path: containers that share /dev/shm may have different directories at one path, and one directory at
+    different paths.
+    """
+    top = root()
+    if top == _default_root():
+        return 0, 0  # it is removed when it is empty, so its inode changes
+    try:
+        info = top.stat()
+    except OSError:
+        return ROOT_UNKNOWN
+    return info.st_dev, info.st_ino
 
 
 def checked_topic(topic: str) -> str:
@@ -91,6 +110,13 @@ def _checked(what: str, name: object) -> str:
 def domain_directory(domain: str) -> Path:
     """The directory of a checked domain."""
     return root() / domain
+
+
+def list_domains() -> list[str]:
+    """The domains that have a directory in the root, sorted."""
+    top = root()
+    names = (name for name in names_in(top) if _PART.fullmatch(name) and (top / name).is_dir())
+    return sorted(name for name in names if not name.endswith((".flink", ".tmp")))
 
 
 def topic_directory(domain: str, topic: str) -> Path:

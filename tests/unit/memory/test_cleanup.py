@@ -91,7 +91,7 @@ def test_a_pool_without_a_segment_is_found():
     found, control = left_by_a_dead_publisher("a/b")
     found.unlink()
     control.unlink()
-    assert "a pool without a segment" in [remains.what for remains in zs.clean()]
+    assert "a pool without a segment" in [remains.what for remains in zs.clean(everything=True)]
     assert not Path(f"{control}-p0").exists()
 
 
@@ -297,11 +297,11 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
             (left_alone, str(no_flink)),
         }
         for _ in range(2):  # a dry run changes nothing
-            status, facts, _ = run_gc("--dry-run", "--json")
+            status, facts, _ = run_gc("--all", "--dry-run", "--json")
             assert status == 0
             assert {(what, where) for what, where, _ in facts} >= expected
             assert not any(removed for _, _, removed in facts)
-        status, _, text = run_gc()
+        status, _, text = run_gc("--all")
         assert status == 1
         assert set(text.splitlines()) >= {
             f"{'not removed' if what == left_alone else 'removed'}: {what}: {where}" for what, where in expected
@@ -334,3 +334,96 @@ def test_gc_prints_what_it_found_and_removed():
     assert remains.pop("owner_uid") is None
     assert remains == {"what": "a dead publisher of a/b", "where": str(found), "removed": True, "size_bytes": 0}
     assert "nothing is left" in gc()
+
+
+# --- two roots
+
+
+def left_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """One of each kind of thing that dead processes leave, made by processes that use this root. By what names it."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    monkeypatch.setenv("ZEROSLOT_DIR", str(root))
+    _, published = left_by_a_dead_publisher("a/b")
+    found, unnamed = left_by_a_dead_publisher("a/c")
+    found.unlink()
+    found, begun = left_by_a_dead_publisher("a/d")
+    flink.withdraw_flink(found, f"/{begun.name}")
+    os.truncate(begun, 0)
+    slots = zs.SlotAllocator.create(root.with_name(f"{root.name}-slots"), 4, 64)
+    owned = Path("/dev/shm" + root.with_name(f"{root.name}-slots").read_text())
+    abandon(slots)
+    found, foreign = left_by_a_dead_publisher("a/e")
+    found.rename(found.with_name("0.flink"))  # what names it is no flink of a topic
+    return {"a flink": published, "nothing": unnamed, "a marker": begun, "a file": owned, "no flink": foreign}
+
+
+@pytest.mark.row("SEG-23")
+def test_gc_of_one_root_touches_nothing_of_another(zeroslot_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever names the objects that dead processes of the other root left. Each root cleans its own."""
+    theirs = left_in(tmp_path / "theirs", monkeypatch)
+    own = left_in(tmp_path / "own", monkeypatch)
+    before = shared_memory.objects(), shared_memory.files(tmp_path / "theirs")
+    assert len(zs.clean(dry_run=True)) >= 5
+    assert all(remains.removed for remains in zs.clean())
+    assert [name for name, path in own.items() if path.exists()] == []
+    assert [name for name, path in theirs.items() if not path.exists()] == []
+    assert before[0] - shared_memory.objects() == {
+        name for each in own.values() for name in (each.name, f"{each.name}-p0")
+    }
+    assert shared_memory.files(tmp_path / "theirs") == before[1]
+    assert zs.clean() == ()
+    monkeypatch.setenv("ZEROSLOT_DIR", str(tmp_path / "theirs"))
+    zs.clean()
+    assert [name for name, path in theirs.items() if path.exists()] == []
+
+
+@pytest.mark.row("SEG-23")
+def test_a_default_root_and_a_chosen_one_are_two_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also when the default root was removed meanwhile and is another directory: each user has one default root."""
+    chosen = left_in(tmp_path / "chosen", monkeypatch)
+    default = tmp_path / "default"
+    monkeypatch.setattr("zeroslot.memory.directories._default_root", lambda: default)
+    usual = left_in(default, monkeypatch)
+    monkeypatch.delenv("ZEROSLOT_DIR")
+    default.rename(tmp_path / "moved")
+    default.mkdir(mode=0o700)
+    zs.clean()
+    # What a marker or a flink named in the directory that is gone was complete, but for the one that was truncated.
+    assert [name for name, path in usual.items() if path.exists()] == ["a marker"]
+    assert [name for name, path in chosen.items() if not path.exists()] == []
+    zs.clean(everything=True)
+    assert [path for path in (*usual.values(), *chosen.values()) if path.exists()] == []
+
+
+def test_everything_is_all_domains_of_the_root_and_what_no_root_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also an object that its creator did not complete, and a pool whose control object was removed."""
+    foreign = left_in(tmp_path / "foreign", monkeypatch)
+    foreign["nothing"].unlink()
+    pool = Path(f"{foreign['nothing']}-p0")
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    monkeypatch.setenv("ZEROSLOT_DIR", str(own))
+    for domain in ("one", "two"):
+        abandon(zs.Publisher("a/b", Tick, domain=domain))
+    assert zs.clean() == ()  # nothing in the domain `default`
+    assert pool.exists()
+    found = [remains.what for remains in zs.clean(everything=True)]
+    assert found.count("a dead publisher of a/b") == 2
+    assert "a pool without a segment" in found
+    assert found.count("a segment without an owner") == 4
+    assert not pool.exists()
+    assert [path for path in foreign.values() if path.exists()] == []
+    with pytest.raises(ValueError, match="give no domain"):
+        zs.clean("one", everything=True)
+
+
+def test_a_root_that_is_missing_owns_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Segments of processes whose root did not exist are found by `everything` alone."""
+    monkeypatch.setenv("ZEROSLOT_DIR", str(tmp_path / "missing"))
+    slots = zs.SlotAllocator.create(tmp_path / "slots", 4, 64)
+    control = Path("/dev/shm" + (tmp_path / "slots").read_text())
+    abandon(slots)
+    assert zs.clean() == ()
+    assert control.exists()
+    assert [remains.what for remains in zs.clean(everything=True)] == ["a segment without an owner"]
+    assert not control.exists()

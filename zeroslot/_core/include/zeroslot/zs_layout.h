@@ -146,7 +146,9 @@ enum zs_section {
     X(uint64_t, section_at, [ZS_SECTION_COUNT], 208, 120)                                                                           \
     X(uint32_t, reserve_slots, , 328, 4)                                                                                            \
     X(uint32_t, state, , 332, 4)                                                                                                    \
-    X(uint8_t, reserved, [48], 336, 48)
+    X(uint64_t, root_device, , 336, 8)                                                                                             \
+    X(uint64_t, root_inode, , 344, 8)                                                                                              \
+    X(uint8_t, reserved, [32], 352, 32)
 #define ZS_HEADER_SIZE 384u
 #define ZS_CONTROL_SIZE_AT 16u /* offset of control_size, to find out how much to map */
 
