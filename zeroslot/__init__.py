@@ -30,6 +30,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import zeroslot._core  # noqa: F401  # raises where the binding is not there, at the import and not at the first use
+
 if TYPE_CHECKING:
     from zeroslot._core.binding import Batch as Batch
     from zeroslot._core.binding import Lease as Lease
@@ -161,4 +163,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__doc__", "__file__", "__version__"]
+    return [*__all__, "__version__"]

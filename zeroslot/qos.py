@@ -20,10 +20,8 @@ constructor that users see. Nothing between them names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
-from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 from zeroslot._core.binding import (
@@ -36,6 +34,7 @@ from zeroslot._core.binding import (
     SUBSCRIBER_LIMIT,
     SegmentConfig,
 )
+from zeroslot.arguments import checked_flags, checked_seconds, whole_number
 
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = POLICIES
@@ -45,42 +44,6 @@ LEAST_SPARE = 4
 RESERVE_SLOTS = 4  # the default of a subscriber's max_leases
 SPARE_BYTES = 16 * 1024 * 1024
 PAYLOAD_LIMIT = 2**40
-
-
-def whole_number(name: str, value: int, low: int, high: int) -> int:
-    """`value`, or ValueError or TypeError naming it."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}, and has to be from {low} to {high}")
-    return value
-
-
-def checked_seconds(name: str, value: Any) -> float | None:
-    """A length of time above 0, or None; ValueError or TypeError naming it."""
-    if value is None:
-        return None
-    seconds = _real(name, "seconds or None", value)
-    if not 0 < seconds < 1e9:
-        raise ValueError(f"{name} is {value}, and has to be above 0")
-    return seconds
-
-
-def checked_spin_us(value: Any) -> float:
-    """A number of microseconds, 0 or more; infinity is one. ValueError or TypeError for anything else."""
-    microseconds = _real("spin_us", "microseconds", value)
-    if not microseconds >= 0:
-        raise ValueError(f"spin_us is {value}, and has to be 0 or more")
-    return microseconds
-
-
-def _real(name: str, unit: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number of {unit}, not {value!r}")
-    try:
-        return float(value)
-    except OverflowError:  # beyond all floats
-        return inf if str(value)[0] != "-" else -inf
 
 
 def default_spare(slot_capacity: int) -> int:
@@ -105,6 +68,16 @@ def checked_capacity(name: str, capacity: int) -> int:
     return -(-whole_number(name, capacity, 1, PAYLOAD_LIMIT) // SLOT_ALIGN) * SLOT_ALIGN
 
 
+def _pairs(pools: Any) -> Iterator[tuple[int, int]]:
+    """The pairs in `pools`, or TypeError."""
+    for pool in pools if isinstance(pools, Iterable) else (pools,):
+        if not isinstance(pool, Sequence) or isinstance(pool, str) or len(pool) != 2:
+            raise TypeError(
+                f"pools has pairs of (slot capacity in bytes, slot count), not {pool!r}: write pools=[(4096, 64)]"
+            )
+        yield pool[0], pool[1]
+
+
 def checked_pools(
     pools: Iterable[tuple[int, int]],
     depth: int,
@@ -120,9 +93,7 @@ def checked_pools(
     than 16.
     """
     found: dict[int, int] = {}
-    for pool in pools:
-        if len(pool) != 2:
-            raise TypeError(f"pools has pairs of (slot capacity in bytes, slot count), not {pool!r}")
+    for pool in _pairs(pools):
         capacity = checked_capacity("a slot capacity in pools", pool[0])
         if pool[0] < least_bytes:
             raise ValueError(f"the pool of {pool[0]} bytes is too small: each sample has at least {least_bytes}")
@@ -168,6 +139,7 @@ class Qos:
     grow: bool = False
 
     def __post_init__(self) -> None:
+        checked_flags(crc=self.crc, metadata=self.metadata, hugepages=self.hugepages, grow=self.grow)
         checked_seconds("evict_after", self.evict_after)
         checked_seconds("max_period", self.max_period)
         whole_number("depth", self.depth, 1, SLOT_LIMIT - 1)

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "zeroslot"
 
 # Each tuple is a floor. What a room or a module of it may import stands before it.
 FLOORS = (
-    ("qos", "info", "errors"),
+    ("arguments", "qos", "info", "errors"),
     (  # what memory means: pure, no I/O
         "types.names",
         "types.nodes.base",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from zeroslot.qos import LEAST_SPARE, SPARE_BYTES, Qos, default_spare, whole_number
+from zeroslot.arguments import whole_number
+from zeroslot.qos import LEAST_SPARE, SPARE_BYTES, Qos, default_spare
 
 
 def qos(**changes: Any) -> Qos:

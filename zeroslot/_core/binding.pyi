@@ -760,7 +760,12 @@ class PublisherEnd(Handle, Generic[_S]):
     def loan(self: PublisherEnd[bytes], size: int, timeout: float | EllipsisType | None = ...) -> Loan[memoryview]: ...
     @overload
     def loan(
-        self, timeout: float | EllipsisType | None = ..., *, sizes: Mapping[str, Any] | None = None, **named: Any
+        self,
+        timeout: float | EllipsisType | None = ...,
+        *,
+        sizes: Mapping[str, Any] | None = None,
+        validate: bool = False,
+        **named: Any,
     ) -> Loan[_S]: ...
     @overload
     def loan_uninit(
@@ -775,10 +780,17 @@ class PublisherEnd(Handle, Generic[_S]):
     ) -> Loan[memoryview]: ...
     @overload
     def loan_uninit(
-        self, timeout: float | EllipsisType | None = ..., *, sizes: Mapping[str, Any] | None = None, **named: Any
+        self,
+        timeout: float | EllipsisType | None = ...,
+        *,
+        sizes: Mapping[str, Any] | None = None,
+        validate: bool = False,
+        **named: Any,
     ) -> Loan[_S]: ...
     def _loan_for(self, sample: Any, timeout: float | EllipsisType | None) -> Loan[_S]: ...
-    def loan_many(self, count: int, timeout: float | EllipsisType | None = ...) -> Loans[_S]: ...
+    def loan_many(
+        self, count: int, timeout: float | EllipsisType | None = ..., *, validate: bool = False
+    ) -> Loans[_S]: ...
     def _write(self, loan: Loan[_S], sample: Any) -> None: ...
     @property
     def sequence(self) -> int: ...

@@ -327,7 +327,7 @@ cdef class PublisherEnd(Handle):
             loan = self.borrow(timeout)
             write_spans(plan, loan.hold.data)
         if plan.fill is not None:
-            plan.fill(loan.viewed())
+            fill_loan(plan, loan)
         return loan
 
     @cython.final
@@ -336,8 +336,8 @@ cdef class PublisherEnd(Handle):
         cdef Arrangement variable = self.plan.variable
         cdef dict values = variable.starting_values(sizes)
         cdef Loan loan = self.borrow_sized(timeout, variable.rooms(sizes, values, True), True)
-        for name, value in values.items():
-            setattr(loan.viewed(), name, value)
+        if values:
+            write_values(loan, values)
         rooms_of(loan.hold).prepared = None
         return loan
 
@@ -353,15 +353,20 @@ cdef class PublisherEnd(Handle):
     def _loan_for(self, sample, timeout):
         """A loan to write `sample` into, with room for what each of its variable fields has now."""
         cdef Plan plan = self.plan
+        cdef Loan loan
         if plan.variable is None:
-            return self.borrow(timeout)
-        return self.borrow_sized(timeout, plan.variable.rooms(None, sample, True), False)
+            loan = self.borrow(timeout)
+        else:
+            loan = self.borrow_sized(timeout, plan.variable.rooms(None, sample, True), False)
+        loan.hold.accounted = True  # the program does not get it
+        return loan
 
-    def loan_many(self, count, timeout=...):
+    def loan_many(self, count, timeout=..., *, validate=False):
         """Borrow as many free slots at once and write the next samples into them, in place.
 
         Each starts as `loan` says. Entering the Loans gives a tuple of the samples, leaving commits all of them in this
         order and wakes subscribers once, an exception discards all. Nobody can see any of them before that.
+        `validate`: as `loan` has it, for each; a failure discards all.
 
         Raises what `loan` raises, while not all of them can be had, and ValueError for more than max_loans.
         """
@@ -384,12 +389,13 @@ cdef class PublisherEnd(Handle):
                 self.owner, self.allocator, <uint32_t>wanted, self.sample_size,
                 deadline_of(self.default_timeout if timeout is ... else timeout),
             )
-        loans.owner = self.owner
+        loans.owner, loans.validated, loans.accounted = self.owner, validate, True
         loans.loans = [self.loaned(hold) for hold in holds]    # from here on each discards its slot if it is dropped
         for loan in loans.loans:
             write_spans(plan, loan.hold.data)
             if plan.fill is not None:
-                plan.fill(loan.viewed())
+                fill_loan(plan, loan)
+        loans.accounted = False
         return loans
 
     def _write(self, Loan loan not None, sample):
@@ -409,6 +415,27 @@ cdef class PublisherEnd(Handle):
     @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
+
+
+cdef int fill_loan(Plan plan, Loan loan) except -1:
+    """Write what default factories give. What they raise discards the loan."""
+    try:
+        plan.fill(loan.viewed())
+    except BaseException:
+        loan.give_up()
+        raise
+    return 0
+
+
+cdef int write_values(Loan loan, dict values) except -1:
+    """Write the starting values of variable fields; the same."""
+    try:
+        for name, value in values.items():
+            setattr(loan.viewed(), name, value)
+    except BaseException:
+        loan.give_up()
+        raise
+    return 0
 
 
 cdef inline void write_spans(Plan plan, char *data) noexcept:
@@ -445,7 +472,7 @@ cdef extern from *:
     int zs_add_loan_method(object kind, int i, object (*call)(object, PyObject **, Py_ssize_t, PyObject *),
                            const char *doc) except -1
 
-cdef char *LOAN = b"""loan($self, /, timeout=..., *, sizes=None, **named)
+cdef char *LOAN = b"""loan($self, /, timeout=..., *, sizes=None, validate=False, **named)
 --
 
 Borrow a free slot and write the next sample into it, in place.
@@ -459,11 +486,17 @@ an array, the bytes of a str or bytes, the items of a list. An array whose dtype
 as in `image=((480, 640), np.uint8)`; a nested sample gets a dict. A field that is given a size starts with zeros, and
 one without a size and without a default is empty. A size can shrink before the commit: see `zeroslot.resize`.
 
+Without a timeout a publisher with on_full="block" waits for ever, and the others not at all.
+
+In place only kinds, ranges and bounds of memory are checked. With `validate=True` the commit lets pydantic validate
+the sample, as a constructor of its class does: constraints such as Field(ge=0) and validators. What a validator
+returns is not written. A failure discards the sample and raises pydantic's ValidationError, which names the field.
+
 Raises NoFreeSlotError when every slot is still loaned or leased after `timeout` seconds; its text names
 the holders. Raises SampleTooLargeError for a sample that no slot has room for, TypeError for a size of what is no
 variable field.
 """
-cdef char *LOAN_UNINIT = b"""loan_uninit($self, /, timeout=..., *, sizes=None, **named)
+cdef char *LOAN_UNINIT = b"""loan_uninit($self, /, timeout=..., *, sizes=None, validate=False, **named)
 --
 
 Borrow a free slot as `loan` does, and leave in it what an older sample left: for programs that write every
@@ -498,8 +531,9 @@ cdef object timeout_and_size(Plan plan, PyObject **arguments, Py_ssize_t count, 
     return timeout
 
 
-cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
-    """The timeout of a call of loan; what is given by name is added to `sizes`."""
+cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes,
+                              bint *validate):
+    """The timeout of a call of loan, and whether to validate; what else is given by name is added to `sizes`."""
     cdef Py_ssize_t i
     cdef object timeout = ...
     cdef object more = None
@@ -518,6 +552,8 @@ cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count,
                 timeout = <object>arguments[count + i]
             elif name == "sizes":
                 more = <object>arguments[count + i]
+            elif name == "validate":
+                validate[0] = flag_of(<object>arguments[count + i])
             else:
                 sizes[name] = <object>arguments[count + i]
     if more is not None:
@@ -528,22 +564,36 @@ cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count,
     return timeout
 
 
+cdef bint flag_of(object value) except -1:
+    if not isinstance(value, bool):
+        raise TypeError(f"validate is True or False, not {value!r}")
+    return value
+
+
 cdef object call_loan(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
     cdef dict sizes
+    cdef Loan loan
+    cdef bint validate = False
     if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start(..., None)
     sizes = {}
-    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes)
-    return (<PublisherEnd>self).start(timeout, sizes)
+    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes, &validate)
+    loan = (<PublisherEnd>self).start(timeout, sizes)
+    loan.hold.validated = validate
+    return loan
 
 
 cdef object call_loan_uninit(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
     cdef dict sizes
+    cdef Loan loan
+    cdef bint validate = False
     if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start_uninit(..., None)
     sizes = {}
-    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes)
-    return (<PublisherEnd>self).start_uninit(timeout, sizes)
+    timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes, &validate)
+    loan = (<PublisherEnd>self).start_uninit(timeout, sizes)
+    loan.hold.validated = validate
+    return loan
 
 
 zs_add_loan_method(PublisherEnd, 0, call_loan, LOAN)

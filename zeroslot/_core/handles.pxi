@@ -91,7 +91,8 @@ cdef class Slot:
     """A loaned slot: memory to write the next sample into.
 
     A bytes-like object of the slot's capacity, zeros at first. No reader can see what is written before `commit`. As a
-    context manager it commits at the end, or discards when an exception leaves it; one that is dropped is discarded.
+    context manager it commits at the end, or discards when an exception leaves it; one that is dropped is discarded,
+    with a ResourceWarning.
     """
 
     cdef Hold hold
@@ -115,6 +116,9 @@ cdef class Slot:
         """Commit `size` bytes and give the slot up."""
         cdef Hold hold = self.live()
         cdef uint64_t n, count
+        hold.accounted = True   # from here on an exception tells that nothing was published
+        if hold.validated:
+            self.validate()
         if size is None:
             count = hold.size
         else:
@@ -127,6 +131,15 @@ cdef class Slot:
         n = self.commit_bytes(hold, count) if PyMemoryView_Check(self.view) else self.owner.commit(hold, count)
         self.drop()
         return n
+
+    cdef int validate(self) except -1:
+        """Let pydantic validate the sample as it validates a model of its class. A failure discards it."""
+        try:
+            type(self.view).__zs_sample__.model_validate(self.view.__zs_values__(), by_alias=False, by_name=True)
+        except BaseException:
+            self.give_up()
+            raise
+        return 0
 
     cdef uint64_t commit_bytes(self, Hold hold, uint64_t count) except 0:
         """Commit a loan of bytes, whose memoryview ends with it. Where a buffer was taken from it, the commit raises,
@@ -231,9 +244,42 @@ cdef class Slot:
         return f"<{type(self).__name__} of {self.hold.size} bytes>"
 
 
+cdef extern from *:
+    """
+    /* Warn that something was dropped, whatever exception is set now. */
+    static void zs_warn_dropped(PyObject *dropped, const char *what, PyObject *topic)
+    {
+        PyObject *kind, *value, *traceback, *of;
+        PyErr_Fetch(&kind, &value, &traceback);
+        of = topic == Py_None ? PyUnicode_FromString("") : PyUnicode_FromFormat(" of %U", topic);
+        if (of == NULL || PyErr_WarnFormat(PyExc_ResourceWarning, 1,
+                "%s%U was dropped without a commit and is not published: use it as a context manager, or call "
+                "commit() or discard()", what, of) < 0)
+            PyErr_WriteUnraisable((PyObject *)Py_TYPE(dropped));
+        Py_XDECREF(of);
+        PyErr_Restore(kind, value, traceback);
+    }
+    """
+    void zs_warn_dropped(object dropped, const char *what, object topic) noexcept
+
+
 cdef void slot_ends(PyObject *slot) noexcept:
     if (<Slot>slot).hold is not None:
-        (<Slot>slot).give_up()
+        end_dropped(<Slot>slot)
+
+
+cdef void end_dropped(Slot slot) noexcept:
+    """Discard a loan that was dropped. It warns where the loan could still have been committed: not in a forked child,
+    after the close of its publisher, at the end of the interpreter, or after a commit that raised.
+    """
+    cdef bint is_forgotten = is_open(slot.owner) and slot.hold.is_writable() and not slot.hold.accounted
+    slot.give_up()
+    if is_forgotten:
+        zs_warn_dropped(slot, b"a loan" if isinstance(slot, Loan) else b"a slot", slot.owner.topic)
+
+
+cdef inline bint is_open(Owner owner) noexcept:
+    return not owner.closed and not ending and owner.fork == zs_fork_generation
 
 
 zs_slot_install_dealloc_hook(Slot, slot_ends)
@@ -348,7 +394,9 @@ cdef class SlotLease:
 @cython.final
 @cython.no_gc
 cdef class Loan(Slot):
-    """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it."""
+    """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it. A loan that is
+    dropped before is discarded, with a ResourceWarning.
+    """
 
     @cython.final
     cdef object viewed(self):
@@ -406,7 +454,8 @@ cdef class Loan(Slot):
         """Publish the sample; its sequence.
 
         From here on its views and arrays can be read and no longer written. Raises BufferError while a writable
-        memoryview of it is alive, ClosedError when it was committed or discarded already.
+        memoryview of it is alive, ClosedError when it was committed or discarded already; for `loan(validate=True)`
+        pydantic's ValidationError, which names the field, and the loan is discarded.
         """
         return self.finish(None)
 
@@ -439,6 +488,8 @@ cdef class Loans:
 
     cdef Owner owner
     cdef list loans     # empty: committed or discarded
+    cdef bint validated     # as in Hold, of all
+    cdef bint accounted
 
     def __init__(self, *arguments, **named):
         raise TypeError("loans come from Publisher.loan_many()")
@@ -460,12 +511,37 @@ cdef class Loans:
         cdef Loan loan
         cdef uint64_t newest
         self.check()
+        self.accounted = True
         loans = self.loans
+        if self.validated:
+            self.validate()
         newest = self.owner.commit_all([loan.live() for loan in loans])
         self.loans = []
         for loan in loans:
             loan.drop()
         return newest
+
+    cdef int validate(self) except -1:
+        """Let pydantic validate each sample. A failure discards all."""
+        cdef Loan loan
+        try:
+            for loan in self.loans:
+                loan.validate()
+        except BaseException:
+            self.discard()
+            raise
+        return 0
+
+    def __del__(self):
+        cdef Loan loan
+        cdef bint is_forgotten = False
+        for loan in self.loans or ():   # of which none warns for itself
+            is_forgotten = is_open(self.owner) and not self.accounted
+            if loan.hold is not None:
+                loan.hold.accounted = True
+        if is_forgotten:
+            self.discard()
+            zs_warn_dropped(self, b"a batch of loans", self.owner.topic)
 
     def discard(self):
         """Give the slots back unpublished. A second call does nothing."""

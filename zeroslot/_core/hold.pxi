@@ -114,6 +114,8 @@ cdef class Hold:
     cdef PyObject *rooms    # of a loan with variable fields: its Rooms, which this owns
     cdef list arrays        # writable arrays that were handed out
     cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
+    cdef bint validated     # pydantic validates the sample before its commit
+    cdef bint accounted     # the program knows what becomes of the loan: no warning where it is dropped
     cdef Py_ssize_t most_arrays
 
     def __cinit__(self):
@@ -252,12 +254,21 @@ cdef void hold_ends(PyObject *hold) noexcept:
 zs_hold_install_dealloc_hook(Hold, hold_ends)
 
 
+cdef object index_of(object size):
+    try:
+        return PyNumber_Index(size)
+    except TypeError:
+        raise TypeError(f"a size is a whole number, not {size!r}") from None
+
+
 cdef int64_t whole_size(object size) except -1:
     """A size in bytes; the largest number there is for larger ones. Compared as a C number: an object may compare
     itself as it likes.
     """
     cdef int overflow = 0
-    cdef int64_t number = PyLong_AsLongLongAndOverflow(PyNumber_Index(size), &overflow)
+    cdef int64_t number = PyLong_AsLongLongAndOverflow(
+        size if isinstance(size, int) else index_of(size), &overflow
+    )
     if overflow > 0:
         return INT64_MAX
     if overflow < 0 or number < 0:

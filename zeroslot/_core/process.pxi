@@ -109,6 +109,10 @@ cdef double seconds_of(object timeout) except? -1:
     cdef double seconds
     try:
         seconds = timeout
+    except TypeError:
+        raise TypeError(
+            f"a timeout is a number of seconds, such as 0.5, or None to wait without a limit; not {timeout!r}"
+        ) from None
     except OverflowError:
         seconds = 1e10 if timeout > 0 else -1   # beyond all floats
     if seconds != seconds:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zeroslot._core.binding import SEALED, SLOT_LIMIT, AllocatorEnd, Owner
+from zeroslot.arguments import PRIVATE, checked_mode, checked_name, whole_number
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
@@ -28,7 +29,7 @@ from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import group_to_share_with, root_identity
 from zeroslot.memory.peers import pools_of
 from zeroslot.memory.processes import identity
-from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools, whole_number
+from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ class SlotAllocator(AllocatorEnd):
         max_loans: int | None = None,
         max_subscribers: int = 64,
         on_full: OnFull = "evict",
-        mode: int = 0o600,
+        mode: int = PRIVATE,
         name: str | None = None,
         first_sequence: int = 1,
         force: bool = False,
@@ -170,6 +171,7 @@ class SlotAllocator(AllocatorEnd):
         """
         path = Path(flink).absolute()
         slots = _Slots(slot_count, slot_capacity, pools, depth, max_loans)
+        checked_name(name)
         qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
         bound = checked_max_bytes(max_bytes, grow=grow)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
@@ -197,10 +199,7 @@ class SlotAllocator(AllocatorEnd):
 
         `flink_of` gives the flink's path for the name of the control object.
         """
-        if not 0 <= mode <= 0o666 or mode & 0o600 != 0o600 or mode & 0o007:
-            raise ValueError(
-                f"mode {mode:04o}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group"
-            )
+        checked_mode(mode)
         group = group_to_share_with(flink_of(objects.new_name()).parent, mode)
         for _ in range(_TRIES):
             control_name = objects.new_name()

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from zeroslot._core.binding import (
     METADATA_ROOM,
+    SUBSCRIBER_LIMIT,
     TYPED,
     Metadata,
     PublisherEnd,
     publish_array,
     record_of,
 )
+from zeroslot.arguments import PRIVATE, checked_mode, checked_name, whole_number
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
@@ -42,7 +44,6 @@ from zeroslot.qos import (
     checked_pools,
     default_spare,
     least_spare,
-    whole_number,
 )
 from zeroslot.types import whole
 from zeroslot.types.by_name import ByName, Match, checked_match
@@ -180,7 +181,7 @@ class Publisher(PublisherEnd[S]):
         on_full: OnFull = "evict",
         domain: str | None = None,
         name: str | None = None,
-        mode: int = 0o600,
+        mode: int = PRIVATE,
         evict_after: float | None = None,
         max_period: float | None = None,
         match: Match = "exact",
@@ -194,6 +195,8 @@ class Publisher(PublisherEnd[S]):
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
         checked_match(match)
+        checked_mode(mode)
+        checked_name(name)
         record = whole.compiled_type(sample_type)
         self._is_whole = record.layout.whole
         layout, plan = record.layout, record.writing_plan
@@ -397,6 +400,7 @@ class Publisher(PublisherEnd[S]):
 
     def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever)."""
+        whole_number("n", n, 0, SUBSCRIBER_LIMIT)
         return self.allocator._wait_for_space(lambda: self.subscriber_count >= n, timeout)
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core import binding
 from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo, SlotLease, Ticket
+from zeroslot.arguments import checked_flag, checked_name, whole_number
 from zeroslot.endpoints import tickets
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import QosMismatchError, TopicNotFoundError
 from zeroslot.memory import flink, liveness
 from zeroslot.memory.peers import pools_of, register_reader
 from zeroslot.memory.processes import identity
-from zeroslot.qos import ON_FULL, whole_number
+from zeroslot.qos import ON_FULL
 
 if TYPE_CHECKING:
     from zeroslot.info import PoolInfo
@@ -101,6 +102,8 @@ class SlotReader(ReaderEnd):
         `history` samples and what follows them.
         """
         info = attached.segment.info
+        checked_name(name)
+        checked_flag("reliable", reliable)
         check_qos(attached.where, info, history, reliable)
         leases = info.slot_limit if max_leases is None else whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         process = identity(name)

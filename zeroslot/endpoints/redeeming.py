@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from zeroslot._core import binding
 from zeroslot._core.binding import SLOT_LIMIT, TYPED, Lease, Source, Ticket
+from zeroslot.arguments import whole_number
 from zeroslot.endpoints import tickets
 from zeroslot.endpoints.following import plan_for
 from zeroslot.endpoints.versions import published_layout
 from zeroslot.errors import TypeMismatchError
 from zeroslot.memory.peers import describe_publisher
-from zeroslot.qos import whole_number
 from zeroslot.types import whole
 from zeroslot.types.by_name import Match
 from zeroslot.types.compiled import compiled, has_open_parameters

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroslot._core.binding import SLOT_LIMIT, Batch, take_batch
+from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whole_number
 from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
@@ -17,7 +18,6 @@ from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
-from zeroslot.qos import checked_spin_us, whole_number
 from zeroslot.types import whole
 from zeroslot.types.by_name import Match, checked_match
 
@@ -132,10 +132,9 @@ class Subscriber(Following[S_co]):
             whole.compiled_type(sample_type)  # raises for what is no sample type
         self._history = whole_number("history", history, 0, SLOT_LIMIT)
         self._max_leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
-        self._reliable = reliable
-        self._match = match
-        self._verify = verify
-        self._name = name
+        self._reliable = checked_flag("reliable", reliable)
+        self._verify = checked_flag("verify", verify)
+        self._name = checked_name(name)
         self._directory = topic_directory(self.domain, self.topic)
         self._following = threading.RLock()
         self._released = False
@@ -195,6 +194,7 @@ class Subscriber(Following[S_co]):
 
     def wait_for_publishers(self, n: int = 1, timeout: float | None = None) -> bool:
         """Sleep until at least `n` publishers are read from: True; False after `timeout` seconds (None: for ever)."""
+        whole_number("n", n, 0, SLOT_LIMIT)
         return self._wait_for_bell(lambda: len(self._live_readers()) >= n, timeout)
 
     def take_many(

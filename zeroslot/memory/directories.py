@@ -92,19 +92,41 @@ def checked_domain(domain: str | None) -> str:
 
 def _checked(what: str, name: object) -> str:
     if not isinstance(name, str):
-        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}", topic=repr(name))
+        found = os.fsdecode(name) if isinstance(name, (bytes, os.PathLike)) else ""
+        advice = f": write {found!r}" if _is_name(what, found) else ""
+        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}{advice}", topic=repr(name))
     joined = ", parts joined by /" if what == "topic" else ""
     rule = f"letters, digits, _ . - (not . or - first), at most 64 a part{joined}"
     if len(name) > _TOPIC_LIMIT:
         raise TopicNameError(
             f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name
         )
-    for part in name.split("/") if what == "topic" else [name]:
-        if not _PART.fullmatch(part) or part.endswith((".flink", ".tmp")):
+    for part in _parts(what, name):
+        if not _is_part(part):
+            advice = _advice(what, name)
             raise TopicNameError(
-                f"{what} {name!r}: {part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name
+                f"{what} {name!r}: {advice}{part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name
             )
     return name
+
+
+def _parts(what: str, name: str) -> list[str]:
+    return name.split("/") if what == "topic" else [name]
+
+
+def _is_part(part: str) -> bool:
+    return _PART.fullmatch(part) is not None and not part.endswith((".flink", ".tmp"))
+
+
+def _is_name(what: str, name: str) -> bool:
+    return len(name) <= _TOPIC_LIMIT and all(map(_is_part, _parts(what, name)))
+
+
+def _advice(what: str, name: str) -> str:
+    """The name to write in place of one with slashes too many, or with characters that no name has."""
+    parts = [re.sub(r"[^A-Za-z0-9_.-]+", "_", part.strip()).lstrip(".-") for part in name.split("/")]
+    found = ("/" if what == "topic" else "_").join(filter(None, parts))
+    return f"write {found}; " if re.search("[A-Za-z0-9]", found) and _is_name(what, found) else ""
 
 
 def domain_directory(domain: str) -> Path:

@@ -185,7 +185,7 @@ def compiled(sample_type: type[BaseModel] | None) -> CompiledType:
     """
     if not isinstance(sample_type, type) or not hasattr(sample_type, "__zs_layout__"):
         raise DeclarationError(
-            f"{sample_type!r} is not a sample type. Derive a class from zeroslot.Sample.",
+            _no_sample_type(sample_type),
             type_name=getattr(sample_type, "__name__", None),
         )
     found: CompiledType | None = vars(sample_type).get(_ATTRIBUTE)
@@ -193,6 +193,17 @@ def compiled(sample_type: type[BaseModel] | None) -> CompiledType:
         found = CompiledType(sample_type, _layout_of(sample_type))
         setattr(sample_type, _ATTRIBUTE, found)
     return found
+
+
+def _no_sample_type(value: object) -> str:
+    """What is wrong with a value in place of a sample type."""
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}…"
+    for kind, name in ((np.ndarray, "np.ndarray"), (bytes, "bytes")):
+        if isinstance(value, kind):
+            return f"{shown} is a sample, and not its type: write {name}."
+    if not isinstance(value, type) and hasattr(value, "__zs_layout__"):
+        return f"{shown} is a sample, and not its class: write {type(value).__name__}."
+    return f"{shown} is not a sample type. Derive a class from zeroslot.Sample."
 
 
 def has_open_parameters(sample_type: type[BaseModel]) -> bool:

@@ -70,8 +70,8 @@ class Sample(BaseModel, metaclass=SampleType):
 
     Constraints and validators of pydantic (`Field(ge=0)`, `field_validator`) hold where a model is constructed or
     validated, and for mappings that are published. They do not hold in place: a loan checks the kind and range of a
-    field, the bounds of text, lists and arrays, and nothing else. Nor do they run again when a model is published,
-    copied out of a lease, or put into another model.
+    field, the bounds of text, lists and arrays, and nothing else, unless it is borrowed with `validate=True`. Nor do
+    they run again when a model is published, copied out of a lease, or put into another model.
 
     A str is no value of a bytes field; in JSON it is, in base64.
     """
