@@ -1,0 +1,52 @@
+"""Each verb of the command line works under `python -W error`, its child processes included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+import zeroslot as zs
+from zeroslot.cli.app import app
+
+
+class Tick(zs.Sample):
+    n: zs.U64
+
+
+VERBS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # of a group
+
+RUNS = {
+    "list": ["list"],
+    "info": ["info", "ticks"],
+    "gc": ["gc"],
+    "demo": ["demo", "--seconds", "0.5"],
+    "bench": ["bench", "--quick", "attach"],
+}
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "zeroslot", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb_raises_no_warning(verb: str) -> None:
+    """All verbs that there are."""
+    run(verb, "--help")
+
+
+@pytest.mark.parametrize("verb", RUNS)
+def test_a_verb_raises_no_warning_beside_a_live_publisher(verb: str) -> None:
+    """Its output is all that it prints."""
+    with zs.Publisher("ticks", Tick) as publisher:
+        publisher.publish({"n": 1})
+        run(*RUNS[verb])
