@@ -16,6 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
+# EXTRAS=dev,recipes,jax installs what more examples need, which are skipped without it.
+EXTRAS ?= dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -66,7 +68,7 @@ $(VENV)/.cli: $(VENV)/.tools $(BINDING)
 
 $(VENV)/.dev: $(VENV)/.tools $(BINDING)
 	@echo "build: the binding, and what the tests need"
-	@$(PIP) install --no-build-isolation -e '.[dev]' && touch $@ $(VENV)/.cli
+	@$(PIP) install --no-build-isolation -e '.[$(EXTRAS)]' && touch $@ $(VENV)/.cli
 
 # --- the parts of `make test` ------------------------------------------------------------------------------------------------
 

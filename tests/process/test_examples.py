@@ -1,12 +1,13 @@
 """The examples and the README do what they say: every command in them is run, and its output compared.
 
 A ```console block is one terminal: a line `$ python …`, and then what it prints. All terminals of a README run at once.
-A ```python block of the README at the top is a file whose name stands in its first line, `# name.py`.
+A ```python block of the README at the top, or of a recipe, is a file whose name stands in its first line, `# name.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import shlex
@@ -19,7 +20,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name != "__pycache__")
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name[0].isdigit())
+RECIPES = sorted(path for path in (ROOT / "examples" / "recipes").glob("*.md") if path.name != "README.md")
 
 # Becomes the program, which then dies with the thread that started it.
 LAUNCHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])"
@@ -50,7 +52,7 @@ def terminals(text: str) -> list[Terminal]:
 def run_all(wanted: list[Terminal], directory: Path, logs: Path) -> None:
     """Runs the commands at once, each in a process group of its own, and compares what each of them prints."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = os.environ | {"PYTHONPATH": path, "IPYTHONDIR": str(logs)}  # else IPython writes into the home
     running: list[subprocess.Popen[bytes]] = []
     outputs = [(logs / f"{number}.out", logs / f"{number}.err") for number in range(len(wanted))]
     try:
@@ -93,18 +95,63 @@ def test_an_example_prints_what_its_readme_shows(folder: Path, tmp_path: Path) -
     run_all(wanted, ROOT, tmp_path)
 
 
-def test_the_files_in_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    """The files that the README shows, run by the commands that it shows."""
-    text = (ROOT / "README.md").read_text("utf-8")
+def missing_for(text: str) -> str:
+    """What the machine lacks for a recipe; empty: nothing."""
+    packages = re.findall(r"^Needs `pip install ([^`]+)`", text, flags=re.MULTILINE)
+    missing = [name for line in packages for name in line.split() if not is_installed(name)]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if re.search(r"\broot:$", text, flags=re.MULTILINE) and os.geteuid() != 0:
+        return "only root can run it"
+    if "unshare" in text and not can_unshare():
+        return "this system gives no namespaces"
+    return ""
+
+
+def is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def can_unshare() -> bool:
+    command = ["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "document", [ROOT / "README.md", *RECIPES], ids=lambda path: "README" if path.name == "README.md" else path.stem
+)
+def test_the_files_in_a_document_run_as_they_stand(document: Path, tmp_path: Path) -> None:
+    """The files that the README or a recipe shows, run by the commands that it shows."""
+    text = document.read_text("utf-8")
     sources = blocks(text, "python")
     names = [re.match(r"# (\w+\.py)\n", source) for source in sources]
-    assert sources, "the README shows no Python"
-    assert None not in names, "a python block of the README begins with the name of its file: `# name.py`"
+    assert sources, "no Python is shown"
+    assert None not in names, "a python block begins with the name of its file: `# name.py`"
     for name, source in zip(names, sources, strict=True):
         assert name is not None
+        compile(source, name[1], "exec")
         (tmp_path / name[1]).write_text(source, "utf-8")
     wanted = terminals(text)
-    assert wanted, "the README shows no command that runs them"
+    assert wanted, "no command is shown that runs them"
+    if lacking := missing_for(text):
+        pytest.skip(lacking)
     logs = tmp_path / "logs"
     logs.mkdir()
     run_all(wanted, tmp_path, logs)
+
+
+def test_the_list_of_recipes_is_complete() -> None:
+    """Each is linked from the README at the top and from that of the recipes."""
+    for readme, prefix in (
+        (ROOT / "README.md", "examples/recipes/"),
+        (ROOT / "examples" / "recipes" / "README.md", ""),
+    ):
+        text = readme.read_text("utf-8")
+        assert [path.name for path in RECIPES if f"]({prefix}{path.name})" not in text] == []
