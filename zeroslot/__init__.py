@@ -71,14 +71,23 @@ if TYPE_CHECKING:
     from zeroslot.errors import TypeMismatchError as TypeMismatchError
     from zeroslot.errors import ZeroslotError as ZeroslotError
     from zeroslot.info import PoolInfo as PoolInfo
+    from zeroslot.info import Problem as Problem
+    from zeroslot.info import ProblemKind as ProblemKind
     from zeroslot.info import PublisherInfo as PublisherInfo
     from zeroslot.info import SubscriberInfo as SubscriberInfo
     from zeroslot.info import TopicInfo as TopicInfo
     from zeroslot.memory.cleanup import Remains as Remains
     from zeroslot.memory.cleanup import clean as clean
+    from zeroslot.observe.histogram import LatencyHistogram as LatencyHistogram
+    from zeroslot.observe.introspection import domains as domains
     from zeroslot.observe.introspection import inspect as inspect
     from zeroslot.observe.introspection import schema_of as schema_of
     from zeroslot.observe.introspection import topics as topics
+    from zeroslot.observe.monitor import Monitor as Monitor
+    from zeroslot.observe.monitor import PublisherSnapshot as PublisherSnapshot
+    from zeroslot.observe.monitor import SampleFacts as SampleFacts
+    from zeroslot.observe.monitor import Snapshot as Snapshot
+    from zeroslot.observe.monitor import SubscriberSnapshot as SubscriberSnapshot
     from zeroslot.qos import OnFull as OnFull
     from zeroslot.types.by_name import Match as Match
     from zeroslot.types.layout import Layout as Layout
@@ -113,7 +122,7 @@ _HOME = {
         "TypeMismatchError ZeroslotError"
     ),
     "qos": "OnFull",
-    "info": "PoolInfo PublisherInfo SubscriberInfo TopicInfo",
+    "info": "PoolInfo Problem ProblemKind PublisherInfo SubscriberInfo TopicInfo",
     "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
@@ -131,7 +140,9 @@ _HOME = {
     "endpoints.publisher": "Publisher PublisherStats",
     "endpoints.redeeming": "redeem",
     "endpoints.subscriber": "Subscriber SubscriberStats",
-    "observe.introspection": "inspect schema_of topics",
+    "observe.histogram": "LatencyHistogram",
+    "observe.introspection": "domains inspect schema_of topics",
+    "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports

@@ -8,8 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zeroslot.qos import OnFull
+
+ProblemKind = Literal["unreadable", "foreign", "corrupt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a domain's directory that should be a topic or a publisher, and cannot be read as one.
+
+    `kind`: "unreadable": this process may not read it, or the system refuses; "foreign": it is of another format or
+    version, or is no flink; "corrupt": a segment that contradicts itself, or has been cut short. `where`: its path.
+    `text`: what is wrong, and what to do.
+    """
+
+    kind: ProblemKind
+    where: Path
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +126,12 @@ class PublisherInfo:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """One topic and its live publishers."""
+    """One topic and its live publishers.
+
+    `problems`: what lies in the topic's directory and cannot be read. A topic may have problems and no publisher.
+    """
 
     topic: str
     domain: str
     publishers: tuple[PublisherInfo, ...]
+    problems: tuple[Problem, ...] = ()

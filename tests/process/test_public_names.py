@@ -46,8 +46,30 @@ USES = {
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
     "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
     "type_from_schema": "try: zs.type_from_schema('')\nexcept zs.FormatError as error: assert 'JSON' in str(error)",
-    "topics": "assert [facts.topic for facts in zs.topics()] == []",
-    "inspect": "try: zs.inspect('foreign')\nexcept zs.TopicNotFoundError as error: assert error.topic == 'foreign'",
+    "domains": "assert zs.domains() == ('default',)",
+    "topics": "assert [(one.topic, one.publishers, len(one.problems)) for one in zs.topics()] == [('foreign', (), 1)]",
+    "inspect": (
+        "(problem,) = zs.inspect('foreign').problems\nassert (problem.kind, '77' in problem.text) == ('foreign', True)"
+    ),
+    "Monitor": (
+        f"{TICK}with zs.Publisher('own', Tick) as pub, zs.Monitor('own') as monitor:\n"
+        "    pub.publish(Tick(number=1))\n"
+        "    assert [each.published for each in monitor.snapshot().publishers] == [1]"
+    ),
+    "Snapshot": "with zs.Monitor() as monitor: assert isinstance(monitor.snapshot(), zs.Snapshot)",
+    "PublisherSnapshot": (
+        f"{TICK}with zs.Publisher('own', Tick), zs.Monitor('own') as monitor:\n"
+        "    assert isinstance(monitor.snapshot().publishers[0], zs.PublisherSnapshot)"
+    ),
+    "SubscriberSnapshot": (
+        f"{TICK}with zs.Publisher('own', Tick), zs.Subscriber('own') as sub, zs.Monitor('own') as monitor:\n"
+        "    sub.wait_for_publishers()\n"
+        "    assert isinstance(monitor.snapshot().publishers[0].subscribers[0], zs.SubscriberSnapshot)"
+    ),
+    "SampleFacts": "assert zs.SampleFacts(1, 2, 3).size_bytes == 3",
+    "LatencyHistogram": "assert zs.LatencyHistogram((0, 1) + (0,) * 126, 17).bucket_at(0.5) == (16, 17)",
+    "Problem": "assert zs.Problem('corrupt', FLINK, 'text').where == FLINK",
+    "ProblemKind": "from typing import get_args\nassert 'foreign' in get_args(zs.ProblemKind)",
     "clean": "assert [remains.removed for remains in zs.clean() if remains.where == FLINK] == [False]",
     "Field": f"{TICK}assert isinstance(zs.layout_of(Tick).fields[0], zs.Field)",
     "Match": "from typing import get_args\nassert 'by_name' in get_args(zs.Match)",

@@ -22,6 +22,7 @@ FLOORS = (
     ("arguments", "qos", "info", "errors"),
     (  # what memory means: pure, no I/O
         "types.names",
+        "types.section",
         "types.nodes.base",
         "types.nodes.scalars",
         "types.nodes.bounds",
@@ -75,7 +76,7 @@ FLOORS = (
         "endpoints.redeeming",
         "endpoints.subscriber",
     ),
-    ("observe.introspection", "testing"),
+    ("observe.histogram", "observe.introspection", "observe.monitor", "testing"),
 )
 ORDER = [module for floor in FLOORS for module in floor]
 ROOMS = {module.split(".")[0] for module in ORDER if "." in module}

@@ -118,6 +118,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_segment_create(zs_segment *s, void *control, const zs_header *h)
     void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
                              uint64_t slot_capacity, uint64_t inode)
+    uint64_t zs_tag(uint64_t sequence, uint32_t slot)
     void zs_segment_open(zs_segment *s)
     uint32_t zs_segment_state(const zs_segment *s)
     void zs_segment_end(zs_segment *s, uint32_t state)
@@ -171,7 +172,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     uint32_t zs_reader_park(zs_reader *r)
     void zs_reader_unpark(zs_reader *r)
 
-    uint32_t ZS_BATCH, ZS_SAMPLED
+    uint32_t ZS_BATCH, ZS_SAMPLED, ZS_LATENCY_BUCKETS
     ctypedef struct zs_payloads:
         char **data
         const uint64_t *capacity

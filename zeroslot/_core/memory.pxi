@@ -419,6 +419,46 @@ cdef class Segment:
             return 0
         return zs_load64(&zs_slot_at(&self.c, slot).published_ns, ZS_RELAXED)
 
+    def sample(self, uint64_t n):
+        """(sequence, published_ns, size) of sample `n`, without a lease. None: it is not there any more, or not yet."""
+        cdef uint64_t published_ns = 0
+        cdef uint64_t size = 0
+        return (n, published_ns, size) if self.sample_facts(n, &published_ns, &size) else None
+
+    def samples_after(self, uint64_t n, uint32_t limit):
+        """The same of the newest samples after `n`, at most `limit`, the oldest first. Those that the owner withdraws
+        meanwhile are left out.
+        """
+        cdef uint64_t newest = zs_load64(self.c.published, ZS_ACQUIRE)
+        cdef uint64_t published_ns = 0
+        cdef uint64_t size = 0
+        cdef uint64_t count, each
+        cdef list found = []
+        if newest < self.c.first_sequence or newest <= n:
+            return found
+        count = min(min(newest - n, newest - self.c.first_sequence + 1), min(limit, self.c.depth))
+        for each in range(newest - count + 1, newest + 1):
+            if self.sample_facts(each, &published_ns, &size):
+                found.append((each, published_ns, size))
+        return found
+
+    cdef bint sample_facts(self, uint64_t n, uint64_t *published_ns, uint64_t *size) noexcept nogil:
+        """What the slot of sample `n` says. False: it has another sample, or none.
+
+        The slot's sequence is loaded before and after: an owner that uses the slot again has stored 0 there first.
+        """
+        cdef uint64_t tag = zs_load64(self.c.ring + n % self.c.ring_capacity, ZS_ACQUIRE)
+        cdef uint32_t slot = <uint32_t>(tag & 0xffff)
+        cdef zs_slot *entry
+        if tag != zs_tag(n, slot) or slot >= self.c.slot_limit:
+            return False
+        entry = zs_slot_at(&self.c, slot)
+        if zs_load64(&entry.sequence, ZS_ACQUIRE) != n:
+            return False
+        published_ns[0] = zs_load64(&entry.published_ns, ZS_ACQUIRE)
+        size[0] = zs_load64(&entry.size, ZS_ACQUIRE)
+        return zs_load64(&entry.sequence, ZS_RELAXED) == n
+
     @property
     def generation(self):
         """The word that every commit, seal and owner event moves."""

@@ -80,6 +80,13 @@ def as_time(ns: float | None) -> str:
     return f"{ns / 1e9:.1f} s"
 
 
+def as_duration(seconds: float) -> str:
+    """Seconds as a person says them: 12.3 ms, 4.2 s, 3 min, 2 h."""
+    if seconds < 60:
+        return as_time(seconds * 1e9)
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
 def as_bytes(count: float) -> str:
     """Bytes in the unit that suits them; of 1000 where that is even, as memory is of 1024."""
     for binary, size in (("MiB", 2**20), ("KiB", 2**10)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -14,6 +15,7 @@ from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whol
 from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
+from zeroslot.errors import CorruptSegmentError, MismatchError
 from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
@@ -170,11 +172,11 @@ class Subscriber(Following[S_co]):
     @property
     def publishers(self) -> tuple[PublisherInfo, ...]:
         """The publishers that are read from now, as `inspect` shows them."""
-        found = [
-            publisher_info(reader._attached, self._directory / f"{publisher_id}.flink")
-            for publisher_id, reader in self._live_readers().items()
-        ]
-        return tuple(info for info in found if info is not None)
+        found = []
+        for publisher_id, reader in self._live_readers().items():
+            with suppress(MismatchError, CorruptSegmentError):  # what it takes from it will say so
+                found.append(publisher_info(reader._attached, self._directory / f"{publisher_id}.flink"))
+        return tuple(found)
 
     @property
     def differences(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ from zeroslot.memory.directories import (
     open_directory,
     remove_empty,
     retry,
+    root,
     root_of,
     sharing_group,
 )
@@ -210,10 +211,58 @@ def list_markers(directory: Path) -> list[tuple[Path, str]]:
 
 
 def list_topics(domain: str) -> list[str]:
-    """The topics of a domain that have a flink, sorted."""
+    """The topics of a domain that have a flink, sorted. Directories that may not be read are left out."""
+    return sorted(list_domain(domain)[0])
+
+
+def list_domain(domain: str) -> tuple[dict[str, list[Path]], dict[str, PermissionError]]:
+    """The flinks of each topic of a domain, both sorted; and the topics whose directories may not be read.
+
+    Raises PermissionError where the domain's own directory may not be read.
+    """
+    found: dict[str, list[Path]] = {}
+    unreadable: dict[str, PermissionError] = {}
     top = domain_directory(domain)
-    found = []
-    for directory, _, names in os.walk(top):
-        if any(_FLINK_NAME.fullmatch(name) for name in names):
-            found.append(str(Path(directory).relative_to(top)))
-    return sorted(topic for topic in found if topic != ".")
+    waiting = [""]
+    while waiting:
+        topic = waiting.pop()
+        here = f"{top}/{topic}" if topic else str(top)
+        try:
+            with os.scandir(here) as entries:
+                below = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # its publisher has removed it
+        except PermissionError:
+            error = unreadable_directory(Path(here))
+            if not topic:
+                raise error from None
+            unreadable[topic] = error
+            continue
+        flinks = sorted(entry.path for entry in below if _FLINK_NAME.fullmatch(entry.name))
+        if topic and flinks:
+            found[topic] = list(map(Path, flinks))
+        prefix = f"{topic}/" if topic else ""
+        waiting += [f"{prefix}{entry.name}" for entry in below if entry.is_dir(follow_symlinks=False)]
+    return dict(sorted(found.items())), dict(sorted(unreadable.items()))
+
+
+def list_domains() -> list[str]:
+    """The domains below the root, sorted. Raises PermissionError where the root may not be read."""
+    top = root()
+    try:
+        with os.scandir(top) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError:
+        raise unreadable_directory(top) from None
+
+
+def unreadable_directory(path: Path) -> PermissionError:
+    """The error for a directory that this process may not read."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return PermissionError(f"{path} may not be read by uid {os.geteuid()}: its directory belongs to another user")
+    reason = "this process may not read the directory. Run as its owner, or share it with a group (chmod 2770)"
+    return access.permission_error(path, info, reason)

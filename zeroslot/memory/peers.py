@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED, now_ns
-from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError
+from zeroslot.errors import TooManyPeersError
 from zeroslot.info import PoolInfo, PublisherInfo, SubscriberInfo
 from zeroslot.memory import liveness
 from zeroslot.memory.clocks import promised_period, shares_clock
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.processes import command_of, identity, is_stopped
 from zeroslot.qos import ON_FULL
-from zeroslot.types.schema import unpack_schema
+from zeroslot.types.section import stated_type
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Segment, SegmentInfo
@@ -90,18 +90,24 @@ def register_reader(attached: AttachedControl) -> int:
     )
 
 
-def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo | None:
-    """The publisher of a segment, and its living subscribers. None: the segment is cut short, or its schema damaged."""
+def type_of(attached: AttachedControl) -> tuple[str, int]:
+    """The name of a segment's sample type, and the bytes of a sample without its variable part, as the segment states
+    them; "bytes" and 0 for untyped slots. Raises CorruptSegmentError or FormatError where it states none.
+    """
+    if attached.segment.info.payload_kind != TYPED:
+        return "bytes", 0
+    return stated_type(attached.segment.schema())
+
+
+def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo:
+    """The publisher of a segment, and its living subscribers.
+
+    Raises CorruptSegmentError or FormatError where the segment is cut short, or does not state its type.
+    """
     mapped = attached.segment
     info = mapped.info
-    type_name, sample_bytes = "bytes", 0
-    try:
-        attached.check_not_truncated()
-        if info.payload_kind == TYPED:
-            layout = unpack_schema(mapped.schema())
-            type_name, sample_bytes = layout.name, layout.size
-    except (MismatchError, CorruptSegmentError):
-        return None
+    attached.check_not_truncated()
+    type_name, sample_bytes = type_of(attached)
     published = mapped.published
     pools = pools_of(mapped)
     max_period_s, overdue = promised_period(mapped)

@@ -1,31 +1,57 @@
-"""What live segments show, read without taking a subscriber entry: `topics` and `inspect`."""
+"""What live segments show, read without taking a subscriber entry: `domains`, `topics` and `inspect`.
+
+Why what cannot be read is part of the answer: a publisher of another format, or a directory of another user, is often
+the reason for the question. Only a directory without which there is no answer at all is an error.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
-from zeroslot.info import PublisherInfo, TopicInfo
+from zeroslot.info import Problem, PublisherInfo, TopicInfo
 from zeroslot.memory import flink
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
-from zeroslot.types.layout import Layout
-from zeroslot.types.schema import unpack_schema
+
+if TYPE_CHECKING:
+    from zeroslot.types.layout import Layout
+
+
+def domains() -> tuple[str, ...]:
+    """Every domain that has a directory, sorted. Raises PermissionError when the root may not be read."""
+    return tuple(flink.list_domains())
 
 
 def topics(domain: str | None = None) -> tuple[TopicInfo, ...]:
-    """Every topic of a domain that has a live publisher."""
+    """Every topic of a domain that has a live publisher, or something that cannot be read; see `TopicInfo.problems`.
+
+    Raises PermissionError when the domain's directory may not be read.
+    """
     checked = checked_domain(domain)
-    found = (_topic_info(topic, checked) for topic in flink.list_topics(checked))
-    return tuple(info for info in found if info.publishers)
+    flinks, unreadable = flink.list_domain(checked)
+    found = [_topic_info(topic, checked, paths) for topic, paths in flinks.items()]
+    for topic, error in unreadable.items():
+        problem = problem_of(topic_directory(checked, topic), error)
+        found.append(TopicInfo(topic, checked, (), problems=(problem,)))
+    return tuple(sorted((info for info in found if info.publishers or info.problems), key=lambda info: info.topic))
 
 
 def inspect(topic: str, domain: str | None = None) -> TopicInfo:
-    """What is known of one topic. Raises TopicNotFoundError when it has no live publisher."""
-    info = _topic_info(checked_topic(topic), checked_domain(domain))
-    if not info.publishers:
+    """What is known of one topic.
+
+    Raises TopicNotFoundError when it has neither a live publisher nor a problem.
+    """
+    checked, place = checked_topic(topic), checked_domain(domain)
+    directory = topic_directory(place, checked)
+    try:
+        info = _topic_info(checked, place, flink.list_flinks(directory), with_schema=True)
+    except PermissionError:
+        info = TopicInfo(checked, place, (), problems=(problem_of(directory, flink.unreadable_directory(directory)),))
+    if not info.publishers and not info.problems:
         raise TopicNotFoundError(
             f"{topic} has no publisher in domain {info.domain}. Start one, or list the topics with topics()",
             topic=topic,
@@ -36,31 +62,58 @@ def inspect(topic: str, domain: str | None = None) -> TopicInfo:
 
 def schema_of(topic: str, domain: str | None = None) -> Layout:
     """The layout of a topic's samples, from the segment of its first live publisher. Raises TopicNotFoundError."""
+    from zeroslot.types.schema import unpack_schema
+
     checked, place = checked_topic(topic), checked_domain(domain)
     for path in flink.list_flinks(topic_directory(place, checked)):
-        attached = _attach(path)
-        if attached is not None and attached.segment.info.payload_kind == TYPED:
+        attached = attach_live(path)
+        if isinstance(attached, AttachedControl) and attached.segment.info.payload_kind == TYPED:
             return unpack_schema(attached.segment.schema(), topic)
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)
 
 
-def _topic_info(topic: str, domain: str) -> TopicInfo:
-    found = (_publisher_info(path) for path in flink.list_flinks(topic_directory(domain, topic)))
-    return TopicInfo(topic, domain, tuple(info for info in found if info is not None))
-
-
-def _attach(path: Path) -> AttachedControl | None:
-    """The control object under a flink, or None when it was removed, dead, or not to be read."""
+def attach_live(path: Path) -> AttachedControl | Problem | None:
+    """The control object under a flink, mapped read-only, if its owner lives. None: it was removed, is not complete, or
+    its owner is dead. A problem: it cannot be read.
+    """
     try:
         attached = flink.attach(path, str(path), read_only=True)
         if attached is None or not attached.is_live():
             return None
         attached.check_not_truncated()
-    except (ValueError, PermissionError, MismatchError, CorruptSegmentError):
-        return None
+    except (ValueError, OSError, MismatchError, CorruptSegmentError) as error:
+        return problem_of(path, error)
     return attached
 
 
-def _publisher_info(path: Path) -> PublisherInfo | None:
-    attached = _attach(path)
-    return publisher_info(attached, path) if attached is not None else None
+def problem_of(where: Path, error: Exception) -> Problem:
+    """An error that was raised while something was read, as a fact."""
+    if isinstance(error, OSError):
+        return Problem("unreadable", where, str(error))
+    return Problem("foreign" if isinstance(error, MismatchError) else "corrupt", where, str(error))
+
+
+def _topic_info(topic: str, domain: str, flinks: list[Path], *, with_schema: bool = False) -> TopicInfo:
+    """A topic's publishers and problems. `with_schema`: check the schemas as well, which takes longer."""
+    publishers: list[PublisherInfo] = []
+    problems: list[Problem] = []
+    for path in flinks:
+        attached = attach_live(path)
+        if isinstance(attached, Problem):
+            problems.append(attached)
+        if not isinstance(attached, AttachedControl):
+            continue
+        try:
+            publishers.append(publisher_info(attached, path))
+            if with_schema:
+                _check_schema(attached, topic)
+        except (MismatchError, CorruptSegmentError) as error:
+            problems.append(problem_of(path, error))
+    return TopicInfo(topic, domain, tuple(publishers), problems=tuple(problems))
+
+
+def _check_schema(attached: AttachedControl, topic: str) -> None:
+    if attached.segment.info.payload_kind == TYPED:
+        from zeroslot.types.schema import unpack_schema
+
+        unpack_schema(attached.segment.schema(), topic)

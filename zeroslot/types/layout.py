@@ -41,9 +41,9 @@ from zeroslot.types.nodes.base import (
     place,
 )
 from zeroslot.types.nodes.scalars import SCALARS
+from zeroslot.types.section import TEXT_LIMIT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-TEXT_LIMIT = 4 * 2**20  # bytes of one text of a schema
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,17 +11,13 @@ says. Whatever does not fit is a FormatError, never a KeyError and never a deep 
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from zeroslot.errors import CorruptSegmentError, DeclarationError, FormatError
-from zeroslot.types.layout import DIALECT, TEXT_LIMIT, Layout
+from zeroslot.types.layout import DIALECT, Layout
 from zeroslot.types.nodes.base import SIZE_LIMIT, Node, StoredNode, reject_schema, shortened
 from zeroslot.types.registry import NODES
-
-_LENGTHS = struct.Struct("<3I")
-
+from zeroslot.types.section import LENGTHS, TEXT_LIMIT, corrupt_section, texts_of
 
 # --- JSON to layout ---
 
@@ -94,7 +90,7 @@ def pack_schema(layout: Layout) -> bytes:
         raise DeclarationError(
             f"The schema of {layout.name} takes more than {TEXT_LIMIT} bytes. Split the type.", type_name=layout.name
         )
-    return _LENGTHS.pack(*map(len, texts)) + b"".join(texts)
+    return LENGTHS.pack(*map(len, texts)) + b"".join(texts)
 
 
 def unpack_schema(data: bytes, topic: str | None = None) -> Layout:
@@ -111,32 +107,8 @@ def unpack_schema(data: bytes, topic: str | None = None) -> Layout:
 
 
 def _unpacked(data: bytes) -> Layout:
-    if len(data) < _LENGTHS.size:
-        raise _corrupt(f"has {len(data)} bytes, fewer than its lengths take")
-    lengths = _LENGTHS.unpack_from(data)
-    end = _LENGTHS.size + sum(lengths)
-    if end > len(data) or max(lengths) > TEXT_LIMIT:
-        raise _corrupt(f"has lengths of {lengths} bytes in a section of {len(data)}")
-    if any(data[end:]):
-        raise _corrupt("has bytes behind its texts")
-    try:
-        name, _, json_text = (part.decode() for part in _parts(data, lengths))
-    except UnicodeDecodeError as error:
-        raise _corrupt(f"is not UTF-8 ({error})") from error
+    name, _, json_text = texts_of(data)
     layout = from_json_schema(json_text)
     if layout.name != name:
-        raise _corrupt(f"is named {name[:40]!r} and describes {layout.name[:40]!r}")
+        raise corrupt_section(f"is named {name[:40]!r} and describes {layout.name[:40]!r}")
     return layout
-
-
-def _parts(data: bytes, lengths: tuple[int, ...]) -> Iterator[bytes]:
-    at = _LENGTHS.size
-    for length in lengths:
-        yield bytes(data[at : at + length])
-        at += length
-
-
-def _corrupt(problem: str) -> CorruptSegmentError:
-    return CorruptSegmentError(
-        f"The schema section {problem}. Close the segment; its publisher must create it anew.", where="the schema"
-    )
