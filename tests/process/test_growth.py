@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 import zeroslot as zs
 from tests.children import Children
+from tests.unit.control_bytes import ControlBytes
 
 PARTS = """
 import numpy as np
@@ -140,6 +142,7 @@ FORK = (
     PARTS
     + """
 import os
+import threading
 with zs.Publisher("cloud", Cloud, grow=True, max_bytes=1 << 20) as pub, zs.Subscriber("cloud", Cloud) as sub:
     pub.loan(points=1).discard()
     loan = pub.loan(points=100_000)  # in a pool that was added
@@ -188,3 +191,69 @@ def test_the_pools_of_a_killed_owner_are_removed_also_one_without_an_entry(
     pub.kill()
     zs.clean()
     assert [path for path in os.listdir("/dev/shm") if path.startswith(name[1:])] == []
+
+
+def look(sub: zs.Subscriber[Cloud], how: str) -> None:
+    """A look that finds no sample."""
+    if how == "take_many":
+        assert len(sub.take_many(1).samples) == 0
+    elif how == "wait":
+        assert not sub.wait(timeout=0)
+    else:
+        assert getattr(sub, how)() is None
+
+
+@pytest.mark.row("SLOT-16", "VAR-8")
+@pytest.mark.parametrize("how", ["take", "latest", "wait"])
+def test_a_pool_that_a_subscriber_has_looked_for_can_be_read_after_the_close(how: str) -> None:
+    """A look that finds no sample maps the pools that were added: their names are gone once the publisher has closed."""
+    with zs.Subscriber("cloud", Cloud) as sub, zs.Publisher("cloud", Cloud, grow=True, max_bytes=1 << 20) as pub:
+        look(sub, how)
+        pub.loan(points=5000).discard()
+        look(sub, how)
+        for number in range(3):
+            pub.publish(Cloud(number=number, points=np.full(5000, number, np.uint32)))
+        pub.close()
+        for number in range(3):
+            assert set(sub.take().sample.points.tolist()) == {number}
+        assert sub.take() is None
+        assert sub.lost == 0
+
+
+@pytest.mark.row("SLOT-16", "VAR-8")
+def test_a_sleeping_subscriber_is_woken_to_map_a_new_pool() -> None:
+    """The pool is mapped while the subscriber still waits for a sample; what is then published in it survives the
+    close.
+    """
+    with zs.Subscriber("cloud", Cloud) as sub, zs.Publisher("cloud", Cloud, grow=True, max_bytes=1 << 20) as pub:
+        sub.wait_for_publishers()
+        taken: list[set[int]] = []
+        thread = threading.Thread(target=lambda: taken.append(set(sub.take(timeout=None).sample.points.tolist())))
+        thread.start()
+        ControlBytes(pub.flink).wait_until_parked()
+        generation = pub.allocator.generation
+        pub.loan(points=5000).discard()
+        assert pub.allocator.generation != generation  # what a sleeping thread waits for
+        (record,) = sub._table.attached().values()
+        while record.source.reader.segment.pool_count == 1:
+            os.sched_yield()
+        assert taken == []
+        pub.publish(Cloud(number=1, points=np.full(5000, 7, np.uint32)))
+        pub.close()
+        thread.join()
+        assert taken == [{7}]
+        assert sub.lost == 0
+
+
+@pytest.mark.row("VAR-8")
+def test_samples_of_a_pool_that_nobody_looked_for_are_counted_as_lost() -> None:
+    """A subscriber that makes no call between the growth and the close has the older samples, and counts the others."""
+    with zs.Subscriber("cloud", Cloud) as sub, zs.Publisher("cloud", Cloud, grow=True, max_bytes=1 << 20) as pub:
+        sub.wait_for_publishers()
+        pub.publish(Cloud(number=0, points=np.zeros(1, np.uint32)))
+        for number in (1, 2):
+            pub.publish(Cloud(number=number, points=np.zeros(5000, np.uint32)))
+        pub.close()
+        assert sub.take().sample.number == 0
+        assert sub.take() is None
+        assert sub.lost == 2

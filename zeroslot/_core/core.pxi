@@ -54,6 +54,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         uint32_t *evicted
         zs_counters *counters
         uint64_t *ring
+        uint32_t *pool_generation
         zs_pool *pools
         uint8_t *schema
         uint64_t first_sequence, schema_size, time_namespace

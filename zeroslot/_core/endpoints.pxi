@@ -192,6 +192,8 @@ cdef class ReaderEnd(Handle):
         self.reader.check()
         hold = self.reader.take(newest)
         if hold is None:
+            if self.reader.has_new_pools():
+                self.reader.map_new_pools()
             self._look_for_owner()
             return None
         return slot_lease_of(hold)
@@ -236,7 +238,10 @@ cdef class GenerationWait(Waitable):
     cdef uint32_t last
 
     cdef int prepare(self, Watched *watched) except -1:
-        return self.end.reader.check()
+        self.end.reader.check()
+        if self.end.reader.has_new_pools():
+            self.end.reader.map_new_pools()
+        return 0
 
     cdef bint is_ready(self) except -1:
         return zs_load32(self.end.reader.segment.c.generation, ZS_GENERATION_LOAD) != self.last

@@ -12,6 +12,7 @@ cdef class Reader(Side):
     cdef zs_identity identity
     cdef uint32_t sleepers
     cdef object map_pools       # maps what the pool table says; False where a pool was removed
+    cdef uint32_t pools_seen    # pool_generation when the pools were mapped last
     cdef bint one_clock         # the owner's times are of this process's clock domain
     cdef readonly bint broken   # evicted, or the segment is corrupt
     cdef readonly bint evicted
@@ -46,6 +47,7 @@ cdef class Reader(Side):
         self.segment = segment
         self.use_pools()
         self.map_pools = map_pools
+        self.pools_seen = segment.pool_count
         self.one_clock = time_namespace == segment.c.time_namespace
         self.lock = lock
         self.fork = zs_fork_generation
@@ -204,6 +206,33 @@ cdef class Reader(Side):
         self.c.payload, self.c.payload_stride = <const uint8_t *>segment.pool_data[0], segment.pool_capacity[0]
         if segment.pool_count > 1:
             self.c.payload = NULL
+
+    cdef inline bint has_new_pools(self) noexcept:
+        """Whether the owner has added a pool since the pools were mapped last."""
+        return zs_load32(self.segment.c.pool_generation, ZS_ACQUIRE) != self.pools_seen
+
+    cdef int map_new_pools(self) except -1:
+        """Map the pools that the owner has added, before a sample is in them: an owner that closes removes their names,
+        and what is mapped then can still be read.
+
+        What can succeed later, such as a mapping while there is no free descriptor, is tried again by the next look. An
+        error about the pool table is raised once here, and again by the sample that needs the pool.
+        """
+        cdef uint32_t seen = zs_load32(self.segment.c.pool_generation, ZS_ACQUIRE)
+        if self.map_pools is not None:
+            try:
+                self.map_pools()
+            except OSError:
+                return 0
+            except errors.CorruptSegmentError:
+                self.pools_seen = seen
+                raise
+            zs_lock(&self.mutex)
+            if self.segment.slot_count > self.c.slot_count:
+                self.use_pools()
+            zs_unlock(&self.mutex)
+        self.pools_seen = seen
+        return 0
 
     cdef int map_more(self, bint newest) except -1:
         """Map the pools that the owner has added. A sample whose pool was removed counts as lost.

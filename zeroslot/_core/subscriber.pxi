@@ -170,10 +170,12 @@ cdef class SubscriberEnd(Handle):
 
     @cython.final
     cdef int found_nothing(self, list sources) except -1:
-        """A poll came back empty: has a publisher ended, or died?"""
+        """A poll came back empty: has a publisher added a pool, ended, or died?"""
         cdef Source source
         cdef uint64_t now
         for source in sources:
+            if source.reader.has_new_pools():
+                source.reader.map_new_pools()
             if zs_segment_state(&source.reader.segment.c) != ZS_OPEN:
                 self._follow()
                 return 0
@@ -354,6 +356,8 @@ cdef class SampleWait(Waitable):
             self.sources = end.current()
         watch(watched, end.bell.word, end.bell_seen)
         for source in self.sources:
+            if source.reader.has_new_pools():
+                source.reader.map_new_pools()
             if watched.reader_count < MAX_WORDS:
                 watched.readers[watched.reader_count] = &source.reader.c
                 watched.reader_count += 1
@@ -376,6 +380,8 @@ cdef class SampleWait(Waitable):
                 break
             watch(watched, source.reader.segment.c.generation, source.reader.park())
             self.parked += 1
+            if source.reader.has_new_pools():   # since `prepare`: no word that is watched moves for them again
+                watched.until = min(watched.until, soon)
         with cython.critical_section(self.end):
             awaited = self.end.awaited
             if self.end.due_ns != 0:

@@ -537,7 +537,7 @@ cdef bint is_dtype_text(bytes text):
     if text == b"":
         return True
     head, bracket, unit = text.partition(b"[")
-    if bracket and not (unit.endswith(b"]") and unit[:-1].isalnum() and head[1:2] in b"Mm"):
+    if bracket and not (unit.endswith(b"]") and unit[: len(unit) - 1].isalnum() and head[1:2] in b"Mm"):
         return False
     return (len(head) >= 3 and head[:1] in b"<>|" and head[1:2] in DTYPE_KINDS.encode() and head[2:].isdigit()
             and len(head) <= 11)
@@ -631,7 +631,7 @@ cdef class Arrangement:
         self.tree = {}
         for field in fields:
             branch = self.tree
-            for name in field.path[:-1]:
+            for name in field.path[: len(field.path) - 1]:
                 branch = branch.setdefault(name, {})
             branch[field.path[len(field.path) - 1]] = None
 

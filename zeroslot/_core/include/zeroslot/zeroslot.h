@@ -33,21 +33,6 @@ static inline void zs_segment_create(zs_segment *s, void *control, const zs_head
         zs_store(&s->ring[i], zs_tag(h->first_sequence - 1, 0), ZS_RELAXED);
 }
 
-/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes, numbered from `first_slot`, in the object with this inode number
- * (0: not known). Callable by the owner only, in the order of the pools, also after the segment is open: a reader that meets a slot
- * beyond the pools that it has mapped reads the table again. zs_owner_add_pool follows, once the owner is initialised. */
-static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
-                                       uint64_t slot_capacity, uint64_t inode)
-{
-    zs_pool *pool = &s->pools[k];
-    pool->slot_capacity = slot_capacity;
-    pool->first_slot = first_slot;
-    pool->slot_count = slot_count;
-    pool->inode = inode;
-    zs_store(&pool->state, 1, ZS_RELEASE);
-    zs_fetch_add(s->pool_generation, 1, ZS_RELEASE);
-}
-
 /* Open the segment, after its pools have been described: readers may attach. Callable by the owner only. SYNC ready. */
 static inline void zs_segment_open(zs_segment *s)
 {
@@ -58,6 +43,24 @@ static inline void zs_segment_open(zs_segment *s)
 static inline uint32_t zs_segment_state(const zs_segment *s)
 {
     return zs_load(&s->header->state, ZS_READY_LOAD); /* SYNC ready */
+}
+
+/* Describe pool `k`: `slot_count` slots of `slot_capacity` bytes, numbered from `first_slot`, in the object with this inode number
+ * (0: not known). Callable by the owner only, in the order of the pools, also after the segment is open: a reader that meets a slot
+ * beyond the pools that it has mapped reads the table again. Readers that sleep are woken, so that they map the pool now: once the
+ * owner has ended, they cannot. zs_owner_add_pool follows, once the owner is initialised. */
+static inline void zs_segment_add_pool(zs_segment *s, uint32_t k, uint32_t first_slot, uint32_t slot_count,
+                                       uint64_t slot_capacity, uint64_t inode)
+{
+    zs_pool *pool = &s->pools[k];
+    pool->slot_capacity = slot_capacity;
+    pool->first_slot = first_slot;
+    pool->slot_count = slot_count;
+    pool->inode = inode;
+    zs_store(&pool->state, 1, ZS_RELEASE);
+    zs_fetch_add(s->pool_generation, 1, ZS_RELEASE);
+    if (zs_segment_state(s) == ZS_OPEN)
+        zs_bump_generation(s);
 }
 
 /* End the segment: no more samples will come. Readers take the samples that remain and stop waiting. `state` is ZS_SEALED, by the
