@@ -75,6 +75,7 @@ FLOORS = (
         "endpoints.following",
         "endpoints.redeeming",
         "endpoints.subscriber",
+        "endpoints.waiting",
     ),
     ("observe.histogram", "observe.introspection", "observe.monitor", "testing"),
 )

@@ -15,7 +15,11 @@ cdef class SubscriberEnd(Handle):
     cdef uint64_t due_ns        # when _follow is called although the bell is silent; 0: it is not
     cdef uint64_t followed_ns
     cdef Word bell
-    cdef uint32_t bell_seen
+    cdef uint32_t bell_seen     # its value when this subscriber's own calls followed; another one where they have to
+    cdef uint32_t bell_followed     # its value when anything followed
+    cdef bint for_others        # a wait of another subscriber is following
+    cdef object postponed       # an error of that, for the next call of this subscriber
+    cdef list unsaid            # warnings of that, as calls
     cdef uint32_t nudge         # bumped by close, to wake this subscriber's own threads
     cdef Py_ssize_t turn
     cdef uint64_t probed_ns
@@ -31,7 +35,7 @@ cdef class SubscriberEnd(Handle):
         self.verify = verify
         self._table = table
         self.bell = bell
-        self.bell_seen = zs_load32(bell.word, ZS_ACQUIRE)
+        self.bell_seen = self.bell_followed = zs_load32(bell.word, ZS_ACQUIRE)
         self.sources = []
         self.awaited = []
         self.spin_ns = <uint64_t>min(<double>spin_us * 1e3, 1e18)
@@ -81,10 +85,77 @@ cdef class SubscriberEnd(Handle):
     cdef int catch_up(self) except -1:
         # Stored afterwards: if this is interrupted in between, the next call follows again.
         cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        if self.postponed is not None or self.unsaid is not None:
+            self.surface()
         self.followed_ns = zs_coarse_ns()
         self._follow()
-        self.bell_seen = seen
+        self.bell_seen = self.bell_followed = seen
         return 0
+
+    @cython.final
+    cdef int surface(self) except -1:
+        """Log and raise what went wrong while a wait of another subscriber followed for this one."""
+        cdef list unsaid
+        with cython.critical_section(self):
+            unsaid, self.unsaid = self.unsaid, None
+            error, self.postponed = self.postponed, None
+        for how, arguments in unsaid or ():
+            how(*arguments)
+        if error is not None:
+            raise error
+        return 0
+
+    @cython.final
+    cdef void postpone(self, object error) noexcept:
+        """Let the next call of this subscriber raise an error."""
+        self.postponed = error
+        self.bell_seen = zs_load32(self.bell.word, ZS_ACQUIRE) - 1
+
+    def _follow_for_others(self):
+        """Follow in a wait of another subscriber, if the bell has rung or it is time to try again. False: another
+        thread is following.
+        """
+        cdef uint32_t seen = zs_load32(self.bell.word, ZS_ACQUIRE)
+        if self.fork != zs_fork_generation or self.is_closed or self.postponed is not None:
+            return True
+        if seen == self.bell_followed and not (self.due_ns != 0 and self.is_due()):
+            meeting.note_due(self.due_ns)
+            return True
+        lock = self._following
+        if self.for_others or not lock.acquire(False):
+            return False
+        # No signal handler runs between here and the `try`.
+        self.for_others = True
+        try:
+            self.followed_ns = zs_coarse_ns()
+            self._follow()
+        except Exception as error:
+            self.postponed = error.with_traceback(None)     # whose frames would keep the subscriber
+        finally:
+            self.for_others = False
+            lock.release()
+        self.bell_followed = seen
+        self.bell_seen = seen if self.postponed is None and self.unsaid is None else seen - 1
+        meeting.note_due(self.due_ns)
+        self._nudge()   # a thread that waits for this subscriber captured what has changed
+        return True
+
+    def _say(self, how not None, *arguments):
+        """Call a function that logs or warns; the next call of this subscriber does it where this is not one."""
+        if not self.for_others:
+            how(*arguments)
+            return
+        with cython.critical_section(self):
+            if self.unsaid is None:
+                self.unsaid = []
+            self.unsaid.append((how, arguments))
+
+    def _begin_meeting(self):
+        """From now on each wait of this process follows for this subscriber, until `_end_meeting`."""
+        meeting.join(self, self.bell)
+
+    def _end_meeting(self):
+        meeting.leave(self)
 
     @cython.final
     cdef Lease leased(self, Source source, Hold hold):
@@ -305,6 +376,7 @@ cdef class SubscriberEnd(Handle):
             if self._table is seen:
                 before = (self._table, self.sources, self.awaited)
                 self._table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
+        meeting.note_due(due_ns)
         return len(before) > 0
 
     def _end(self):
@@ -314,6 +386,7 @@ cdef class SubscriberEnd(Handle):
 
     def _nudge(self):
         bump(&self.nudge)
+        bump(&meeting.nudge)
 
     def _catch_up(self):
         """Follow the topic, if the bell has rung."""
@@ -330,6 +403,20 @@ cdef class SubscriberEnd(Handle):
         """Samples that were taken, and whose CRC was wrong."""
         return self.corrupt
 
+    @cython.final
+    cdef bint has_something(self) noexcept:
+        """Whether `take` would not wait: it would give a sample, or raise."""
+        cdef list sources
+        cdef Source source
+        if self.is_closed or self.postponed is not None:
+            return True
+        with cython.critical_section(self):
+            sources = self.sources
+        for source in sources:
+            if source.reader.has_news():
+                return True
+        return False
+
     @property
     def closed(self):
         """Whether `close` was called."""
@@ -345,16 +432,20 @@ cdef class SampleWait(Waitable):
     cdef Py_ssize_t parked      # how many of them are parked
 
     cdef int prepare(self, Watched *watched) except -1:
+        if self.sources is not None:
+            self.end.found_nothing(self.sources)
+        watch(watched, &self.end.nudge, zs_load32(&self.end.nudge, ZS_ACQUIRE))
+        self.look_for_sources(watched)
+        return 0
+
+    cdef int look_for_sources(self, Watched *watched) except -1:
         cdef SubscriberEnd end = self.end
         cdef Source source
-        if self.sources is not None:
-            end.found_nothing(self.sources)
-        watch(watched, &end.nudge, zs_load32(&end.nudge, ZS_ACQUIRE))
         self.sources = end.current()
         while any_broken(self.sources):
             end._follow()
             self.sources = end.current()
-        watch(watched, end.bell.word, end.bell_seen)
+        watch_once(watched, end.bell.word, end.bell_followed)
         for source in self.sources:
             if source.reader.has_new_pools():
                 source.reader.map_new_pools()
@@ -373,7 +464,6 @@ cdef class SampleWait(Waitable):
         cdef Source source
         cdef Segment segment
         cdef list awaited
-        cdef uint64_t soon = zs_now_ns() + COARSE_TICK_NS
         for source in self.sources:
             if watched.count == MAX_WORDS:
                 watched.incomplete = True
@@ -388,7 +478,7 @@ cdef class SampleWait(Waitable):
                 watched.until = min(watched.until, self.end.due_ns + COARSE_TICK_NS)
         for segment in awaited:
             if segment.space_has_moved():
-                watched.until = min(watched.until, soon)
+                watched.until = min(watched.until, zs_now_ns() + COARSE_TICK_NS)
             elif watched.count < MAX_WORDS:     # without its word, `due_ns` ends the sleep
                 watch(watched, segment.c.space, segment.space_noted)
 

@@ -2,7 +2,8 @@
 # publishers and subscribers are all `wait_for` something Waitable.
 #
 # A change between the look and the sleep must not be missed. So a turn of a wait captures the words that announce
-# changes, looks, and then sleeps while the words have the captured values.
+# changes, looks, and then sleeps while the words have the captured values. Before it sleeps it follows the topics of all
+# subscribers of the process (meeting.pxi); what that changes moves a captured word.
 #
 # Why a sleep is cut into slices: signal handlers run between two of them, and a process that dies moves no word, so the
 # locks of the other side are probed when a slice is over. A spin is cut for the same reason.
@@ -38,6 +39,34 @@ cdef inline void watch(Watched *watched, uint32_t *word, uint32_t value) noexcep
         watched.count += 1
     else:
         watched.incomplete = True
+
+
+cdef inline void watch_once(Watched *watched, uint32_t *word, uint32_t value) noexcept:
+    """The same for a word that may be watched already; such words stand at the front."""
+    for i in range(watched.count):
+        if watched.words[i] == word and watched.values[i] == value:
+            return
+    watch(watched, word, value)
+
+
+cdef int meet(Watched *watched, uint64_t now) except -1:
+    """Follow the topics of all subscribers of the process, and watch their bells. May run Python code."""
+    cdef MetBell bell
+    cdef tuple bells = meeting.now()
+    cdef uint64_t due_ns
+    cdef uint32_t value
+    cdef bint is_due = meeting.is_due()
+    if is_due:
+        meeting.due_ns = 0      # each of them notes its own again
+    for bell in bells:
+        value = zs_load32(bell.word.word, ZS_ACQUIRE)
+        if (value != bell.followed or is_due) and not meeting.follow(bell):
+            watched.until = now + BUSY_NS
+        watch_once(watched, bell.word.word, value)
+    due_ns = meeting.due_ns
+    if due_ns != 0:
+        watched.until = min(watched.until, due_ns + COARSE_TICK_NS)
+    return 0
 
 
 cdef class Waitable:
@@ -89,17 +118,19 @@ cdef bint wait_for(Waitable what, uint64_t deadline_ns) except -1:
         # Signal handlers run here. What they, or other threads, do from here on moves one of the words.
         look_up()
         watched.count = watched.reader_count = watched.incomplete = 0
+        watched.until = ZS_NEVER
         what.prepare(&watched)
         if what.is_ready():
             return True
         now = zs_now_ns()
         if now >= deadline_ns:
             return False
+        meet(&watched, now)
         if slice_end == 0:
             slice_end, spin_end = now + slice_ns, now + what.spin_ns
         parked = now >= spin_end
         if parked:
-            watched.until = min(deadline_ns, slice_end)
+            watched.until = min(watched.until, min(deadline_ns, slice_end))
             what.park(&watched)
         try:
             if parked:
@@ -138,7 +169,7 @@ cdef bint spin(Waitable what, Watched *watched, uint64_t now, uint64_t until_ns)
         if ready:
             return True
         look_up()
-        if have_moved(watched.words, watched.values, watched.count) or what.is_due():
+        if have_moved(watched.words, watched.values, watched.count) or what.is_due() or meeting.is_due():
             return False
         now = zs_now_ns()
     return False

@@ -144,7 +144,7 @@ class Following(SubscriberEnd[S_co]):
             fatal = [] if self._table.attached() else [e for e in errors if not isinstance(e, PermissionError)]
             for error in errors:
                 if error not in fatal[:1]:
-                    log.warning("%s: this publisher is left out: %s", self.topic, error)
+                    self._say(log.warning, "%s: this publisher is left out: %s", self.topic, error)
             if fatal:
                 raise fatal[0]
 
@@ -161,7 +161,7 @@ class Following(SubscriberEnd[S_co]):
             if joining or not (reported or table.attached() or isinstance(error, PermissionError)):
                 raise
             if not reported:
-                log.warning("%s: new publishers cannot be found: %s", self.topic, error)
+                self._say(log.warning, "%s: new publishers cannot be found: %s", self.topic, error)
             return None
         if joining or table.retry_ns:
             self._exchange_table(table, table.publishers | dict.fromkeys(paths if joining else (), Pending(None)))
@@ -316,7 +316,8 @@ class Following(SubscriberEnd[S_co]):
 
     def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
         if leases > info.spare_slots:
-            log.warning(
+            self._say(
+                log.warning,
                 "%s: its subscribers may hold %d samples (this one %d), and the publisher has %d spare slots: loan() "
                 "may fail because of them. Create it with spare_slots=%d, or subscribe with a smaller max_leases",
                 self.topic,

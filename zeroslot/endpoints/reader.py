@@ -58,6 +58,7 @@ class SlotReader(ReaderEnd):
         deadline = binding.deadline_after(timeout)
         while attached is None and binding.now_ns() < deadline:
             binding.notice()
+            binding.follow_all()
             time.sleep(_LOOK_AGAIN_S)  # a flink is a file anywhere: there is no word to wait on
             attached = cls._find(path)
         if attached is None:

@@ -144,6 +144,7 @@ class Subscriber(Following[S_co]):
         try:
             super().__init__(self.topic, self._bell.word, spin, Table(), verify)
             self._follow(joining=True)
+            self._begin_meeting()
         except BaseException:
             self._release_all()
             raise
@@ -234,6 +235,7 @@ class Subscriber(Following[S_co]):
 
     def _release_all(self) -> None:
         """Each step may run twice, since an interruption may come between any two."""
+        self._end_meeting()
         self._detach_all()
         self._bell.leave()
         self._released = True

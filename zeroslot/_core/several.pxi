@@ -1,0 +1,102 @@
+# Part of binding.pyx: one wait for several subscribers, and for a flag that the program raises.
+#
+# Each subscriber takes one word for each of its publishers; the bell, and what wakes all waits of this kind, are shared.
+# So one futex call covers about 125 publishers. With more of them a sleep is cut into slices of a millisecond.
+
+
+@cython.final
+cdef class Flag:
+    """A word of this process, which ends the waits that watch it."""
+
+    cdef uint32_t word
+
+    @property
+    def value(self):
+        return zs_load32(&self.word, ZS_ACQUIRE)
+
+    def bump(self):
+        """Add one, and wake the threads that wait for it. Any thread and any signal handler may call it."""
+        bump(&self.word)
+
+
+@cython.final
+cdef class Several(Waitable):
+    """That one of several subscribers has something, or that a flag has moved."""
+
+    cdef list parts     # a SampleWait each
+    cdef set failed     # those for which following raised in this turn
+    cdef Flag flag
+    cdef uint32_t seen
+
+    cdef int prepare(self, Watched *watched) except -1:
+        cdef SampleWait part
+        self.failed = set()
+        watch(watched, &self.flag.word, self.seen)
+        watch(watched, &meeting.nudge, zs_load32(&meeting.nudge, ZS_ACQUIRE))
+        for part in self.parts:
+            if part.end.is_closed or part.end.postponed is not None:
+                self.failed.add(part)
+                continue
+            try:
+                if part.sources is not None:
+                    part.end.found_nothing(part.sources)
+                part.look_for_sources(watched)
+            except Exception as error:
+                # The subscriber counts as ready, and its next call raises this.
+                if not part.end.is_closed:
+                    part.end.postpone(error.with_traceback(None))
+                self.failed.add(part)
+        return 0
+
+    cdef bint is_ready(self) except -1:
+        return len(self.failed) > 0 or self.is_ready_parked()
+
+    cdef bint is_due(self) noexcept:
+        cdef SampleWait part
+        for part in self.parts:
+            if part.is_due():
+                return True
+        return False
+
+    cdef void park(self, Watched *watched) noexcept:
+        cdef SampleWait part
+        for part in self.parts:
+            part.park(watched)
+
+    cdef bint is_ready_parked(self) noexcept:
+        cdef SampleWait part
+        if zs_load32(&self.flag.word, ZS_ACQUIRE) != self.seen:
+            return True
+        for part in self.parts:
+            if part.is_ready_parked():
+                return True
+        return False
+
+    cdef int probe(self) except -1:
+        cdef SampleWait part
+        for part in self.parts:
+            if not part.end.is_closed:
+                part.probe()
+        return 0
+
+    cdef void unpark(self) noexcept:
+        cdef SampleWait part
+        for part in self.parts:
+            part.unpark()
+
+
+def wait_for_any(list ends not None, Flag flag not None, uint32_t seen, timeout, *, bint spin=True):
+    """The subscribers that have something: `take` would give a sample or raise. Waits up to `timeout` seconds (None:
+    for ever) while none has and the flag has the value `seen`.
+    """
+    cdef uint64_t deadline = deadline_of(timeout)
+    cdef Several what = Several.__new__(Several)
+    cdef SubscriberEnd end
+    what.parts, what.flag, what.seen = [], flag, seen
+    for end in ends:
+        end.check_fork()
+        what.parts.append(end.sample_wait())
+        if spin:
+            what.spin_ns = max(what.spin_ns, end.spin_ns)
+    wait_for(what, deadline)
+    return [end for end in ends if end.has_something()]
