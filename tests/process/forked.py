@@ -36,7 +36,8 @@ def refuses(act):
     return False
 
 ACTS = {
-    "loan": lambda: pub.loan(), "publish": lambda: pub.publish(Tick(number=9)), "commit": loan.commit,
+    "loan": lambda: pub.loan(), "publish": lambda: pub.publish(Tick(number=9)),
+    "send": lambda: pub.send(number=9), "commit": loan.commit,
     "count": lambda: pub.subscriber_count, "take": sub.take, "latest": sub.latest, "wait": lambda: sub.wait(timeout=0),
     "publishers": lambda: sub.publishers, "iterate": lambda: next(iter(sub)),
     "reserve": slots.reserve, "read": reader.take,

@@ -16,6 +16,7 @@ WAITS = {
     "wait_for_publishers": "sub.wait_for_publishers(2)",
     "wait_for_subscribers": "pub.wait_for_subscribers(2)",
     "blocked loan": "full.loan(timeout=None)",
+    "blocked send": "stuck.send(number=2)",
     "wait_for_change": "reader.wait_for_change(reader.generation)",
     "flush": "behind.flush()",
 }
@@ -39,6 +40,9 @@ for _ in range(2):
 behind = zs.Publisher("behind", Tick, on_full="block")
 slow = zs.Subscriber("behind", Tick, reliable=True)
 behind.publish(Tick(number=1))
+stuck = zs.Publisher("stuck", Tick, depth=1, max_loans=1, on_full="block")
+waited_for = zs.Subscriber("stuck", Tick, reliable=True)
+stuck.send(number=1)
 slots = zs.SlotAllocator.in_memory(4, 64)
 reader = slots.reader()
 """

@@ -187,6 +187,35 @@ def test_every_way_in_gives_the_same_bytes(drawn: tuple[type[Sample], list[Sampl
             assert bytes(taken(sub)) == image
 
 
+JUNK = st.sampled_from([None, -1, 2**70, 1.5, float("nan"), True, "text", b"bytes", [], [1], {}, np.zeros(3), object()])
+
+
+@pytest.mark.row("PUB-1", "TYP-9")
+@quick
+@given(samples(), st.data())
+def test_send_is_publish_without_a_model(drawn: tuple[type[Sample], list[Sample]], data: st.DataObject) -> None:
+    """The same bytes from the same fields in any order, and the same error for a value that does not fit."""
+    kind, values = drawn
+    with ends(kind, max_leases=16) as (pub, sub):
+        for value in values:
+            fields = dict(value.__dict__)
+            order = data.draw(st.permutations([*fields]))
+            if data.draw(st.booleans()):
+                fields |= {name: data.draw(JUNK) for name in order[:1]}
+            outcomes: list[Any] = []
+            for act in (
+                lambda fields=fields: pub.publish(kind.model_construct(**fields)),
+                lambda fields=fields, order=order: pub.send(**{name: fields[name] for name in order}),
+            ):
+                try:
+                    act()
+                    outcomes.append(bytes(taken(sub)))
+                except (ValueError, TypeError) as error:
+                    outcomes.append((type(error), str(error)))
+            assert outcomes[0] == outcomes[1]
+            assert sub.take() is None
+
+
 def _converted(value: Any) -> Any:
     return value + 1 if isinstance(value, int) else value
 

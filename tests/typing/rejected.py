@@ -50,6 +50,7 @@ def publishing() -> None:
     pub.publish_many([Other(stamp_ns=1)])  # error: list-item
     pub.loan_many("2")  # error: arg-type
     pub.publish({1: 2})  # error: dict-item
+    pub.send(7)  # error: call-arg
     pub.publish(Imu(stamp_ns=1, accel=np.zeros(3)), timeout="1")  # error: arg-type
     pub.loan("soon")  # error: arg-type
     pub.loan(sizes=3)  # error: arg-type

@@ -698,18 +698,21 @@ class Plan:
         view_class: type[View],
         size: int,
         spans: list[tuple[int, bytes]],
-        fill: Callable[[Any], None] | None = None,
+        factories: dict[str, Callable[[], Any]] | None = None,
         dtype: np.dtype[Any] | None = None,
         variable: Arrangement | None = None,
         exact: Plan | None = None,
         whole: VariableCodec | None = None,
+        required: frozenset[str] = ...,
     ) -> Self: ...
     @property
     def view_class(self) -> type[View]: ...
     @property
     def size(self) -> int: ...
     @property
-    def fill(self) -> Callable[[Any], None] | None: ...
+    def factories(self) -> dict[str, Callable[[], Any]]: ...
+    @property
+    def required(self) -> frozenset[str]: ...
     @property
     def dtype(self) -> np.dtype[Any] | None: ...
     @property
@@ -798,6 +801,20 @@ class PublisherEnd(Handle, Generic[_S]):
         validate: bool = False,
         **named: Any,
     ) -> Loan[_S]: ...
+    def send(self, /, **fields: Any) -> int: ...
+    def publish(
+        self,
+        sample: _S | Mapping[str, Any] | np.void | NDArray[Any],
+        timeout: float | EllipsisType | None = ...,
+        *,
+        metadata: Metadata | Mapping[str, str | bytes] | None = None,
+    ) -> int: ...
+    def _publish(
+        self,
+        sample: Any,
+        timeout: float | EllipsisType | None,
+        metadata: Metadata | Mapping[str, str | bytes] | None,
+    ) -> int: ...
     def _loan_for(self, sample: Any, timeout: float | EllipsisType | None) -> Loan[_S]: ...
     def loan_many(
         self, count: int, timeout: float | EllipsisType | None = ..., *, validate: bool = False

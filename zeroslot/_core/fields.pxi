@@ -6,8 +6,81 @@
 from numpy import bool_ as NumpyBool
 
 
-cdef enum Kind:
-    K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
+cdef extern from *:
+    """
+    enum zs_kind { K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL };
+
+    /* An exact int that fits the machine's word. False: any other object. */
+    static inline int zs_exact_int(PyObject *value, long long *number)
+    {
+        int overflow = 0;
+        if (!PyLong_CheckExact(value))
+            return 0;
+    #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_LIMITED_API)
+        if (PyUnstable_Long_IsCompact((PyLongObject *)value)) {
+            *number = PyUnstable_Long_CompactValue((PyLongObject *)value);
+            return 1;
+        }
+    #else
+        if (Py_SIZE(value) >= -1 && Py_SIZE(value) <= 1) { /* then the sign and the only digit */
+            *number = Py_SIZE(value) == 0 ? 0 : Py_SIZE(value) * (long long)((PyLongObject *)value)->ob_digit[0];
+            return 1;
+        }
+    #endif
+        *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        return overflow == 0;
+    }
+
+    #define ZS_STORE_IN_RANGE(type, low, high)                       \
+        if (!zs_exact_int(value, &number) || number < (low) || number > (high)) \
+            return 0;                                                \
+        *(type *)(void *)data = (type)number;                        \
+        return 1
+
+    /* Store what needs no conversion: an exact float, an exact int in the range of the kind, True or False. It sets no
+     * exception, and runs no code of the program's. False: anything else, which is not stored. */
+    static inline int zs_set_exact(int kind, char *data, PyObject *value)
+    {
+        long long number;
+        double real;
+        switch (kind) {
+        case K_F64:
+            if (PyFloat_CheckExact(value))
+                *(double *)(void *)data = PyFloat_AS_DOUBLE(value);
+            else if (zs_exact_int(value, &number) && number >= -(1LL << 53) && number <= 1LL << 53)
+                *(double *)(void *)data = (double)number;
+            else
+                return 0;
+            return 1;
+        case K_F32:
+            if (!PyFloat_CheckExact(value))
+                return 0;
+            real = PyFloat_AS_DOUBLE(value);
+            if (isfinite(real) && !isfinite((float)real))
+                return 0;
+            *(float *)(void *)data = (float)real;
+            return 1;
+        case K_BOOL:
+            if (value != Py_True && value != Py_False)
+                return 0;
+            *data = value == Py_True;
+            return 1;
+        case K_U64: ZS_STORE_IN_RANGE(uint64_t, 0, INT64_MAX);
+        case K_I64: ZS_STORE_IN_RANGE(int64_t, INT64_MIN, INT64_MAX);
+        case K_U32: ZS_STORE_IN_RANGE(uint32_t, 0, UINT32_MAX);
+        case K_I32: ZS_STORE_IN_RANGE(int32_t, INT32_MIN, INT32_MAX);
+        case K_U16: ZS_STORE_IN_RANGE(uint16_t, 0, UINT16_MAX);
+        case K_I16: ZS_STORE_IN_RANGE(int16_t, INT16_MIN, INT16_MAX);
+        case K_U8: ZS_STORE_IN_RANGE(uint8_t, 0, UINT8_MAX);
+        case K_I8: ZS_STORE_IN_RANGE(int8_t, INT8_MIN, INT8_MAX);
+        default:
+            return 0; /* of a codec that is not of one number, too */
+        }
+    }
+    """
+    enum Kind "zs_kind":
+        K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
+    bint set_exact "zs_set_exact"(int kind, char *data, PyObject *value) noexcept
 
 # Each kind's name, with its bytes.
 cdef dict KINDS = {

@@ -14,7 +14,11 @@ cdef class Plan:
 
     cdef readonly object view_class
     cdef readonly size_t size
-    cdef readonly object fill
+    cdef readonly dict factories    # name -> what makes the first value of a new sample
+    cdef readonly frozenset required    # of a publisher: the fields without a default and without a factory
+    cdef StructCodec codec  # of the view class; None: it has none
+    cdef object model       # the class of models
+    cdef tuple recent       # orders in which `send` was given fields: see sending.pxi
     cdef readonly object dtype  # of arrays of samples
     cdef list padding       # of such an array, as slices of a sample; None: not asked for yet
     cdef Arrangement variable   # of a publisher whose type has variable fields
@@ -26,19 +30,22 @@ cdef class Plan:
     cdef const char *span_from[MAX_SPANS]
     cdef int span_count
 
-    def __cinit__(self, view_class not None, size_t size, list spans not None, fill=None, cnp.dtype dtype=None,
-                  Arrangement variable=None, Plan exact=None, VariableCodec whole=None):
-        """A loan starts with the `spans` [(at, bytes)], and then `fill(view)` where there is one. `size`: of the fixed
+    def __cinit__(self, view_class not None, size_t size, list spans not None, dict factories=None,
+                  cnp.dtype dtype=None, Arrangement variable=None, Plan exact=None, VariableCodec whole=None,
+                  frozenset required=frozenset()):
+        """A loan starts with the `spans` [(at, bytes)], and then with what the `factories` give. `size`: of the fixed
         part.
         """
         cdef bytes content
+        cdef FieldDescriptor field
         if len(spans) > MAX_SPANS:
             raise ValueError("too many spans")
         if dtype is not None and <size_t>(<object>dtype).itemsize != size:
             raise ValueError("the dtype has another size")
         if whole is not None and whole.size > size:
             raise ValueError("the field leaves the sample")
-        self.view_class, self.size, self.fill, self.dtype = view_class, size, fill, dtype
+        self.view_class, self.size, self.dtype = view_class, size, dtype
+        self.factories, self.required, self.recent = factories or {}, required, ()
         self.variable, self.exact, self.whole = variable, exact, whole
         self.contents = [content for _, content in spans]
         for at, content in spans:
@@ -47,6 +54,18 @@ cdef class Plan:
             self.span_at[self.span_count], self.span_size[self.span_count] = at, len(content)
             self.span_from[self.span_count] = <const char *>content
             self.span_count += 1
+        self.codec = <StructCodec?>getattr(view_class, "__zs_codec__", None)
+        if self.codec is not None:
+            self.model = self.codec.sample_type
+            for field in self.codec.members:
+                if field.offset + field.codec.size > size:
+                    raise ValueError("a field leaves the sample")
+
+    cdef int call_factories(self, object view) except -1:
+        """Write what the factories give."""
+        for name, factory in self.factories.items():
+            setattr(view, name, factory())
+        return 0
 
     cdef inline object sample_in(self, Hold hold):
         """What a program gets as the sample of a loan or a lease."""

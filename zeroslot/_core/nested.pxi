@@ -1,5 +1,7 @@
 # Part of binding.pyx: fields that are made of others, as samples, optionals and lists, and whole samples.
 
+from collections.abc import Mapping
+
 
 @cython.final
 cdef class StructCodec(Codec):
@@ -59,6 +61,8 @@ cdef class StructCodec(Codec):
                 raise ValueError(f"unknown fields: {', '.join(sorted(set(values) - {m.name for m in self.members}))}")
         elif type(value) is self.sample_type or isinstance(type(value), type(self.sample_type)):
             values = value.__dict__
+        elif isinstance(value, Mapping):
+            return self.set(hold, data, dict(value))
         else:
             raise TypeError(f"a {self.view_class.__name__}, not {type(value).__name__}")
         for member in self.members:

@@ -226,7 +226,12 @@ cdef class Owner(Side):
         return True
 
     cdef Hold reserve(self, uint64_t size):
-        """A loaned slot for `size` bytes, of the smallest class that has one free. None: none has, max_loans
+        """A loaned slot for `size` bytes. None: there is none, as `reserve_slot` says."""
+        cdef uint32_t slot = self.reserve_slot(size)
+        return None if slot == ZS_NO_SLOT else self.hold_of(slot, size)
+
+    cdef inline uint32_t reserve_slot(self, uint64_t size) except? 0xFFFFFFFF:
+        """A loaned slot for `size` bytes, of the smallest class that has one free. ZS_NO_SLOT: none has, max_loans
         are out, or a reliable subscriber is behind.
         """
         cdef uint32_t slot = ZS_NO_SLOT
@@ -240,7 +245,7 @@ cdef class Owner(Side):
             if slot != ZS_NO_SLOT:
                 self.borrowers[slot] = this_thread()
         zs_unlock(&self.mutex)
-        return None if slot == ZS_NO_SLOT else self.hold_of(slot, size)
+        return slot
 
     cdef inline Hold hold_of(self, uint32_t slot, uint64_t size):
         """The Hold of a slot that was reserved for `size` bytes."""
@@ -324,6 +329,31 @@ cdef class Owner(Side):
         hold.sequence = n
         self.loan_ended()
         return n
+
+    cdef uint64_t commit_slot(self, uint32_t slot, uint64_t size) except 0:
+        """Publish a slot of `reserve_slot` that has no Hold, of an owner that is not `flagged`."""
+        cdef uint64_t n, now
+        if self.closed or self.fork != zs_fork_generation:
+            self.discard_slot(slot)
+            self.reject_use()
+        now = zs_now_ns()
+        zs_lock(&self.mutex)
+        n = zs_owner_place_flagged(&self.c, slot, size, now, 0, 0)
+        zs_owner_announce(&self.c)
+        zs_owner_retire_oldest(&self.c)
+        zs_unlock(&self.mutex)
+        zs_owner_let_go(&self.c, slot)
+        self.loan_ended()
+        return n
+
+    cdef void discard_slot(self, uint32_t slot) noexcept:
+        """Give back a slot of `reserve_slot` that has no Hold."""
+        if self.fork == zs_fork_generation:
+            zs_lock(&self.mutex)
+            zs_owner_discard(&self.c, slot)
+            zs_unlock(&self.mutex)
+            zs_owner_let_go(&self.c, slot)
+            self.loan_ended()
 
     cdef inline int check_complete(self, Hold hold) except -1:
         """Raise unless a loan can be committed."""

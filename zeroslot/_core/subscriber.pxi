@@ -471,7 +471,7 @@ cdef class SampleWait(Waitable):
             watch(watched, source.reader.segment.c.generation, source.reader.park())
             self.parked += 1
             if source.reader.has_new_pools():   # since `prepare`: no word that is watched moves for them again
-                watched.until = min(watched.until, soon)
+                watched.until = min(watched.until, zs_now_ns() + COARSE_TICK_NS)
         with cython.critical_section(self.end):
             awaited = self.end.awaited
             if self.end.due_ns != 0:

@@ -152,49 +152,6 @@ cdef inline View make_view(object view_class, Hold hold, char *data, size_t size
     return view
 
 
-cdef extern from *:
-    """
-    /* Store what needs no conversion: an exact float, or an exact int in the range of the commonest kinds. False:
-     * anything else. */
-    static inline int zs_set_exact(int kind, char *data, PyObject *value,
-                                   int f64, int u64, int i64, int u32, int i32, int u8)
-    {
-        int overflow = 0;
-        long long number;
-        if (PyFloat_CheckExact(value)) {
-            if (kind == f64)
-                *(double *)(void *)data = PyFloat_AS_DOUBLE(value);
-            else
-                return 0;
-            return 1;
-        }
-        if (!PyLong_CheckExact(value) || kind < 0)
-            return 0;
-        number = PyLong_AsLongLongAndOverflow(value, &overflow);
-        if (overflow != 0)
-            return 0;
-        if (kind == i64)
-            *(long long *)(void *)data = number;
-        else if (kind == u64 && number >= 0)
-            *(unsigned long long *)(void *)data = (unsigned long long)number;
-        else if (kind == u32 && number >= 0 && number <= UINT32_MAX)
-            *(uint32_t *)(void *)data = (uint32_t)number;
-        else if (kind == i32 && number >= INT32_MIN && number <= INT32_MAX)
-            *(int32_t *)(void *)data = (int32_t)number;
-        else if (kind == u8 && number >= 0 && number <= UINT8_MAX)
-            *(uint8_t *)data = (uint8_t)number;
-        else
-            return 0;
-        return 1;
-    }
-    """
-    bint zs_set_exact(int kind, char *data, object value, int f64, int u64, int i64, int u32, int i32, int u8)
-
-
-cdef inline bint set_exact(int kind, char *data, object value):
-    return zs_set_exact(kind, data, value, K_F64, K_U64, K_I64, K_U32, K_I32, K_U8)
-
-
 @cython.final
 cdef class FieldDescriptor:
     """One field of a view class."""
@@ -237,7 +194,7 @@ cdef class FieldDescriptor:
             self.check(instance)
         if not view.hold.is_writable():
             raise read_only(view.hold)
-        if set_exact(self.scalar, view.data + self.offset, value):
+        if set_exact(self.scalar, view.data + self.offset, <PyObject *>value):
             return
         view.hold.pin()     # reading a value may run any code, which must not commit what is half written
         try:

@@ -285,26 +285,12 @@ class Publisher(PublisherEnd[S]):
                 if match == "exact" or not related:
                     raise type_mismatch(self.topic, info, other, layout, by_name, _advice(by_name, related=related))
 
-    def publish(
+    def _publish(
         self,
         sample: S | Mapping[str, Any] | np.void | NDArray[Any],
-        timeout: float | EllipsisType | None = ...,
-        *,
-        metadata: Metadata | Mapping[str, str | bytes] | None = None,
+        timeout: float | EllipsisType | None,
+        metadata: Metadata | Mapping[str, str | bytes] | None,
     ) -> int:
-        """Copy a sample into a slot and publish it, with `metadata` as in `loan.metadata`. Returns its sequence.
-
-        For np.ndarray the sample is an array, in any order of memory; for bytes, any bytes-like object.
-
-        A model of the type (or of a class derived from it), or a view, is copied field by field. It is not validated
-        again: no validator of its class runs, and aliases are ignored. Kinds, ranges, and the bounds of text, lists and
-        arrays are still checked. A mapping is validated by pydantic as `sample_type(**mapping)` is, aliases included. A
-        numpy record has the fields of `layout_of(sample_type).dtype`; one with exactly that dtype is copied at once.
-
-        Raises what `loan` raises; ValueError or TypeError, which names the field, for a value that the sample's memory
-        cannot hold (nothing is published, the slot is given back); for a mapping pydantic's ValidationError, before a
-        slot is borrowed.
-        """
         if self._is_whole:
             ready = whole.wrapped(sample, self.sample_type)
         else:

@@ -29,6 +29,6 @@ def wait(*subscribers: SubscriberT, timeout: float | None = None) -> list[Subscr
         raise ValueError("wait() needs at least one subscriber")
     for each in subscribers:
         if not isinstance(each, Subscriber):
-            raise TypeError(f"wait() takes subscribers, not {type(each).__name__}. A WaitSet waits for other things, too")
+            raise TypeError(f"wait() takes subscribers, not {type(each).__name__}")
     flag = Flag()
     return wait_for_any(list(dict.fromkeys(subscribers)), flag, flag.value, timeout)

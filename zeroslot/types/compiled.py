@@ -99,6 +99,7 @@ class CompiledType:
     def writing_plan(self) -> Plan:
         """What a publisher needs: the declared defaults, and what else a loan starts with."""
         values, factories = default_values(self.sample_type)
+        required = frozenset({*self.names.values()} - values.keys() - factories.keys())
         variable: binding.Arrangement | None = None
         if self.layout.variable:
             names = {self.names[field.name] for field in self.layout.members if field.node.variable}
@@ -108,13 +109,10 @@ class CompiledType:
         image = binding.sample_image(self.view_class, self.layout.size, values)
         contents = [(at, image[at : at + size]) for at, size in self._initial_spans({*values}, {*factories})]
 
-        def call_factories(view: Any) -> None:
-            for name, factory in factories.items():
-                setattr(view, name, factory())
-
-        fill = call_factories if factories else None
         size, codec = self.layout.size, self._whole_codec()
-        return Plan(self.view_class, size, contents, fill, self._dtype, variable, whole=codec)
+        return Plan(
+            self.view_class, size, contents, factories, self._dtype, variable, whole=codec, required=required
+        )
 
     def _whole_codec(self) -> binding.VariableCodec | None:
         """How the samples of a whole type are read and written. None: they have fields."""
