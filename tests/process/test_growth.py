@@ -206,7 +206,7 @@ def look(sub: zs.Subscriber[Cloud], how: str) -> None:
 @pytest.mark.row("SLOT-16", "VAR-8")
 @pytest.mark.parametrize("how", ["take", "latest", "wait"])
 def test_a_pool_that_a_subscriber_has_looked_for_can_be_read_after_the_close(how: str) -> None:
-    """A look that finds no sample maps the pools that were added: their names are gone once the publisher has closed."""
+    """A look that finds no sample maps the pools that were added; their names are gone once the publisher closes."""
     with zs.Subscriber("cloud", Cloud) as sub, zs.Publisher("cloud", Cloud, grow=True, max_bytes=1 << 20) as pub:
         look(sub, how)
         pub.loan(points=5000).discard()

@@ -89,7 +89,6 @@ def publishing() -> None:
         pub.publish(imu, timeout=None)
         assert_type(pub.publish(imu, metadata={"producer": "imu"}), int)
         assert_type(pub.send(stamp_ns=1, accel=[0.0, 0.0, 9.8], corners=[]), int)
-        pub.send(**{"stamp_ns": 1})
         pub.publish({"stamp_ns": 1})
         pub.publish(Derived(stamp_ns=1, accel=np.zeros(3), corners=[]))
         pub.publish(np.zeros((), zs.layout_of(Imu).dtype))

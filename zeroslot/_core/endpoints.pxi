@@ -459,8 +459,8 @@ cdef inline void write_spans(Plan plan, char *data) noexcept:
 
 
 # Why the calls that begin or publish a sample are written against CPython's calling convention: a function with
-# **named gets a new dict at each call. That costs a loan of a fixed sample, where there are no names, a twentieth of its
-# time, and a `send` of two numbers as much again as all the rest: 110 ns above an empty method call, not 55.
+# **named gets a new dict at each call. That costs a loan of a fixed sample, where there are no names, a twentieth of
+# its time, and a `send` of two numbers as much as all the rest: 110 ns above an empty method call, not 55.
 cdef extern from *:
     """
     typedef PyObject *(*zs_fast_call)(PyObject *, PyObject **, Py_ssize_t, PyObject *);

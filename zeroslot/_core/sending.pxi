@@ -9,8 +9,8 @@
 
 cdef extern from *:
     """
-    /* The value of `name` in the values of a model, which has its fields in the order of declaration: `*at` is where the
-     * one before ended. A new reference; NULL: there is none, or, with an exception set, it cannot be had. */
+    /* The value of `name` in the values of a model, which has its fields in the order of declaration: `*at` is where
+     * the one before ended. A new reference; NULL: there is none, or, with an exception set, it cannot be had. */
     static inline PyObject *zs_value_of(PyObject *values, Py_ssize_t *at, PyObject *name)
     {
         PyObject *value;

@@ -1,7 +1,7 @@
 # Part of binding.pyx: one wait for several subscribers, and for a flag that the program raises.
 #
-# Each subscriber takes one word for each of its publishers; the bell, and what wakes all waits of this kind, are shared.
-# So one futex call covers about 125 publishers. With more of them a sleep is cut into slices of a millisecond.
+# Each subscriber takes one word for each of its publishers; the bell, and what wakes all waits of this kind, are
+# shared. So one futex call covers about 125 publishers. With more of them a sleep is cut into slices of a millisecond.
 
 
 @cython.final

@@ -2,8 +2,8 @@
 # publishers and subscribers are all `wait_for` something Waitable.
 #
 # A change between the look and the sleep must not be missed. So a turn of a wait captures the words that announce
-# changes, looks, and then sleeps while the words have the captured values. Before it sleeps it follows the topics of all
-# subscribers of the process (meeting.pxi); what that changes moves a captured word.
+# changes, looks, and then sleeps while the words have the captured values. Before it sleeps it follows the topics of
+# all subscribers of the process (meeting.pxi); what that changes moves a captured word.
 #
 # Why a sleep is cut into slices: signal handlers run between two of them, and a process that dies moves no word, so the
 # locks of the other side are probed when a slice is over. A spin is cut for the same reason.

@@ -1,26 +1,71 @@
-"""The `zeroslot` command. Its code is in every installation; the packages that it needs come with the extra `cli`."""
+"""The `zeroslot` command. Its code is in every installation; the packages that it needs come with the extra `cli`.
+
+Without them `list`, `info` and `gc` work all the same, see zeroslot.cli.plain.
+
+The exit status of every command:
+
+    0     it did what it was asked to
+    1     something is wrong: stderr says what, or the answer does (`doctor`, `gc`)
+    2     the command line cannot be understood
+    130   Ctrl-C ended it
+    141   what reads its output has gone, as in `zeroslot list | head`; nothing is printed about that
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 NEEDS = ("typer", "rich")
+STATUS = (
+    "Exit status: 0 when it did what it was asked to, 1 when something is wrong, 2 for a command line that cannot be "
+    "understood, 130 after Ctrl-C, 141 when what reads its output has gone."
+)
 
 
 def main() -> int:
-    """Run the command line on `sys.argv`: its exit status.
+    """Run the command line on `sys.argv`: its exit status."""
+    try:
+        return _ended(_chosen())
+    except KeyboardInterrupt:
+        return 130
 
-    Without typer or rich it exits with 1, and stderr says what to install.
-    """
+
+def _chosen() -> Callable[[], int]:
+    """The whole command line, or where the extra is not installed, what works without it."""
     try:
         for name in NEEDS:
             import_module(name)
-        from zeroslot.cli.app import run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in NEEDS:
             raise
-        print(f"The command line needs {missing}, which is not installed: pip install 'zeroslot[cli]'", file=sys.stderr)
-        sys.exit(1)
-    return run()
+        from zeroslot.cli import plain
+
+        return lambda: plain.run(missing)
+    from zeroslot.cli import app
+
+    return app.run
+
+
+def _ended(run: Callable[[], int]) -> int:
+    """Run a command: its exit status.
+
+    An error of the library, of a child or of the system is printed as one line, without a traceback.
+    """
+    from zeroslot import ZeroslotError
+    from zeroslot.cli.processes import ChildError
+
+    try:
+        status = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would be an error again at the end of the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ZeroslotError, ChildError, OSError) as error:
+        print(f"zeroslot: {error}", file=sys.stderr)
+        return 1
+    return status

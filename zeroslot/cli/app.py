@@ -1,4 +1,4 @@
-"""The command line: its groups of commands, and how an error ends it.
+"""The command line: its groups of commands. zeroslot.cli says how it ends.
 
 Each group has a module, which declares the options of its commands. A command imports the module that does its work
 only when it runs, so that none waits for the packages of another.
@@ -13,33 +13,28 @@ from typing import Annotated
 import typer
 
 import zeroslot as zs
-from zeroslot.cli import exchanging, housekeeping, observing
-from zeroslot.cli.processes import ChildError
+from zeroslot.cli import STATUS, exchanging, housekeeping, observing
 
 app = typer.Typer(
     help="Zero-copy publish/subscribe between the processes of one host, over shared memory.",
+    epilog=STATUS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def run() -> int:
-    """Run the command line on `sys.argv`: its exit status.
-
-    An error of the library, of a child or of the system is printed as one line, without a traceback.
-    """
+    """Run the command line on `sys.argv`: its exit status. Raises BrokenPipeError."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    out, err = sys.stdout, sys.stderr
     try:
         app(prog_name="zeroslot")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer has ended with 1, and replaced both streams
+            sys.stdout, sys.stderr = out, err
+            raise BrokenPipeError from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except (zs.ZeroslotError, ChildError, OSError) as error:
-        print(f"zeroslot: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -17,8 +17,8 @@ def wait(*subscribers: SubscriberT, timeout: float | None = None) -> list[Subscr
     A subscriber has something when its `take` would not wait: when there is a sample, or when it would raise, because
     the subscriber was evicted or closed for example. Nothing is taken, and no such error is raised here.
 
-    Up to about 125 publishers in all, one wake-up takes as long as that of a single one. With more, the wait looks every
-    millisecond.
+    Up to about 125 publishers in all, one wake-up takes as long as that of a single one. With more, the wait looks
+    every millisecond.
 
     Raises ValueError for no subscriber, ForkedHandleError.
 

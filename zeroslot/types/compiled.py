@@ -110,9 +110,7 @@ class CompiledType:
         contents = [(at, image[at : at + size]) for at, size in self._initial_spans({*values}, {*factories})]
 
         size, codec = self.layout.size, self._whole_codec()
-        return Plan(
-            self.view_class, size, contents, factories, self._dtype, variable, whole=codec, required=required
-        )
+        return Plan(self.view_class, size, contents, factories, self._dtype, variable, whole=codec, required=required)
 
     def _whole_codec(self) -> binding.VariableCodec | None:
         """How the samples of a whole type are read and written. None: they have fields."""
