@@ -43,6 +43,11 @@ USES = {
         "    pub.publish(Tick(number=7))\n"
         "    with zs.redeem(sub.take().ticket()) as lease: assert lease.sample.number == 7"
     ),
+    "wait": (
+        f"{TICK}with zs.Publisher('own', Tick) as pub, zs.Subscriber('own', Tick) as sub:\n"
+        "    pub.publish(Tick(number=7))\n"
+        "    assert zs.wait(sub) == [sub]"
+    ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
     "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
     "type_from_schema": "try: zs.type_from_schema('')\nexcept zs.FormatError as error: assert 'JSON' in str(error)",

@@ -42,7 +42,7 @@ def test_list_info_and_gc_need_no_extra(missing: str):
             for form in ([], ["--json"]):
                 plain, whole = (outcome(*words, *form, without=each) for each in (missing, None))
                 assert plain == whole
-        assert zeroslot("info", "robot/imu", without=missing).stdout.count("subscriber") == 1
+        assert zeroslot("info", "robot/imu", without=missing).stdout.count("\n  subscriber ") == 1
     abandon(zs.Publisher("robot/dead", Tick, domain="lab"))
     (found,) = json.loads(zeroslot("gc", "--all", "--dry-run", "--json", without=missing).stdout)
     assert (found["what"], found["removed"]) == ("a dead publisher of robot/dead", False)
@@ -82,7 +82,7 @@ def test_its_options_are_those_of_the_whole_command_line():
         for action in plain.parser("typer")._actions
         if isinstance(action, argparse._SubParsersAction) and action.choices is not None
     )
-    whole = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
+    whole = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]  # of a group
     for verb in VERBS:
         here = {name for action in verbs[verb]._actions for name in action.option_strings or [action.dest]}
         there = {name for parameter in whole[verb].params for name in parameter.opts}
