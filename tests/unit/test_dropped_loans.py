@@ -131,6 +131,7 @@ def close_before(pub: zs.Publisher[Tick]) -> None:
 
 def drop_in_a_forked_child(pub: zs.Publisher[Tick]) -> None:
     loan, batch = pub.loan(), pub.loan_many(2)
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from Python 3.12 on
     child = os.fork()
     if child == 0:
         warnings.simplefilter("error")
