@@ -207,6 +207,7 @@ def serve(tasks: dict[str, Callable[..., None]]) -> int:
     try:
         tasks[arguments.pop("task")](parent, **arguments)
     except (KeyboardInterrupt, BrokenPipeError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child ends: of two interruptions the later one is dropped
         return 130
     finally:
         parent.finish()
