@@ -71,14 +71,17 @@ if TYPE_CHECKING:
     from zeroslot.errors import TopicNotFoundError as TopicNotFoundError
     from zeroslot.errors import TypeMismatchError as TypeMismatchError
     from zeroslot.errors import ZeroslotError as ZeroslotError
+    from zeroslot.info import Finding as Finding
     from zeroslot.info import PoolInfo as PoolInfo
     from zeroslot.info import Problem as Problem
     from zeroslot.info import ProblemKind as ProblemKind
     from zeroslot.info import PublisherInfo as PublisherInfo
     from zeroslot.info import SubscriberInfo as SubscriberInfo
     from zeroslot.info import TopicInfo as TopicInfo
+    from zeroslot.info import Verdict as Verdict
     from zeroslot.memory.cleanup import Remains as Remains
     from zeroslot.memory.cleanup import clean as clean
+    from zeroslot.observe.doctor import diagnose as diagnose
     from zeroslot.observe.histogram import LatencyHistogram as LatencyHistogram
     from zeroslot.observe.introspection import domains as domains
     from zeroslot.observe.introspection import inspect as inspect
@@ -123,7 +126,7 @@ _HOME = {
         "TypeMismatchError ZeroslotError"
     ),
     "qos": "OnFull",
-    "info": "PoolInfo Problem ProblemKind PublisherInfo SubscriberInfo TopicInfo",
+    "info": "Finding PoolInfo Problem ProblemKind PublisherInfo SubscriberInfo TopicInfo Verdict",
     "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",
@@ -141,6 +144,7 @@ _HOME = {
     "endpoints.publisher": "Publisher PublisherStats",
     "endpoints.redeeming": "redeem",
     "endpoints.subscriber": "Subscriber SubscriberStats",
+    "observe.doctor": "diagnose",
     "observe.histogram": "LatencyHistogram",
     "observe.introspection": "domains inspect schema_of topics",
     "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",

@@ -13,6 +13,21 @@ from typing import Literal
 from zeroslot.qos import OnFull
 
 ProblemKind = Literal["unreadable", "foreign", "corrupt"]
+Verdict = Literal["ok", "note", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check of `diagnose` found.
+
+    `verdict`: "ok"; "note": it works, and may surprise; "wrong": something does not work because of it. `check`: what
+    was looked at, such as "shared memory". `what`: what was found. `advice`: what to do; empty where it is ok.
+    """
+
+    check: str
+    verdict: Verdict
+    what: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ TOPIC = "robot/imu"
 VERBS = {
     "bench": ["calls", "--quick"],
     "demo": ["--seconds", "0.1"],
+    "doctor": [],
     "gc": ["--dry-run"],
     "info": [TOPIC],
     "list": [],
@@ -173,23 +174,32 @@ def test_the_statuses_are_in_the_help():
 # --- completion
 
 
-def completed(shell_words: str) -> list[str]:
+@pytest.fixture
+def completed(tmp_path: Path) -> Callable[[str], list[str]]:
     """What bash offers at the end of these words, by the script that `--install-completion` installs."""
-    script = f"""
-        source <(_ZEROSLOT_COMPLETE=source_bash {sys.executable} -m zeroslot)
-        COMP_WORDS=({shell_words})
-        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-        _zeroslot_completion {Path(sys.executable).with_name("zeroslot")}
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    program = tmp_path / "zeroslot"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m zeroslot "$@"\n', "utf-8")
+    program.chmod(0o700)
+
+    def complete(words: str) -> list[str]:
+        script = f"""
+            source <(_ZEROSLOT_COMPLETE=source_bash {program})
+            COMP_WORDS=({words})
+            COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+            _zeroslot_completion {program}
+            echo "${{COMPREPLY[@]}}"
+        """
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    return complete
 
 
-def test_a_shell_completes_topics_and_commands(publisher: Child):
+def test_a_shell_completes_topics_and_commands(publisher: Child, completed: Callable[[str], list[str]]):
     """Those of the domain that is chosen before; nothing where there are none."""
     assert completed("zeroslot info ro") == [TOPIC]
+    assert completed("zeroslot doctor ro") == [TOPIC]
     assert completed("zeroslot info x") == []
     assert completed("zeroslot info -d lab ro") == [TOPIC]
     assert completed("zeroslot info -d nowhere ro") == []

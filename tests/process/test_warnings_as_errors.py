@@ -22,6 +22,7 @@ RUNS = {
     "list": ["list"],
     "info": ["info", "ticks"],
     "gc": ["gc"],
+    "doctor": ["doctor", "ticks"],
     "demo": ["demo", "--seconds", "0.5"],
     "bench": ["bench", "--quick", "attach"],
 }

@@ -77,7 +77,15 @@ FLOORS = (
         "endpoints.subscriber",
         "endpoints.waiting",
     ),
-    ("observe.histogram", "observe.introspection", "observe.monitor", "testing"),
+    (
+        "observe.histogram",
+        "observe.introspection",
+        "observe.monitor",
+        "observe.machine",
+        "observe.silence",
+        "observe.doctor",
+        "testing",
+    ),
 )
 ORDER = [module for floor in FLOORS for module in floor]
 ROOMS = {module.split(".")[0] for module in ORDER if "." in module}

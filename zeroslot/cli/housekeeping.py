@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from zeroslot.cli.options import Domain, Json, exit_with
+from zeroslot.cli.options import Domain, Json, complete_topic, exit_with
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(gc)
+    app.command()(doctor)
 
 
 def gc(
@@ -37,3 +38,27 @@ def gc(
     if everything and domain is not None:
         raise typer.BadParameter("it is for all domains: give no --domain with it", param_hint="--all")
     exit_with(clean_domain(domain, everything=everything, dry_run=dry_run, json_output=json))
+
+
+def doctor(
+    topic: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TOPIC]", help="A topic that stays silent, such as robot/imu.", autocompletion=complete_topic
+        ),
+    ] = None,
+    domain: Domain = None,
+    json: Json = False,
+) -> None:
+    """Look for what is wrong: with this machine, with the domain, and with a topic that stays silent.
+
+    Of the machine: kernel, shared memory, limits, systemd's RemoveIPC, huge pages, cores. Of the domain: permissions,
+    and what dead processes left. Of a topic: its publishers and subscribers, and where it has no publisher, similar
+    names, other domains, and other users. Nothing is changed. With --json a list of objects: "check", "verdict" ("ok",
+    "note" or "wrong"), "what" and "advice".
+
+    Ends with status 1 when something is wrong; notes are no error.
+    """
+    from zeroslot.cli.diagnosis import examine
+
+    exit_with(examine(topic, domain, json_output=json))
