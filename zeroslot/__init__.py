@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from zeroslot.observe.introspection import inspect as inspect
     from zeroslot.observe.introspection import schema_of as schema_of
     from zeroslot.observe.introspection import topics as topics
+    from zeroslot.observe.metrics import MetricsCollector as MetricsCollector
     from zeroslot.observe.monitor import Monitor as Monitor
     from zeroslot.observe.monitor import PublisherSnapshot as PublisherSnapshot
     from zeroslot.observe.monitor import SampleFacts as SampleFacts
@@ -147,6 +148,7 @@ _HOME = {
     "observe.doctor": "diagnose",
     "observe.histogram": "LatencyHistogram",
     "observe.introspection": "domains inspect schema_of topics",
+    "observe.metrics": "MetricsCollector",
     "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",
     "endpoints.waiting": "wait",
 }

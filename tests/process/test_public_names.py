@@ -75,6 +75,11 @@ USES = {
     "LatencyHistogram": "assert zs.LatencyHistogram((0, 1) + (0,) * 126, 17).bucket_at(0.5) == (16, 17)",
     "Problem": "assert zs.Problem('corrupt', FLINK, 'text').where == FLINK",
     "ProblemKind": "from typing import get_args\nassert 'foreign' in get_args(zs.ProblemKind)",
+    "MetricsCollector": (
+        "with zs.MetricsCollector() as collector:\n"
+        "    (problems,) = (each for each in collector.collect() if each.name == 'zeroslot_problems')\n"
+        "assert [(each.labels['kind'], each.value) for each in problems.samples] == [('foreign', 1)]"
+    ),
     "diagnose": "assert zs.diagnose('foreign')[-1].verdict in ('note', 'wrong')",
     "Finding": "assert zs.Finding('check', 'ok', 'what').advice == ''",
     "Verdict": "from typing import get_args\nassert 'wrong' in get_args(zs.Verdict)",

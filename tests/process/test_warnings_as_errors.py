@@ -23,6 +23,8 @@ RUNS = {
     "info": ["info", "ticks"],
     "gc": ["gc"],
     "doctor": ["doctor", "ticks"],
+    "graph": ["graph"],
+    "metrics": ["metrics", "--once"],
     "demo": ["demo", "--seconds", "0.5"],
     "bench": ["bench", "--quick", "attach"],
 }

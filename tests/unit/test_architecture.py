@@ -81,6 +81,8 @@ FLOORS = (
         "observe.histogram",
         "observe.introspection",
         "observe.monitor",
+        "observe.accumulated",
+        "observe.metrics",
         "observe.machine",
         "observe.silence",
         "observe.doctor",
