@@ -37,7 +37,6 @@ from zeroslot.memory.directories import (
     ROOT_UNKNOWN,
     checked_domain,
     domain_directory,
-    list_domains,
     remove_empty,
     root,
     root_identity,
@@ -163,7 +162,7 @@ def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool 
     """
     if everything and domain is not None:
         raise ValueError("everything=True is for all domains: give no domain with it")
-    domains = list_domains() if everything else [checked_domain(domain)]
+    domains = flink.list_domains() if everything else [checked_domain(domain)]
     seen: set[str] = set()
     found: list[Remains] = []
     for each in domains:

@@ -118,6 +118,11 @@ def _is_part(part: str) -> bool:
     return _PART.fullmatch(part) is not None and not part.endswith((".flink", ".tmp"))
 
 
+def is_domain(name: str) -> bool:
+    """Whether a domain may have this name."""
+    return _is_name("domain", name)
+
+
 def _is_name(what: str, name: str) -> bool:
     return len(name) <= _TOPIC_LIMIT and all(map(_is_part, _parts(what, name)))
 
@@ -132,13 +137,6 @@ def _advice(what: str, name: str) -> str:
 def domain_directory(domain: str) -> Path:
     """The directory of a checked domain."""
     return root() / domain
-
-
-def list_domains() -> list[str]:
-    """The domains that have a directory in the root, sorted."""
-    top = root()
-    names = (name for name in names_in(top) if _PART.fullmatch(name) and (top / name).is_dir())
-    return sorted(name for name in names if not name.endswith((".flink", ".tmp")))
 
 
 def topic_directory(domain: str, topic: str) -> Path:

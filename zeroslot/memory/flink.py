@@ -24,6 +24,7 @@ from zeroslot.memory.access import Owner
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.directories import (
     domain_directory,
+    is_domain,
     names_in,
     open_directory,
     remove_empty,
@@ -251,11 +252,12 @@ def list_domains() -> list[str]:
     top = root()
     try:
         with os.scandir(top) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError:
         raise unreadable_directory(top) from None
+    return sorted(filter(is_domain, names))
 
 
 def unreadable_directory(path: Path) -> PermissionError:
