@@ -92,7 +92,7 @@ def _is_mode(value: int) -> bool:
 
 
 def _mode_in(text: str) -> FileMode | None:
-    """The mode that somebody means who writes these digits."""
+    """The mode that these digits give when they are read as octal; None: they give no mode that is allowed."""
     try:
         mode = FileMode(int(text, 8))
     except ValueError:

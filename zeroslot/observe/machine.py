@@ -114,7 +114,7 @@ def file_size(limit: int | None = None) -> Finding:
 
 
 def locked_memory(limit: int | None = None) -> Finding:
-    """The limit of locked memory, for programs that lock theirs (mlockall): all that they map counts then."""
+    """The limit of locked memory. After mlockall, mapped segments count towards it."""
     soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] if limit is None else limit
     if soft == resource.RLIM_INFINITY:
         return Finding("locked memory", "ok", "no limit")

@@ -1,7 +1,7 @@
-"""Why a topic stays silent, as findings: where else it, or one of a similar name, is published, and who stands still.
+"""Why a topic stays silent, as findings: what else is published under its name or a similar one, and what has stopped.
 
-Nothing here takes a subscriber entry. What other users may not see of each other stays unseen: of another user's root
-it is only said that it is there.
+Nothing here takes a subscriber entry. Where this process may not read another user's root, the finding says only that
+the root exists.
 """
 
 from __future__ import annotations
@@ -119,17 +119,17 @@ def other_roots(topic: str, domain: str, shm: Path = SHM) -> Iterator[Finding]:
 
 def publisher_state(publisher: PublisherInfo) -> Finding:
     """A live publisher: whether it is stopped, overdue, or has published nothing yet."""
-    who = f"{publisher.name} (pid {publisher.pid})"
+    process = f"{publisher.name} (pid {publisher.pid})"
     if is_stopped(publisher.pid):
         return Finding(
-            "publisher", "wrong", f"{who} is stopped by a signal or a debugger", f"kill -CONT {publisher.pid}"
+            "publisher", "wrong", f"{process} is stopped by a signal or a debugger", f"kill -CONT {publisher.pid}"
         )
     if publisher.overdue:
-        what = f"{who} promises a sample every {publisher.max_period_s:g} s, and is overdue"
+        what = f"{process} promises a sample every {publisher.max_period_s:g} s, and is overdue"
         return Finding("publisher", "wrong", what, "look at what it waits for")
     if not publisher.published:
-        return Finding("publisher", "note", f"{who} has published nothing yet", "look at what it waits for")
-    return Finding("publisher", "ok", f"{who} has published {publisher.published} of {publisher.type_name}")
+        return Finding("publisher", "note", f"{process} has published nothing yet", "look at what it waits for")
+    return Finding("publisher", "ok", f"{process} has published {publisher.published} of {publisher.type_name}")
 
 
 def clock_of(publisher: PublisherInfo) -> Iterator[Finding]:
@@ -157,16 +157,16 @@ def clock_of(publisher: PublisherInfo) -> Iterator[Finding]:
 
 def subscriber_state(peer: SubscriberInfo) -> Finding:
     """A live subscriber: whether it is stopped, holds all that it may, or loses samples."""
-    who = describe(peer)
+    process = describe(peer)
     if peer.stopped:
-        return Finding("subscriber", "wrong", f"{who} keeps {peer.held} samples", f"kill -CONT {peer.pid}")
+        return Finding("subscriber", "wrong", f"{process} keeps {peer.held} samples", f"kill -CONT {peer.pid}")
     if peer.held >= peer.max_leases:
-        what = f"{who} holds all {peer.max_leases} samples that it may: it can take no other one"
+        what = f"{process} holds all {peer.max_leases} samples that it may: it can take no other one"
         return Finding("subscriber", "wrong", what, "release leases earlier, or subscribe with a larger max_leases")
     if peer.lost:
-        what = f"{who} has lost {peer.lost} samples, and taken {peer.taken}"
+        what = f"{process} has lost {peer.lost} samples, and taken {peer.taken}"
         return Finding("subscriber", "note", what, "take faster, or publish with a larger depth")
-    return Finding("subscriber", "ok", f"{who} has taken {peer.taken}, and is {peer.behind} behind")
+    return Finding("subscriber", "ok", f"{process} has taken {peer.taken}, and is {peer.behind} behind")
 
 
 def differing_types(facts: TopicInfo) -> Iterator[Finding]:
