@@ -6,17 +6,16 @@ import subprocess
 import sys
 
 import pytest
-import typer.main
 
 import zeroslot as zs
-from zeroslot.cli.app import app
+from tests.verbs import declared_verbs
 
 
 class Tick(zs.Sample):
     n: zs.U64
 
 
-VERBS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # of a group
+VERBS = sorted(declared_verbs())
 
 RUNS = {
     "list": ["list"],

@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-import typer.main
 
 import zeroslot as zs
-from zeroslot.cli import app, plain
+from tests.verbs import declared_verbs
+from zeroslot.cli import plain
 from zeroslot.testing import abandon
 
 VERBS = ("list", "info", "gc")
@@ -82,7 +82,7 @@ def test_its_options_are_those_of_the_whole_command_line():
         for action in plain.parser("typer")._actions
         if isinstance(action, argparse._SubParsersAction) and action.choices is not None
     )
-    whole = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]  # of a group
+    whole = declared_verbs()
     for verb in VERBS:
         here = {name for action in verbs[verb]._actions for name in action.option_strings or [action.dest]}
         there = {name for parameter in whole[verb].params for name in parameter.opts}

@@ -91,10 +91,10 @@ def raise_inside(pub: zs.Publisher[Tick]) -> None:
 
 def raise_at_the_commit(pub: zs.Publisher[Tick]) -> None:
     with pytest.raises(BufferError), pub.loan() as tick:
-        view = memoryview(tick)  # keeps the commit from working
+        views = [memoryview(tick)]  # keeps the commit from working
     del tick
     with pytest.raises(BufferError), pub.loan_many(2) as ticks:
-        view = memoryview(ticks[1])  # noqa: F841  # the same
+        views.append(memoryview(ticks[1]))
     del ticks
 
 
