@@ -1,11 +1,26 @@
-"""For tests of programs that use zeroslot: how they meet the death of a publisher, without killing a process."""
+"""For tests of programs that use zeroslot: a domain of their own, samples without a publisher, a publisher's death.
+
+pytest users have the fixture `zeroslot_domain` as soon as zeroslot is installed, see `zeroslot.pytest_plugin`.
+"""
 
 from __future__ import annotations
 
+import gc
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.publisher import Publisher
+from zeroslot.memory.cleanup import clean
+from zeroslot.memory.objects import SHM
+from zeroslot.observe.introspection import domains, topics
 
 
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
@@ -17,3 +32,59 @@ def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
         handle._abandon()
     else:
         handle.abandon()
+
+
+@contextmanager
+def isolated_domain() -> Iterator[str]:
+    """A domain that no other program uses, as this process's default: gives its name.
+
+    Inside, publishers and subscribers of this process and of processes that it starts meet each other and nothing else,
+    whatever topics and domains they name: $ZEROSLOT_DIR is a new directory, and $ZEROSLOT_DOMAIN the domain. At the end
+    both are as before, and what killed processes left is removed. Publishers that are still open then keep working
+    until they are closed, but no subscriber finds them any more; a RuntimeWarning names them.
+
+    It changes the environment of the process: not for several threads at once.
+
+    >>> with isolated_domain():
+    ...     with Publisher("robot/imu", Imu) as pub, Subscriber("robot/imu", Imu) as sub:
+    ...         pub.publish(Imu(stamp_ns=7))
+    ...         assert sub.take().sample.stamp_ns == 7
+    """
+    directory = Path(tempfile.mkdtemp(prefix="zeroslot-test-", dir=SHM))
+    domain = f"test-{secrets.token_hex(4)}"
+    try:
+        with _environment(ZEROSLOT_DIR=str(directory), ZEROSLOT_DOMAIN=domain):
+            try:
+                yield domain
+                gc.collect()  # closes the handles in reference cycles
+                _warn_of_open_publishers()
+            finally:
+                for each in domains():
+                    clean(each)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _warn_of_open_publishers() -> None:
+    for topic in (topic for domain in domains() for topic in topics(domain)):
+        for publisher in topic.publishers:
+            warnings.warn(
+                f"the publisher {publisher.name} (pid {publisher.pid}) of {topic.topic} is still open at the end of "
+                "its test: close it, or use it as a context manager",
+                RuntimeWarning,  # and no ResourceWarning, which Python and pytest do not show by default
+                stacklevel=4,
+            )

@@ -87,6 +87,7 @@ FLOORS = (
         "observe.silence",
         "observe.doctor",
         "testing",
+        "pytest_plugin",
     ),
 )
 ORDER = [module for floor in FLOORS for module in floor]
