@@ -188,6 +188,21 @@ TYPES["Variables"] = """
         )
 """
 
+TYPES["Families"] = """
+        class Families(zs.Sample):
+            times: NDArray[np.datetime64]
+            waits: Annotated[NDArray[np.timedelta64], zs.Shape(..., dtype="timedelta64[ms]")]
+            values: NDArray[np.floating]
+            records: NDArray[np.void]
+
+        make = Families(
+            times=np.array(["2024-01-01", "NaT"], "datetime64[s]"),
+            waits=np.array([250], "timedelta64[ms]"),
+            values=np.array([[0.5]], np.float16),
+            records=np.array([(1, 2)], [("a", "<u1"), ("b", "<i4")]),
+        )
+"""
+
 # A number that no declaration above has gets one of its own.
 for _number in SCALARS.values():
     if f"zs.{_number}" not in "".join(TYPES.values()):

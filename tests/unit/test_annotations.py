@@ -100,7 +100,7 @@ REFUSED = [
     (Annotated[list[bytes], MaxLen(2)], "variable size"),
     (Annotated[list[list[int]], Shape(2)], "variable size"),
     (NDArray[np.object_], "element type"),
-    (NDArray[np.datetime64], "NDArray.Any."),
+    (NDArray[np.object_], "NDArray.Any."),
     (Annotated[NDArray[Any], Shape(2)], "element type"),
     (Annotated[list, MaxLen(3)], "what it holds"),
     (int | str, "union"),

@@ -26,6 +26,7 @@ FLOORS = (
         "types.nodes.base",
         "types.nodes.scalars",
         "types.nodes.bounds",
+        "types.nodes.families",
         "types.nodes.enums",
         "types.nodes.arrays",
         "types.nodes.text",

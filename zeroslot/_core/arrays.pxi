@@ -88,8 +88,28 @@ cdef int check_within(tuple shape, tuple dims) except -1:
 
 
 cdef object as_buffer(object array):
-    """An array that the buffer protocol can describe: times and durations as the integers that they are."""
-    return array.view("i8") if array.dtype.kind in "mM" else array
+    """An array that the buffer protocol can describe: times and durations as the integers that they are, in records
+    too.
+    """
+    dtype = without_times(array.dtype)
+    return array if dtype is array.dtype else array.view(dtype)
+
+
+cdef object without_times(object dtype):
+    """The dtype with i8 for times and durations; the same one where it has none."""
+    if dtype.kind in "mM":
+        return numpy_dtype("i8").newbyteorder(dtype.byteorder)
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return dtype if without_times(base) is base else numpy_dtype((without_times(base), shape))
+    if dtype.names is None:
+        return dtype
+    fields = [dtype.fields[name][:2] for name in dtype.names]
+    formats = [without_times(field) for field, _ in fields]
+    if all([field is form for (field, _), form in zip(fields, formats)]):
+        return dtype
+    offsets = [offset for _, offset in fields]
+    return numpy_dtype({"names": dtype.names, "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize})
 
 
 cdef cnp.ndarray from_python(object given, object value, object wanted, Py_ssize_t ndim):

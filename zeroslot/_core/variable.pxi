@@ -16,6 +16,10 @@ cdef enum:
 cdef uint64_t LARGEST_SAMPLE = <uint64_t>1 << 48
 
 
+# The kinds of dtypes whose items are bytes that mean the same in each process.
+cdef str DTYPE_KINDS = "biufcSUVMm"
+
+
 cdef inline uint64_t checked_product(uint64_t one, uint64_t other) noexcept nogil:
     """The product; LARGEST_SAMPLE + 1 where it is larger than that."""
     if other != 0 and one > LARGEST_SAMPLE // other:
@@ -234,17 +238,22 @@ cdef uint64_t byte_count(object wanted, uint64_t each) except? 0:
 
 @cython.final
 cdef class VariableArrayCodec(VariableCodec):
-    """A numpy array of any shape, and of one dtype or of any."""
+    """A numpy array of any shape. `letters`: each sample has a dtype of its own, whose kind is one of these; `dtype` is
+    then that of an array without items.
+    """
 
     cdef object dtype   # None: each sample has its own
+    cdef object default
+    cdef str letters
+    cdef bint takes_all
     cdef char code[16]
 
-    def __cinit__(self, cnp.dtype dtype=None):
-        self.dtype = dtype
+    def __cinit__(self, cnp.dtype dtype not None, str letters=None):
+        self.dtype, self.default, self.letters = dtype if letters is None else None, dtype, letters
+        self.takes_all = letters == DTYPE_KINDS
         self.size = ARRAY_EXTENT_SIZE
         self.alignment = ARRAY_ALIGNMENT
-        if dtype is not None:
-            put_dtype(self.code, dtype)
+        put_dtype(self.code, dtype)
 
     cdef object dtype_in(self, Hold hold, zs_array_extent *extent):
         """The dtype that an extent has, which may be any bytes."""
@@ -253,8 +262,14 @@ cdef class VariableArrayCodec(VariableCodec):
                 raise corrupt_extent(f"has the dtype {extent.dtype[:16]!r}, not {self.dtype}", extent.dtype[:16])
             return self.dtype
         if extent.dtype[0] == DESCRIBED:
-            return described_dtype(extent.dtype[:16], hold.data + extent.offset, extent.size)
-        return dtype_of(extent.dtype[:16])
+            dtype = described_dtype(extent.dtype[:16], hold.data + extent.offset, extent.size)
+        elif extent.dtype[0] == 0:
+            return self.default
+        else:
+            dtype = dtype_of(extent.dtype[:16])
+        if not self.takes_all and dtype.kind not in self.letters:
+            raise corrupt_extent(f"has the dtype {dtype}, whose kind is none of {self.letters}", extent.dtype[:16])
+        return dtype
 
     cdef object value_of(self, Hold hold, zs_array_extent *extent):
         cdef cnp.dtype dtype = self.dtype_in(hold, extent)
@@ -298,13 +313,13 @@ cdef class VariableArrayCodec(VariableCodec):
         return make_array(hold, items, dtype, <int>ndim, dims, strides)
 
     cdef object exported(self, Hold hold, zs_array_extent *extent):
-        array = self.value_of(hold, extent)
-        if not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array):     # of a lease: a loan has arrays in order
-            return memoryview(array)
-        return memoryview(exported_array(hold, hold.data + extent.offset, array.dtype, array.shape))
+        cdef cnp.ndarray array = self.value_of(hold, extent)
+        if cnp.PyArray_IS_C_CONTIGUOUS(array):      # one of a lease may have another order, and one of a loan has not
+            array = exported_array(hold, <char *>cnp.PyArray_DATA(array), array.dtype, (<object>array).shape)
+        return memoryview(as_buffer(array))
 
     cdef object measure(self, object value, zs_array_extent *extent):
-        cdef cnp.ndarray given = open_array(value, self.dtype)
+        cdef cnp.ndarray given = open_array(value, self.default, self.letters)
         cdef int i
         if self.dtype is not None:
             memcpy(extent.dtype, self.code, sizeof(extent.dtype))
@@ -323,10 +338,10 @@ cdef class VariableArrayCodec(VariableCodec):
         if dtype is None:
             if type(wanted) is tuple and len(wanted) == 2 and not is_whole(wanted[1]):
                 wanted, dtype = wanted
-                dtype = checked_dtype(cnp.dtype(dtype))
+                dtype = checked_dtype(cnp.dtype(dtype), self.letters)
                 put_dtype(extent.dtype, dtype)
-            elif extent.dtype[0] != 0:
-                dtype = dtype_of(extent.dtype[:16])
+            elif extent.dtype[0] != 0:      # of a loan, whose extents are in private memory
+                dtype = written_dtype(extent.dtype[:16])
             else:
                 raise TypeError("a shape and a dtype, as in ((480, 640), np.uint8): the declaration leaves it open")
         else:
@@ -378,14 +393,12 @@ cdef bint is_whole(object value):
     return isinstance(value, (int, NumpyInteger))
 
 
-# The kinds of dtypes whose items are bytes that mean the same in each process.
-cdef str DTYPE_KINDS = "biufcSUVMm"
-
-
-cdef object checked_dtype(object dtype):
-    """A dtype that shared memory can hold; TypeError for any other."""
+cdef object checked_dtype(object dtype, str letters=DTYPE_KINDS):
+    """A dtype that shared memory can hold, of one of these kinds; TypeError for any other."""
     if dtype.hasobject or dtype.kind == "O":
         raise TypeError("shared memory cannot hold Python objects")
+    if dtype.kind in DTYPE_KINDS and dtype.kind not in letters:
+        raise TypeError(f"an array of {dtype}, whose kind {dtype.kind} is none of {letters}, which the field takes")
     if dtype.fields is not None:
         description_of(dtype)
         return dtype
@@ -532,6 +545,11 @@ cdef object structured_dtype(object structure, int depth):
     return dtype
 
 
+cdef object written_dtype(bytes code):
+    """The dtype that `put_dtype` wrote."""
+    return structured_dtype(json.loads(DESCRIPTIONS[code]), 0) if code[0] == DESCRIBED else dtype_of(code)
+
+
 cdef bint is_dtype_text(bytes text):
     """Whether it looks like `<f4` or `<M8[ns]`. numpy also reads other texts, which mean records and objects."""
     if text == b"":
@@ -543,33 +561,46 @@ cdef bint is_dtype_text(bytes text):
             and len(head) <= 11)
 
 
-cdef cnp.ndarray open_array(object value, cnp.dtype dtype):
-    """`value` as an array of this dtype, or of its own where that is None; TypeError for Python objects."""
-    cdef cnp.ndarray given = array_of(value, dtype, None) if dtype is not None else cnp.PyArray_FROM_O(value)
+cdef cnp.ndarray open_array(object value, cnp.dtype dtype, str letters):
+    """`value` as an array of this dtype, or with `letters` of its own, whose kind is one of these. What is no array
+    gets `dtype` if it can. TypeError for other dtypes, and for Python objects.
+    """
+    cdef cnp.ndarray given
+    if letters is None:
+        given = array_of(value, dtype, None)
+    else:
+        given = cnp.PyArray_FROM_O(value)
+        if given.dtype.kind not in letters and not isinstance(value, cnp.ndarray):
+            if (<object>dtype).kind in "mM":
+                given = asarray(value, dtype)   # with the unit that the items have
+            elif (<object>dtype).kind in "fc":
+                given = converted(given, dtype)
+        checked_dtype(given.dtype, letters)
     if cnp.PyArray_NDIM(given) > MAX_NDIM:
         raise ValueError(f"{cnp.PyArray_NDIM(given)} dimensions, and {MAX_NDIM} are the most")
-    if dtype is None:
-        checked_dtype(given.dtype)
     return given
 
 
 @cython.final
 cdef class OpenArray:
-    """Makes arrays of one dtype, or of any, and of any shape: what pydantic calls for an array without a bound."""
+    """Makes arrays of any shape, and of one dtype or of those of a family: what pydantic calls for an array without a
+    bound.
+    """
 
     cdef cnp.dtype dtype
+    cdef str letters
 
-    def __cinit__(self, cnp.dtype dtype=None):
-        self.dtype = dtype
+    def __cinit__(self, cnp.dtype dtype not None, str letters=None):
+        self.dtype, self.letters = dtype, letters
 
     def __call__(self, value):
         try:
-            return open_array(value, self.dtype)
+            return open_array(value, self.dtype, self.letters)
         except TypeError as error:
             raise ValueError(str(error)) from None
 
     def __reduce__(self):
-        return OpenArray, (self.dtype,)
+        return OpenArray, (self.dtype, self.letters)
 
 
 # --- where the data of a loan lies ---

@@ -35,6 +35,7 @@ from zeroslot.types.model import (
 )
 from zeroslot.types.names import is_identifier
 from zeroslot.types.nodes.base import Node, Record, reject_declaration
+from zeroslot.types.nodes.families import ANY
 from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.nodes.variable import VariableArray
 from zeroslot.types.view import AbsentField, MissingField, make_view_class
@@ -116,8 +117,9 @@ class CompiledType:
         """How the samples of a whole type are read and written. None: they have fields."""
         if not self.layout.whole:
             return None
-        is_array = isinstance(self.layout.members[0].node, VariableArray)
-        return binding.VariableArrayCodec(None) if is_array else binding.VariableBytesCodec(False, True)
+        if isinstance(self.layout.members[0].node, VariableArray):
+            return binding.VariableArrayCodec(ANY.dtype, ANY.letters)
+        return binding.VariableBytesCodec(False, True)
 
     def reading_plan_by_name(self, by_name: ByName) -> Plan:
         """What a subscriber needs for publishers of another version."""

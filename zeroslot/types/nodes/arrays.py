@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
@@ -26,6 +27,7 @@ from zeroslot.types.nodes.base import (
     checked_object,
 )
 from zeroslot.types.nodes.bounds import Bound, list_validator, without_alias
+from zeroslot.types.nodes.families import Family
 from zeroslot.types.nodes.scalars import ELEMENT_TYPES, ELEMENTS, SCALARS, Scalar
 
 
@@ -47,14 +49,16 @@ class Shape(Bound):
     """The dims of an inline array, `Annotated[NDArray[np.float32], Shape(480, 640)]`, or the length of a fixed list.
 
     `dtype` says what NDArray cannot: the unit of times and durations, as "datetime64[ns]", and the sample type of
-    records, for NDArray[np.void].
+    records, for NDArray[np.void]. `Shape(..., dtype=...)` says it of an array of any shape.
     """
 
     __slots__ = ("dtype",)
     dtype: Any
 
-    def __init__(self, *dims: int | UpTo, dtype: Any = None) -> None:
-        if not 0 < len(dims) <= DIMS_LIMIT:
+    def __init__(self, *dims: int | UpTo | EllipsisType, dtype: Any = None) -> None:
+        if dims == (...,):
+            dims = ()
+        elif not 0 < len(dims) <= DIMS_LIMIT:
             raise DeclarationError(f"Shape takes 1 to {DIMS_LIMIT} dims, as in Shape(480, 640), not {len(dims)}.")
         super().__init__(*dims)
         self.dtype = dtype
@@ -68,13 +72,18 @@ class Shape(Bound):
         return self.limits
 
     @property
+    def is_open(self) -> bool:
+        """Whether it leaves the shape open."""
+        return not self.dims
+
+    @property
     def has_bounds(self) -> bool:
         """Whether a dim is an UpTo."""
         return any(isinstance(dim, UpTo) for dim in self.dims)
 
     def __repr__(self) -> str:
         dtype = [] if self.dtype is None else [f"dtype={getattr(self.dtype, '__name__', repr(self.dtype))}"]
-        return f"Shape({', '.join([*map(repr, self.dims), *dtype])})"
+        return f"Shape({', '.join([*(map(repr, self.dims) if self.dims else ['...']), *dtype])})"
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and isinstance(other, Shape) and self.dtype == other.dtype
@@ -83,6 +92,8 @@ class Shape(Bound):
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         item = element_of(source, self.dtype)
+        if item is not None and self.is_open:
+            return open_array_validator(item)
         if item is not None:
             convert: Callable[[Any], NDArray[Any]] = binding.ArrayOf(item.dtype, self.dims)
             if self.has_bounds:
@@ -94,7 +105,7 @@ class Shape(Bound):
         return handler(source)
 
 
-def _elements_of(annotation: Any) -> Any:
+def elements_of(annotation: Any) -> Any:
     """The type of the elements of NDArray[…]; None where it is no such annotation, Any for a bare np.ndarray."""
     annotation = without_alias(annotation)
     if annotation is np.ndarray:
@@ -102,12 +113,15 @@ def _elements_of(annotation: Any) -> Any:
     arguments = get_args(annotation)
     if get_origin(annotation) is not np.ndarray or len(arguments) != 2:
         return None
-    return (get_args(arguments[1]) or (None,))[0]
+    if arguments[1] in (Any, np.dtype):
+        return Any
+    elements = (get_args(arguments[1]) or (None,))[0]
+    return get_origin(elements) or elements  # np.floating of np.floating[Any]
 
 
 def element_of(annotation: Any, dtype: Any = None) -> Node | None:
     """The kind of the elements of NDArray[…]; None for anything else, and for elements without a kind."""
-    elements = _elements_of(annotation)
+    elements = elements_of(annotation)
     if dtype is None or elements is None:
         return ELEMENT_TYPES.get(elements)
     if hasattr(dtype, "__zs_layout__"):
@@ -121,11 +135,6 @@ def element_of(annotation: Any, dtype: Any = None) -> Node | None:
         item = next((scalar for scalar in ELEMENTS.values() if scalar.dtype == wanted), SCALARS["u8"])
         is_element = item.dtype == wanted
     return item if is_element and (elements is Any or issubclass(item.dtype.type, elements)) else None
-
-
-def is_open(annotation: Any) -> bool:
-    """Whether it is an array that leaves its dtype open: np.ndarray or NDArray[Any]."""
-    return _elements_of(annotation) in (Any, np.generic)
 
 
 def declared_element(declared: Declaration) -> Node:
@@ -162,7 +171,7 @@ def stored_element(stored: StoredNode) -> Node | None:
 
 
 def array_annotation(item: Node, dims: tuple[Any, ...], sample_type_of: Callable[[Record], type]) -> Any:
-    """The annotation of an array."""
+    """The annotation of an array; of one of any shape with `...` as the only dim."""
     dtype: Any = str(item.dtype) if item.dtype.kind in "mM" else None
     if isinstance(item, Record):
         dtype = sample_type_of(item)
@@ -191,6 +200,12 @@ def array_validator(convert: Callable[[Any], NDArray[Any]], json_value: dict[str
         metadata={"pydantic_js_functions": [json_schema]},
         serialization=core_schema.plain_serializer_function_ser_schema(binding.nested_lists, when_used="json"),
     )
+
+
+def open_array_validator(item: Node | Family) -> CoreSchema:
+    """How pydantic validates an array of any shape."""
+    letters = item.letters if isinstance(item, Family) else None
+    return array_validator(binding.OpenArray(item.dtype, letters), {"type": "array"})
 
 
 @dataclass(frozen=True)

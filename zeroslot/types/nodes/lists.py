@@ -155,6 +155,8 @@ class FixedList(Node):
         if list not in (declared.base, declared.origin) or not isinstance(declared.bound, Shape):
             return None
         item = _item_of(declared)
+        if declared.bound.is_open:
+            declared.reject(f"{declared.bound!r} stands on a list", "Write list[…] for a list of any length.")
         if declared.bound.has_bounds:
             declared.reject(f"{declared.bound!r} stands on a list", "Write MaxLen for a list that may be shorter.")
         if len(declared.bound.dims) != 1:

@@ -23,7 +23,15 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from zeroslot._core import binding
-from zeroslot.types.nodes.arrays import Array, array_validator, element_of, is_open
+from zeroslot.types.nodes.arrays import (
+    Array,
+    Shape,
+    array_annotation,
+    declared_element,
+    element_of,
+    elements_of,
+    open_array_validator,
+)
 from zeroslot.types.nodes.base import (
     Declaration,
     Declarator,
@@ -38,6 +46,7 @@ from zeroslot.types.nodes.base import (
 )
 from zeroslot.types.nodes.bounded_arrays import BoundedArray
 from zeroslot.types.nodes.bounds import list_validator, with_widths, without_alias
+from zeroslot.types.nodes.families import FAMILIES, FAMILY_OF, Family
 from zeroslot.types.nodes.lists import BoundedList, FixedList, dtype_of_items, reading_of_item
 from zeroslot.types.nodes.scalars import ELEMENTS, SCALARS, Scalar
 from zeroslot.types.nodes.text import Bytes, bytes_validator
@@ -49,12 +58,13 @@ class Unbounded:
     """Inside `Annotated`: pydantic checks values of a variable field as those of a field with a bound."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if get_origin(source) is Annotated:  # of a field of another class, which has its own Unbounded
+            return handler(source)
         if source in (str, bytes):
             return bytes_validator(source, handler, None)
         if get_origin(source) is list:
             return list_validator(source, handler, None, None)
-        item = element_of(source)
-        return array_validator(binding.OpenArray(item.dtype if item else None), {"type": "array"})
+        return open_array_validator(element_of(source) or FAMILY_OF[elements_of(source)])
 
 
 def with_checks(annotation: Any) -> Any:
@@ -283,14 +293,14 @@ class ArrayExtent(Extent):
 
 @dataclass(frozen=True)
 class VariableArray(ArrayExtent):
-    """A numpy array of any shape. `item` is None where each sample has a dtype of its own."""
+    """A numpy array of any shape. `item` is a family where each sample has a dtype of its own."""
 
-    item: Node | None
+    item: Scalar | Family
 
     @property
     def kind(self) -> str:
-        """That of its elements, or `any`."""
-        return self.item.kind if self.item else "any"
+        """That of its elements, or the name of the family."""
+        return self.item.kind
 
     @property
     def text(self) -> str:
@@ -306,44 +316,61 @@ class VariableArray(ArrayExtent):
 
     @classmethod
     def from_annotation(cls, declared: Declaration) -> Self | None:
-        if np.ndarray not in (declared.base, declared.origin) or declared.bound is not None:
+        if np.ndarray not in (declared.base, declared.origin):
             return None
-        item = element_of(declared.base)
-        if item is None and not is_open(declared.base):
+        if isinstance(declared.bound, Shape) and declared.bound.is_open:
+            item = declared_element(declared)
+            if not isinstance(item, Scalar):
+                declared.reject("records in an array of any shape", "Write list[…] of the sample type.")
+            return cls(item)
+        if declared.bound is not None:
+            return None
+        found = element_of(declared.base) or FAMILY_OF.get(elements_of(declared.base))
+        if not isinstance(found, (Scalar, Family)):
             declared.reject(
                 f"{annotation_text(declared.base)} has no element type that a declaration can name",
-                "Write NDArray[np.float64], or another number or np.bool_, or NDArray[Any] for arrays of any dtype.",
+                "Write NDArray[np.float64], or another number or np.bool_; NDArray[np.floating] or "
+                "NDArray[np.datetime64] for each dtype of a family, or NDArray[Any] for arrays of any dtype.",
             )
-        return cls(item)
+        return cls(found)
 
     @classmethod
     def from_schema(cls, stored: StoredNode) -> Self | None:
         if stored.kind != "array":
             return None
         item = stored.facts.get("item")
-        if item == "any":
-            return cls(None)
-        if not isinstance(item, str) or item not in ELEMENTS:
+        found = (FAMILIES.get(item) or ELEMENTS.get(item)) if isinstance(item, str) else None
+        if found is None:
             stored.reject("is an array of an unknown kind")
-        return cls(ELEMENTS[item])
+        return cls(found)
 
     def annotation(self, sample_type_of: Callable[[Record], type]) -> Any:
-        return NDArray[self.item.dtype.type] if self.item else NDArray[Any]  # type: ignore[name-defined]  # at run time
+        if isinstance(self.item, Family):
+            return NDArray[self.item.numpy_type]  # type: ignore[name-defined]  # made at run time
+        return array_annotation(self.item, (...,), sample_type_of)
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "array", "x-zeroslot": {"kind": "array", "item": self.kind}}
 
     def declare(self, writer: TypeWriter) -> Declarator:
-        return writer.helper(ArrayMessage(self.item) if writer.message else self.extent)
+        if not writer.message:
+            return writer.helper(self.extent)
+        return writer.helper(ArrayMessage(None if isinstance(self.item, Family) else self.item))
 
     def reading(self, published: Node, inner: Inner) -> Node | None:
-        """An array of the same kind, of any shape; of any kind where this one leaves it open."""
+        """An array of the same kind, of any shape; of a kind of this family where this one leaves it open."""
         if not isinstance(published, (VariableArray, BoundedArray, Array)):
             return None
-        return published if self.item in (None, published.item) else None
+        if isinstance(self.item, Scalar):
+            return published if self.item == published.item else None
+        # The elements of fixed and bounded arrays may be samples, which are records of numpy as well.
+        item = published.item if isinstance(published.item, (Scalar, Family)) else FAMILIES["void"]
+        return published if self.item.includes(item) else None
 
     def codec(self, codec_of_sample: Callable[[Record], binding.Codec]) -> binding.Codec:
-        return binding.VariableArrayCodec(self.item.dtype if self.item else None)
+        if isinstance(self.item, Family):
+            return binding.VariableArrayCodec(self.item.dtype, self.item.letters)
+        return binding.VariableArrayCodec(self.item.dtype)
 
 
 @dataclass(frozen=True)
