@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, MethodDescriptorType
+from typing import Any
 
 import pytest
 
-from zeroslot import (
-    SlotAllocator,
-)
-from zeroslot._core.binding import Descriptor, Region, Segment
+from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
+from zeroslot._core.binding import Descriptor, PublisherEnd, Region, Segment, direct_methods
 
 
 @pytest.fixture
@@ -95,3 +95,26 @@ def test_an_empty_descriptor_closes_nothing() -> None:
     with pytest.raises(ValueError, match="null"):
         Descriptor.open("/dev/null\0", os.O_RDONLY)
     assert os.path.samestat(before, os.fstat(0))
+
+
+def test_the_interpreter_finds_native_methods_in_the_public_classes() -> None:
+    """It calls them without a detour then; a class that defines one itself keeps its own."""
+    for handle, names in (
+        (Publisher, "loan loan_uninit publish send loan_many"),
+        (Subscriber, "take latest wait"),
+        (SlotAllocator, "reserve reserve_uninit commit discard"),
+        (SlotReader, "take latest"),
+    ):
+        for name in names.split():
+            method = vars(handle)[name]
+            assert type(method) is MethodDescriptorType
+            assert method.__objclass__ is handle
+            assert method.__doc__
+
+    @direct_methods
+    class Counting(PublisherEnd[Any]):
+        def loan(self) -> Any:  # type: ignore[override]  # only whose it is matters
+            raise NotImplementedError
+
+    assert type(vars(Counting)["loan"]) is FunctionType
+    assert type(vars(Counting)["send"]) is MethodDescriptorType

@@ -62,6 +62,35 @@ def scan(**fields: Any) -> Scan:
     return Scan(**({"ranges": [1, 2, 3, 4]} | fields))
 
 
+def test_a_changed_attribute_of_a_view_class_is_seen_at_once(pub: Publisher[Scan]) -> None:
+    """Fields that were used are remembered, for as long as the class stays as it is, and not for another class."""
+    loan = pub.loan()
+    view: Any = loan.sample
+    other: Any = loan.sample.origin
+    kind: Any = type(view)
+    view.stamp, other.x, spelled = 7, 8, "".join(["st", "amp"])
+    for _ in range(3):
+        assert (view.stamp, getattr(view, spelled), other.x, view.origin.x) == (7, 7, 8, 8)
+    with pytest.raises(AttributeError, match="stamp"):
+        other.stamp  # noqa: B018  # the class of `view` has it
+    field = vars(kind)["stamp"]
+    kind.stamp = property(lambda self: -1)
+    assert (view.stamp, getattr(view, spelled)) == (-1, -1)
+    with pytest.raises(AttributeError):
+        view.stamp = 9
+    del kind.stamp
+    with pytest.raises(AttributeError, match="stamp"):
+        view.stamp  # noqa: B018  # reading it raises
+    kind.stamp = field
+    assert view.stamp == 7
+    with pytest.raises(NotImplementedError):
+        del view.stamp
+    assert view.stamp == 7
+    with pytest.raises(AttributeError, match="unknown"):
+        view.unknown = 1
+    loan.discard()
+
+
 @pytest.mark.row("TYP-1", "NEW-2")
 def test_a_view_is_an_instance_of_its_class(pub: Publisher[Scan]) -> None:
     """Nested ones too; a view of another class is not."""

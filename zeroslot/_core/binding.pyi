@@ -26,6 +26,7 @@ from typing_extensions import Buffer, disjoint_base
 _S = TypeVar("_S")
 _S_co = TypeVar("_S_co", covariant=True)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+_Class = TypeVar("_Class", bound=type)
 _Bytes: TypeAlias = Buffer | NDArray[Any]  # numpy's stubs call arrays buffers from Python 3.12 on
 
 def begin_exit() -> None: ...
@@ -761,6 +762,8 @@ class Lease(SlotLease, Generic[_S_co]):
     def copy(self) -> _S_co: ...
     def release(self) -> None: ...
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+def direct_methods(cls: _Class) -> _Class: ...
 
 @disjoint_base
 class PublisherEnd(Handle, Generic[_S]):

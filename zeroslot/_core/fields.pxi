@@ -77,10 +77,34 @@ cdef extern from *:
             return 0; /* of a codec that is not of one number, too */
         }
     }
+
+    static inline PyObject *zs_get_number(int kind, const char *data)
+    {
+        const void *at = data;
+        switch (kind) {
+        case K_F64: return PyFloat_FromDouble(*(const double *)at);
+        case K_U64: {
+            uint64_t number = *(const uint64_t *)at;
+            return number <= LONG_MAX ? PyLong_FromLong((long)number) : PyLong_FromUnsignedLongLong(number);
+        }
+        case K_F32: return PyFloat_FromDouble(*(const float *)at);
+        case K_I64: return PyLong_FromLong(*(const int64_t *)at);
+        case K_U32: return PyLong_FromLong(*(const uint32_t *)at);
+        case K_I32: return PyLong_FromLong(*(const int32_t *)at);
+        case K_U8: return PyLong_FromLong(*(const uint8_t *)at);
+        case K_BOOL: return PyBool_FromLong(*data != 0);
+        case K_U16: return PyLong_FromLong(*(const uint16_t *)at);
+        case K_I16: return PyLong_FromLong(*(const int16_t *)at);
+        case K_I8: return PyLong_FromLong(*(const int8_t *)at);
+        default: return PyFloat_FromDouble(PyFloat_Unpack2(data, 1)); /* K_F16: it fails for no two bytes */
+        }
+    }
+    _Static_assert(sizeof(long) == 8, "PyLong_FromLong is faster than what takes a long long");
     """
     enum Kind "zs_kind":
         K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
     bint set_exact "zs_set_exact"(int kind, char *data, PyObject *value) noexcept
+    object get_number "zs_get_number"(int kind, const char *data)
 
 # Each kind's name, with its bytes.
 cdef dict KINDS = {
@@ -159,30 +183,7 @@ cdef class ScalarCodec(Codec):
         self.kind, self.size = KINDS[kind]
 
     cdef object get(self, Hold hold, char *data):
-        cdef int kind = self.kind
-        if kind == K_F64:
-            return PyFloat_FromDouble((<double *>data)[0])
-        if kind == K_U64:
-            return PyLong_FromUnsignedLongLong((<uint64_t *>data)[0])
-        if kind == K_F32:
-            return PyFloat_FromDouble((<float *>data)[0])
-        if kind == K_I64:
-            return PyLong_FromLongLong((<int64_t *>data)[0])
-        if kind == K_U32:
-            return PyLong_FromLongLong((<uint32_t *>data)[0])
-        if kind == K_I32:
-            return PyLong_FromLongLong((<int *>data)[0])
-        if kind == K_U8:
-            return PyLong_FromLongLong((<uint8_t *>data)[0])
-        if kind == K_BOOL:
-            return data[0] != 0
-        if kind == K_U16:
-            return PyLong_FromLongLong((<uint16_t *>data)[0])
-        if kind == K_I16:
-            return PyLong_FromLongLong((<short *>data)[0])
-        if kind == K_I8:
-            return PyLong_FromLongLong((<signed char *>data)[0])
-        return PyFloat_FromDouble(PyFloat_Unpack2(data, 1))
+        return get_number(self.kind, data)
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef int kind = self.kind

@@ -469,6 +469,7 @@ cdef class Loan(Slot):
             raise ValueError("this publisher has no room for metadata. Create it with metadata=True")
         self.owner.metadata[hold.slot] = block
 
+    @cython.always_allow_keywords(False)
     def commit(self):
         """Publish the sample; its sequence.
 
@@ -478,6 +479,7 @@ cdef class Loan(Slot):
         """
         return self.finish(None)
 
+    @cython.always_allow_keywords(False)
     def discard(self):
         """Give the slot back unpublished. A second call does nothing."""
         self.give_up()
@@ -631,6 +633,7 @@ cdef class Lease(SlotLease):
             return cnp.PyArray_NewCopy(<cnp.ndarray>view, cnp.NPY_CORDER)
         return bytes(view)
 
+    @cython.always_allow_keywords(False)
     def release(self):
         """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
         nothing.

@@ -1,5 +1,7 @@
 # Part of binding.pyx: samples in place, and their fields as attributes.
 
+from sys import intern
+
 
 @cython.no_gc
 cdef class View:
@@ -70,6 +72,11 @@ cdef class View:
 #
 # All views have one size, so all view classes share a few spare objects. A spare has no type, no Hold and no data.
 # Where there is no GIL there are no spares.
+#
+# Why view classes look up attributes themselves: the interpreter has no short way to a descriptor that is not its own,
+# and its long one is most of what reading a number costs. So the fields that were used last are remembered by the
+# version of the class, which changes with each of its attributes and is never given to another class, and by the
+# address of the name, which the field keeps. All other attributes go the interpreter's way.
 cdef extern from *:
     """
     #define new_object(type, arguments) ((type)->tp_new((type), (arguments), NULL))
@@ -106,9 +113,47 @@ cdef extern from *:
         return PyObject_Init(zs_spare_views[--zs_spare_count], type);
     }
 
-    static PyObject *zs_view_class(const char *name, PyObject *base, void (*reset)(PyObject *))
+    #define ZS_REMEMBERED 64
+    static struct { unsigned version; PyObject *name, *field; } zs_remembered[ZS_REMEMBERED];
+
+    #define ZS_REMEMBERED_AT(version, name) (((version) * 7 + ((uintptr_t)(name) >> 4)) % ZS_REMEMBERED)
+
+    /* The FieldDescriptor of this name in the view's class, if it is remembered, or NULL. */
+    static inline PyObject *zs_remembered_field(PyObject *view, PyObject *name)
     {
-        PyType_Slot slots[] = {{Py_tp_dealloc, (void *)zs_view_dealloc}, {0, NULL}};
+    #ifndef Py_GIL_DISABLED
+        unsigned version = Py_TYPE(view)->tp_version_tag; /* 0: it has none now */
+        size_t at = ZS_REMEMBERED_AT(version, name);
+        if (zs_remembered[at].version == version && zs_remembered[at].name == name)
+            return zs_remembered[at].field;
+    #endif
+        return NULL;
+    }
+
+    /* The attribute of this name of the view's class itself; NULL: it has none, or has no version. */
+    static inline PyObject *zs_own_attribute(PyObject *view, PyObject *name)
+    {
+    #ifndef Py_GIL_DISABLED
+        if (Py_TYPE(view)->tp_version_tag != 0)
+            return PyDict_GetItemWithError(Py_TYPE(view)->tp_dict, name);
+    #endif
+        return NULL;
+    }
+
+    static inline void zs_remember_field(PyObject *view, PyObject *name, PyObject *field)
+    {
+        unsigned version = Py_TYPE(view)->tp_version_tag;
+        size_t at = ZS_REMEMBERED_AT(version, name);
+        zs_remembered[at].version = version;
+        zs_remembered[at].name = name;
+        zs_remembered[at].field = field;
+    }
+
+    static PyObject *zs_view_class(const char *name, PyObject *base, void (*reset)(PyObject *),
+                                   getattrofunc get, setattrofunc set)
+    {
+        PyType_Slot slots[] = {{Py_tp_dealloc, (void *)zs_view_dealloc}, {Py_tp_getattro, (void *)get},
+                               {Py_tp_setattro, (void *)set}, {0, NULL}};
         PyType_Spec spec = {name, 0, 0, Py_TPFLAGS_DEFAULT, slots};
         zs_view_base_dealloc = ((PyTypeObject *)base)->tp_dealloc;
         zs_view_reset = reset;
@@ -117,7 +162,14 @@ cdef extern from *:
     """
     object new_object(PyTypeObject *kind, PyObject *arguments)
     PyObject *zs_spare_view(PyTypeObject *kind)
-    object zs_view_class(const char *name, object base, void (*reset)(PyObject *) noexcept)
+    PyObject *zs_remembered_field(object view, object name) noexcept
+    PyObject *zs_own_attribute(object view, object name) noexcept
+    void zs_remember_field(object view, object name, object field) noexcept
+    object zs_view_class(const char *name, object base, void (*reset)(PyObject *) noexcept,
+                         object (*get)(object, object), int (*set)(object, object, PyObject *) except -1)
+    void PyUnicode_InternInPlace(PyObject **text) noexcept
+    object PyObject_GenericGetAttr(object instance, object name)
+    int PyObject_GenericSetAttr(object instance, object name, PyObject *value) except -1
     void Py_DECREF_pointer "Py_DECREF"(PyObject *o)
 
 cdef tuple NO_ARGUMENTS = ()
@@ -126,16 +178,6 @@ cdef tuple NO_ARGUMENTS = ()
 cdef void reset_view(PyObject *view) noexcept:
     (<View>view).hold = None
     (<View>view).data = NULL
-
-
-def make_view_class(str name not None, dict namespace not None):
-    """A class of views with these attributes: FieldDescriptors and whatever else."""
-    made = zs_view_class(name.encode(), View, reset_view)
-    for key, value in namespace.items():
-        setattr(made, key, value)
-        if isinstance(value, FieldDescriptor):
-            value.__set_name__(made, key)
-    return made
 
 
 cdef inline View make_view(object view_class, Hold hold, char *data, size_t size):
@@ -163,7 +205,7 @@ cdef class FieldDescriptor:
     cdef int scalar     # its Kind, or -1
 
     def __cinit__(self, str name not None, Codec codec not None, size_t offset):
-        self.name, self.codec, self.offset = name, codec, offset
+        self.name, self.codec, self.offset = intern(name), codec, offset
         self.scalar = (<ScalarCodec>codec).kind if isinstance(codec, ScalarCodec) else -1
 
     def __set_name__(self, owner, name):
@@ -180,27 +222,44 @@ cdef class FieldDescriptor:
         return 0
 
     def __get__(self, instance, owner):
-        cdef View view
         if instance is None:
             return self
-        view = <View>instance
-        if type(instance) is not self.owner or view.data == NULL or self.offset + self.codec.size > view.size:
+        if type(instance) is not self.owner:
             self.check(instance)
-        return self.codec.get(view.hold, view.data + self.offset)
+        return self.read(<View>instance)
 
     def __set__(self, instance, value):
-        cdef View view = <View>instance
-        if type(instance) is not self.owner or view.data == NULL or self.offset + self.codec.size > view.size:
+        if type(instance) is not self.owner:
             self.check(instance)
+        self.write(<View>instance, value)
+
+    @cython.nonecheck(False)    # a view with data has a Hold
+    cdef inline object read(self, View view):
+        """The value in a view of the owner's."""
+        if view.data == NULL or self.offset + self.codec.size > view.size:
+            self.check(view)
+        if self.scalar >= 0:
+            return get_number(self.scalar, view.data + self.offset)
+        return self.codec.get(view.hold, view.data + self.offset)
+
+    @cython.nonecheck(False)
+    cdef inline int write(self, View view, object value) except -1:
+        if view.data == NULL or self.offset + self.codec.size > view.size:
+            self.check(view)
         if not view.hold.is_writable():
             raise read_only(view.hold)
         if set_exact(self.scalar, view.data + self.offset, <PyObject *>value):
-            return
-        view.hold.pin()     # reading a value may run any code, which must not commit what is half written
+            return 0
+        return self.convert(view.hold, view.data + self.offset, value)
+
+    cdef int convert(self, Hold hold, char *data, object value) except -1:
+        """Write a value that has to be converted."""
+        hold.pin()      # reading a value may run any code, which must not commit what is half written
         try:
-            self.put(view.hold, view.data + self.offset, value)
+            self.put(hold, data, value)
         finally:
-            view.hold.unpin()
+            hold.unpin()
+        return 0
 
     def buffer(self, instance):
         """A memoryview of the value in place."""
@@ -222,3 +281,44 @@ cdef class FieldDescriptor:
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"{self.name}: {error}") from None
         return 0
+
+
+cdef object view_attribute(object view, object name):
+    """An attribute of a view."""
+    cdef PyObject *field = zs_remembered_field(view, name)
+    if field != NULL:
+        return (<FieldDescriptor>field).read(<View>view)
+    value = PyObject_GenericGetAttr(view, name)
+    remember(view, name)
+    return value
+
+
+cdef int set_view_attribute(object view, object name, PyObject *value) except -1:
+    """Set an attribute of a view; NULL: delete it."""
+    cdef PyObject *field = zs_remembered_field(view, name)
+    if field != NULL and value != NULL:
+        return (<FieldDescriptor>field).write(<View>view, <object>value)
+    PyObject_GenericSetAttr(view, name, value)
+    remember(view, name)
+    return 0
+
+
+cdef int remember(object view, object name) except -1:
+    """Remember a field whose name this is, after the interpreter has found it: a class gets its version then."""
+    cdef PyObject *found = zs_own_attribute(view, name)
+    cdef FieldDescriptor field
+    if found != NULL and type(<object>found) is FieldDescriptor:
+        field = <FieldDescriptor>found
+        if field.name is name and field.owner is type(view):
+            zs_remember_field(view, name, field)
+    return 0
+
+
+def make_view_class(str name not None, dict namespace not None):
+    """A class of views with these attributes: FieldDescriptors and whatever else."""
+    made = zs_view_class(name.encode(), View, reset_view, view_attribute, set_view_attribute)
+    for key, value in namespace.items():
+        setattr(made, key, value)
+        if isinstance(value, FieldDescriptor):
+            value.__set_name__(made, key)
+    return made

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zeroslot._core.binding import SEALED, SLOT_LIMIT, AllocatorEnd, Owner
+from zeroslot._core.binding import SEALED, SLOT_LIMIT, AllocatorEnd, Owner, direct_methods
 from zeroslot.arguments import PRIVATE, checked_mode, checked_name, whole_number
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
@@ -102,6 +102,7 @@ def _given(name: str, value: int | None) -> int:
     return value
 
 
+@direct_methods
 class SlotAllocator(AllocatorEnd):
     """The owner of a segment of slots: reserve one, fill it, commit it.
 

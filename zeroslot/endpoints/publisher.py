@@ -18,6 +18,7 @@ from zeroslot._core.binding import (
     TYPED,
     Metadata,
     PublisherEnd,
+    direct_methods,
     publish_array,
     record_of,
 )
@@ -116,6 +117,7 @@ class PublisherStats:
     pools: tuple[PoolInfo, ...] = ()
 
 
+@direct_methods
 class Publisher(PublisherEnd[S]):
     """Publishes samples of one type on one topic.
 

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroslot._core import binding
-from zeroslot._core.binding import COMPAT_CRC, OPEN, SLOT_LIMIT, Reader, ReaderEnd, SegmentInfo, SlotLease, Ticket
+from zeroslot._core.binding import (
+    COMPAT_CRC,
+    OPEN,
+    SLOT_LIMIT,
+    Reader,
+    ReaderEnd,
+    SegmentInfo,
+    SlotLease,
+    Ticket,
+    direct_methods,
+)
 from zeroslot.arguments import checked_flag, checked_name, whole_number
 from zeroslot.endpoints import tickets
 from zeroslot.endpoints.handle import close_at_exit
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_S = 0.01
 
 
+@direct_methods
 class SlotReader(ReaderEnd):
     """One reader of a segment: take samples in order, in place. Threads may share it. A context manager."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import SLOT_LIMIT, Batch, take_batch
+from zeroslot._core.binding import SLOT_LIMIT, Batch, direct_methods, take_batch
 from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whole_number
 from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
@@ -40,6 +40,7 @@ class SubscriberStats:
     corrupt: int = 0
 
 
+@direct_methods
 class Subscriber(Following[S_co]):
     """Takes the samples of one topic. A topic needs no publisher to be subscribed to.
 
