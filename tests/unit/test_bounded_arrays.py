@@ -203,6 +203,16 @@ def test_models_with_such_arrays_validate_serialize_and_pickle() -> None:
 
 
 @pytest.mark.row("TYP-10", "TYP-6")
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0, 3)])
+def test_an_empty_array_comes_back_from_json(shape: tuple[int, ...]) -> None:
+    """An empty list has no dims behind it: they are the declared ones."""
+    made = Arrays(cloud=np.zeros((0, 3), "f4"), image=np.zeros(shape, "u1"), points=VALUES["points"])
+    read = Arrays.model_validate_json(made.model_dump_json())
+    assert (read.cloud.shape, read.image.shape) == ((0, 3), (0, 0, 3) if shape[0] == 0 else shape)
+    with pytest.raises(ValidationError, match=r"shape \(0,\) is not within"):
+        Arrays(**VALUES | {"cloud": np.zeros(0, "f4")})
+
+
 def test_the_layout_of_such_arrays_in_other_forms() -> None:
     """Canonical text, schema, IDL, C and the difference name the bounds."""
     layout = layout_of(Arrays)

@@ -74,9 +74,16 @@ cdef class BoundedArrayOf:
 
 
 cdef cnp.ndarray bounded_array_of(object value, cnp.dtype wanted, tuple dims):
-    """As `array_of`. A negative dim is a bound: the array may be shorter."""
+    """As `array_of`. A negative dim is a bound: the array may be shorter.
+
+    An empty list says nothing of the dims behind it, as in JSON: they are the declared ones.
+    """
     cdef cnp.ndarray given = elements_of(value, wanted, len(dims))
-    check_within((<object>given).shape, dims)
+    cdef tuple shape = (<object>given).shape
+    if isinstance(value, list) and 0 in shape and len(shape) < len(dims):
+        shape += tuple([max(dim, 0) for dim in dims[len(shape):]])
+        given = (<object>given).reshape(shape)
+    check_within(shape, dims)
     return given
 
 
