@@ -25,6 +25,10 @@ STATUS = (
 )
 
 
+class CommandError(ValueError):
+    """A command cannot do what it was asked to; the text says why, and what to give."""
+
+
 def main() -> int:
     """Run the command line on `sys.argv`: its exit status."""
     try:
@@ -53,7 +57,7 @@ def _chosen() -> Callable[[], int]:
 def _ended(run: Callable[[], int]) -> int:
     """Run a command: its exit status.
 
-    An error of the library, of a child or of the system is printed as one line, without a traceback.
+    An error of the command, of the library, of a child or of the system is printed without a traceback.
     """
     from zeroslot import ZeroslotError
     from zeroslot.cli.processes import ChildError
@@ -65,7 +69,7 @@ def _ended(run: Callable[[], int]) -> int:
         # What is still in the buffer would be an error again at the end of the interpreter.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ZeroslotError, ChildError, OSError) as error:
+    except (CommandError, ZeroslotError, ChildError, OSError) as error:
         print(f"zeroslot: {error}", file=sys.stderr)
         return 1
     return status

@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Zero-copy publish/subscribe between the processes of one host, over shared memory.",
     epilog=STATUS,
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from zeroslot.cli.options import Domain, Json, Topic, exit_with
+
+Language = Literal["idl", "c", "dtype", "json", "python"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("list")(list_)
     app.command()(info)
+    app.command()(schema)
 
 
 def list_(
@@ -40,3 +43,24 @@ def info(topic: Topic, domain: Domain = None, json: Json = False) -> None:
     from zeroslot.cli.topics import show_topic
 
     exit_with(show_topic(topic, domain, json_output=json))
+
+
+def schema(
+    topic: Topic,
+    language: Annotated[Language, typer.Option("--as", help="The language in which the type is printed.")] = "idl",
+    domain: Domain = None,
+    json: Json = False,
+) -> None:
+    """Print the type of a topic's samples: as OMG IDL, a C header, a numpy dtype, JSON Schema or a Python class.
+
+    It is read from the segment of a live publisher. What a publisher keeps for itself is not in it: defaults and
+    constraints.
+
+        zeroslot schema robot/imu --as python > imu.py
+
+    With --json an object: "topic", "domain", "types", a list with "name", "type_hash", "size_bytes", "publisher_id",
+    "as" and "schema" of each type that is published, and "problems". Ends with status 1 when no publisher can be read.
+    """
+    from zeroslot.cli.schemas import print_schema
+
+    exit_with(print_schema(topic, domain, language, json_output=json))

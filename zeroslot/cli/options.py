@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import zeroslot as zs
+
+if TYPE_CHECKING:
+    from zeroslot.cli.expression import Expression
 
 
 def exit_with(status: int) -> None:
     """End the command with this exit status; 0 goes on to the end of the command, which is the same."""
     if status:
         raise typer.Exit(status)
+
+
+def as_expression(text: str, option: str) -> Expression:
+    """The expression that an option has; a wrong one is a wrong command line."""
+    from zeroslot.cli.expression import Expression, ExpressionError
+
+    try:
+        return Expression(text)
+    except ExpressionError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def complete_topic(context: typer.Context, incomplete: str) -> Iterator[str]:

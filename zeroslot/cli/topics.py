@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import TextIO
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_duration, as_json
@@ -80,11 +81,11 @@ def _verbose_rows(found: list[zs.TopicInfo]) -> list[list[str]]:
     return rows
 
 
-def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...]) -> None:
+def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...], file: TextIO | None = None) -> None:
     """One line for each: what it is, where, and what is wrong."""
     for problem in problems:
         place = "" if str(problem.where) in problem.text else f"{problem.where}: "
-        print(styled(f"{problem.kind}: {printable(place + problem.text)}", RED))
+        print(styled(f"{problem.kind}: {printable(place + problem.text)}", RED), file=file)
 
 
 def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:

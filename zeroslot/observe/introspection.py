@@ -60,13 +60,16 @@ def inspect(topic: str, domain: str | None = None) -> TopicInfo:
     return info
 
 
-def schema_of(topic: str, domain: str | None = None) -> Layout:
-    """The layout of a topic's samples, from the segment of its first live publisher. Raises TopicNotFoundError."""
+def schema_of(topic: str, domain: str | None = None, *, publisher_id: str | None = None) -> Layout:
+    """The layout of a topic's samples, from the segment of its first live publisher, or of the one with this id.
+
+    Raises TopicNotFoundError.
+    """
     from zeroslot.types.schema import unpack_schema
 
     checked, place = checked_topic(topic), checked_domain(domain)
     for path in flink.list_flinks(topic_directory(place, checked)):
-        attached = attach_live(path)
+        attached = attach_live(path) if publisher_id in (None, path.stem) else None
         if isinstance(attached, AttachedControl) and attached.segment.info.payload_kind == TYPED:
             return unpack_schema(attached.segment.schema(), topic)
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)

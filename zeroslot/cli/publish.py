@@ -1,0 +1,143 @@
+"""`zeroslot pub`: publishes samples that are given as JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import zeroslot as zs
+from zeroslot.cli.encoding import Encoder, SampleError
+from zeroslot.cli.figures import as_json
+from zeroslot.cli.types import WHOLE
+
+LEAST_STAY_S = 0.1  # for subscribers that are about to attach
+LOOK_S = 0.01  # between two looks whether all has been taken
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is published and how often. `text`: JSON, or `-` for lines of stdin. `rate_hz` None: back to back. `times`
+    None: without end. `wait`: subscribers to wait for, up to `timeout` seconds. `linger`: seconds to stay after the
+    last sample for subscribers that have not taken it.
+    """
+
+    topic: str
+    text: str
+    domain: str | None = None
+    rate_hz: float | None = None
+    times: int | None = 1
+    wait: int = 1
+    timeout: float | None = None
+    linger: float = 1.0
+
+
+def publish_samples(plan: Plan, sample_type: type[Any], *, fill: bool, json_output: bool) -> int:
+    """Publish, and print how many samples it were. 1: a sample does not fit the type, or no subscriber came in time."""
+    encoder = Encoder(sample_type, fill=fill)
+    samples = _samples(plan, encoder)
+    with _publisher(plan, sample_type) as publisher:
+        if not publisher.wait_for_subscribers(plan.wait, 0) and not _wait(plan, publisher):
+            return 1
+        if not json_output and plan.rate_hz is not None:
+            print(f"publishing {encoder.type_name} on {plan.topic} at {plan.rate_hz:g} Hz", flush=True)
+        try:
+            _publish(plan, publisher, samples)
+            _stay(plan, publisher)
+        finally:
+            _report(plan, publisher, encoder.type_name, json_output=json_output)
+    return 0
+
+
+def _samples(plan: Plan, encoder: Encoder) -> Iterator[Any]:
+    """The samples in order, without end where one is repeated. Raises SampleError."""
+    if plan.text != "-":
+        return itertools.repeat(encoder.sample(_parsed(plan.text, "the sample")))
+    return _samples_of_lines(encoder)
+
+
+def _samples_of_lines(encoder: Encoder) -> Iterator[Any]:
+    for number, line in enumerate(sys.stdin, 1):
+        if line.strip():
+            try:
+                yield encoder.sample(_parsed(line, "it"))
+            except SampleError as error:
+                raise SampleError(f"line {number} of stdin: {error}") from None
+
+
+def _parsed(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SampleError(f"{what} is no JSON: {error}") from None
+
+
+def _publisher(plan: Plan, sample_type: type[Any]) -> zs.Publisher[Any]:
+    options: dict[str, Any] = {"domain": plan.domain, "name": "zeroslot pub", "match": "by_name"}
+    if sample_type in WHOLE.values() or zs.layout_of(sample_type).variable:
+        options["grow"] = True
+    return zs.Publisher(plan.topic, sample_type, **options)
+
+
+def _wait(plan: Plan, publisher: zs.Publisher[Any]) -> bool:
+    if sys.stderr.isatty():
+        print(
+            f"zeroslot: waiting for {_subscribers(plan.wait)} of {plan.topic}; --wait 0 publishes without",
+            file=sys.stderr,
+        )
+    if publisher.wait_for_subscribers(plan.wait, plan.timeout):
+        return True
+    print(
+        f"zeroslot: {plan.topic} has {_subscribers(publisher.subscriber_count)} after {plan.timeout:g} s, and "
+        f"--wait is {plan.wait}. Nothing was published",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _subscribers(count: int) -> str:
+    return f"{count} subscriber{'s' * (count != 1)}"
+
+
+def _publish(plan: Plan, publisher: zs.Publisher[Any], samples: Iterable[Any]) -> None:
+    """One sample after the other, each at its time: what is late does not move what follows."""
+    began = time.monotonic()
+    for number, sample in enumerate(samples):
+        if plan.times is not None and number >= plan.times:
+            return
+        if plan.rate_hz is not None:
+            left = began + number / plan.rate_hz - time.monotonic()
+            if left > 0:
+                time.sleep(left)
+        publisher.publish(sample)
+
+
+def _stay(plan: Plan, publisher: zs.Publisher[Any]) -> None:
+    """Until every subscriber has taken everything: what a publisher leaves behind is there for those alone that are
+    attached.
+    """
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < plan.linger:
+        if passed >= LEAST_STAY_S and _all_taken(plan, publisher):
+            return
+        time.sleep(LOOK_S)
+
+
+def _all_taken(plan: Plan, publisher: zs.Publisher[Any]) -> bool:
+    found = zs.inspect(plan.topic, plan.domain).publishers
+    mine = [each for each in found if each.flink == publisher.flink]
+    return all(subscriber.behind == 0 for each in mine for subscriber in each.subscribers)
+
+
+def _report(plan: Plan, publisher: zs.Publisher[Any], type_name: str, *, json_output: bool) -> None:
+    published, subscribers = publisher.stats.published, publisher.subscriber_count
+    if json_output:
+        facts = {"topic": plan.topic, "type": type_name, "published": published, "subscribers": subscribers}
+        print(as_json(facts))
+    else:
+        samples = f"{published} sample{'s' * (published != 1)}"
+        print(f"published {samples} of {type_name} on {plan.topic}, to {_subscribers(subscribers)}")
