@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from zeroslot.endpoints.subscriber import Subscriber as Subscriber
     from zeroslot.endpoints.subscriber import SubscriberStats as SubscriberStats
     from zeroslot.endpoints.waiting import wait as wait
+    from zeroslot.endpoints.waitset import WaitSet as WaitSet
     from zeroslot.errors import BackpressureError as BackpressureError
     from zeroslot.errors import ClosedError as ClosedError
     from zeroslot.errors import CorruptSegmentError as CorruptSegmentError
@@ -151,6 +152,7 @@ _HOME = {
     "observe.metrics": "MetricsCollector",
     "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",
     "endpoints.waiting": "wait",
+    "endpoints.waitset": "WaitSet",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports

@@ -42,6 +42,14 @@ def checked_seconds(name: str, value: Any) -> float | None:
     return seconds
 
 
+def checked_period(name: str, value: Any) -> float:
+    """A length of time above 0; ValueError or TypeError naming it."""
+    seconds = _real(name, "seconds", value)
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"{name} is {value}, and has to be above 0 and below 1e9")
+    return seconds
+
+
 def checked_spin_us(value: Any) -> float:
     """A number of microseconds, 0 or more; infinity is one. ValueError or TypeError for anything else."""
     microseconds = _real("spin_us", "microseconds", value)

@@ -27,8 +27,10 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 cimport numpy as cnp
 
+import functools
 import json
 import os
+import signal
 import threading
 
 from zeroslot import errors
@@ -63,4 +65,5 @@ include "endpoints.pxi"
 include "sending.pxi"
 include "subscriber.pxi"
 include "several.pxi"
+include "polling.pxi"
 include "batches.pxi"

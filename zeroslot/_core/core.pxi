@@ -208,6 +208,7 @@ cdef extern from "zeroslot/zs_fork.h" nogil:
     uint64_t zs_fork_generation
     int zs_fork_watch()
     int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, unsigned mode)
+    int zs_descriptor_open_event(zs_descriptor *d)
     void zs_descriptor_close(zs_descriptor *d)
     int zs_mapping_map(zs_mapping *m, const zs_descriptor *through, size_t size, int writable)
     void zs_mapping_unmap(zs_mapping *m)
@@ -264,6 +265,19 @@ cdef extern from *:
 
 cdef extern from "<unistd.h>" nogil:
     int pause()
+    Py_ssize_t read(int fd, void *data, size_t size)
+    Py_ssize_t write(int fd, const void *data, size_t size)
+
+cdef extern from "<time.h>" nogil:
+    ctypedef struct zs_timespec_c "struct timespec":
+        pass
+    zs_timespec_c zs_timespec(uint64_t ns)
+
+cdef extern from "<poll.h>" nogil:
+    ctypedef struct zs_pollfd "struct pollfd":
+        int fd
+        short events, revents
+    int ppoll(zs_pollfd *descriptors, unsigned long count, const zs_timespec_c *timeout, const void *mask)
 
 cdef extern from "<math.h>" nogil:
     bint isfinite_double "isfinite"(double value)

@@ -413,6 +413,9 @@ cdef class Segment:
     @property
     def newest_ns(self):
         """When the newest sample was committed (CLOCK_MONOTONIC); 0 before any."""
+        return self.newest_published_ns()
+
+    cdef uint64_t newest_published_ns(self) noexcept nogil:
         cdef uint64_t n = zs_load64(self.c.published, ZS_ACQUIRE)
         cdef uint32_t slot = <uint32_t>(zs_load64(self.c.ring + n % self.c.ring_capacity, ZS_ACQUIRE) & 0xffff)
         if n < self.c.first_sequence or slot >= self.c.slot_limit:

@@ -61,6 +61,27 @@ cdef inline int look_up() except -1:
     return 0
 
 
+cdef bint is_of_signal_handler(object error) except -1:
+    """Whether a signal handler raised an exception, and not the code that the signal interrupted."""
+    cdef set codes = set()
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        if callable(handler):
+            handler = handler if hasattr(handler, "__code__") else getattr(handler, "__call__", None)
+            codes.add(getattr(handler, "__code__", None))
+    codes.discard(None)
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
 cdef int finalize(object handle) except -1:
     """Close a handle whose last reference has ended.
 

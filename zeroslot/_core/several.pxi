@@ -23,19 +23,49 @@ cdef class Flag:
 cdef class Several(Waitable):
     """That one of several subscribers has something, or that a flag has moved."""
 
-    cdef list parts     # a SampleWait each
-    cdef set failed     # those for which following raised in this turn
+    cdef list ends
+    cdef list parts     # a SampleWait for each
+    cdef bint failed    # following raised for one of them in this turn
     cdef Flag flag
     cdef uint32_t seen
+    cdef bint spins
+    cdef bint in_use    # by a wait
+
+    def __init__(self, list ends not None, Flag flag not None, *, bint spin=True):
+        cdef SubscriberEnd end
+        self.ends, self.parts, self.flag, self.spins = ends, [], flag, spin
+        for end in ends:
+            self.parts.append(end.sample_wait())
+            if spin:
+                self.spin_ns = max(self.spin_ns, end.spin_ns)
+
+    def wait(self, uint32_t seen, uint64_t deadline_ns):
+        """The subscribers that have something: `take` would give a sample or raise. Sleeps until the deadline while
+        none has and the flag has the value `seen`. Threads, and signal handlers, may call it while it runs.
+        """
+        cdef SubscriberEnd end
+        cdef bint in_use
+        for end in self.ends:
+            end.check_fork()
+        with cython.critical_section(self):
+            in_use, self.in_use = self.in_use, True
+        if in_use:
+            return Several(self.ends, self.flag, spin=self.spins).wait(seen, deadline_ns)
+        self.seen = seen
+        try:
+            wait_for(self, deadline_ns)
+        finally:
+            self.in_use = False
+        return [end for end in self.ends if end.has_something()]
 
     cdef int prepare(self, Watched *watched) except -1:
         cdef SampleWait part
-        self.failed = set()
+        self.failed = False
         watch(watched, &self.flag.word, self.seen)
         watch(watched, &meeting.nudge, zs_load32(&meeting.nudge, ZS_ACQUIRE))
         for part in self.parts:
             if part.end.is_closed or part.end.postponed is not None:
-                self.failed.add(part)
+                self.failed = True
                 continue
             try:
                 if part.sources is not None:
@@ -43,13 +73,15 @@ cdef class Several(Waitable):
                 part.look_for_sources(watched)
             except Exception as error:
                 # The subscriber counts as ready, and its next call raises this.
+                if is_of_signal_handler(error):
+                    raise
                 if not part.end.is_closed:
                     part.end.postpone(error.with_traceback(None))
-                self.failed.add(part)
+                self.failed = True
         return 0
 
     cdef bint is_ready(self) except -1:
-        return len(self.failed) > 0 or self.is_ready_parked()
+        return self.failed or self.is_ready_parked()
 
     cdef bint is_due(self) noexcept:
         cdef SampleWait part
@@ -85,18 +117,6 @@ cdef class Several(Waitable):
             part.unpark()
 
 
-def wait_for_any(list ends not None, Flag flag not None, uint32_t seen, timeout, *, bint spin=True):
-    """The subscribers that have something: `take` would give a sample or raise. Waits up to `timeout` seconds (None:
-    for ever) while none has and the flag has the value `seen`.
-    """
-    cdef uint64_t deadline = deadline_of(timeout)
-    cdef Several what = Several.__new__(Several)
-    cdef SubscriberEnd end
-    what.parts, what.flag, what.seen = [], flag, seen
-    for end in ends:
-        end.check_fork()
-        what.parts.append(end.sample_wait())
-        if spin:
-            what.spin_ns = max(what.spin_ns, end.spin_ns)
-    wait_for(what, deadline)
-    return [end for end in ends if end.has_something()]
+def wait_for_any(list ends not None, Flag flag not None, uint32_t seen, uint64_t deadline_ns, *, bint spin=True):
+    """`Several.wait` for one wait."""
+    return Several(ends, flag, spin=spin).wait(seen, deadline_ns)

@@ -29,6 +29,7 @@ cdef class SubscriberEnd(Handle):
     cdef bint verify            # compare each sample with its CRC
     cdef uint64_t corrupt       # samples that failed it
     cdef object deferred        # what ended a batch that had samples; the next batch raises it
+    cdef object emptied         # called when a take has found nothing, or None
 
     def __init__(self, str where not None, Word bell not None, spin_us, table, bint verify=False):
         self.where = where
@@ -130,6 +131,8 @@ cdef class SubscriberEnd(Handle):
             self.followed_ns = zs_coarse_ns()
             self._follow()
         except Exception as error:
+            if is_of_signal_handler(error):
+                raise
             self.postponed = error.with_traceback(None)     # whose frames would keep the subscriber
         finally:
             self.for_others = False
@@ -196,7 +199,7 @@ cdef class SubscriberEnd(Handle):
             if hold is not None:
                 self.turn = at + 1
                 return self.leased(source, hold)
-        self.found_nothing(sources)
+        self.is_empty(sources)
         return None
 
     @cython.final
@@ -220,7 +223,7 @@ cdef class SubscriberEnd(Handle):
                     best = source
                     break
         if best is None:
-            self.found_nothing(sources)
+            self.is_empty(sources)
             return None
         if best.reader.broken:
             self._follow()
@@ -238,6 +241,14 @@ cdef class SubscriberEnd(Handle):
                             zs_reader_skip(&source.reader.c, sequence)
                         zs_unlock(&source.reader.mutex)
         return self.leased(best, hold)
+
+    @cython.final
+    cdef int is_empty(self, list sources) except -1:
+        """A take has found nothing."""
+        self.found_nothing(sources)
+        if self.emptied is not None:
+            self.emptied()
+        return 0
 
     @cython.final
     cdef int found_nothing(self, list sources) except -1:
@@ -378,6 +389,26 @@ cdef class SubscriberEnd(Handle):
                 self._table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
         meeting.note_due(due_ns)
         return len(before) > 0
+
+    def _call_when_empty(self, function not None):
+        """From now on call a function each time that a take has found nothing."""
+        self.emptied = function
+
+    def _activity(self):
+        """When the newest sample of the publishers that are read from was published (CLOCK_MONOTONIC), and how many
+        samples they have published. 0 is the time where there is none, or none by the clock of this process.
+        """
+        cdef list sources
+        cdef Source source
+        cdef uint64_t newest_ns = 0
+        cdef uint64_t count = 0
+        with cython.critical_section(self):
+            sources = self.sources
+        for source in sources:
+            count += zs_load64(source.reader.segment.c.published, ZS_ACQUIRE)
+            if source.reader.one_clock:
+                newest_ns = max(newest_ns, source.reader.segment.newest_published_ns())
+        return newest_ns, count
 
     def _end(self):
         """Mark as closed, and wake this subscriber's threads."""

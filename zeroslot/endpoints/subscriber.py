@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroslot._core.binding import SLOT_LIMIT, Batch, direct_methods, take_batch
+from zeroslot._core.binding import SLOT_LIMIT, Batch, Lease, direct_methods, take_batch
 from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whole_number
+from zeroslot.endpoints import loops, waker
+from zeroslot.endpoints.callbacks import SampleCallback
 from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
-from zeroslot.errors import CorruptSegmentError, MismatchError
+from zeroslot.errors import ClosedError, CorruptSegmentError, MismatchError
 from zeroslot.info import PublisherInfo
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
@@ -71,6 +74,8 @@ class Subscriber(Following[S_co]):
     """
 
     _released = True  # until the constructor opens something
+    _doorbell: waker.DoorbellWake | None = None
+    _at_once = 0  # samples that were there since other tasks had a turn
 
     @overload
     def __init__(
@@ -220,6 +225,66 @@ class Subscriber(Following[S_co]):
         """
         return take_batch(self, max, out, timeout)
 
+    def fileno(self) -> int:
+        """A descriptor for select, poll, epoll and `loop.add_reader`: it is readable while there may be something.
+
+        It stays readable until `take`, `latest` or `take_many` has found nothing, so one call for each wake-up misses
+        nothing, and the last one of a row gives None. With edge-triggered epoll call `take` until it gives None. After
+        `close` it is readable for good, and `take` raises ClosedError. It is closed when the subscriber is dropped.
+
+        From the first call on a thread of the process rings the descriptor; see `WaitSet` for a wait without one.
+        """
+        self._check()
+        if self._doorbell is None:
+            doorbell = waker.DoorbellWake(self)
+            if self._doorbell is None:
+                self._doorbell = doorbell
+                self._call_when_empty(doorbell.rearm)
+        self._doorbell.begin()
+        return self._doorbell.doorbell.fileno()
+
+    async def take_async(self, timeout: float | None = None) -> Lease[S_co] | None:
+        """`take` for asyncio and trio: the next sample in order, or None after `timeout` seconds (None: for ever).
+
+        Tasks and loops may share a subscriber. A wait that is cancelled has taken nothing. After 32 samples that were
+        there at once the other tasks of the loop get a turn.
+        """
+        return await loops.first(self, self.take, timeout, give_way=self._has_turn_to_give())
+
+    async def latest_async(self, timeout: float | None = None) -> Lease[S_co] | None:
+        """`latest` for asyncio and trio, as `take_async`."""
+        return await loops.first(self, self.latest, timeout, give_way=self._has_turn_to_give())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Lease[S_co]:
+        try:
+            lease = await self.take_async()
+        except ClosedError:
+            if self.closed:
+                raise StopAsyncIteration from None
+            raise
+        assert lease is not None  # noqa: S101  # without a timeout there is a sample
+        return lease
+
+    def _has_turn_to_give(self) -> bool:
+        self._at_once = (self._at_once + 1) % loops.TAKES_AT_ONCE
+        return self._at_once == 0
+
+    def on_sample(self, function: Callable[[Lease[S_co]], object], *, latest: bool = False) -> SampleCallback:
+        """Call `function(lease)` with each sample, in a thread of its own; with `latest` with the newest one each time.
+
+        Returns a handle with `stop()`, which the function may call itself. The lease ends when the function has
+        returned, unless it keeps it. What it raises is reported by `threading.excepthook`, which prints it, and the
+        next sample is taken; so is what `take` raises. The thread keeps the subscriber, and ends when that is closed
+        or the program ends.
+        """
+        if not callable(function):
+            raise TypeError(f"on_sample() takes a function, not {type(function).__name__}")
+        self._check()
+        return SampleCallback(self, function, checked_flag("latest", latest))
+
     def _dtype(self) -> np.dtype[Any]:
         """That of arrays of samples, as far as it is known."""
         return np.dtype([]) if self.sample_type is None else whole.compiled_type(self.sample_type).record_dtype
@@ -236,6 +301,8 @@ class Subscriber(Following[S_co]):
 
     def _release_all(self) -> None:
         """Each step may run twice, since an interruption may come between any two."""
+        if self._doorbell is not None:
+            self._doorbell.doorbell.ring()
         self._end_meeting()
         self._detach_all()
         self._bell.leave()

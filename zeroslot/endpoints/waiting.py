@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from zeroslot._core.binding import Flag, wait_for_any
+from zeroslot._core.binding import Flag, deadline_after, wait_for_any
 from zeroslot.endpoints.subscriber import Subscriber
 
 SubscriberT = TypeVar("SubscriberT", bound=Subscriber[Any])
@@ -31,4 +31,4 @@ def wait(*subscribers: SubscriberT, timeout: float | None = None) -> list[Subscr
         if not isinstance(each, Subscriber):
             raise TypeError(f"wait() takes subscribers, not {type(each).__name__}")
     flag = Flag()
-    return wait_for_any(list(dict.fromkeys(subscribers)), flag, flag.value, timeout)
+    return wait_for_any(list(dict.fromkeys(subscribers)), flag, flag.value, deadline_after(timeout))

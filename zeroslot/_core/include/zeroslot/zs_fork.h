@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -91,6 +92,16 @@ static int zs_fork_watch(void)
     return pthread_atfork(zs_fork_prepare, zs_fork_parent, zs_fork_child);
 }
 
+/* Put an open descriptor into the list. Under the lock. */
+static void zs_descriptor_list(zs_descriptor *d)
+{
+    d->next = zs_descriptors;
+    d->link = &zs_descriptors;
+    if (d->next != NULL)
+        d->next->link = &d->next;
+    zs_descriptors = d;
+}
+
 /* Open a file that is closed in children and across exec. False: errno has the reason. Callable by any thread. */
 static int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, unsigned mode)
 {
@@ -98,13 +109,22 @@ static int zs_descriptor_open(zs_descriptor *d, const char *path, int flags, uns
     pthread_mutex_lock(&zs_fork_lock);
     d->fd = open(path, flags | O_CLOEXEC, mode);
     error = errno;
-    if (d->fd >= 0) {
-        d->next = zs_descriptors;
-        d->link = &zs_descriptors;
-        if (d->next != NULL)
-            d->next->link = &d->next;
-        zs_descriptors = d;
-    }
+    if (d->fd >= 0)
+        zs_descriptor_list(d);
+    pthread_mutex_unlock(&zs_fork_lock);
+    errno = error;
+    return d->fd >= 0;
+}
+
+/* The same for a new eventfd, which does not block. A child must not have it: what it writes, the parent would read. */
+static int zs_descriptor_open_event(zs_descriptor *d)
+{
+    int error;
+    pthread_mutex_lock(&zs_fork_lock);
+    d->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    error = errno;
+    if (d->fd >= 0)
+        zs_descriptor_list(d);
     pthread_mutex_unlock(&zs_fork_lock);
     errno = error;
     return d->fd >= 0;

@@ -1,0 +1,119 @@
+"""Waiting for samples in event loops: asyncio, and trio where the program runs in it.
+
+Why a loop has a turn now and then although there are samples: a task that finds a sample at each look never suspends,
+and the other tasks of its loop would not run.
+
+Why neither is imported here: a program without event loops does not wait for the import of asyncio, and one with trio
+has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zeroslot._core.binding import SubscriberEnd, deadline_after, now_ns
+from zeroslot.endpoints.waker import SubscriberWake, arm, disarm
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+R = TypeVar("R")
+NEVER = 2**64 - 1  # nanoseconds
+
+TAKES_AT_ONCE = 32  # a turn of a loop takes about 20 us, so a sample waits less than 1 us for it on average
+
+
+class _LoopWake(SubscriberWake):
+    """Wakes a task of an asyncio loop. Loops that are closed are forgotten."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self, subscriber: SubscriberEnd[Any], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(subscriber, self._wake)
+        self._loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.resume)
+
+    def resume(self) -> None:
+        """Let the task run, in a callback of its loop."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def is_over(self) -> bool:
+        return self._loop.is_closed()
+
+
+async def first(
+    subscriber: SubscriberEnd[Any], look: Callable[[], R | None], timeout: float | None, *, give_way: bool
+) -> R | None:
+    """What `look()` gives, as soon as the subscriber has something for it; None after `timeout` seconds (None: for
+    ever). `give_way`: let the other tasks run before the first look.
+
+    Nothing is suspended between the look and the return, so a wait that is cancelled has taken nothing.
+    """
+    deadline = deadline_after(timeout)
+    wait, give_turn = (_trio_wait, _trio_turn) if _runs_in_trio() else (_asyncio_wait, _asyncio_turn)
+    if give_way:
+        await give_turn()
+    while True:
+        found = look()
+        now = now_ns()
+        if found is not None or now >= deadline:
+            return found
+        await wait(subscriber, None if deadline == NEVER else (deadline - now) / 1e9)
+
+
+async def _asyncio_turn() -> None:
+    from asyncio import sleep
+
+    await sleep(0)
+
+
+async def _asyncio_wait(subscriber: SubscriberEnd[Any], left: float | None) -> None:
+    """Suspend the task until the subscriber may have something, at most for `left` seconds."""
+    from asyncio import get_running_loop
+
+    loop = get_running_loop()
+    wake = _LoopWake(subscriber, loop)
+    timer = None if left is None else loop.call_later(left, wake.resume)
+    try:
+        arm(wake)
+        await wake.future
+    finally:
+        disarm(wake)
+        if timer is not None:
+            timer.cancel()
+
+
+def _runs_in_trio() -> bool:
+    trio: Any = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
+
+
+async def _trio_turn() -> None:
+    trio: Any = sys.modules["trio"]
+    await trio.lowlevel.checkpoint()
+
+
+async def _trio_wait(subscriber: SubscriberEnd[Any], left: float | None) -> None:
+    """The same for trio."""
+    trio: Any = sys.modules["trio"]
+    token, event = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def ring() -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(event.set)
+
+    wake = SubscriberWake(subscriber, ring)
+    try:
+        arm(wake)
+        with trio.move_on_after(float("inf") if left is None else left):
+            await event.wait()
+    finally:
+        disarm(wake)

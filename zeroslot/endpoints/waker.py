@@ -1,0 +1,201 @@
+"""The waker: a thread that wakes event loops, selectors and WaitSets with descriptors.
+
+Subscribers are woken by words in shared memory, and an event loop sleeps on descriptors. So one thread of the process
+sleeps on the words for all of them. It starts with the first `arm`, ends a second after the last one is gone, and ends
+at the exit of the interpreter.
+
+Why it only wakes, and takes nothing: what is woken takes for itself when it runs. A wait that was cancelled before has
+taken nothing, so it loses nothing.
+
+Why no wake-up is missed: the waker looks at a subscriber after it was armed and before it sleeps. What comes between
+two looks moves a word on which it sleeps.
+
+Why there is no lock: signal handlers may arm while the code that they interrupt is arming. Each change of the table of
+the armed is one operation of a dict, and a thread that is no longer the one in `_thread` ends by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from zeroslot._core.binding import Doorbell, Flag, SubscriberEnd, now_ns, wait_for_any
+from zeroslot.endpoints.handle import call_at_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROUND_NS = 1_000_000_000  # the longest time in which the waker keeps a subscriber that was dropped
+
+
+class Wake:
+    """That `ring` is called once when a subscriber has something; without a subscriber, never.
+
+    While any is armed the waker follows the topics of the process, as every wait does. `ring` is called by the waker,
+    must not block, and may be called once more after `disarm`.
+    """
+
+    __slots__ = ("__weakref__", "ring")
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self.ring = ring
+
+    def subscriber(self) -> SubscriberEnd[Any] | None:
+        """What is waited for; None: it is gone."""
+        return None
+
+    def is_over(self) -> bool:
+        """Whether nothing waits for it any more."""
+        return False
+
+
+class SubscriberWake(Wake):
+    """The same for a subscriber, which it keeps."""
+
+    __slots__ = ("_subscriber",)
+
+    def __init__(self, subscriber: SubscriberEnd[Any], ring: Callable[[], object]) -> None:
+        super().__init__(ring)
+        self._subscriber = subscriber
+
+    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # as of the base
+        return self._subscriber
+
+
+class DoorbellWake(Wake):
+    """The doorbell of a subscriber, which it does not keep: a subscriber that is dropped is closed."""
+
+    __slots__ = ("_subscriber", "doorbell", "is_new")
+
+    def __init__(self, subscriber: SubscriberEnd[Any]) -> None:
+        self.doorbell = Doorbell()
+        self.is_new = True  # it was never armed
+        super().__init__(self.doorbell.ring)
+        self._subscriber = ref(subscriber)
+
+    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # as of the base
+        return self._subscriber()
+
+    def is_over(self) -> bool:  # noqa: D102  # as of the base
+        return self._subscriber() is None
+
+    def rearm(self) -> None:
+        """The subscriber has nothing more: make its doorbell unreadable, until it has something again.
+
+        While it is armed there is nothing to do. The waker rings first and disarms then, so the doorbell of what is not
+        armed has been rung.
+        """
+        if self not in _waker.armed:
+            self.doorbell.silence()
+            arm(self)
+
+    def begin(self) -> None:
+        """Arm it for the first time."""
+        if self.is_new:
+            arm(self)
+            self.is_new = False
+
+
+class _Waker:
+    """The waker of this process."""
+
+    def __init__(self) -> None:
+        self.armed: dict[Wake, None] = {}
+        self.flag = Flag()  # moves with the table of the armed
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Have a thread that looks at the table of the armed from now on."""
+        self.flag.bump()
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            thread = threading.Thread(target=self._run, name="zeroslot-waker", daemon=True)
+            self._thread = thread
+            try:
+                thread.start()
+            except BaseException:
+                if self._thread is thread and not thread.is_alive():
+                    self._thread = None
+                raise
+
+    def stop(self) -> None:
+        """End the thread, and wait for its end."""
+        thread, self._thread = self._thread, None
+        self.flag.bump()
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        own = threading.current_thread()
+        idle_since = now_ns()
+        while self._thread is own:
+            self._round()
+            if self.armed:
+                idle_since = now_ns()
+            elif now_ns() - idle_since >= _ROUND_NS:
+                self._thread = None
+                if self.armed and self._thread is None:  # since the look
+                    self._thread = own
+                else:
+                    return
+
+    def _round(self) -> None:
+        """One wait for all that are armed."""
+        seen = self.flag.value
+        wakes = self._by_subscriber()
+        try:
+            ready = wait_for_any(list(wakes), self.flag, seen, now_ns() + _ROUND_NS, spin=False)
+        except Exception:  # noqa: BLE001  # the calls that are woken meet it
+            ready = list(wakes)
+        for subscriber in ready:
+            for wake in wakes[subscriber]:
+                if wake in self.armed:
+                    wake.ring()
+                    self.armed.pop(wake, None)
+
+    def _by_subscriber(self) -> dict[SubscriberEnd[Any], list[Wake]]:
+        found: dict[SubscriberEnd[Any], list[Wake]] = {}
+        for wake in list(self.armed):
+            if wake.is_over():
+                self.armed.pop(wake, None)
+            subscriber = wake.subscriber()
+            if subscriber is not None:
+                found.setdefault(subscriber, []).append(wake)
+        return found
+
+
+_waker = _Waker()
+
+
+def arm(wake: Wake) -> None:
+    """Call `wake.ring()` once, from another thread and soon, when its subscriber has something. Raises RuntimeError
+    where no thread can be started.
+    """
+    _waker.armed[wake] = None
+    try:
+        _waker.start()
+    except BaseException:
+        _waker.armed.pop(wake, None)
+        raise
+
+
+def disarm(wake: Wake) -> None:
+    """Do not, after all. Does nothing where it was called already."""
+    if _waker.armed.pop(wake, _waker) is None:
+        _waker.flag.bump()  # clears what it has parked
+
+
+def _forget() -> None:
+    """A forked child has no waker, and nothing in it is armed."""
+    global _waker  # noqa: PLW0603  # once a process
+    _waker = _Waker()
+
+
+def _stop() -> None:
+    _waker.stop()
+
+
+os.register_at_fork(after_in_child=_forget)
+call_at_exit(_stop)
