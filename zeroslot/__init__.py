@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from zeroslot._core.binding import View as View
     from zeroslot.endpoints.allocator import SegmentSize as SegmentSize
     from zeroslot.endpoints.allocator import SlotAllocator as SlotAllocator
+    from zeroslot.endpoints.callbacks import SampleCallback as SampleCallback
     from zeroslot.endpoints.publisher import Publisher as Publisher
     from zeroslot.endpoints.publisher import PublisherStats as PublisherStats
     from zeroslot.endpoints.reader import SlotReader as SlotReader
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from zeroslot.endpoints.subscriber import Subscriber as Subscriber
     from zeroslot.endpoints.subscriber import SubscriberStats as SubscriberStats
     from zeroslot.endpoints.waiting import wait as wait
+    from zeroslot.endpoints.waitset import Deadline as Deadline
+    from zeroslot.endpoints.waitset import Timer as Timer
+    from zeroslot.endpoints.waitset import UserEvent as UserEvent
     from zeroslot.endpoints.waitset import WaitSet as WaitSet
     from zeroslot.errors import BackpressureError as BackpressureError
     from zeroslot.errors import ClosedError as ClosedError
@@ -145,6 +149,7 @@ _HOME = {
     "endpoints.reader": "SlotReader",
     "endpoints.publisher": "Publisher PublisherStats",
     "endpoints.redeeming": "redeem",
+    "endpoints.callbacks": "SampleCallback",
     "endpoints.subscriber": "Subscriber SubscriberStats",
     "observe.doctor": "diagnose",
     "observe.histogram": "LatencyHistogram",
@@ -152,7 +157,7 @@ _HOME = {
     "observe.metrics": "MetricsCollector",
     "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",
     "endpoints.waiting": "wait",
-    "endpoints.waitset": "WaitSet",
+    "endpoints.waitset": "Deadline Timer UserEvent WaitSet",
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports

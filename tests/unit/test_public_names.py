@@ -18,6 +18,7 @@ PUBLIC_MAGIC = {"__init__", "__enter__", "__iter__", "__next__", "__call__", "__
 NODE = ("annotation", "codec", "declare", "from_annotation", "from_schema", "reading", "with_gaps")
 INTERNAL = {
     "Field.node",
+    "SampleCallback.__init__",
     "SlotAllocator.__init__",
     "SlotAllocator.native",
     "SlotReader.__init__",

@@ -113,25 +113,28 @@ def test_timers_have_their_own_times() -> None:
 
 @pytest.mark.row("NOT-7", "NOT-11")
 @pytest.mark.parametrize("with_descriptor", [False, True])
-def test_an_event_is_ready_once_for_any_number_of_sets(
+def test_an_event_is_ready_once_for_any_number_of_notifications(
     pair: tuple[socket.socket, socket.socket], with_descriptor: bool
 ) -> None:
-    """Also where it is set by another thread during the wait."""
+    """Also where another thread notifies during the wait; a set one is ready until it is cleared."""
     with zs.WaitSet() as waiting:
         if with_descriptor:
             waiting.attach(pair[0])
         event = waiting.event()
         assert not event.is_set()
-        event.set()
-        event.set()
+        event.notify()
+        event.notify()
         assert event.is_set()
         assert waiting.wait() == [event]
         assert not event.is_set()
         assert waiting.wait(timeout=0) == []
         event.set()
+        event.notify()
+        assert waiting.wait() == [event]
+        assert waiting.wait() == [event]
         event.clear()
         assert waiting.wait(timeout=0) == []
-        thread = threading.Timer(0.01, event.set)
+        thread = threading.Timer(0.01, event.notify)
         thread.start()
         assert waiting.wait() == [event]
         thread.join()
@@ -226,7 +229,7 @@ def test_threads_may_wait_on_one_set(
     for attached in ([sub], [sub, pair[0]]):
         with zs.WaitSet(*attached) as waiting:
             found: list[object] = []
-            threads = [threading.Thread(target=lambda: found.extend(waiting.wait())) for _ in range(4)]  # noqa: B023
+            threads = [threading.Thread(target=lambda: found.extend(waiting.wait())) for _ in range(4)]  # noqa: B023  # joined in the same turn
             for thread in threads:
                 thread.start()
             threading.Event().wait(0.01)
@@ -255,7 +258,7 @@ def test_what_cannot_be_attached(sub: zs.Subscriber[Tick], pub: zs.Publisher[Tic
     with zs.WaitSet(sub) as waiting:
         for wrong in (pub, "t", True, None, 1.5):
             with pytest.raises(TypeError, match="descriptors"):
-                waiting.attach(wrong)  # type: ignore[type-var]  # on purpose
+                waiting.attach(wrong)
         with pytest.raises(ValueError, match="attached already"):
             waiting.attach(sub)
         with pytest.raises(ValueError, match="only read"):
@@ -292,7 +295,7 @@ def test_timeouts(sub: zs.Subscriber[Tick], pair: tuple[socket.socket, socket.so
                 waiting.wait(wrong)  # type: ignore[arg-type]  # on purpose
         event = waiting.event()
         for huge in (1e300, float("inf"), 10**400, 2**63):
-            thread = threading.Timer(0.005, event.set)
+            thread = threading.Timer(0.005, event.notify)
             thread.start()
             assert waiting.wait(huge) == [event]
             thread.join()

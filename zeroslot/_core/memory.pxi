@@ -484,6 +484,12 @@ cdef class Segment:
                 found.append(r)
         return found
 
+    def parked_indexes(self):
+        """The indexes whose parked bit is set: subscribers that may be asleep."""
+        cdef uint64_t *words = self.c.parked
+        cdef uint32_t r
+        return [r for r in range(self.c.max_subscribers) if zs_load64(&words[r // 64], ZS_RELAXED) >> (r % 64) & 1]
+
     def peer(self, uint32_t index):
         """What peer entry `index` says of its subscriber, dead or alive."""
         if index >= self.c.max_subscribers:

@@ -16,7 +16,6 @@ from weakref import WeakSet
 
 from zeroslot._core.binding import Flag, Lease, deadline_after, now_ns, wait_for_any
 from zeroslot.endpoints.following import Following
-from zeroslot.endpoints.handle import call_before_exit
 from zeroslot.errors import ClosedError, ForkedHandleError
 
 if TYPE_CHECKING:
@@ -109,4 +108,6 @@ def _stop_all() -> None:
             each.stop(_EXIT_SECONDS)
 
 
-call_before_exit(_stop_all)
+# When the main thread has ended, and before functions that programs have registered with atexit.
+with suppress(RuntimeError):  # the interpreter is ending already
+    threading._register_atexit(_stop_all)  # type: ignore[attr-defined]  # as concurrent.futures does it

@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from concurrent.futures import thread as executors
 from contextlib import suppress
 from typing import Any, Protocol
@@ -33,32 +32,13 @@ class _Closable(Protocol):
 
 
 _handles: weakref.WeakSet[Any] = weakref.WeakSet()
-_at_exit: list[Callable[[], None]] = []
-_before_exit: list[Callable[[], None]] = []
 _watched_pid = 0
-
-
-def call_at_exit(function: Callable[[], None]) -> None:
-    """Call a function when the interpreter ends, before handles are closed. It ends a thread of the package, may be
-    called twice, and raises nothing.
-    """
-    _at_exit.append(function)
-    _watch_exit()
-
-
-def call_before_exit(function: Callable[[], None]) -> None:
-    """Call a function when the main thread has ended, before functions that programs have registered with atexit."""
-    _before_exit.append(function)
 
 
 def close_at_exit(handle: _Closable) -> None:
     """Close the handle when the interpreter ends, also in children of multiprocessing, which skip atexit."""
-    _handles.add(handle)
-    _watch_exit()
-
-
-def _watch_exit() -> None:
     global _watched_pid  # noqa: PLW0603 (once a process)
+    _handles.add(handle)
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _watched_pid != os.getpid():
         _watched_pid = os.getpid()
@@ -68,13 +48,13 @@ def _watch_exit() -> None:
 def _close_all() -> None:
     binding.begin_exit()
     interrupted: BaseException | None = None
-    for step in [*_at_exit, *(handle.close for handle in list(_handles))]:
+    for handle in list(_handles):
         for _ in range(2):  # again if Ctrl-C interrupted it; the interruption is raised once all handles are closed
             try:
-                step()
+                handle.close()
                 break
             except (ZeroslotError, OSError):
-                log.debug("closing %r at exit", step, exc_info=True)
+                log.debug("closing %r at exit", handle, exc_info=True)
                 break
             except BaseException as error:  # noqa: BLE001 (raised below)
                 interrupted = error
@@ -83,9 +63,7 @@ def _close_all() -> None:
         raise interrupted
 
 
-def _main_thread_has_ended() -> None:
-    for function in _before_exit:
-        function()
+def _end_waits_of_workers() -> None:
     binding.end_waits_of_workers(_is_worker)
     for handle in list(_handles):
         if isinstance(handle, binding.SubscriberEnd):
@@ -97,7 +75,7 @@ def _is_worker() -> bool:
 
 
 with suppress(RuntimeError):  # the interpreter is ending already
-    threading._register_atexit(_main_thread_has_ended)  # type: ignore[attr-defined]  # as concurrent.futures does it
+    threading._register_atexit(_end_waits_of_workers)  # type: ignore[attr-defined]  # as concurrent.futures does it
 
 for _ in range(2):  # the second call finds nothing to do, unless the first was interrupted between two handles
     atexit.register(_close_all)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -260,13 +260,12 @@ class Subscriber(Following[S_co]):
 
     async def __anext__(self) -> Lease[S_co]:
         try:
-            lease = await self.take_async()
+            # Without a timeout it gives a sample, or raises.
+            return cast("Lease[S_co]", await self.take_async())
         except ClosedError:
             if self.closed:
                 raise StopAsyncIteration from None
             raise
-        assert lease is not None  # noqa: S101  # without a timeout there is a sample
-        return lease
 
     def _has_turn_to_give(self) -> bool:
         self._at_once = (self._at_once + 1) % loops.TAKES_AT_ONCE

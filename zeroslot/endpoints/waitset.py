@@ -4,7 +4,7 @@ Why what is ready is the object that was attached, and not an event with a kind:
 has to be looked up.
 
 Why subscribers and descriptors stay ready until they are read: a program may take one sample for each wait, or none,
-and misses nothing. Timers, deadlines and events are ready once for each time that they come.
+and misses nothing. Timers and deadlines are ready once for each time that they come.
 
 Why the waker rings for subscribers only where descriptors are attached: a thread can sleep on words or on descriptors.
 Without descriptors the calling thread sleeps on the words itself, and no other thread is between.
@@ -16,7 +16,7 @@ import os
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from zeroslot._core.binding import Doorbell, Flag, Handle, Several, deadline_after, now_ns, poll_until
 from zeroslot.arguments import checked_flags, checked_period
@@ -25,16 +25,7 @@ from zeroslot.endpoints.subscriber import Subscriber
 from zeroslot.endpoints.waker import SubscriberWake, Wake, arm, disarm
 from zeroslot.errors import ClosedError, ForkedHandleError
 
-
-class HasFileno(Protocol):
-    """A socket, a pipe, a process's output: anything with a descriptor."""
-
-    def fileno(self) -> int: ...  # noqa: D102  # as everywhere
-
-
-Attachable: TypeAlias = "Subscriber[Any] | HasFileno | int"
-T = TypeVar("T", bound=Attachable)
-ComingT = TypeVar("ComingT", bound="Coming")
+A = TypeVar("A")
 NEVER = 2**64 - 1  # nanoseconds
 
 
@@ -107,37 +98,44 @@ class Deadline(Coming):
         return f"<Deadline of {self.seconds} s for {self.subscriber.topic}>"
 
 
-class Event(Coming):
-    """Ready once it was set; the wait that returns it clears it. Setting it again before that changes nothing."""
+class UserEvent(Coming):
+    """Ready from `set` to `clear`, as in threading; after `notify` once, however often that was called before."""
 
     def __init__(self, owner: WaitSet) -> None:
         """Use `WaitSet.event`."""
         self._owner = owner
         self._is_set = False
+        self._is_notified = False
 
     def set(self) -> None:
-        """Wake the wait. Any thread and any signal handler may call it; it takes no lock."""
+        """Make it ready until `clear`. Any thread and any signal handler may call it; it takes no lock."""
         self._owner._check_process()
         self._is_set = True
         self._owner._wake()
 
+    def notify(self) -> None:
+        """Make it ready for one wait, as `set` does."""
+        self._owner._check_process()
+        self._is_notified = True
+        self._owner._wake()
+
     def clear(self) -> None:
-        """Take back a `set` that no wait has returned."""
-        self._is_set = False
+        """Take back a `set`, and a `notify` that no wait has returned."""
+        self._is_set = self._is_notified = False
 
     def is_set(self) -> bool:
-        """Whether it was set, and no wait has returned it since."""
-        return self._is_set
+        """Whether it is ready."""
+        return self._is_set or self._is_notified
 
     def _due_ns(self) -> int:
-        return 0 if self._is_set else NEVER
+        return 0 if self.is_set() else NEVER
 
     def _take(self, now: int) -> bool:  # noqa: ARG002  # as of the others
-        is_set, self._is_set = self._is_set, False
-        return is_set
+        notified, self._is_notified = self._is_notified, False
+        return notified or self._is_set
 
     def __repr__(self) -> str:
-        return f"<Event, {'set' if self._is_set else 'not set'}>"
+        return f"<UserEvent, {'set' if self.is_set() else 'not set'}>"
 
 
 class _Table:
@@ -179,7 +177,7 @@ class WaitSet(Handle):
 
     _released = True  # until the constructor has ended
 
-    def __init__(self, *attached: Attachable) -> None:
+    def __init__(self, *attached: object) -> None:
         self._flag = Flag()  # moves when an event is set, and when something is attached or detached
         self._table = _Table({}, self._flag)
         self._polling: dict[Doorbell, None] = {}  # of waits that are sleeping in poll
@@ -188,7 +186,7 @@ class WaitSet(Handle):
         for each in attached:
             self.attach(each)
 
-    def attach(self, what: T, *, read: bool = True, write: bool = False) -> T:
+    def attach(self, what: A, *, read: bool = True, write: bool = False) -> A:
         """Wait for a subscriber, or for a descriptor to be readable (`read`), writable (`write`) or either. Returns
         what was given.
 
@@ -222,10 +220,10 @@ class WaitSet(Handle):
         subscriber._check()
         return self._add(Deadline(subscriber, checked_period("seconds", seconds)))
 
-    def event(self) -> Event:
-        """Attach an event of the program: ready once its `set` was called, in any thread."""
+    def event(self) -> UserEvent:
+        """Attach an event of the program, which is ready after its `set` or `notify` was called, in any thread."""
         self._check()
-        return self._add(Event(self))
+        return self._add(UserEvent(self))
 
     def detach(self, what: object) -> None:
         """Wait for it no more. Raises ValueError for what is not attached."""
@@ -282,7 +280,7 @@ class WaitSet(Handle):
                 disarm(wake)
         return list(table.several.wait(seen, 0)) + found
 
-    def _add(self, what: Any, descriptor: int = -1, events: int = 0) -> Any:
+    def _add(self, what: A, descriptor: int = -1, events: int = 0) -> A:
         key = _key_of(what)
         while True:
             before = self._table

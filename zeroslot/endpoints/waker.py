@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from zeroslot._core.binding import Doorbell, Flag, SubscriberEnd, now_ns, wait_for_any
-from zeroslot.endpoints.handle import call_at_exit
+from zeroslot.endpoints.handle import close_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class SubscriberWake(Wake):
         super().__init__(ring)
         self._subscriber = subscriber
 
-    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # as of the base
+    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # that of the base
         return self._subscriber
 
 
@@ -75,10 +75,10 @@ class DoorbellWake(Wake):
         super().__init__(self.doorbell.ring)
         self._subscriber = ref(subscriber)
 
-    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # as of the base
+    def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # that of the base
         return self._subscriber()
 
-    def is_over(self) -> bool:  # noqa: D102  # as of the base
+    def is_over(self) -> bool:  # noqa: D102  # that of the base
         return self._subscriber() is None
 
     def rearm(self) -> None:
@@ -120,8 +120,8 @@ class _Waker:
                     self._thread = None
                 raise
 
-    def stop(self) -> None:
-        """End the thread, and wait for its end."""
+    def close(self) -> None:
+        """End the thread, and wait for its end. At exit."""
         thread, self._thread = self._thread, None
         self.flag.bump()
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
@@ -147,7 +147,7 @@ class _Waker:
         wakes = self._by_subscriber()
         try:
             ready = wait_for_any(list(wakes), self.flag, seen, now_ns() + _ROUND_NS, spin=False)
-        except Exception:  # noqa: BLE001  # the calls that are woken meet it
+        except Exception:  # noqa: BLE001  # the calls that are woken raise it
             ready = list(wakes)
         for subscriber in ready:
             for wake in wakes[subscriber]:
@@ -167,6 +167,7 @@ class _Waker:
 
 
 _waker = _Waker()
+close_at_exit(_waker)
 
 
 def arm(wake: Wake) -> None:
@@ -189,13 +190,9 @@ def disarm(wake: Wake) -> None:
 
 def _forget() -> None:
     """A forked child has no waker, and nothing in it is armed."""
-    global _waker  # noqa: PLW0603  # once a process
+    global _waker  # noqa: PLW0603  # one of the process
     _waker = _Waker()
-
-
-def _stop() -> None:
-    _waker.stop()
+    close_at_exit(_waker)
 
 
 os.register_at_fork(after_in_child=_forget)
-call_at_exit(_stop)
