@@ -49,7 +49,7 @@ USES = {
         "    assert zs.wait(sub) == [sub]"
     ),
     "WaitSet": (
-        f"{TICK}with zs.Publisher('own2', Tick) as pub, zs.Subscriber('own2', Tick) as sub, zs.WaitSet(sub) as waiting:\n"
+        f"{TICK}with zs.Publisher('w', Tick) as pub, zs.Subscriber('w', Tick) as sub, zs.WaitSet(sub) as waiting:\n"
         "    event = waiting.event()\n"
         "    pub.publish(Tick(number=7))\n"
         "    event.set()\n"
@@ -58,11 +58,11 @@ USES = {
     "Timer": "with zs.WaitSet() as waiting: assert isinstance(waiting.every(0.5), zs.Timer)",
     "UserEvent": "with zs.WaitSet() as waiting: assert isinstance(waiting.event(), zs.UserEvent)",
     "Deadline": (
-        "with zs.Subscriber('own2') as sub, zs.WaitSet() as waiting:\n"
+        "with zs.Subscriber('w') as sub, zs.WaitSet() as waiting:\n"
         "    assert isinstance(waiting.deadline(sub, 0.5), zs.Deadline)"
     ),
     "SampleCallback": (
-        "with zs.Subscriber('own2') as sub, sub.on_sample(print) as handle: assert isinstance(handle, zs.SampleCallback)"
+        "with zs.Subscriber('w') as sub, sub.on_sample(print) as handle: assert isinstance(handle, zs.SampleCallback)"
     ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
     "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
