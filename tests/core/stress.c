@@ -3,6 +3,7 @@
  * stress.c - one owner and several readers in processes or in threads, on a small ring, with checksummed payload.
  *
  *   stress [--samples N] [--depth N] [--readers N] [--payload BYTES] [--leases N] [--seed N] [--threads] [--park | --block]
+ *          [--batches] [--tickets]
  *
  * Each reader takes in order, keeps a few leases for a random time, and checks every word of the payload after the take and before
  * the release. From time to time the last reader is stopped with its leases, by SIGSTOP in processes, while the owner publishes
@@ -15,6 +16,11 @@
  * deadline although there is a sample has missed its wake-up. --block: readers are reliable, and the owner sleeps while its window
  * is full. It must not miss a wake-up either, and no reader loses a sample.
  *
+ * --batches: the owner publishes copies, up to ZS_BATCH in one call, and readers take copies in batches as often as leases.
+ *
+ * --tickets: readers make tickets of what they lease. Each redeems those of the others with a second reader, and keeps the sample
+ * for a random time, which may be longer than its maker does. A redeemed sample is the one that the ticket names.
+ *
  * The payload is plain memory, so with --threads ThreadSanitizer reports what the protocol does not order. */
 #include <pthread.h>
 #include <sched.h>
@@ -24,13 +30,13 @@
 
 #include "world.h"
 
-#define READERS_MAX 63
+#define READERS_MAX 31 /* and as many readers of tickets */
 #define LOST_WAKE_NS UINT64_C(10000000000)
 
 static struct {
     uint64_t samples, seed;
     uint32_t depth, readers, payload, leases;
-    int threads, park, block;
+    int threads, park, block, batches, tickets;
 } options = {.samples = 200000, .seed = 1, .depth = 2, .readers = 4, .payload = 256, .leases = 2};
 
 /* Shared memory, one for each reader, on cache lines of its own. */
@@ -38,8 +44,9 @@ typedef struct report {
     uint32_t joined;
     uint32_t still; /* with --threads: instead of SIGSTOP */
     uint64_t at;          /* the last sequence taken */
-    uint64_t got, lost;
-    uint64_t space[12];
+    uint64_t got, lost, redeemed;
+    uint64_t ticket; /* the tag of a sample that has a reference; 0: none yet */
+    uint64_t space[10];
 } report;
 
 static world *w;
@@ -66,6 +73,68 @@ static void check(const uint64_t *words, uint64_t sequence)
         CHECK_EQUAL(words[i], mix(sequence * 1000003 + i));
 }
 
+/* Take copies in a batch, until the batch ends or at random. */
+static void take_copies(zs_reader *r, uint64_t random)
+{
+    static const uint32_t first_slot = 0;
+    uint64_t copy[512], ns, most = 1 + random % (2 * ZS_BATCH), count = 0;
+    char *data = (char *)w->payload;
+    zs_payloads payloads = {
+        .data = &data, .capacity = &w->slot_capacity, .first_slot = &first_slot, .count = 1, .slot_count = w->slot_count};
+    zs_copier c;
+    zs_copier_begin(&c, r, &payloads, options.payload, 0);
+    for (; count < most; count++) {
+        uint64_t before = r->cursor, lost = r->lost;
+        enum zs_take result = zs_copier_next(&c, (uint8_t *)copy, &ns);
+        if (result != ZS_TAKE_COPIED) {
+            CHECK(result == ZS_TAKE_NONE || result == ZS_TAKE_TOO_MANY);
+            break;
+        }
+        CHECK_EQUAL(r->cursor - before - 1, r->lost - lost);
+        check(copy, r->cursor);
+        if (count % ZS_BATCH == ZS_BATCH - 1)
+            zs_copier_settle(&c);
+    }
+    zs_copier_settle(&c);
+}
+
+/* What a reader keeps by a ticket of another one. */
+typedef struct redeemed {
+    zs_reader *reader;
+    uint64_t sequence; /* 0: none */
+    uint32_t slot;
+    uint64_t count;
+} redeemed;
+
+static void release_redeemed(redeemed *kept)
+{
+    if (kept->sequence == 0)
+        return;
+    check(world_words(w, kept->slot), kept->sequence);
+    zs_reader_release_redeemed(kept->reader, kept->slot);
+    kept->sequence = 0;
+}
+
+static void redeem_one(redeemed *kept, uint64_t random)
+{
+    uint64_t tag = zs_load(&reports[random % options.readers].ticket, ZS_RELAXED);
+    release_redeemed(kept);
+    if (tag == 0)
+        return;
+    kept->slot = (uint32_t)(tag & 0xffff);
+    switch (zs_reader_redeem(kept->reader, kept->slot, tag >> 16)) {
+    case ZS_TAKE_LEASED:
+        kept->sequence = tag >> 16;
+        check(world_words(w, kept->slot), kept->sequence);
+        kept->count++;
+        break;
+    case ZS_TAKE_NONE:
+        break; /* it is gone */
+    default:
+        CHECK(0);
+    }
+}
+
 static void *read_all(void *argument)
 {
     uint32_t index = (uint32_t)(uintptr_t)argument;
@@ -75,6 +144,9 @@ static void *read_all(void *argument)
     uint32_t slots[64];
     uint64_t sequences[64];
     uint32_t held = 0, idle = 0;
+    redeemed kept = {.reader = world_reader(w, READERS_MAX + index, 1, 0)};
+    if (options.tickets)
+        zs_reader_join_for_tickets(kept.reader, &world_identity);
     zs_reader_join(r, &world_identity, 0, ZS_AFTER_HISTORY);
     CHECK_EQUAL(r->cursor, 0);
     zs_store(&own->joined, 1, ZS_RELEASE);
@@ -94,12 +166,22 @@ static void *read_all(void *argument)
             slots[i] = slots[held], sequences[i] = sequences[held];
             random = random * 5 + 1;
         }
+        if (options.tickets && random % 5 == 0)
+            redeem_one(&kept, random >> 8);
+        if (options.batches && (random & 32)) {
+            take_copies(r, random >> 8);
+            zs_store(&own->at, r->cursor, ZS_RELEASE);
+        }
         result = zs_reader_take(r, &slot);
         if (result == ZS_TAKE_LEASED) {
             uint64_t n = zs_load(&zs_slot_at(&w->segment, slot)->sequence, ZS_RELAXED);
             CHECK(n == r->cursor || n == 0); /* 0: retired since, and still leased */
             CHECK(r->cursor > before);
-            CHECK_EQUAL(r->cursor - before - 1, r->lost - lost);
+            CHECK(options.batches || r->cursor - before - 1 == r->lost - lost);
+            if (options.tickets && random % 3 == 0) {
+                zs_slot_refer(&w->segment, slot, r->cursor);
+                zs_store(&own->ticket, r->cursor << 16 | slot, ZS_RELAXED);
+            }
             CHECK_EQUAL(zs_load(&zs_slot_at(&w->segment, slot)->size, ZS_RELAXED), options.payload);
             check(world_words(w, slot), r->cursor);
             slots[held] = slot, sequences[held] = r->cursor;
@@ -134,9 +216,15 @@ static void *read_all(void *argument)
     CHECK_EQUAL(r->taken + r->lost, options.samples);
     CHECK(!options.block || r->lost == 0);
     CHECK_EQUAL(zs_reader_leases(r), 0);
+    release_redeemed(&kept);
+    CHECK_EQUAL(zs_reader_leases(kept.reader), 0);
     own->got = r->taken;
     own->lost = r->lost;
+    own->redeemed = kept.count;
     zs_reader_leave(r);
+    if (options.tickets)
+        zs_reader_leave(kept.reader);
+    world_free_reader(kept.reader);
     world_free_reader(r);
     return NULL;
 }
@@ -151,29 +239,52 @@ static void set_last_reader_still(int still)
         CHECK(kill(pids[last], still ? SIGSTOP : SIGCONT) == 0);
 }
 
-static uint32_t reserve(void)
+/* Sleep until the window has room for a loan. */
+static void wait_for_room(void)
 {
-    uint32_t index, slot = ZS_NO_SLOT;
-    if (!options.block) {
-        slot = zs_owner_reserve(&w->owner, 0);
-        CHECK(slot != ZS_NO_SLOT);
-        return slot;
-    }
-    if (!zs_owner_window_full(&w->owner, &index))
-        slot = zs_owner_reserve(&w->owner, 0);
-    while (slot == ZS_NO_SLOT) {
+    uint32_t index;
+    while (zs_owner_window_full(&w->owner, &index)) {
         uint32_t seen = zs_owner_block_begin(&w->segment);
-        if (!zs_owner_window_full(&w->owner, &index)) {
-            slot = zs_owner_reserve(&w->owner, 0);
-            CHECK(slot != ZS_NO_SLOT);
-        } else {
+        if (zs_owner_window_full(&w->owner, &index)) {
             uint64_t deadline = zs_now_ns() + LOST_WAKE_NS;
             zs_futex_wait(w->segment.space, seen, deadline);
             CHECK(zs_now_ns() < deadline || zs_owner_window_full(&w->owner, &index)); /* slept although the window had room */
         }
         zs_owner_block_end(&w->segment);
     }
+}
+
+static uint32_t reserve(void)
+{
+    uint32_t slot;
+    if (options.block)
+        wait_for_room();
+    slot = zs_owner_reserve(&w->owner, 0);
+    CHECK(slot != ZS_NO_SLOT);
     return slot;
+}
+
+/* Publish copies of the samples from `n` on, in one call or, where the window is full, in several; the last sequence. */
+static uint64_t write_batch(uint64_t n, uint64_t random)
+{
+    static uint64_t words[ZS_BATCH * 512];
+    uint64_t count = 1 + random % ZS_BATCH, done = 0;
+    if (count > options.samples - n + 1)
+        count = options.samples - n + 1;
+    for (uint64_t i = 0; i < count; i++)
+        fill(words + i * options.payload / 8, n + i);
+    while (done < count) {
+        zs_samples samples = {.data = (const uint8_t *)words + done * options.payload,
+                              .stride = (ptrdiff_t)options.payload,
+                              .size = options.payload,
+                              .capacity = options.payload,
+                              .published_ns = n + done};
+        if (options.block)
+            wait_for_room();
+        done += zs_owner_publish_copies(&w->owner, &samples, (uint32_t)(count - done), 1);
+        CHECK(options.block || done == count); /* there is always a slot */
+    }
+    return n + count - 1;
 }
 
 static void write_all(void)
@@ -188,9 +299,16 @@ static void write_all(void)
             zs_owner_let_go(&w->owner, slot);
             slot = reserve();
         }
-        fill(world_words(w, slot), n);
-        CHECK_EQUAL(zs_owner_commit(&w->owner, slot, options.payload, n), n);
-        zs_owner_let_go(&w->owner, slot);
+        if (options.batches && random % 2 == 0) {
+            zs_owner_discard(&w->owner, slot);
+            zs_owner_let_go(&w->owner, slot);
+            n = write_batch(n, random >> 16);
+        } else {
+            fill(world_words(w, slot), n);
+            CHECK_EQUAL(zs_owner_commit(&w->owner, slot, options.payload, n), n);
+            zs_owner_let_go(&w->owner, slot);
+        }
+        CHECK_EQUAL(w->owner.published, n);
         if (options.park) {
             for (uint32_t i = 0; i < options.readers; i++)
                 while (zs_load(&reports[i].at, ZS_ACQUIRE) != n)
@@ -205,7 +323,7 @@ static void write_all(void)
                 stopped_at = 0;
                 set_last_reader_still(0);
             }
-            if (random % 64 == 1)
+            if (random % (options.batches ? 4 : 64) == 1)
                 sched_yield(); /* or, on few processors, the readers would hardly run in between */
         }
     }
@@ -252,6 +370,14 @@ static void parse(int argc, char **argv)
             options.block = 1;
             continue;
         }
+        if (strcmp(argv[i], "--batches") == 0) {
+            options.batches = 1;
+            continue;
+        }
+        if (strcmp(argv[i], "--tickets") == 0) {
+            options.tickets = 1;
+            continue;
+        }
         i++;
         if (strcmp(argv[i - 1], "--samples") == 0)
             options.samples = number;
@@ -271,7 +397,7 @@ static void parse(int argc, char **argv)
         }
     }
     if (options.readers < 1 || options.readers > READERS_MAX || options.depth < 1 || options.samples < 1 || options.payload < 8 ||
-        options.leases < 1 || options.leases > 64) {
+        options.payload > 4096 || options.leases < 1 || options.leases > 64) {
         fprintf(stderr, "stress: an option is out of range\n");
         exit(2);
     }
@@ -280,11 +406,11 @@ static void parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     pthread_t threads[READERS_MAX];
-    uint64_t began, got = 0, lost = 0;
+    uint64_t began, got = 0, lost = 0, by_ticket = 0;
     parse(argc, argv);
     check_test = options.threads ? "threads" : "processes";
     w = world_make(&(const world_options){.depth = options.depth,
-                                          .spare_slots = options.readers * options.leases,
+                                          .spare_slots = options.readers * (options.leases + (options.tickets ? 1 : 0)),
                                           .max_subscribers = 64,
                                           .slot_capacity = zs_round_up(options.payload, ZS_SLOT_ALIGN),
                                           .policy = options.block ? ZS_BLOCK : ZS_EVICT});
@@ -313,13 +439,16 @@ int main(int argc, char **argv)
         else
             CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
         CHECK_EQUAL(reports[i].got + reports[i].lost, options.samples);
-        got += reports[i].got, lost += reports[i].lost;
+        got += reports[i].got, lost += reports[i].lost, by_ticket += reports[i].redeemed;
     }
+    CHECK(!options.tickets || by_ticket > 0);
     for (uint32_t i = 0; i < w->slot_count; i++)
         CHECK_EQUAL(*zs_slot_readers(&w->segment, i), 0);
-    printf("stress %s%s%s: %" PRIu64 " samples, depth %u, %u readers: got %" PRIu64 ", lost %" PRIu64 ", wakes %" PRIu64 ", %.1f s\n",
-           check_test, options.park ? " parked" : "", options.block ? " blocking" : "", options.samples, options.depth, options.readers,
-           got, lost, w->segment.counters->wakes, (double)(zs_now_ns() - began) / 1e9);
+    printf("stress %s%s%s%s: %" PRIu64 " samples, depth %u, %u readers: got %" PRIu64 ", lost %" PRIu64 ", by ticket %" PRIu64
+           ", wakes %" PRIu64 ", %.1f s\n",
+           check_test, options.park ? " parked" : "", options.block ? " blocking" : "", options.batches ? " in batches" : "",
+           options.samples, options.depth, options.readers, got, lost, by_ticket, w->segment.counters->wakes,
+           (double)(zs_now_ns() - began) / 1e9);
     munmap(reports, sizeof *reports * READERS_MAX);
     world_free(w);
     return 0;
