@@ -29,6 +29,14 @@ def fill(sample: Any, number: int) -> None:
     sample.check = number ^ _SALT
 
 
+def parcels(first: int, count: int) -> NDArray[Any]:
+    """The samples with the numbers from `first` on, as records."""
+    made = np.zeros(count, zs.layout_of(Parcel).dtype).view(np.recarray)
+    for i, record in enumerate(made):
+        fill(record, first + i)
+    return np.asarray(made).view(zs.layout_of(Parcel).dtype)
+
+
 def whole(sample: Any, number: int) -> bool:
     """Whether the sample is this one, and nothing of another."""
     return bool(

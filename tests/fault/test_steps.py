@@ -117,6 +117,10 @@ READING = {
     "take too late": Reading("take", hold=1, history=2, between=DEPTH + 2),
     "take too many": Reading("take", hold=1, history=2, options={"max_leases": 1}, refused="TooManyLeasesError"),
     "latest": Reading("latest", hold=0, history=3),
+    "take many": Reading("take_many", hold=0, history=3),
+    "take many after a lease": Reading("take_many", hold=1, history=3, between=1),
+    "take many as reliable": Reading("take_many", hold=0, history=2, on_full="block", options={"reliable": True}),
+    "take many too late": Reading("take_many", hold=1, history=2, between=DEPTH + 2),
     "park": Reading("park", hold=0),
     "park with a lease": Reading("park", hold=1, history=1),
     "release": Reading("release", hold=1, history=1),
@@ -216,6 +220,7 @@ class Writing:
     sleeper: bool = False
     dead_reader: bool = False
     refused: str = ""
+    more: int = 1  # samples that the operation publishes, at the most
 
 
 WRITING = {
@@ -235,6 +240,15 @@ WRITING = {
     "grow with a sleeper": Writing("grow", sleeper=True),
     "discard": Writing("discard"),
     "publish": Writing("publish"),
+    "publish many": Writing("publish_many", options={"count": 3}, more=3),
+    "publish many with a sleeper": Writing("publish_many", options={"count": 3}, more=3, sleeper=True),
+    "publish many until it blocks": Writing(
+        "publish_many", on_full="block", options={"count": 5}, more=3, refused="BackpressureError"
+    ),
+    "loan many": Writing("loan_many", options={"count": 3, "max_loans": 3}),
+    "commit many": Writing("commit_many", options={"count": 3, "max_loans": 3}, more=3),
+    "commit many with a sleeper": Writing("commit_many", options={"count": 3, "max_loans": 3}, more=3, sleeper=True),
+    "discard many": Writing("discard_many", options={"count": 3, "max_loans": 3}),
     "block": Writing("blocked", published=DEPTH, on_full="block", met_early=True, refused="BackpressureError"),
     "flush": Writing("flush", on_full="block"),
     "reap": Writing("relieve", published=DEPTH, options={"max_loans": 4, "spare_slots": 0}, dead_reader=True),
@@ -271,7 +285,7 @@ def test_a_publisher_killed_at_any_step_leaves_its_published_samples_only(
         return victim
 
     with survivors.nothing_grows():
-        check = partial(world.check, published=case.published)
+        check = partial(world.check, published=case.published, more=case.more)
         tally = at_every_step(f"{request.node.callspec.params['launcher']}: {name}", start, check)
     assert launcher.traces or tally.raised == {case.refused}
     world.close()

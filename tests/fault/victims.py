@@ -66,8 +66,10 @@ def scenario(function: Scenario) -> Scenario:
 
 def load() -> None:
     """Imports the package, and defines the scenarios with it."""
+    import numpy as np
+
     import zeroslot as zs
-    from tests.fault.parcels import Parcel, fill, whole
+    from tests.fault.parcels import Parcel, fill, parcels, whole
     from zeroslot.endpoints.publisher import Publisher
     from zeroslot.endpoints.subscriber import Subscriber
 
@@ -144,6 +146,36 @@ def load() -> None:
         yield lambda: (pub, pub.publish(model))
 
     @scenario
+    def publish_many(topic: str, published: int, count: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """Copies of an array. A reliable subscriber may have no room for all of them."""
+        pub = publisher(topic, published, **options)
+        array = parcels(published + 1, count)
+        yield lambda: (pub, pub.publish_many(array, timeout=0.004))
+
+    @scenario
+    def loan_many(topic: str, published: int, count: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.loan_many(count))
+
+    @scenario
+    def commit_many(topic: str, published: int, count: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        loans = pub.loan_many(count)
+        for i, parcel in enumerate(loans.samples):
+            fill(parcel, published + 1 + i)
+        del parcel
+        yield lambda: (pub, loans.commit())
+
+    @scenario
+    def discard_many(topic: str, published: int, count: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        loans = pub.loan_many(count)
+        for parcel in loans.samples:
+            fill(parcel, 4711)
+        del parcel
+        yield lambda: (pub, loans.discard())
+
+    @scenario
     def blocked(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
         """A reliable subscriber has not taken what the second loan would retire. It has joined before, since one that
         joins late starts where no loan has to wait for it at once.
@@ -214,6 +246,19 @@ def load() -> None:
     def take(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
         sub, held = subscriber(topic, hold, **options)
         yield lambda: (held, sub, sub.take())
+
+    @scenario
+    def take_many(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """Copies of all that is there."""
+        sub, held = subscriber(topic, hold, **options)
+
+        def operation() -> None:
+            batch = sub.take_many()
+            samples = batch.samples.view(np.recarray)
+            if not all(whole(sample, number) for sample, number in zip(samples, batch.sequences, strict=True)):
+                raise AssertionError(f"wrong payload in {batch.sequences}, beside {held}")
+
+        yield operation
 
     @scenario
     def latest(topic: str, hold: int, **options: Any) -> Iterator[Callable[[], object]]:
