@@ -92,3 +92,147 @@ def test_a_publisher_that_is_killed_in_a_batch_leaves_whole_samples(run_child: C
         with zs.Publisher("imu", Imu) as heir:
             heir.publish(Imu(stamp_ns=7, accel=np.zeros(3)))
             assert sub.take_many(timeout=None).samples["stamp_ns"].tolist() == [7]
+
+
+FORKING = """
+import os, signal
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Imu
+
+pub = zs.Publisher("imu", Imu, depth=64, max_loans=4)
+sub = zs.Subscriber("imu", Imu)
+DTYPE = zs.layout_of(Imu).dtype
+children = []
+
+def fork(*_):
+    pid = os.fork()
+    if pid:
+        children.append(pid)
+    return pid
+
+def child_says(check):
+    # What the forked child finds: its exit status says it to the parent.
+    try:
+        os._exit(0 if check() else 3)
+    finally:
+        os._exit(4)
+
+def refused(call):
+    try:
+        call()
+    except zs.ForkedHandleError as error:
+        return error
+    return None
+
+def statuses():
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+def records(count):
+    array = np.zeros(count, DTYPE)
+    array["stamp_ns"] = np.arange(count)
+    return array
+"""
+
+
+@pytest.mark.row("PUB-5")
+def test_a_child_forked_in_the_middle_of_an_iterable_publishes_nothing(run_child: Children):
+    """Its next sample is a ForkedHandleError that tells how many its parent had published; the parent goes on."""
+    child = run_child(
+        FORKING
+        + """
+def samples():
+    for number in range(5):
+        if number == 2 and fork() == 0:
+            global is_child
+            is_child = True
+        yield {"stamp_ns": number, "accel": [0, 0, 0]}
+
+is_child = False
+error = refused(lambda: pub.publish_many(samples()))
+if is_child:
+    child_says(lambda: error is not None and error.published == 2)
+say(statuses())
+say([pub.sequence, sub.take_many().samples["stamp_ns"].tolist(), pub.allocator.loan_count])
+"""
+    )
+    child.expect([0])
+    child.expect([5, [0, 1, 2, 3, 4], 0])
+    child.finish()
+
+
+@pytest.mark.row("PUB-5")
+def test_a_child_forked_by_a_signal_handler_inside_a_batch_goes_no_further(run_child: Children):
+    """In publish_many and in take_many of an array: the child gets ForkedHandleError, the parent completes the batch."""
+    child = run_child(
+        FORKING
+        + """
+def interrupted(call):
+    # Call until the handler has run inside of it; the result, and the error of the child. Timers do not last past a fork.
+    inside = None
+    def handler(signum, frame):
+        nonlocal inside
+        if inside is None and frame.f_code.co_name in ("publish_many", "take_many"):
+            inside = fork()
+    signal.signal(signal.SIGALRM, handler)
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        result, error = None, None
+        try:
+            result = call()
+        except zs.ForkedHandleError as found:
+            error = found
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if inside == 0:
+            child_says(lambda: error is not None)
+        if inside is not None:
+            return result
+
+array = records(200_000)
+before = pub.sequence
+interrupted(lambda: pub.publish_many(array))
+say(statuses())
+say([(pub.sequence - before) % 200_000, pub.allocator.loan_count])
+children.clear()
+with zs.Publisher("large", Imu, depth=60_000, max_loans=2) as large, zs.Subscriber("large", Imu) as reader:
+    out = np.zeros(60_000, DTYPE)
+    def take_all():
+        large.publish_many(array[:60_000])
+        return reader.take_many(out=out)
+    batch = interrupted(take_all)
+    say(statuses())
+    say([batch.samples["stamp_ns"].tolist() == list(range(60_000)), reader.lost, reader.stats.leases])
+"""
+    )
+    child.expect([0])
+    child.expect([0, 0])
+    child.expect([0])
+    child.expect([True, 0, 0])
+    child.finish()
+
+
+@pytest.mark.row("PUB-5")
+def test_a_forked_child_neither_commits_nor_discards_loans_of_its_parent(run_child: Children):
+    """Whatever it does with them, and however it ends."""
+    child = run_child(
+        FORKING
+        + """
+loans = pub.loan_many(3)
+for number, sample in enumerate(loans.samples):
+    sample.stamp_ns = number
+del sample
+if fork() == 0:
+    child_says(lambda: refused(loans.commit) and refused(lambda: pub.loan_many(1)))
+if fork() == 0:
+    loans.discard()
+    child_says(lambda: True)
+if fork() == 0:
+    del loans
+    child_says(lambda: True)
+say(statuses())
+say([pub.allocator.loan_count, loans.commit(), sub.take_many().samples["stamp_ns"].tolist()])
+"""
+    )
+    child.expect([0, 0, 0])
+    child.expect([3, 3, [0, 1, 2]])
+    child.finish()

@@ -58,9 +58,7 @@ class BatchesAgainstTheModel(RuleBasedStateMachine):
     readers: Bundle[Any] = Bundle("readers")
     leases: Bundle[Any] = Bundle("leases")
 
-    @initialize(
-        depth=st.integers(3, 6), max_loans=st.integers(1, 3), spare=st.integers(0, 4), reliable=st.booleans()
-    )
+    @initialize(depth=st.integers(3, 6), max_loans=st.integers(1, 3), spare=st.integers(0, 4), reliable=st.booleans())
     def create(self, depth: int, max_loans: int, spare: int, reliable: bool) -> None:
         self.reliable = reliable
         self.real = zs.Publisher(
