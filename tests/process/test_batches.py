@@ -163,12 +163,12 @@ say([pub.sequence, sub.take_many().samples["stamp_ns"].tolist(), pub.allocator.l
 
 @pytest.mark.row("PUB-5")
 def test_a_child_forked_by_a_signal_handler_inside_a_batch_goes_no_further(run_child: Children):
-    """In publish_many and in take_many of an array: the child gets ForkedHandleError, the parent completes the batch."""
+    """In publish_many and take_many of an array: ForkedHandleError in the child, and the parent completes the batch."""
     child = run_child(
         FORKING
         + """
 def interrupted(call):
-    # Call until the handler has run inside of it; the result, and the error of the child. Timers do not last past a fork.
+    # Call until the handler has run inside of it; the result. Timers do not last past a fork.
     inside = None
     def handler(signum, frame):
         nonlocal inside
