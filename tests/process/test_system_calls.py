@@ -151,3 +151,42 @@ def test_a_sleeper_costs_one_wake_call_also_when_it_is_dead(cast: Cast, tmp_path
     assert pub.ask("go") == 1
     assert alive.hear()[0][0] == 1
     assert traced_calls(log, "begin", "end") == []
+
+
+@pytest.mark.row("BUF-8", "DEF-12")
+def test_redeeming_a_second_ticket_of_a_publisher_makes_no_system_call(cast: Cast, tmp_path: Path):
+    """The mappings of a publisher are kept from its first ticket on, of several publishers beside each other."""
+    log = tmp_path / "trace"
+    child = cast(
+        TRACED
+        + """
+import gc
+import zeroslot as zs
+from tests.process.samples import Tick
+
+def turn(pubs, subs, count):
+    for number in range(count):
+        for pub, sub in zip(pubs, subs):
+            pub.send(number=number)
+            lease = sub.take()
+            again = zs.redeem(lease.ticket(), Tick)
+            assert again.sample.number == number
+            again.release()
+            lease.release()
+
+pubs = [zs.Publisher(f"t/{i}", Tick) for i in range(3)]
+subs = [zs.Subscriber(f"t/{i}", Tick) for i in range(3)]
+turn(pubs, subs, 200)
+gc.collect()
+gc.disable()
+mark("begin")
+turn(pubs, subs, 300)
+mark("end")
+gc.enable()
+say("done")
+""",
+        str(log),
+    )
+    child.expect("done")
+    child.finish()
+    assert traced_calls(log, "begin", "end") == []

@@ -479,7 +479,7 @@ def test_batches_cannot_be_made(sub) -> None:
 # --- samples in place ---
 
 
-@pytest.mark.row("PUB-5")
+@pytest.mark.row("PUB-5", "SLOT-14")
 def test_loans_are_written_in_place_and_committed_together(pub, sub) -> None:
     """Nothing is seen before the end; then all are, in order, with one time and one wake-up."""
     segment = pub.allocator.native.segment
