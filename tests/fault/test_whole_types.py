@@ -56,6 +56,19 @@ def test_arrays_and_bytes_cross_processes_and_corrupt_extents_are_errors(cast: C
     assert refused > 50
 
 
+@pytest.mark.row("SEC-4", "BUF-1")
+def test_a_changed_description_of_a_dtype_is_an_error() -> None:
+    """Also where it still describes a dtype of the same size: the extent has its CRC. No test before has read it."""
+    with zs.Publisher("a", np.ndarray, max_bytes=4096) as pub, zs.Subscriber("a", np.ndarray) as sub:
+        pub.publish(np.ones(3, [("alone", "<f4"), ("here", "<i4")]))
+        pool = ControlBytes(pub.flink, pool=0)
+        at = pool.path.read_bytes().find(b'["alone","<f4",0]')
+        assert at > 0
+        pool.write_bytes(at, b'["other","<f4",0]')
+        with pytest.raises(CorruptSegmentError, match="description was changed"):
+            sub.take()
+
+
 def is_refused(sample_type: Any, size: int) -> bool:
     """Whether the sample is an error; if not, what it gives lies within it."""
     with zs.Subscriber("a" if sample_type is np.ndarray else "b", sample_type, history=1) as sub:

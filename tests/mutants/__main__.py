@@ -75,7 +75,7 @@ def binding_of(root: Path, changed: dict[str, str]) -> Path:
             for file, text in texts.items():
                 (tree / file).write_text(text, "utf-8")
             backend = tree / "zeroslot" / "_core" / "build_backend.py"
-            backend.write_text(backend.read_text("utf-8").replace('"-O2"', '"-O0"'), "utf-8")
+            backend.write_text(backend.read_text("utf-8").replace('"-O3"', '"-O0"'), "utf-8")
             places = ["--build-lib", str(Path(work, "lib")), "--build-temp", str(Path(work, "temp"))]
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", BUILD, "-q", "build_ext", *places],

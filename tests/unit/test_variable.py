@@ -164,6 +164,17 @@ def test_a_size_shrinks_before_the_commit(pub: Publisher[Frame], sub: Subscriber
         zs.resize(view, image=(1,))
 
 
+def test_what_a_field_gives_up_is_wiped(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
+    """No byte that was written and taken back reaches a subscriber: by a resize, and by an assignment."""
+    with pub.loan(jpeg=8, name=8, points=1) as view:
+        view.jpeg, view.name = b"password", "PASSWORD"
+        zs.resize(view, jpeg=1)
+        view.name = "P"
+    lease = taken(sub)
+    assert (lease.sample.jpeg, lease.sample.name) == (b"p", "P")
+    assert b"assw" not in bytes(lease).lower()
+
+
 def test_an_absent_optional_takes_no_bytes(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
     """Also where it was sized and then set to None."""
     with pub.loan(depth=(100, 3), maybe={"points": 5}) as view:
