@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import zeroslot as zs
 from tests.process.actors import Cast
@@ -58,15 +59,23 @@ def test_arrays_and_bytes_cross_processes_and_corrupt_extents_are_errors(cast: C
 
 @pytest.mark.row("SEC-4", "BUF-1")
 def test_a_changed_description_of_a_dtype_is_an_error() -> None:
-    """Also where it still describes a dtype of the same size: the extent has its CRC. No test before has read it."""
-    with zs.Publisher("a", np.ndarray, max_bytes=4096) as pub, zs.Subscriber("a", np.ndarray) as sub:
-        pub.publish(np.ones(3, [("alone", "<f4"), ("here", "<i4")]))
+    """Also where it still describes a dtype of the same size: the extent has its CRC. A description that this process
+    has read before is not read again, so this is one that no other test has.
+    """
+
+    class Holder(zs.Sample):
+        data: NDArray[Any]
+
+    with zs.Publisher("a", Holder, max_bytes=4096) as pub, zs.Subscriber("a", Holder) as sub:
+        pub.send(data=np.ones(3, [("alone", "<f4"), ("here", "<i4")]))
         pool = ControlBytes(pub.flink, pool=0)
         at = pool.path.read_bytes().find(b'["alone","<f4",0]')
         assert at > 0
         pool.write_bytes(at, b'["other","<f4",0]')
+        lease = sub.take()
+        assert lease is not None
         with pytest.raises(CorruptSegmentError, match="description was changed"):
-            sub.take()
+            lease.sample.data  # noqa: B018  # the access raises
 
 
 def is_refused(sample_type: Any, size: int) -> bool:
