@@ -5,7 +5,6 @@
  *   flag SIZE ROUNDS        prints the median nanoseconds from the store to the load that sees it
  *
  * After the fill there is a pause of 20 us, as in inplace.py; then the clock is read and the flag is stored. */
-#define _GNU_SOURCE
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>

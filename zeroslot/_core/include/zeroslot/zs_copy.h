@@ -16,7 +16,7 @@
  *     256 MB                   3.7   3.8    1.75                       3.6   3.9   1.75
  *
  * The C library's memcpy goes around the caches itself from some size on, which depends on the processor, and then in a better
- * order. Elsewhere than on x86-64 memcpy is used for all sizes. tests/bench/copies.py prints these figures for another machine.
+ * order. Elsewhere than on x86-64 memcpy is used for all sizes. `python -m tests.bench copies` prints these figures for another machine.
  */
 #ifndef ZS_COPY_H
 #define ZS_COPY_H

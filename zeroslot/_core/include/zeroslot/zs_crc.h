@@ -5,7 +5,7 @@
  *
  * Processors with an instruction for it compute 8 bytes at a time, others one byte with a table. A result of the instruction is
  * there after three cycles, but another one can start in each, so large buffers are computed as three streams side by side.
- * tests/bench/copies.py prints the speed of each way.
+ * `python -m tests.bench copies` prints the speed of each way.
  */
 #ifndef ZS_CRC_H
 #define ZS_CRC_H

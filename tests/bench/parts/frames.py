@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import Result, alternate, at_least, main, medians, ratio
 
 import zeroslot as zs
+from tests.bench.harness import Effort, Row, Table, summary, turn_about
 from zeroslot.cli.bench.measurements import FRAME, cores, domain
 from zeroslot.cli.bench.samples import block_type
 from zeroslot.cli.bench.workers import clock, pin
+from zeroslot.cli.figures import median
 from zeroslot.cli.processes import Children, Parent, serve
 
 DEPTH = 8
@@ -64,25 +65,27 @@ def copy(parent: Parent, *, domain: str, core: int | None) -> None:
             parent.send((clock() - began) / turns)
 
 
-def measure(quick: bool) -> Iterator[Result]:
-    """The bandwidth divided by that of memcpy, and by that of np.copyto."""
-    rounds, turns = (7, 50) if quick else (31, 100)
+def measure(effort: Effort) -> Iterator[Row]:
+    """Nanoseconds of each way, and its part of memcpy's bandwidth."""
+    table = Table()
+    turns = effort.of(100, 2)
     with Children() as children:
-        child = children.start("memcpy", "the copier", task="copy", domain=domain(), core=cores()[0])
-        slots = children.receive(child)["slots"]
-        ways = ("publish", "memcpy", "in place", "copyto")
-        found = alternate(rounds, {way: lambda way=way: children.request(child, [way, turns]) for way in ways})
-    details = f"{medians(found)}; {slots} destinations"
-    yield at_least(
-        "publish(frame) of 6.2 MB: part of memcpy's bandwidth", 0.9, ratio(found, "memcpy", "publish"), details
-    )
-    other = ratio(found, "copyto", "publish")
-    yield Result("the same: part of np.copyto's", "", f"{other:.2f}", None)
-    other = ratio(found, "memcpy", "in place")
-    yield Result("loan_uninit, sample.data[:] = frame, commit: part of memcpy's", "", f"{other:.2f}", None)
+        child = children.start("tests.bench.parts.frames", "copier", task="copy", domain=domain(), core=cores()[0])
+        children.receive(child)
+        for run in range(min(effort.runs, 5) * 3 + 1):
+            for way in turn_about(run, ["publish", "memcpy", "in place", "copyto"]):
+                each = children.request(child, [way, turns])
+                if run:  # the first round warms up
+                    table.add(way, [each])
+    floor = [times[0] for times in table.times["memcpy"]]
+    for way, runs, _ in table:
+        figures, middles = summary(runs)
+        part = median([one / other for one, other in zip(floor, middles, strict=True)])
+        shown = {"p50": figures["p50"], "low": figures["low"], "high": figures["high"], "part of memcpy": part}
+        yield Row(
+            "frames", f"6.2 MB, {way}", "zeroslot" if way in {"publish", "in place"} else way, shown, runs=middles
+        )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1].startswith("{"):
-        sys.exit(serve({"copy": copy}))
-    main(measure)
+    sys.exit(serve({"copy": copy}))

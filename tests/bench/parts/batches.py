@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import numpy as np
-from common import Result, alternate, at_least, main, medians, ratio
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from tests.bench.harness import Effort, Row, Table, summary
 from zeroslot.cli.bench.measurements import cores, domain
 from zeroslot.cli.bench.workers import clock, pin
 from zeroslot.cli.processes import Children, Parent, serve
@@ -94,45 +94,46 @@ def take(parent: Parent, *, domain: str, core: int | None) -> None:
             parent.send([time / count, count / calls, sub.lost])
 
 
-def measure(quick: bool) -> Iterator[Result]:
-    """Millions of samples a second."""
-    rounds, count = (7, 200 * BATCH) if quick else (21, 500 * BATCH)
+def measure(effort: Effort) -> Iterator[Row]:
+    """Nanoseconds of a sample, and millions a second."""
+    rounds, count = min(effort.runs, 5) * 3 + 1, effort.of(100, 1) * BATCH
     where = domain()
     with Children() as children:
-        publisher = children.start("batches", "the publisher", task="publish", domain=where, core=cores()[0])
-        children.receive(publisher)
-        subscriber = children.start("batches", "the subscriber", task="take", domain=where, core=cores()[1])
-        children.receive(subscriber)
-        sizes: list[float] = []
+        both = [
+            children.start("tests.bench.parts.batches", task, task=task, domain=where, core=core)
+            for task, core in zip(("publish", "take"), cores(), strict=True)
+        ]
+        publisher, subscriber = both
+        for child in both:
+            children.receive(child)
 
-        def both(way: str, count: int) -> float:
+        def turn(way: str, count: int) -> float:
             subscriber.send([way, count])
             publisher.send([way, count])
             children.receive(publisher)
-            time, size, lost = children.receive(subscriber)
-            if way == "batches":
-                sizes.append(size)
+            time, _, lost = children.receive(subscriber)
             if lost:
                 raise RuntimeError(f"{lost} samples were lost")
             return float(time)
 
-        found = alternate(
-            rounds,
-            {
-                "batches": lambda: both("batches", count),
-                "single": lambda: both("single", count // 100),
-                "memcpy": lambda: children.request(publisher, ["memcpy", count]),
-            },
-        )
-    best, middle = 1e3 / min(found["batches"]), 1e3 / sorted(found["batches"])[len(found["batches"]) // 2]
-    details = f"{medians(found)}; {sum(sizes) / len(sizes):.0f} samples a batch"
-    yield at_least("millions of 64 B samples a second, publish_many to take_many", 20, middle, details)
-    yield Result("the same, best round", "", f"{best:.1f}", None)
-    yield Result("the same: times single publish and take", "", f"{ratio(found, 'single', 'batches'):.0f}", None)
-    yield Result("the same: part of memcpy's rate", "", f"{ratio(found, 'memcpy', 'batches'):.2f}", None)
+        table = Table()
+        for run in range(rounds):
+            single = turn("single", max(count // 100, 1))
+            many = turn("batches", count)
+            copy = children.request(publisher, ["memcpy", count])
+            if run:  # the first round warms up
+                for name, time in (("publish_many, take_many", many), ("publish, take", single), ("memcpy, C", copy)):
+                    table.add(name, [time])
+    for name, runs, _ in table:
+        figures, middles = summary(runs)
+        shown = {
+            "p50": figures["p50"],
+            "low": figures["low"],
+            "high": figures["high"],
+            "million/s": 1e3 / figures["p50"],
+        }
+        yield Row("batches", name, "memcpy" if "memcpy" in name else "zeroslot", shown, runs=middles)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1].startswith("{"):
-        sys.exit(serve({"publish": publish, "take": take}))
-    main(measure)
+    sys.exit(serve({"publish": publish, "take": take}))

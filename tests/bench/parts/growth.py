@@ -7,17 +7,17 @@ touched in it. The figure beside it is the same publish once the pool is there, 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import numpy as np
-from common import Result, as_ns, main, median
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from tests.bench.harness import Effort, Row
+from zeroslot.cli.figures import median
 
 SIZES = (64 << 10, 1 << 20, 8 << 20)
 READER = """
@@ -37,9 +37,9 @@ class Cloud(zs.Sample):
     points: NDArray[np.uint8]
 
 
-def measure(quick: bool) -> Iterator[Result]:
+def measure(effort: Effort) -> Iterator[Row]:
     """The pauses."""
-    between = 500 if quick else 5000
+    between = effort.of(2000, 10)
     options = {"depth": 4, "max_loans": 1, "spare_slots": 8, "on_full": "block"}
     with zs.Publisher("bench/growth", Cloud, grow=True, max_bytes=SIZES[-1] + 4096, **options) as pub:
         children = [
@@ -52,17 +52,13 @@ def measure(quick: bool) -> Iterator[Result]:
             later = [publish(pub, size) for _ in range(20)]
             small += [publish(pub, 16) for _ in range(between)]
             pool = pub.stats.pools[-1]
-            yield Result(
-                f"pause of the publish that adds {pool.slot_count} slots of {pool.slot_capacity} bytes",
-                "",
-                as_ns(first),
-                None,
-                f"the same publish once they are there: {as_ns(median(later))}",
-            )
-        yield Result("longest publish of 16 bytes", "", as_ns(max(small)), None, f"median {as_ns(median(small))}")
+            what = f"publish that adds {pool.slot_count} slots of {pool.slot_capacity} bytes"
+            yield Row("growth", what, "zeroslot", {"p50": first, "the same later": median(later)})
+        yield Row("growth", "publish of 16 bytes", "zeroslot", {"p50": median(small), "max": max(small)})
         pub.publish(Cloud(last=True, points=np.zeros(1, np.uint8)))
-        missed = [child.communicate()[0].strip() for child in children]
-        yield Result("samples that two subscribers lost and skipped", "0 0", "; ".join(missed), set(missed) == {"0 0"})
+        for child in children:
+            lost, skipped = child.communicate()[0].split()
+            yield Row("growth", "a subscriber", "zeroslot", {"lost": int(lost), "skipped": int(skipped)}, unit="")
 
 
 def publish(pub: zs.Publisher[Cloud], size: int) -> float:
@@ -71,8 +67,3 @@ def publish(pub: zs.Publisher[Cloud], size: int) -> float:
     began = time.perf_counter_ns()
     pub.loan_uninit(points=size).commit()
     return time.perf_counter_ns() - began
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main(measure)

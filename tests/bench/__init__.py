@@ -1,0 +1,1 @@
+"""Measurements of zeroslot and of what else there is: see `__main__`."""
