@@ -30,17 +30,26 @@ VERBS = {
     "echo": [TOPIC, "--once", "--history", "1", "--timeout", "0"],
     "gc": ["--dry-run"],
     "graph": [],
+    "hz": [TOPIC, "--once", "--interval", "0.1"],
+    "bw": [TOPIC, "--times", "1", "-i", "0.1"],
     "info": [TOPIC],
+    "latency": [TOPIC],
     "list": [],
     "metrics": ["--once"],
     "pub": [TOPIC, SAMPLE, "--wait", "0"],
     "schema": [TOPIC],
+    "stat": [TOPIC],
+    "top": ["--once"],
 }
 # Those that go on until Ctrl-C, with their arguments; each prints something when it has begun.
 ENDLESS = {
+    "bw": [TOPIC],
     "echo": [TOPIC, "--history", "1"],
+    "hz": [TOPIC],
+    "latency": [TOPIC, "--interval", "0.1"],
     "metrics": ["--port", "0"],
     "pub": [TOPIC, SAMPLE, "--rate", "100", "--wait", "0"],
+    "top": ["--json", "--interval", "0.1"],
 }
 SLOW = {"bench", "demo"}  # they measure for a while
 WITHOUT_DOMAIN = {"bench", "demo"}  # they make topics of their own
@@ -204,7 +213,7 @@ def completed(tmp_path: Path) -> Callable[[str], list[str]]:
 def test_a_shell_completes_topics_and_commands(publisher: Child, completed: Callable[[str], list[str]]):
     """Those of the domain that is chosen before; nothing where there are none."""
     assert completed("zeroslot info ro") == [TOPIC]
-    for verb in ("doctor", "schema", "echo", "pub"):
+    for verb in ("doctor", "schema", "echo", "pub", "hz", "bw", "latency", "stat"):
         assert completed(f"zeroslot {verb} ro") == [TOPIC]
     assert completed("zeroslot info x") == []
     assert completed("zeroslot info -d lab ro") == [TOPIC]

@@ -20,6 +20,11 @@ VERBS = sorted(declared_verbs())
 RUNS = {
     "list": ["list"],
     "info": ["info", "ticks"],
+    "hz": ["hz", "ticks", "--once", "-i", "0.1"],
+    "bw": ["bw", "ticks", "--once", "-i", "0.1"],
+    "latency": ["latency", "ticks"],
+    "stat": ["stat"],
+    "top": ["top", "--once"],
     "gc": ["gc"],
     "doctor": ["doctor", "ticks"],
     "schema": ["schema", "ticks"],

@@ -96,3 +96,25 @@ def as_bytes(count: float) -> str:
         if count < limit:
             return f"{count / factor:.{0 if unit == 'B' else 1}f} {unit}"
     return f"{count / 1e9:.2f} GB"
+
+
+def as_rate(hz: float | None) -> str:
+    """Samples a second, with five digits or more."""
+    if hz is None:
+        return "-"
+    return f"{hz:,.{1 if hz >= 99_999.5 else 2 if hz >= 9.9995 else 3}f} Hz"
+
+
+def as_short_rate(hz: float | None) -> str:
+    """Samples a second in the unit that suits them, with three or four digits."""
+    if hz is None:
+        return "-"
+    for limit, unit, factor in ((999.95, "Hz", 1.0), (999.95e3, "kHz", 1e3)):
+        if hz < limit:
+            return f"{hz / factor:.{1 if hz / factor >= 10 or not hz else 2}f} {unit}"
+    return f"{hz / 1e6:.2f} MHz"
+
+
+def as_share(part: float) -> str:
+    """A part of 1 in percent; what is more than nothing never reads as nothing."""
+    return "0 %" if not part else "<0.1 %" if part < 0.001 else f"{part * 100:.1f} %"

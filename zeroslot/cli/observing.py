@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from zeroslot.cli.options import Domain, Json, Topic, exit_with
+from zeroslot.cli.options import Domain, Interval, Json, Once, SomeTopic, Times, Topic, exit_with
+
+Sort = Literal["topic", "rate", "bandwidth", "lag", "lost", "p99"]
 
 Language = Literal["idl", "c", "dtype", "json", "python"]
 
@@ -16,6 +18,11 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_)
     app.command()(info)
     app.command()(schema)
+    app.command()(hz)
+    app.command()(bw)
+    app.command()(latency)
+    app.command()(stat)
+    app.command()(top)
 
 
 def list_(
@@ -64,3 +71,110 @@ def schema(
     from zeroslot.cli.schemas import print_schema
 
     exit_with(print_schema(topic, domain, language, json_output=json))
+
+
+def hz(
+    topic: Topic,
+    domain: Domain = None,
+    interval: Interval = 1.0,
+    times: Times = 0,
+    once: Once = False,
+    json: Json = False,
+) -> None:
+    """Show at what rate a topic is published, without subscribing.
+
+    The rate is exact, however high: it comes from the numbers and the times of the newest samples at both ends of the
+    interval. Single periods are known of the samples that were seen, as many as the column says. With --json an
+    object a line.
+
+        zeroslot hz robot/imu --times 5
+
+    Ends with status 1 when the topic has no publisher that can be read.
+    """
+    from zeroslot.cli.measuring import report_rates
+
+    exit_with(report_rates(topic, domain, what="hz", interval=interval, times=1 if once else times, json_output=json))
+
+
+def bw(
+    topic: Topic,
+    domain: Domain = None,
+    interval: Interval = 1.0,
+    times: Times = 0,
+    once: Once = False,
+    json: Json = False,
+) -> None:
+    """Show how many bytes a second a topic carries, without subscribing.
+
+    It is the exact rate times the mean size of the interval's samples; the smallest and the largest size are those of
+    the samples that were seen. With --json an object a line, as from hz.
+
+        zeroslot bw camera/left --interval 0.5
+
+    Ends with status 1 when the topic has no publisher that can be read.
+    """
+    from zeroslot.cli.measuring import report_rates
+
+    exit_with(report_rates(topic, domain, what="bw", interval=interval, times=1 if once else times, json_output=json))
+
+
+def latency(
+    topic: Topic,
+    domain: Domain = None,
+    interval: Annotated[
+        float | None,
+        typer.Option("--interval", "-i", help="Report every so many seconds what was counted since.", min=0.05),
+    ] = None,
+    times: Times = 0,
+    json: Json = False,
+) -> None:
+    """Show how long samples waited for each subscriber: p50, p90, p99, p99.9 and the longest.
+
+    Each subscriber counts one take in 64, in buckets a quarter wide or less, so a percentile is at most 13 % off, and
+    the rarest waits are seen in the long run. Without --interval it is all that they have counted since they attached,
+    with a histogram, once. "waiting" and "lag": how many samples wait now, and how long the oldest of them has. With
+    --json an object: "subscribers" have "latency_ns", and "bucket_ns" with the ends of each percentile's bucket.
+
+        zeroslot latency robot/imu --interval 5
+
+    Ends with status 1 when the topic has no publisher that can be read.
+    """
+    from zeroslot.cli.latency import report_latencies
+
+    exit_with(report_latencies(topic, domain, interval=interval, times=times, json_output=json))
+
+
+def stat(topic: SomeTopic = None, domain: Domain = None, json: Json = False) -> None:
+    """Show all counters: of publishers, their pools, and what each subscriber has taken, lost and holds.
+
+    Of all topics where none is named. With --json the record that `zeroslot.Monitor().snapshot()` gives.
+
+        zeroslot stat robot/imu --json | jq '.publishers[].subscribers[] | {name, lost}'
+
+    Ends with status 1 when the topic that is named has no publisher that can be read.
+    """
+    from zeroslot.cli.counters import print_counters
+
+    exit_with(print_counters(topic, domain, json_output=json))
+
+
+def top(
+    domain: Domain = None,
+    interval: Interval = 0.5,
+    sort: Annotated[Sort, typer.Option("--sort", help="The column that is sorted by; keys change it.")] = "topic",
+    once: Annotated[bool, typer.Option("--once", help="Print a table of one interval and end.")] = False,
+    json: Json = False,
+) -> None:
+    """Watch all topics of a domain: rates and their history, and what each subscriber takes, loses and is behind.
+
+    Keys sort and move; the last line names them. Nothing is subscribed to, and no publisher notices. A subscriber's
+    "lag" is the age of the oldest sample that waits for it; its p50 and p99 are of the last ten seconds, at most 13 %
+    off. With --json an object an interval, with --once one.
+
+        zeroslot top --once --json | jq '.publishers[] | {topic, rate_hz}'
+
+    Ends with status 0 after q, and with 1 where there is no terminal to show it on.
+    """
+    from zeroslot.cli.top import run_top
+
+    exit_with(run_top(domain, interval=interval, sort=sort, once=once, json_output=json))

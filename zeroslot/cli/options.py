@@ -43,3 +43,12 @@ Domain = Annotated[str | None, typer.Option("--domain", "-d", help="The domain t
 Topic = Annotated[
     str, typer.Argument(metavar="TOPIC", help="The topic's name, such as robot/imu.", autocompletion=complete_topic)
 ]
+Interval = Annotated[float, typer.Option("--interval", "-i", help="Seconds from one report to the next.", min=0.05)]
+Times = Annotated[
+    int, typer.Option("--times", "-n", help="How many reports; 0: until Ctrl-C.", min=0, show_default="until Ctrl-C")
+]
+Once = Annotated[bool, typer.Option("--once", help="One report, the same as --times 1.")]
+SomeTopic = Annotated[
+    str | None,
+    typer.Argument(metavar="[TOPIC]", help="A topic's name; all topics without one.", autocompletion=complete_topic),
+]

@@ -10,9 +10,28 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from zeroslot.cli.drawing import bar
 
 GAP = "  "
 BOLD, DIM, RED, CYAN, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
+LEAST_WIDTH, LEAST_BAR, WIDEST_BAR = 8, 4, 24
+GREEN, YELLOW = "\x1b[32m", "\x1b[33m"
+
+
+class Cell(NamedTuple):
+    """A text of a table with its style."""
+
+    text: str
+    style: str = ""
+
+
+class Bar(NamedTuple):
+    """A cell of a table with a bar that is full at 1.0."""
+
+    part: float
+    style: str = ""
 
 
 def has_colours() -> bool:
@@ -27,6 +46,8 @@ def styled(text: str, style: str) -> str:
 
 def printable(text: str) -> str:
     """A text of another process without what a terminal would take as a command."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
@@ -57,30 +78,68 @@ def terminal_width() -> int | None:
 
 def lines_of(
     headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[str | Cell | Bar]],
     *,
     right: Collection[str] = (),
     flexible: str | None = None,
+    droppable: Sequence[str] = (),
     indent: str = "",
+    width: int | None = None,
+    heading_style: str = BOLD,
 ) -> list[str]:
-    """A table as lines, the headings first. `right`: the headings of columns of numbers. `flexible`: the heading of the
-    column that is cut where the terminal is too narrow, the last one by default.
+    """A table as lines, the headings first.
+
+    `right`: the headings of columns of numbers. Where the columns do not fit `width` (by default the terminal's), those
+    of `droppable` are left out one after the other, then `flexible` is cut, by default the last column. A column of
+    bars gets what is left.
     """
-    cells = [list(map(printable, row)) for row in (headings, *rows)]
-    widths = [max(width_of(row[column]) for row in cells) for column in range(len(headings))]
-    limit = terminal_width()
+    limit = terminal_width() if width is None else width
+    cells = [[_as_cell(each) for each in row] for row in ([Cell(each, heading_style) for each in headings], *rows)]
+    places = list(range(len(headings)))
+    widths = [_natural(row[place] for row in cells) for place in places]
     bends = headings.index(flexible) if flexible is not None else len(headings) - 1
-    if limit is not None:
-        over = len(indent) + sum(widths) + len(GAP) * (len(widths) - 1) - limit
-        widths[bends] = max(widths[bends] - max(over, 0), min(widths[bends], 8))
-    lines = []
-    for number, row in enumerate(cells):
-        parts = []
-        for heading, text, width in zip(headings, row, widths, strict=True):
-            shown = cut(text, width)
-            space = " " * (width - width_of(shown))
-            parts.append(space + shown if heading in right else shown + space)
-        line = indent + GAP.join(parts).rstrip()
-        line = line if limit is None else cut(line, limit)
-        lines.append(styled(line, BOLD) if number == 0 else line)
-    return lines
+    least = min(widths[bends], LEAST_WIDTH)
+
+    def over() -> int:
+        used = len(indent) + sum(widths[place] for place in places) + len(GAP) * (len(places) - 1)
+        return used - limit if limit is not None else 0
+
+    for heading in droppable:
+        if over() <= widths[bends] - least:
+            break
+        places.remove(headings.index(heading))
+    widths[bends] -= max(0, min(over(), widths[bends] - least))
+    for place in places:
+        if any(isinstance(row[place], Bar) for row in cells):
+            widths[place] = min(WIDEST_BAR, widths[place] - over()) if limit is not None else WIDEST_BAR
+    numbers = {place for place in places if headings[place] in right}
+    paint = has_colours()
+    return [_line([row[place] for place in places], [widths[place] for place in places],
+                  [place in numbers for place in places], indent, limit, paint) for row in cells]  # fmt: skip
+
+
+def _as_cell(given: str | Cell | Bar) -> Cell | Bar:
+    if isinstance(given, Bar):
+        return given
+    text, style = given if isinstance(given, Cell) else (given, "")
+    return Cell(printable(text), style)
+
+
+def _natural(column: Iterable[Cell | Bar]) -> int:
+    return max(LEAST_BAR if isinstance(each, Bar) else width_of(each.text) for each in column)
+
+
+def _line(
+    row: list[Cell | Bar], widths: list[int], numbers: list[bool], indent: str, limit: int | None, paint: bool
+) -> str:
+    plain, painted = [], []
+    for each, width, number in zip(row, widths, numbers, strict=True):
+        text = bar(each.part, 1.0, width) if isinstance(each, Bar) else cut(each.text, width)
+        space = " " * (width - width_of(text))
+        plain.append(space + text if number else text + space)
+        shown = f"{each.style}{text}{RESET}" if paint and each.style and text.strip() else text
+        painted.append(space + shown if number else shown + space)
+    line = indent + GAP.join(plain).rstrip()
+    if limit is not None and width_of(line) > limit:
+        return cut(line, limit)
+    return indent + GAP.join(painted).rstrip()
