@@ -112,10 +112,10 @@ def lines_of(
     for place in places:
         if any(isinstance(row[place], Bar) for row in cells):
             widths[place] = min(WIDEST_BAR, widths[place] - over()) if limit is not None else WIDEST_BAR
-    numbers = {place for place in places if headings[place] in right}
     paint = has_colours()
-    return [_line([row[place] for place in places], [widths[place] for place in places],
-                  [place in numbers for place in places], indent, limit, paint) for row in cells]  # fmt: skip
+    shown = [widths[place] for place in places]
+    numbers = [headings[place] in right for place in places]
+    return [_line([row[place] for place in places], shown, numbers, indent, limit, paint) for row in cells]
 
 
 def _as_cell(given: str | Cell | Bar) -> Cell | Bar:
