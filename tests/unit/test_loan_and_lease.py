@@ -8,6 +8,7 @@ import gc
 import pickle
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -627,6 +628,58 @@ def test_handles_cannot_be_constructed_directly(kind: type) -> None:
                 use(empty)
     assert "released" in repr(empty) or "given back" in repr(empty)
     empty.discard() if kind is Loan else empty.release()
+
+
+def test_an_ended_handle_is_of_its_class_and_has_no_sample(pair: Pair) -> None:
+    """Also one that nothing but `__new__` made."""
+    lease, loan = pair.send(), pair.pub.loan()
+    loan.discard()
+    lease.release()
+    for handle, kind in ((loan, Loan), (lease, Lease)):
+        assert isinstance(handle, kind)
+        assert type(handle).__name__ == kind.__name__
+        assert type(handle).__module__ == kind.__module__
+        for empty in (handle, kind.__new__(kind)):
+            assert "loan" not in repr(empty) or "given back" in repr(empty)
+            with pytest.raises(ClosedError):
+                empty.sample  # noqa: B018  # reading it is what raises
+            with pytest.raises(AttributeError):
+                empty.sample = None  # type: ignore[misc]  # it cannot be set
+    live = pair.pub.loan()
+    with pytest.raises(AttributeError):
+        live.sample = None  # type: ignore[misc, assignment]  # nor here
+    with pytest.raises((AttributeError, TypeError)):
+        del live.sample
+    assert type(live) is Loan  # in place of the object that has ended
+    live.discard()
+
+
+def test_what_one_loan_was_asked_for_does_not_concern_the_next(pair: Pair) -> None:
+    """Handles are made of spare objects: nothing of the one before is left in them."""
+    for _ in range(40):
+        loans = [pair.pub.loan(validate=True), pair.pub.loan()]
+        keep = loans[0].sample.accel
+        loans.pop().commit()
+        loans.pop().discard()
+        del keep
+        taken = pair.sub.latest()
+        assert taken is not None
+        del taken
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pair.pub.loan().commit()
+        with pytest.warns(ResourceWarning, match="a loan"):
+            pair.pub.loan()
+    with SlotAllocator.in_memory(3, 64, depth=1) as slots:
+        slots.commit(slots.reserve(), b"x" * 64)
+        for _ in range(8):
+            blank = slots.reserve(8)
+            assert (bytes(blank), len(blank)) == (bytes(8), 8)
+            blank.discard()
+            uninit = slots.reserve_uninit()
+            assert len(uninit) == 128
+            uninit.write(b"y" * 128)
+            uninit.discard()
 
 
 def test_a_hold_only_keeps_its_slot(pair: Pair) -> None:

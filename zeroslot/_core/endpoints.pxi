@@ -101,7 +101,7 @@ cdef class AllocatorEnd(Handle):
         hold = self.owner.reserve(count)
         if hold is None:
             hold = reserve_slowly(self.owner, self, count, deadline_of(timeout))
-        slot = Slot.__new__(Slot)
+        slot = <Slot>zs_new_slot()
         slot.hold = hold
         slot.owner = self.owner
         return slot
@@ -281,7 +281,7 @@ cdef class PublisherEnd(Handle):
     @cython.final
     cdef Loan borrow(self, object timeout):
         cdef Hold hold = self.hold_for(self.owner.reserve_slot(self.sample_size), timeout)
-        cdef Loan loan = Loan.__new__(Loan)
+        cdef Loan loan = <Loan>zs_new_loan()
         loan.hold = hold
         loan.owner = self.owner
         loan.view = make_view(self.plan.view_class, hold, hold.data, hold.size)
@@ -319,7 +319,7 @@ cdef class PublisherEnd(Handle):
     @cython.final
     cdef Loan loaned(self, Hold hold):
         """The Loan of a slot that was reserved. `borrow` does the same without a call."""
-        cdef Loan loan = Loan.__new__(Loan)
+        cdef Loan loan = <Loan>zs_new_loan()
         loan.hold = hold
         loan.owner = self.owner
         loan.view = self.plan.sample_in(hold)

@@ -104,8 +104,71 @@ def sample_image(view_class not None, size_t size, dict values not None):
     return bytes(image)
 
 
+# Why a handle that has ended is of another class: the interpreter reads a slot of an object at its place, in a tenth of
+# the time that a property takes, which has to be called. A slot that is empty raises AttributeError, though, and
+# `sample` raises ClosedError after the end. So `sample` is a slot of the classes, which every handle of theirs has
+# filled, and a property of the
+# classes for those that have ended. It has the same name, and `isinstance` shows no difference.
+# Where there is no GIL, another thread may be reading the class of the object: there all is properties.
+cdef extern from *:
+    """
+    #include "structmember.h"
+
+    static PyTypeObject *zs_live_types[2], *zs_ended_types[2];
+    static newfunc zs_new_handles[2];
+    static PyMemberDef zs_sample_members[2];
+
+    /* Switch a handle to the class of ended ones. */
+    static inline void end_handle(PyObject *handle)
+    {
+    #ifndef Py_GIL_DISABLED
+        for (int i = 0; i < 2; i++)
+            if (Py_TYPE(handle) == zs_live_types[i])
+                Py_SET_TYPE(handle, zs_ended_types[i]);
+    #endif
+    }
+
+    static PyObject *zs_new_ended(PyTypeObject *type, PyObject *arguments, PyObject *named)
+    {
+        int i = PyType_IsSubtype(type, zs_live_types[0]) ? 0 : 1;
+        PyObject *made = zs_new_handles[i](type, arguments, named);
+        if (made != NULL)
+            end_handle(made);
+        return made;
+    }
+
+    /* `filled` has `content` in the slot that shall be called `sample`. */
+    static int zs_add_sample(int i, PyObject *live, PyObject *ended, PyObject *filled, PyObject *content,
+                             const char *doc)
+    {
+    #ifndef Py_GIL_DISABLED
+        PyTypeObject *type = (PyTypeObject *)live;
+        PyObject *descriptor;
+        Py_ssize_t at = sizeof(PyObject);
+        while (*(PyObject **)((char *)filled + at) != content)
+            at += sizeof(PyObject *);
+        zs_sample_members[i] = (PyMemberDef){"sample", T_OBJECT_EX, at, READONLY, doc};
+        descriptor = PyDescr_NewMember(type, &zs_sample_members[i]);
+        if (descriptor == NULL || PyDict_SetItemString(type->tp_dict, "sample", descriptor) < 0)
+            return -1;
+        Py_DECREF(descriptor);
+        zs_live_types[i] = type;
+        zs_ended_types[i] = (PyTypeObject *)ended;
+        zs_ended_types[i]->tp_dealloc = type->tp_dealloc;
+        zs_ended_types[i]->tp_name = type->tp_name;
+        zs_new_handles[i] = type->tp_new;
+        type->tp_new = zs_new_ended;
+    #endif
+        ((PyTypeObject *)live)->tp_flags &= ~Py_TPFLAGS_BASETYPE;
+        PyType_Modified((PyTypeObject *)live);
+        return 0;
+    }
+    """
+    void end_handle(object handle) noexcept
+    int zs_add_sample(int i, object live, object ended, object filled, object content, const char *doc) except -1
+
+
 @cython.no_gc
-@cython.freelist(16)
 cdef class Slot:
     """A loaned slot: memory to write the next sample into.
 
@@ -122,13 +185,18 @@ cdef class Slot:
         raise TypeError("slots come from SlotAllocator.reserve()")
 
     @cython.final
-    cdef Hold live(self):
+    cdef inline Hold live(self):
         cdef Hold hold
         with cython.critical_section(self):
             hold = self.hold
         if hold is None:
-            raise errors.ClosedError("this slot was committed or discarded already. Reserve another one")
+            self.reject_use()
         return hold
+
+    @cython.final
+    cdef int reject_use(self) except -1:
+        """Raise what `live` raises; apart from it, so that its callers need not call it."""
+        raise errors.ClosedError("this slot was committed or discarded already. Reserve another one")
 
     @cython.final
     cdef uint64_t finish(self, object size) except 0:
@@ -138,18 +206,21 @@ cdef class Slot:
         hold.accounted = True   # from here on an exception tells that nothing was published
         if hold.validated:
             self.validate()
-        if size is None:
-            count = hold.size
-        else:
-            count = whole_size(size)
-            if count > hold.size:
-                raise errors.SampleTooLargeError(
-                    f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
-                )
+        count = hold.size if size is None else self.checked_size(hold, size)
         hold.fill(count)
         n = self.commit_bytes(hold, count) if PyMemoryView_Check(self.view) else self.owner.commit(hold, count)
         self.drop()
         return n
+
+    @cython.final
+    cdef uint64_t checked_size(self, Hold hold, object size) except? 0:
+        """How many bytes to commit."""
+        cdef uint64_t count = whole_size(size)
+        if count > hold.size:
+            raise errors.SampleTooLargeError(
+                f"{count} bytes do not fit a slot of {hold.size}", size=count, capacity=hold.size
+            )
+        return count
 
     cdef int validate(self) except -1:
         """Let pydantic validate the sample as it validates a model of its class. A failure discards it."""
@@ -173,8 +244,9 @@ cdef class Slot:
             raise
 
     @cython.final
-    cdef void drop(self) noexcept:
+    cdef inline void drop(self) noexcept:
         with cython.critical_section(self):
+            end_handle(self)
             self.hold = None
             self.view = None
 
@@ -221,6 +293,7 @@ cdef class Slot:
     cdef void give_up(self) noexcept:
         cdef Hold hold
         with cython.critical_section(self):
+            end_handle(self)
             hold, self.hold, self.view = self.hold, None, None
         if hold is not None:
             self.owner.discard(hold)
@@ -265,8 +338,8 @@ cdef class Slot:
 
 cdef extern from *:
     """
-    /* Warn that something was dropped, whatever exception is set now. */
-    static void zs_warn_dropped(PyObject *dropped, const char *what, PyObject *topic)
+    /* Warn that something of this class was dropped, whatever exception is set now. */
+    static void zs_warn_dropped(PyObject *type, const char *what, PyObject *topic)
     {
         PyObject *kind, *value, *traceback, *of;
         PyErr_Fetch(&kind, &value, &traceback);
@@ -274,17 +347,19 @@ cdef extern from *:
         if (of == NULL || PyErr_WarnFormat(PyExc_ResourceWarning, 1,
                 "%s%U was dropped without a commit and is not published: use it as a context manager, or call "
                 "commit() or discard()", what, of) < 0)
-            PyErr_WriteUnraisable((PyObject *)Py_TYPE(dropped));
+            PyErr_WriteUnraisable(type);
         Py_XDECREF(of);
         PyErr_Restore(kind, value, traceback);
     }
     """
-    void zs_warn_dropped(object dropped, const char *what, object topic) noexcept
+    void zs_warn_dropped(object type, const char *what, object topic) noexcept
 
 
 cdef void slot_ends(PyObject *slot) noexcept:
     if (<Slot>slot).hold is not None:
         end_dropped(<Slot>slot)
+    (<Slot>slot).owner = None
+    (<Slot>slot).view = None
 
 
 cdef void end_dropped(Slot slot) noexcept:
@@ -293,8 +368,10 @@ cdef void end_dropped(Slot slot) noexcept:
     """
     cdef bint is_forgotten = is_open(slot.owner) and slot.hold.is_writable() and not slot.hold.accounted
     slot.give_up()
-    if is_forgotten:
-        zs_warn_dropped(slot, b"a loan" if isinstance(slot, Loan) else b"a slot", slot.owner.topic)
+    if is_forgotten and isinstance(slot, Loan):
+        zs_warn_dropped(Loan, b"a loan", slot.owner.topic)
+    elif is_forgotten:
+        zs_warn_dropped(Slot, b"a slot", slot.owner.topic)
 
 
 cdef inline bint is_open(Owner owner) noexcept:
@@ -317,13 +394,25 @@ cdef class SlotLease:
     def __init__(self):
         raise TypeError("leases come from take()")
 
-    cdef Hold live(self):
+    @cython.final
+    cdef inline Hold live(self):
         cdef Hold hold
         with cython.critical_section(self):
             hold = self.hold
         if hold is None:
-            raise errors.ClosedError("this lease was released. What was taken from it before stays good")
+            self.reject_use()
         return hold
+
+    @cython.final
+    cdef int reject_use(self) except -1:
+        raise errors.ClosedError("this lease was released. What was taken from it before stays good")
+
+    @cython.final
+    cdef inline void end(self) noexcept:
+        with cython.critical_section(self):
+            end_handle(self)
+            self.view = None
+            self.hold = None
 
     @property
     def sequence(self):
@@ -371,18 +460,18 @@ cdef class SlotLease:
         """A read-only numpy array over the sample, from its start. It keeps the sample. `shape`: default, what fits."""
         return array_over(self.live(), dtype, shape)
 
+    @cython.always_allow_keywords(False)
     def release(self):
         """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
         nothing.
         """
-        with cython.critical_section(self):
-            self.hold = None
+        self.end()
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, value, traceback):
-        self.release()
+        self.end()
 
     def __dlpack__(self, **options):
         """The bytes as a read-only DLPack capsule, as numpy makes it: consumers that do not say max_version=(1, 0) get
@@ -410,7 +499,6 @@ cdef class SlotLease:
         return f"<{type(self).__name__} {self.number}, {state}>"
 
 
-@cython.final
 @cython.no_gc
 cdef class Loan(Slot):
     """A sample being written, in place. Entering gives it, leaving commits it, an exception discards it. A loan that is
@@ -500,7 +588,13 @@ cdef class Loan(Slot):
         return GenericAlias(cls, item)
 
 
-zs_loan_install_dealloc_hook(Loan, slot_ends)
+@cython.final
+@cython.no_gc
+cdef class _EndedLoan(Loan):
+
+    @property
+    def sample(self):
+        return self.viewed()
 
 
 @cython.final
@@ -562,7 +656,7 @@ cdef class Loans:
                 loan.hold.accounted = True
         if is_forgotten:
             self.discard()
-            zs_warn_dropped(self, b"a batch of loans", self.owner.topic)
+            zs_warn_dropped(Loans, b"a batch of loans", self.owner.topic)
 
     def discard(self):
         """Give the slots back unpublished. A second call does nothing."""
@@ -599,7 +693,6 @@ cdef class Loans:
         return GenericAlias(cls, item)
 
 
-@cython.final
 @cython.no_gc
 cdef class Lease(SlotLease):
     """A sample that was taken. It and everything read from it stays as it is, for as long as anything refers to it."""
@@ -633,18 +726,45 @@ cdef class Lease(SlotLease):
             return cnp.PyArray_NewCopy(<cnp.ndarray>view, cnp.NPY_CORDER)
         return bytes(view)
 
-    @cython.always_allow_keywords(False)
-    def release(self):
-        """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
-        nothing.
-        """
-        with cython.critical_section(self):
-            self.view = None
-            self.hold = None
-
     @classmethod
     def __class_getitem__(cls, item):
         return GenericAlias(cls, item)
+
+
+@cython.final
+@cython.no_gc
+cdef class _EndedLease(Lease):
+
+    @property
+    def sample(self):
+        return self.viewed()
+
+
+zs_loan_install_dealloc_hook(Loan, slot_ends)
+zs_lease_install_dealloc_hook(Lease, lease_ends)
+
+
+cdef void lease_ends(PyObject *lease) noexcept:
+    (<Lease>lease).hold = None
+    (<Lease>lease).source = None
+    (<Lease>lease).view = None
+
+
+cdef char *LOANED_SAMPLE = b"The sample's memory as its type: set fields, fill arrays."
+cdef char *LEASED_SAMPLE = b"The publisher's memory as the sample type, read-only. It may be kept."
+
+
+cdef int add_samples() except -1:
+    """Make `sample` a slot of the two classes."""
+    cdef Loan loan = <Loan>zs_new_loan()
+    cdef Lease lease = <Lease>zs_new_lease()
+    loan.view = lease.view = object()
+    zs_add_sample(0, Loan, _EndedLoan, loan, loan.view, LOANED_SAMPLE)
+    zs_add_sample(1, Lease, _EndedLease, lease, lease.view, LEASED_SAMPLE)
+    return 0
+
+
+add_samples()
 
 
 cdef inline Lease lease_of(Source source, Hold hold):
@@ -655,7 +775,7 @@ cdef inline Lease lease_of(Source source, Hold hold):
             f"sample {hold.sequence} has {hold.size} bytes, and its type has {source.plan.size}",
             found=hold.size, expected=source.plan.size,
         )
-    lease = Lease.__new__(Lease)
+    lease = <Lease>zs_new_lease()
     lease.hold = hold
     lease.source = source
     lease.number = hold.sequence

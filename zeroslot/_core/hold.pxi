@@ -92,7 +92,6 @@ cdef class Side:
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Hold:
     """One leased or loaned slot. It goes back when this object goes.
 
@@ -117,14 +116,6 @@ cdef class Hold:
     cdef bint validated     # pydantic validates the sample before its commit
     cdef bint accounted     # the program knows what becomes of the loan: no warning where it is dropped
     cdef Py_ssize_t most_arrays
-
-    def __cinit__(self):
-        self.fork = 0
-
-    cdef void give_back(self) noexcept:
-        """Called when the last reference ends."""
-        if self.fork == zs_fork_generation:
-            self.side.take_back(self)
 
     cdef void keep_rooms(self, object rooms) noexcept:
         """Own what says where the data of variable fields lies; once, at the start of a loan."""
@@ -204,51 +195,101 @@ cdef class Hold:
         with cython.critical_section(self):
             self.exports -= 1
 
-    cdef void freeze(self) noexcept:
+    cdef inline void freeze(self) noexcept:
         """End the right to write: no array handed out stays writable, and no export will be."""
+        self.writable_in = 0
+        if self.arrays is not None:
+            self.freeze_arrays()
+
+    cdef void freeze_arrays(self) noexcept:
         cdef list arrays = self.arrays
         cdef object array
-        self.writable_in = 0
-        if arrays is not None:
-            self.arrays = None
-            for array in arrays:
-                cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
+        self.arrays = None
+        for array in arrays:
+            cnp.PyArray_CLEARFLAGS(<cnp.ndarray>array, cnp.NPY_ARRAY_WRITEABLE)
 
 
 # What __dealloc__ would do for the classes of which there is one for each sample. Cython saves and restores the
 # exception state around __dealloc__, and that costs a tenth of a loan. The functions here set no exception and call
 # nothing that may.
+#
+# Why these classes keep spare objects: to clear a new object and to set its parts to None takes longer than the rest of
+# a loan. A spare is of its class, refers to nothing, and has what `last` leaves in it. Where there is no GIL, and where
+# Python counts all references, there are no spares.
 cdef extern from *:
     """
-    #define ZS_DEALLOC_HOOK(name)                                                          \
-        static destructor zs_##name##_dealloc;                                           \
-        static void (*zs_##name##_last)(PyObject *);                                     \
-        static void zs_##name##_end(PyObject *self)                                      \
-        {                                                                                \
-            Py_SET_REFCNT(self, 1); /* what follows counts references to it */           \
-            zs_##name##_last(self);                                                      \
-            Py_SET_REFCNT(self, 0);                                                      \
-            zs_##name##_dealloc(self);                                                   \
-        }                                                                                \
-        static void zs_##name##_install_dealloc_hook(PyObject *type, void (*last)(PyObject *))     \
-        {                                                                                \
-            zs_##name##_dealloc = ((PyTypeObject *)type)->tp_dealloc;                    \
-            zs_##name##_last = last;                                                     \
-            ((PyTypeObject *)type)->tp_dealloc = zs_##name##_end;                        \
+    #if defined(Py_GIL_DISABLED) || defined(Py_REF_DEBUG)
+    #define ZS_SPARES 0
+    #else
+    #define ZS_SPARES 32
+    #endif
+
+    static PyObject *zs_no_arguments;
+
+    #define ZS_DEALLOC_HOOK(name)                                                                                 \
+        static PyObject *zs_spare_##name##s[ZS_SPARES + 1];                                                       \
+        static int zs_spare_##name##_count;                                                                       \
+        static PyTypeObject *zs_##name##_type;                                                                    \
+        static destructor zs_##name##_dealloc;                                                                    \
+        static newfunc zs_##name##_new;                                                                           \
+        static void (*zs_##name##_last)(PyObject *);                                                              \
+        static void zs_##name##_end(PyObject *self)                                                               \
+        {                                                                                                         \
+            Py_SET_REFCNT(self, 1); /* what follows counts references to it */                                    \
+            zs_##name##_last(self);                                                                               \
+            Py_SET_REFCNT(self, 0);                                                                               \
+            if (zs_spare_##name##_count < ZS_SPARES) {                                                            \
+                Py_SET_TYPE(self, zs_##name##_type); /* and no longer that of ended ones: handles.pxi */          \
+                zs_spare_##name##s[zs_spare_##name##_count++] = self;                                             \
+            } else {                                                                                              \
+                zs_##name##_dealloc(self);                                                                        \
+            }                                                                                                     \
+        }                                                                                                         \
+        static int zs_##name##_install_dealloc_hook(PyObject *type, void (*last)(PyObject *))                     \
+        {                                                                                                         \
+            zs_##name##_type = (PyTypeObject *)type;                                                              \
+            zs_##name##_new = zs_##name##_type->tp_new;                                                           \
+            zs_##name##_dealloc = zs_##name##_type->tp_dealloc;                                                   \
+            zs_##name##_last = last;                                                                              \
+            zs_##name##_type->tp_dealloc = zs_##name##_end;                                                       \
+            return zs_no_arguments == NULL && (zs_no_arguments = PyTuple_New(0)) == NULL ? -1 : 0;                \
+        }                                                                                                         \
+        static inline PyObject *zs_new_##name(void)                                                               \
+        {                                                                                                         \
+            PyObject *spare;                                                                                      \
+            if (ZS_SPARES == 0 || zs_spare_##name##_count == 0)                                                   \
+                return zs_##name##_new(zs_##name##_type, zs_no_arguments, NULL);                                  \
+            spare = zs_spare_##name##s[--zs_spare_##name##_count];                                                \
+            Py_SET_REFCNT(spare, 1);                                                                              \
+            return spare;                                                                                         \
         }
     ZS_DEALLOC_HOOK(hold)
     ZS_DEALLOC_HOOK(slot)
     ZS_DEALLOC_HOOK(loan)
+    ZS_DEALLOC_HOOK(lease)
     """
-    void zs_hold_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
-    void zs_slot_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
-    void zs_loan_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept)
+    int zs_hold_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept) except -1
+    int zs_slot_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept) except -1
+    int zs_loan_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept) except -1
+    int zs_lease_install_dealloc_hook(object type, void (*last)(PyObject *) noexcept) except -1
+    object zs_new_hold()
+    object zs_new_slot()
+    object zs_new_loan()
+    object zs_new_lease()
 
 
-cdef void hold_ends(PyObject *hold) noexcept:
-    (<Hold>hold).give_back()
-    if (<Hold>hold).rooms != NULL:
-        Py_XDECREF((<Hold>hold).rooms)
+@cython.nonecheck(False)    # a Hold of this process has a side
+cdef void hold_ends(PyObject *ended) noexcept:
+    if (<Hold>ended).fork == zs_fork_generation:
+        (<Hold>ended).side.take_back(<Hold>ended)
+    if (<Hold>ended).rooms != NULL:
+        Py_XDECREF((<Hold>ended).rooms)
+        (<Hold>ended).rooms = NULL
+    (<Hold>ended).side = None
+    (<Hold>ended).arrays = None
+    (<Hold>ended).head = (<Hold>ended).sequence = (<Hold>ended).published_ns = (<Hold>ended).writable_in = 0
+    (<Hold>ended).exports = 0
+    (<Hold>ended).blank = (<Hold>ended).validated = (<Hold>ended).accounted = False
 
 
 zs_hold_install_dealloc_hook(Hold, hold_ends)

@@ -249,7 +249,7 @@ cdef class Owner(Side):
 
     cdef inline Hold hold_of(self, uint32_t slot, uint64_t size):
         """The Hold of a slot that was reserved for `size` bytes."""
-        cdef Hold hold = Hold.__new__(Hold)
+        cdef Hold hold = <Hold>zs_new_hold()
         hold.side = self
         hold.slot = slot
         hold.data = <char *>zs_owner_payload(&self.c, slot)

@@ -288,7 +288,7 @@ cdef class Reader(Side):
     cdef inline Hold hold_of(self, uint32_t slot, uint64_t sequence):
         """The Hold of a lease that was just made."""
         cdef zs_slot *entry
-        cdef Hold hold = Hold.__new__(Hold)
+        cdef Hold hold = <Hold>zs_new_hold()
         hold.side = self
         hold.slot = slot
         hold.fork = zs_fork_generation

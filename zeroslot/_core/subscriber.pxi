@@ -47,10 +47,15 @@ cdef class SubscriberEnd(Handle):
 
     @cython.final
     cdef inline int check(self) except -1:
-        self.check_fork()
-        if self.is_closed:
-            raise closed_error(f"this subscriber of {self.where} is closed", self.where)
+        if self.is_closed or self.fork != zs_fork_generation:
+            self.reject_use()
         return 0
+
+    @cython.final
+    cdef int reject_use(self) except -1:
+        """Raise what `check` raises; apart from it, so that its callers need not call it."""
+        self.check_fork()
+        raise closed_error(f"this subscriber of {self.where} is closed", self.where)
 
     @cython.final
     cdef inline int check_fork(self) except -1:

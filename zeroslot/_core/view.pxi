@@ -71,7 +71,7 @@ cdef class View:
 # derive from them.
 #
 # All views have one size, so all view classes share a few spare objects. A spare has no type, no Hold and no data.
-# Where there is no GIL there are no spares.
+# They are spares as those of hold.pxi are.
 #
 # Why view classes look up attributes themselves: the interpreter has no short way to a descriptor that is not its own,
 # and its long one is most of what reading a number costs. So the fields that were used last are remembered by the
@@ -79,14 +79,7 @@ cdef class View:
 # address of the name, which the field keeps. All other attributes go the interpreter's way.
 cdef extern from *:
     """
-    #define new_object(type, arguments) ((type)->tp_new((type), (arguments), NULL))
-
-    #ifdef Py_GIL_DISABLED
-    #define ZS_SPARE_VIEWS 0
-    #else
-    #define ZS_SPARE_VIEWS 16
-    #endif
-    static PyObject *zs_spare_views[ZS_SPARE_VIEWS + 1];
+    static PyObject *zs_spare_views[ZS_SPARES + 1];
     static int zs_spare_count;
     static destructor zs_view_base_dealloc;
     static void (*zs_view_reset)(PyObject *);
@@ -96,7 +89,7 @@ cdef extern from *:
         PyTypeObject *type = Py_TYPE(self);
         Py_SET_REFCNT(self, 1); /* the reset counts references, and must not come here again */
         zs_view_reset(self);
-        if (zs_spare_count < ZS_SPARE_VIEWS) {
+        if (zs_spare_count < ZS_SPARES) {
             Py_SET_REFCNT(self, 0);
             zs_spare_views[zs_spare_count++] = self;
         } else {
@@ -106,11 +99,16 @@ cdef extern from *:
         Py_DECREF(type); /* an instance of a heap type owns a reference to it */
     }
 
-    static inline PyObject *zs_spare_view(PyTypeObject *type)
+    static inline PyObject *zs_new_view(PyTypeObject *type)
     {
-        if (zs_spare_count == 0)
-            return NULL;
-        return PyObject_Init(zs_spare_views[--zs_spare_count], type);
+        PyObject *spare;
+        if (ZS_SPARES == 0 || zs_spare_count == 0)
+            return type->tp_new(type, zs_no_arguments, NULL);
+        spare = zs_spare_views[--zs_spare_count];
+        Py_INCREF(type);
+        Py_SET_TYPE(spare, type);
+        Py_SET_REFCNT(spare, 1);
+        return spare;
     }
 
     #define ZS_REMEMBERED 64
@@ -160,8 +158,7 @@ cdef extern from *:
         return PyType_FromSpecWithBases(&spec, base);
     }
     """
-    object new_object(PyTypeObject *kind, PyObject *arguments)
-    PyObject *zs_spare_view(PyTypeObject *kind)
+    object zs_new_view(PyTypeObject *kind)
     PyObject *zs_remembered_field(object view, object name) noexcept
     PyObject *zs_own_attribute(object view, object name) noexcept
     void zs_remember_field(object view, object name, object field) noexcept
@@ -172,22 +169,13 @@ cdef extern from *:
     int PyObject_GenericSetAttr(object instance, object name, PyObject *value) except -1
     void Py_DECREF_pointer "Py_DECREF"(PyObject *o)
 
-cdef tuple NO_ARGUMENTS = ()
-
-
 cdef void reset_view(PyObject *view) noexcept:
     (<View>view).hold = None
     (<View>view).data = NULL
 
 
 cdef inline View make_view(object view_class, Hold hold, char *data, size_t size):
-    cdef PyObject *spare = zs_spare_view(<PyTypeObject *>view_class)
-    cdef View view
-    if spare != NULL:
-        view = <View>spare
-        Py_DECREF_pointer(spare)    # the cast has counted a second reference
-    else:
-        view = <View>new_object(<PyTypeObject *>view_class, <PyObject *>NO_ARGUMENTS)
+    cdef View view = <View>zs_new_view(<PyTypeObject *>view_class)
     view.hold = hold
     view.data = data
     view.size = size
