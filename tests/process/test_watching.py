@@ -372,3 +372,39 @@ def test_top_without_a_terminal_says_what_to_do(zeroslot_dir: Path) -> None:
     done = zeroslot("top")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "--once" in done.stderr
+
+
+# --- demo and bench
+
+
+@pytest.mark.parametrize(("columns", "pictures"), [(120, True), (60, False)])
+def test_the_demo_draws_rates_and_latencies(columns: int, pictures: bool) -> None:
+    """Where they fit; the summary stays when the terminal is given back."""
+    with Terminal("demo", "--seconds", "2", columns=columns) as terminal:
+        terminal.wait_for(lambda: "demo/camera" in terminal.text and "Ctrl-C ends it" in terminal.text)
+        terminal.wait_for(lambda: "1.4 times the one before" in terminal.text or not pictures)
+        assert ("history" in terminal.text) is pictures
+        assert terminal.end() == 0
+        assert terminal.is_restored
+        assert "none torn, none lost" in terminal.text
+
+
+def test_an_interrupted_demo_gives_the_terminal_back() -> None:
+    """Ctrl-C is its normal end."""
+    with Terminal("demo", "--seconds", "600", columns=120) as terminal:
+        terminal.wait_for(lambda: "Ctrl-C ends it" in terminal.text)
+        terminal.type("\x03")
+        assert terminal.end() == 0
+        assert terminal.is_restored
+        assert "the whole run" in terminal.text
+
+
+@pytest.mark.parametrize(("columns", "pictures"), [(110, True), (50, False)])
+def test_bench_draws_a_bar_beside_each_figure(columns: int, pictures: bool) -> None:
+    """And how the times are spread, where it fits; each row stays one line."""
+    with Terminal("bench", "attach", "--quick", columns=columns) as terminal:
+        assert terminal.end() == 0
+        rows = [line for line in terminal.lines if "a pool of" in line]
+        assert len(rows) == 2
+        assert all("█" in row and len(row) <= columns for row in rows)
+        assert ("spread: " in terminal.text) is pictures

@@ -5,8 +5,10 @@ Eighths of a block where stdout can show them, and ASCII elsewhere.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from zeroslot.cli.figures import as_time
 
@@ -70,3 +72,33 @@ def histogram_lines(buckets: Sequence[tuple[float, float, int]], width: int, ind
         room = max(width - len(before) - len(after), 4)
         lines.append(f"{before}{bar(count, most, room):<{room}}{after}")
     return lines
+
+
+PER_OCTAVE = 2  # columns of a spread
+Spread = Mapping[int, int]  # how many values are in each half octave; its number is that of `spread_of`
+
+
+def spread_of(counts: Iterable[tuple[float, int]]) -> Counter[int]:
+    """Values and how often each occurs, by half octaves."""
+    found: Counter[int] = Counter()
+    for value, count in counts:
+        found[math.floor(PER_OCTAVE * math.log2(max(value, 1.0)))] += count
+    return found
+
+
+def spread_lines(spreads: Sequence[Spread]) -> tuple[list[str], str]:
+    """How values are spread, one line for each: columns from the smallest to the largest of all, on one scale of
+    times; and what the scale is. Something is shown of a single value.
+    """
+    places = [place for spread in spreads for place, count in spread.items() if count]
+    if not places:
+        return [""] * len(spreads), ""
+    low, high = min(places), max(places)
+    lines = [sparkline_of(spread, low, high) for spread in spreads]
+    ends = [as_time(2 ** (place / PER_OCTAVE)) for place in (low, high + 1)]
+    return lines, f"{ends[0]} to {ends[1]}, each column 1.4 times the one before"
+
+
+def sparkline_of(spread: Spread, low: int, high: int) -> str:
+    """The columns of one spread; spaces where there is nothing."""
+    return sparkline([spread.get(place, 0) or None for place in range(low, high + 1)], high - low + 1)

@@ -48,6 +48,10 @@ class Histogram:
         """Its content as a list that JSON can carry."""
         return list(self.buckets.items())
 
+    def values(self) -> list[tuple[float, int]]:
+        """The middle of each bucket, and how many values are in it."""
+        return [(_middle(bucket), count) for bucket, count in self.buckets.items()]
+
     def clear(self) -> None:
         """Start from nothing."""
         self.buckets.clear()

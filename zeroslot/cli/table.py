@@ -82,6 +82,7 @@ def lines_of(
     *,
     right: Collection[str] = (),
     flexible: str | None = None,
+    least: int = LEAST_WIDTH,
     droppable: Sequence[str] = (),
     indent: str = "",
     width: int | None = None,
@@ -90,21 +91,21 @@ def lines_of(
     """A table as lines, the headings first.
 
     `right`: the headings of columns of numbers. Where the columns do not fit `width` (by default the terminal's), those
-    of `droppable` are left out one after the other, then `flexible` is cut, by default the last column. A column of
-    bars gets what is left.
+    of `droppable` are left out one after the other, while `flexible`, by default the last column, can be cut to `least`
+    columns at most. A column of bars gets what is left.
     """
     limit = terminal_width() if width is None else width
     cells = [[_as_cell(each) for each in row] for row in ([Cell(each, heading_style) for each in headings], *rows)]
     places = list(range(len(headings)))
     widths = [_natural(row[place] for row in cells) for place in places]
     bends = headings.index(flexible) if flexible is not None else len(headings) - 1
-    least = min(widths[bends], LEAST_WIDTH)
+    least = min(widths[bends], least)
 
     def over() -> int:
         used = len(indent) + sum(widths[place] for place in places) + len(GAP) * (len(places) - 1)
         return used - limit if limit is not None else 0
 
-    for heading in droppable:
+    for heading in filter(headings.__contains__, droppable):
         if over() <= widths[bends] - least:
             break
         places.remove(headings.index(heading))

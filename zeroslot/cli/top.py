@@ -349,7 +349,7 @@ def _table(rows: list[Row], view: View, columns: int | None, *, history: bool) -
         return [headings[wanted.index(name)] for name in names if name in wanted]
 
     return lines_of(
-        headings, cells, right=marked(NUMBERS), flexible=marked(("topic",))[0], droppable=marked(DROPPED),
+        headings, cells, right=marked(NUMBERS), flexible=marked(("topic",))[0], least=16, droppable=marked(DROPPED),
         width=columns, indent=" ",
     )  # fmt: skip  # what is shown, and how
 

@@ -3,67 +3,92 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from zeroslot.cli.bench import machine
 from zeroslot.cli.bench.measurements import MEASUREMENTS, Numbers, Row
+from zeroslot.cli.drawing import spread_lines, spread_of
 from zeroslot.cli.figures import as_bytes, as_time
+from zeroslot.cli.screen import is_terminal
+from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, Bar, Cell, cut, lines_of, styled, terminal_width
 
 __all__ = ["MEASUREMENTS", "run_bench"]
+
+DRAWN = ("bytes_per_s", "p50")  # the figure beside which a bar stands: the first one that there is
+DROPPED = ("p90", "p99.9", "lost", "above", "max", "spread", "", "ratio", "p99")
 
 
 def run_bench(names: list[str], *, quick: bool, json_output: bool) -> int:
     """Run these measurements one after the other."""
     facts = machine.facts()
     found: list[Row] = []
-    console = Console() if sys.stdout.isatty() else Console(width=120)
     if not json_output:
-        _print_machine(console, facts)
+        _print_machine(facts)
     for name in dict.fromkeys(names):
         measure = MEASUREMENTS[name]
         rows: list[Row] = []
-        progress = console.status(f"{name}…") if console.is_terminal and not json_output else None
-        if progress is not None:
-            progress.start()
+        shows = not json_output and is_terminal()
+        _show(f"{name}…", shows=shows)
         try:
             for row in measure(Numbers(quick=quick)):
                 rows.append(row)
-                if progress is not None:
-                    progress.update(f"{name}: {row.what} done")
+                _show(f"{name}: {row.what} done", shows=shows)
         finally:
-            if progress is not None:
-                progress.stop()
+            _show("", shows=shows)
         found += rows
         if not json_output:
-            console.print(f"[bold]{name}[/]  {(measure.__doc__ or '').strip()}", highlight=False)
-            console.print(_table(rows))
-            console.print()
+            print(f"{styled(name, BOLD)}  {' '.join((measure.__doc__ or '').split())}")
+            print("\n".join(_lines(rows)) + "\n", flush=True)
     if json_output:
         print(json.dumps({"machine": facts, "quick": quick, "rows": [asdict(row) for row in found]}, indent=2))
     return 0
 
 
-def _print_machine(console: Console, facts: dict[str, Any]) -> None:
+def _show(text: str, *, shows: bool) -> None:
+    """What is going on, on a line that the next one replaces."""
+    if shows:
+        width = (terminal_width() or 80) - 1
+        print(f"\r\x1b[K{styled(cut(text, width), DIM)}", end="", flush=True)
+
+
+def _print_machine(facts: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     where = f"pinned to {facts['pinned_to']}" if facts["pinned_to"] else "one core for both sides"
-    console.print(f"{facts['cpu']}, {facts['cores']} cores, {where}, load {facts['load_average'][0]}", highlight=False)
-    console.print(f"{facts['system']} {facts['kernel']}, {facts['python']}, {versions}\n", highlight=False)
+    print(f"{facts['cpu']}, {facts['cores']} cores, {where}, load {facts['load_average'][0]}")
+    print(f"{facts['system']} {facts['kernel']}, {facts['python']}, {versions}\n", flush=True)
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True, min_width=32)
-    headings = list(dict.fromkeys(heading for row in rows for heading in row.figures))
-    for heading in headings:
-        table.add_column(heading.replace("p99_9", "p99.9").replace("_per_s", "/s"), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.what, *(_cell(heading, row.figures.get(heading), row.unit) for heading in headings))
-    return table
+def _lines(rows: list[Row]) -> list[str]:
+    """A table, in which rows whose names differ in what follows the last comma stand together."""
+    figures = list(dict.fromkeys(heading for row in rows for heading in row.figures))
+    drawn = next((each for each in DRAWN if each in figures), "")
+    spreads, scale = spread_lines([spread_of(row.spread.items()) for row in rows])
+    names = [each.replace("p99_9", "p99.9").replace("_per_s", "/s") for each in figures]
+    place = figures.index(drawn) + 1 if drawn else len(figures)
+    headings = ["what", *names[:place], "", *names[place:], *(["spread"] if scale else [])]
+    groups = [row.what.rpartition(", ")[0] if row.payload_bytes else "" for row in rows]
+    most: dict[str, float] = {}
+    for row, group in zip(rows, groups, strict=True):
+        most[group] = max(most.get(group, 0.0), row.figures.get(drawn, 0.0))
+    cells: list[list[str | Cell | Bar]] = []
+    last = ""
+    for row, group, spread in zip(rows, groups, spreads, strict=True):
+        if group != last:
+            cells.append([Cell(group, DIM), *[""] * place, Bar(0), *[""] * (len(headings) - place - 2)])
+        last = group
+        shown: list[str | Cell | Bar] = [_cell(name, row.figures.get(name), row.unit) for name in figures]
+        part = row.figures.get(drawn, 0.0) / most[group] if most[group] > 0 else 0.0
+        what = row.what.removeprefix(f"{group}, ")
+        cells.append([
+            f"  {what}" if group else what, *shown[:place], Bar(part, CYAN), *shown[place:],
+            *([Cell(spread, GREEN)] if scale else []),
+        ])  # fmt: skip  # a row is a row
+    lines = lines_of(headings, cells, right=names, flexible="what", least=18, droppable=DROPPED, indent="  ",
+                     heading_style=DIM)  # fmt: skip  # what is shown, and how
+    if scale and "spread" in lines[0]:
+        lines.append(styled(f"  spread: {scale}", DIM))
+    return lines
 
 
 def _cell(heading: str, value: float | None, unit: str) -> str:

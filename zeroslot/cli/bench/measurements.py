@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroslot.cli.bench.machine import pair_of_cores
+from zeroslot.cli.drawing import PER_OCTAVE, spread_of
 from zeroslot.cli.figures import as_bytes, median, percentiles
 from zeroslot.cli.processes import Child, Children
 
@@ -29,7 +30,9 @@ SETTLE_NS = 20_000  # after which the stores of a fill have left the processor
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table. `figures` are in `unit`, unless their names say otherwise."""
+    """One line of a table. `figures` are in `unit`, unless their names say otherwise. `spread`: how often each time
+    occurred, by half octaves: the shortest time of each in nanoseconds, and how many there were.
+    """
 
     measurement: str
     what: str
@@ -37,6 +40,7 @@ class Row:
     unit: str = "ns"
     payload_bytes: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    spread: dict[float, int] = field(default_factory=dict)
 
 
 class Numbers:
@@ -58,6 +62,12 @@ def domain() -> str:
 def cores() -> tuple[int | None, int | None]:
     """Where the two sides run."""
     return pair_of_cores() or (None, None)
+
+
+def spread(times: list[float]) -> dict[float, int]:
+    """How often each time occurred, by half octaves."""
+    counts = spread_of((each, 1) for each in times)
+    return {2 ** (place / PER_OCTAVE): counts[place] for place in sorted(counts)}
 
 
 def name_of(size: int | None) -> str:
@@ -112,7 +122,7 @@ def latency(numbers: Numbers) -> Iterator[Row]:
                 what = (
                     f"{'parked' if parked else 'spinning'}, {'publish(model)' if copy else 'in place'}, {name_of(size)}"
                 )
-                yield Row("latency", what, percentiles(times), payload_bytes=size or 64)
+                yield Row("latency", what, percentiles(times), payload_bytes=size or 64, spread=spread(times))
 
 
 def handover(numbers: Numbers) -> Iterator[Row]:
@@ -125,7 +135,8 @@ def handover(numbers: Numbers) -> Iterator[Row]:
                 filled(children, both, rounds // 10)
                 times = filled(children, both, rounds)
             when = f"committed {settle_ns // 1000} us later" if settle_ns else "committed at once"
-            yield Row("handover", f"filled, {when}, {as_bytes(size)}", percentiles(times), payload_bytes=size)
+            what = f"filled, {when}, {as_bytes(size)}"
+            yield Row("handover", what, percentiles(times), payload_bytes=size, spread=spread(times))
 
 
 def fillers(children: Children, size: int, settle_ns: int, name: str = "") -> list[Child]:
@@ -255,7 +266,8 @@ def attach(numbers: Numbers) -> Iterator[Row]:
             child = children.start(WORKERS, "bench attach", task="attach", size=size, rounds=rounds, domain=domain())
             times = children.receive(child)
         pool = size * (slots + 2)
-        yield Row("attach", f"a pool of {as_bytes(pool)}", percentiles(times), payload_bytes=size)
+        what = f"a pool of {as_bytes(pool)}"
+        yield Row("attach", what, percentiles(times), payload_bytes=size, spread=spread(times))
 
 
 MEASUREMENTS: dict[str, Callable[[Numbers], Iterator[Row]]] = {

@@ -25,7 +25,7 @@ UPDATE_S = 0.25
 
 def run_demo(seconds: float, *, json_output: bool) -> int:
     """Run it for so long, or until SIGINT or SIGTERM; 0 when nothing was torn or lost, 1 otherwise."""
-    screen = Silent() if json_output else screen_for_stdout()
+    screen = Silent() if json_output else screen_for_stdout(seconds)
     with Interruption() as interruption, Children() as children:
         demo = Demo(children, screen, interruption)
         with screen:

@@ -1,20 +1,22 @@
-"""What the demo shows: a live table on a terminal, plain lines elsewhere, and the summary."""
+"""What the demo shows: a live picture on a terminal, plain lines elsewhere, and the summary."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-
+from zeroslot.cli.drawing import bar, sparkline, spread_lines, spread_of
 from zeroslot.cli.figures import Histogram, as_bytes, as_time
+from zeroslot.cli.screen import Screen as Terminal
+from zeroslot.cli.screen import is_terminal
+from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, RED, Cell, cut, lines_of, styled
 
 LINE_S = 0.99
+HISTORY = 40  # rates that are remembered, and columns of their picture
+SPARKS = 16
 RECENT_NS = 1_000_000_000
 
 
@@ -23,12 +25,15 @@ class Rate:
 
     def __init__(self) -> None:
         self._seen: list[tuple[int, int]] = []
+        self.history: deque[float | None] = deque(maxlen=HISTORY)
 
     def note(self, count: int, now_ns: int) -> None:
         """The counter stood at `count`."""
         self._seen.append((now_ns, count))
         while len(self._seen) > 2 and now_ns - self._seen[1][0] >= RECENT_NS:
             del self._seen[0]
+        if len(self._seen) > 1:
+            self.history.append(self.per_second)
 
     @property
     def per_second(self) -> float:
@@ -151,61 +156,87 @@ def _line(topic: TopicState) -> str:
 
 
 class Picture:
-    """A live table, for terminals."""
+    """Fills the terminal while the demo runs. `seconds`: how long that is."""
 
-    def __init__(self, console: Console) -> None:
-        self._live = Live(
-            "starting two publishers and four subscribers…", console=console, auto_refresh=False, transient=True
-        )
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._terminal = Terminal()
 
     def __enter__(self) -> None:
-        self._live.__enter__()
+        self._terminal.__enter__()
+        self._terminal.draw(["", styled(" zeroslot demo", BOLD), "", " starting two publishers and four subscribers…"])
 
     def __exit__(self, *exception: object) -> None:
-        self._live.__exit__(None, None, None)
+        self._terminal.__exit__()
 
     def update(self, topics: list[TopicState], seconds: float) -> None:
         """Draw."""
-        self._live.update(_table(topics, f"zeroslot demo, {seconds:.1f} s. Ctrl-C ends it", recent=True), refresh=True)
+        self._terminal.keys(0)
+        columns, _ = self._terminal.size
+        clock = f"{seconds:.1f} of {self._seconds:g} s"
+        room = columns - len(clock) - 36
+        done = bar(seconds, self._seconds, min(room, 40)) if room > 3 else ""
+        title = cut(f" zeroslot demo  {clock}  {done}", columns)
+        picture = ["", styled(title, BOLD), "", *_picture(topics, columns, recent=True), ""]
+        self._terminal.draw([*picture, styled(cut(" Ctrl-C ends it", columns), DIM)])
         for one in (one for topic in topics for one in topic.subscribers):
             one.recent.clear()
 
 
-def _table(topics: list[TopicState], title: str, *, recent: bool) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for heading in ("pid", "samples", "rate", "bandwidth", "p50", "p99", "lost", "torn"):
-        table.add_column(heading, justify="right", no_wrap=True)
+HEADINGS = ("topic", "pid", "samples", "rate", "history", "bandwidth", "p50", "p99", "lost", "torn", "latency")
+DROPPED = ("pid", "bandwidth", "history", "latency", "samples", "p50")
+
+
+def _picture(topics: list[TopicState], columns: int | None, *, recent: bool) -> list[str]:
+    """The table of all topics, and what its column of latencies means."""
+    subscribers = [one for topic in topics for one in topic.subscribers]
+    spreads, scale = spread_lines([spread_of(one.latency.values()) for one in subscribers])
+    spread = {one.pid: line for one, line in zip(subscribers, spreads, strict=True)}
+    rows: list[list[str | Cell]] = []
     for topic in topics:
-        rate = topic.rate.per_second if recent else topic.published / max(topic.seconds, 1e-9)
-        table.add_row(
-            f"[bold]{topic.name}[/] {topic.type_name}", str(topic.pid), str(topic.published),
-            f"{rate:.1f}/s", f"{as_bytes(rate * topic.sample_bytes)}/s",
-        )  # fmt: skip  # a row is a row
-        for one in topic.subscribers:
-            rate = one.rate.per_second if recent else one.taken / max(topic.seconds, 1e-9)
-            times = one.recent if recent and one.recent.buckets else one.latency
-            table.add_row(
-                "  subscriber", str(one.pid), str(one.taken), f"{rate:.1f}/s",
-                f"{as_bytes(rate * topic.sample_bytes)}/s", as_time(times.at(0.5)), as_time(times.at(0.99)),
-                _count(one.lost), _count(one.torn),
-            )  # fmt: skip  # a row is a row
-    return table
+        rows.append(_publisher(topic, recent=recent))
+        rows += [_subscriber(one, topic, spread[one.pid], recent=recent) for one in topic.subscribers]
+    lines = lines_of(HEADINGS, rows, right=HEADINGS[1:-1], flexible="topic", least=17, droppable=DROPPED, width=columns,
+                     indent=" ", heading_style=DIM)  # fmt: skip  # what is shown, and how
+    if scale and "latency" in lines[0]:
+        note = f" latency: {scale}"
+        lines += ["", styled(note if columns is None else cut(note, columns), DIM)]
+    return lines
 
 
-def _count(bad: int) -> str:
-    return f"[bold red]{bad}[/]" if bad else "[green]0[/]"
+def _publisher(topic: TopicState, *, recent: bool) -> list[str | Cell]:
+    rate = topic.rate.per_second if recent else topic.published / max(topic.seconds, 1e-9)
+    return [
+        Cell(f"{topic.name} {topic.type_name}", BOLD), str(topic.pid), f"{topic.published:,}", f"{rate:.1f}/s",
+        Cell(sparkline(list(topic.rate.history), SPARKS), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
+        "", "", "", "", "",
+    ]  # fmt: skip  # a row is a row
 
 
-def screen_for_stdout() -> Screen:
+def _subscriber(one: SubscriberState, topic: TopicState, spread: str, *, recent: bool) -> list[str | Cell]:
+    rate = one.rate.per_second if recent else one.taken / max(topic.seconds, 1e-9)
+    times = one.recent if recent and one.recent.buckets else one.latency
+    highest = max((each for each in topic.rate.history if each is not None), default=None)
+    return [
+        "  subscriber", str(one.pid), f"{one.taken:,}", f"{rate:.1f}/s",
+        Cell(sparkline(list(one.rate.history), SPARKS, highest), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
+        as_time(times.at(0.5)), as_time(times.at(0.99)), _count(one.lost), _count(one.torn), Cell(spread, GREEN),
+    ]  # fmt: skip  # a row is a row
+
+
+def _count(bad: int) -> Cell:
+    return Cell(f"{bad:,}", RED if bad else GREEN)
+
+
+def screen_for_stdout(seconds: float) -> Screen:
     """A picture where stdout is a terminal, lines elsewhere."""
-    return Picture(Console()) if sys.stdout.isatty() else Lines()
+    return Picture(seconds) if is_terminal() else Lines()
 
 
 def print_summary(topics: list[TopicState], verdict: str) -> None:
     """The end: all figures over the whole run, and what they say."""
-    if sys.stdout.isatty():
-        Console().print(_table(topics, "zeroslot demo, the whole run", recent=False))
+    if is_terminal():
+        print("\n".join([styled("zeroslot demo, the whole run", BOLD), *_picture(topics, None, recent=False), ""]))
     else:
         for topic in topics:
             rate = topic.published / max(topic.seconds, 1e-9)
