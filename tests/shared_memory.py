@@ -25,8 +25,17 @@ def objects() -> set[str]:
 
 
 def files(root: Path) -> set[Path]:
-    """All that is not a directory below `root`: flinks, bells, temporary names."""
-    return {Path(directory, name) for directory, _, names in os.walk(root) for name in names}
+    """All that is not a directory below `root`: flinks, bells, temporary names. Announcements of processes that were
+    killed may stay until the next publisher of their topic.
+    """
+    found = {Path(directory, name) for directory, _, names in os.walk(root) for name in names}
+    return {path for path in found if not (path.suffix == ".sub" and _was_killed(path))}
+
+
+def _was_killed(announcement: Path) -> bool:
+    """Whether the process that made an announcement is dead."""
+    pid = int.from_bytes(announcement.read_bytes()[24:28], "little")
+    return pid not in (0, os.getpid()) and not Path(f"/proc/{pid}").exists()
 
 
 def left_behind(before: Iterable[str], looks: int = LOOKS) -> set[str]:

@@ -81,9 +81,12 @@ if TYPE_CHECKING:
     from zeroslot.info import Problem as Problem
     from zeroslot.info import ProblemKind as ProblemKind
     from zeroslot.info import PublisherInfo as PublisherInfo
+    from zeroslot.info import Refusal as Refusal
+    from zeroslot.info import RefusedInfo as RefusedInfo
     from zeroslot.info import SubscriberInfo as SubscriberInfo
     from zeroslot.info import TopicInfo as TopicInfo
     from zeroslot.info import Verdict as Verdict
+    from zeroslot.info import WaitingInfo as WaitingInfo
     from zeroslot.memory.cleanup import Remains as Remains
     from zeroslot.memory.cleanup import clean as clean
     from zeroslot.observe.doctor import diagnose as diagnose
@@ -132,7 +135,10 @@ _HOME = {
         "TypeMismatchError ZeroslotError"
     ),
     "qos": "OnFull",
-    "info": "Finding PoolInfo Problem ProblemKind PublisherInfo SubscriberInfo TopicInfo Verdict",
+    "info": (
+        "Finding PoolInfo Problem ProblemKind PublisherInfo Refusal RefusedInfo SubscriberInfo TopicInfo Verdict "
+        "WaitingInfo"
+    ),
     "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
     "types.nodes.scalars": "F16 F32 F64 I8 I16 I32 I64 U8 U16 U32 U64 Bool",

@@ -17,7 +17,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroslot.info import SubscriberInfo
+    from zeroslot.info import SubscriberInfo, WaitingInfo
 
 
 class ZeroslotError(Exception):
@@ -131,11 +131,13 @@ class SampleTooLargeError(ZeroslotError, ValueError):
 
 class BackpressureError(ZeroslotError, TimeoutError):
     """A reliable subscriber has not yet taken the samples that the next one would push out. `holders`: that
-    subscriber. `published`: how many samples of a `publish_many` were.
+    subscriber. `waiting`: in its place, those that were there before the publisher and have not joined. `published`:
+    how many samples of a `publish_many` were.
     """
 
     topic: str | None = None
     holders: tuple[SubscriberInfo, ...] = ()
+    waiting: tuple[WaitingInfo, ...] = ()
     timeout: float | None = None
     published: int | None = None
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from zeroslot.qos import OnFull
 
+Refusal = Literal["type", "policy", "full", "permission", "corrupt", "format", "system"]
 ProblemKind = Literal["unreadable", "foreign", "corrupt"]
 Verdict = Literal["ok", "note", "wrong"]
 
@@ -79,6 +80,45 @@ class SubscriberInfo:
     def slots(self) -> int:
         """The same as `held`: each sample that is held keeps one slot."""
         return self.held
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingInfo:
+    """A subscription that is announced, and has not met a publisher: of a topic, no live one; of a publisher, this one.
+
+    `type_hash`: 32 hexadecimal digits; empty where it reads any type. `stalled_s`: seconds since the publisher that
+    waits for it first found it in its way. None: the record does not come from a publisher.
+    """
+
+    name: str
+    pid: int
+    command: str
+    stopped: bool
+    reliable: bool
+    match: Literal["exact", "by_name"]
+    history: int
+    max_leases: int
+    type_hash: str
+    stalled_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedInfo:
+    """A publisher that a subscriber does not read.
+
+    `why`: "type": its samples are of another type. "policy": it offers less than the subscriber asks for. "full": it
+    has no room for another subscriber. "permission": this process may not open it. "corrupt", "format": its segment
+    contradicts itself, or is of another version. "system": the system refuses, such as more descriptors. Of these,
+    "full", "permission" and "system" are tried again. `text`: what is wrong, and what to do. `name` and `pid`: of the
+    publisher; empty and 0 where its segment could not be read.
+    """
+
+    publisher_id: str
+    flink: Path
+    name: str
+    pid: int
+    why: Refusal
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

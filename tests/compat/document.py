@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 PATH = Path(__file__).parents[2] / "idl" / "FORMAT.md"
 TEXT = PATH.read_text("utf-8")
-STRUCTURES = ["Header", "Counters", "Peer", "Slot", "Pool", "Metadata"]
+STRUCTURES = ["Header", "Counters", "Peer", "Slot", "Pool", "Metadata", "Announcement"]
 
 
 class Member(NamedTuple):

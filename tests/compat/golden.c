@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 {
     static const char name[] = "Golden", idl[] = "struct Golden { octet data[40]; };", json[] = "{\"title\": \"Golden\"}";
     const uint32_t lengths[3] = {sizeof name - 1, sizeof idl - 1, sizeof json - 1};
-    const zs_identity identity = {4711, 99, "reader", 4026531834};
+    const zs_identity identity = {4711, 99, "reader", 4026531834, 0};
     enum { SLOTS = 4, CAPACITY = 128 };
     zs_header h;
     zs_segment s;

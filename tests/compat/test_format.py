@@ -19,7 +19,7 @@ from tests.compat.generated import IDL_TYPES
 ROOT = Path(__file__).parents[2]
 INCLUDE = ROOT / "zeroslot" / "_core" / "include" / "zeroslot"
 GOLDEN = Path(__file__).with_name("golden.hex")
-SIZES = {"Header": 384, "Counters": 128, "Peer": 768, "Slot": 64, "Pool": 64, "Metadata": 584}
+SIZES = {"Header": 384, "Counters": 128, "Peer": 768, "Slot": 64, "Pool": 64, "Metadata": 584, "Announcement": 128}
 KINDS = {"uint8_t": "u8", "uint16_t": "u16", "uint32_t": "u32", "uint64_t": "u64"} | {
     idl: kind for kind, idl in IDL_TYPES.items()
 }

@@ -149,7 +149,7 @@ static inline int world_is_for_inspection(const zs_segment *s, const uint64_t *c
     return (at >= counters && at < counters + ZS_COUNTERS_SIZE) || (at >= pools && at < pools + s->pool_limit * ZS_POOL_SIZE);
 }
 
-static const zs_identity world_identity = {4711, 42, "reader", 0};
+static const zs_identity world_identity = {4711, 42, "reader", 0, 0};
 
 static inline zs_reader *world_join(world *w, uint32_t index, uint32_t max_leases, int reliable, uint32_t history)
 {

@@ -104,6 +104,12 @@ USES = {
     "Match": "from typing import get_args\nassert 'by_name' in get_args(zs.Match)",
     "OnFull": "from typing import get_args\nassert 'block' in get_args(zs.OnFull)",
     "Metadata": "assert zs.Metadata('image/png', '', {}).content_type == 'image/png'",
+    "Refusal": "from typing import get_args\nassert 'type' in get_args(zs.Refusal)",
+    "RefusedInfo": (
+        "with zs.Publisher('other', Imu), zs.Subscriber('other', Imu) as sub:\n"
+        "    assert sub.refused == () and zs.RefusedInfo.__slots__"
+    ),
+    "WaitingInfo": "assert zs.WaitingInfo('me', 1, '', False, True, 'exact', 0, 4, '').stalled_s is None",
     "PoolInfo": "assert zs.PoolInfo(64, 4).slot_count == 4",
     "PublisherInfo": (
         f"{TICK}with zs.Publisher('own', Tick), zs.Subscriber('own') as sub:\n"

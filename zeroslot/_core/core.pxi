@@ -68,7 +68,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
 
     ctypedef struct zs_owner:
         uint64_t published
-        uint32_t slot_count, loans_out, pool_count
+        uint32_t slot_count, loans_out, awaited, pool_count
         zs_owner_pool pools[16]
         zs_owner_pool *by_capacity[16]
         uint32_t *held
@@ -79,7 +79,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
         zs_segment *segment
         zs_peer *peer
         uint64_t cursor, taken, lost, skipped
-        uint32_t index, epoch, max_leases, reliable, slot_count
+        uint32_t index, epoch, max_leases, reliable, announced, slot_count
         uint64_t released
         uint32_t *held
         uint64_t *redeemed
@@ -88,7 +88,7 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
 
     ctypedef struct zs_identity:
         uint32_t pid
-        uint64_t start_time, time_namespace
+        uint64_t start_time, time_namespace, announcement
         uint8_t name[32]
 
     enum zs_check:
@@ -145,7 +145,9 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     void zs_copy(void *to, const void *source, size_t size)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     uint64_t zs_owner_room(const zs_owner *o)
-    uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *index)
+    uint64_t zs_owner_floor(const zs_owner *o, uint32_t *index)
+    void zs_owner_await(zs_owner *o, uint32_t count)
+    uint32_t ZS_NO_READER
     uint32_t zs_owner_block_begin(zs_segment *s)
     void zs_owner_block_end(zs_segment *s)
     void zs_bump_space(zs_segment *s)

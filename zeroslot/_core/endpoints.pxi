@@ -64,6 +64,9 @@ cdef class AllocatorEnd(Handle):
         """Make free what can be: no slot is left. The subclass provides it."""
         raise NotImplementedError
 
+    def _meet_announced(self):
+        """Forget announced subscriptions that have joined. The subclass provides it."""
+
     def _add_pool_for(self, size):
         """Add a pool with slots for `size` bytes, which fit no slot, or raise. The subclass provides it."""
         raise NotImplementedError

@@ -548,6 +548,10 @@ cdef class Segment:
         """Owner only."""
         zs_count(&self.c.counters.reaped, more)
 
+    def count_evicted(self, uint64_t more):
+        """Owner only: announced subscriptions that it waits for no longer."""
+        zs_count(&self.c.counters.evicted, more)
+
     def __reduce__(self):
         raise unpicklable(self)
 

@@ -143,12 +143,24 @@ cdef class Owner(Side):
         return False
 
     def blocking_subscriber(self, uint32_t count=1):
-        """The index of the reliable subscriber whose full window forbids `count` more loans, or None."""
+        """The index of the reliable subscriber whose full window forbids `count` more loans; NO_READER for one that is
+        announced and has not joined. None: none does.
+        """
         cdef uint32_t index = 0
         if zs_owner_room(&self.c) >= count:
             return None
-        zs_owner_reliable_floor(&self.segment.c, &index)
+        zs_owner_floor(&self.c, &index)
         return index
+
+    def wait_for_announced(self, uint32_t count):
+        """From now on no loan pushes out what this many announced subscribers, which have not joined, have to take."""
+        cdef bint changes
+        zs_lock(&self.mutex)
+        changes = self.c.awaited != count
+        zs_owner_await(&self.c, count)
+        zs_unlock(&self.mutex)
+        if changes:     # a bump for nothing would wake the caller's own wait
+            self.loan_ended()
 
     def evict(self, uint32_t index):
         """Evict the subscriber at `index`: it may take no more, and no loan waits for it.

@@ -21,7 +21,7 @@ cdef class Reader(Side):
     def __cinit__(self, Segment segment not None, Descriptor lock, *, uint32_t index, uint32_t max_leases,
                   bint reliable, uint32_t pid, uint64_t start_time, str name not None, uint32_t history, after=None,
                   uint64_t time_namespace=0, map_pools=None, tuple owned_by=None, bint tickets=False,
-                  str topic=None):
+                  str topic=None, uint64_t announcement=0, bint announced=False):
         """Join as `index`, whose lock `lock` holds and whose predecessor has been cleared.
 
         The first sample is the one after the sequence `after`; None: `history` samples before the next one. What of it
@@ -29,6 +29,9 @@ cdef class Reader(Side):
 
         `map_pools` is called, without arguments, for a sample in a pool that is not mapped yet; it returns False where
         the pool is gone. `tickets`: it redeems tickets, and does not become a subscriber.
+
+        `announcement`: the id of the one that this subscription answers. `announced`: it was made before the segment
+        could be found, so the owner waits for it.
         """
         if index >= segment.c.max_subscribers:
             raise IndexError(index)
@@ -44,6 +47,7 @@ cdef class Reader(Side):
         self.owned_by, self.topic = owned_by, topic
         self.c.segment = &segment.c
         self.c.index, self.c.max_leases, self.c.reliable = index, max_leases, reliable
+        self.c.announced, self.identity.announcement = announced, announcement
         self.segment = segment
         self.use_pools()
         self.map_pools = map_pools

@@ -46,6 +46,7 @@ OPEN, SEALED, DEAD = <int>ZS_OPEN, <int>ZS_SEALED, <int>ZS_DEAD
 POLICIES = tuple(name for _, name in sorted([(ZS_EVICT, "evict"), (ZS_BLOCK, "block"), (ZS_RAISE, "raise")]))
 BYTES, TYPED = <int>ZS_BYTES, <int>ZS_TYPED
 COMPAT_CRC = <int>ZS_COMPAT_CRC
+NO_READER = <uint32_t>ZS_NO_READER
 
 
 cdef bint is_text(const zs_field *field):

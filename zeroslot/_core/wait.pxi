@@ -326,11 +326,12 @@ cdef class Taken(Waitable):
     cdef int prepare(self, Watched *watched) except -1:
         watch(watched, self.owner.segment.c.space, zs_load32(self.owner.segment.c.space, ZS_SPACE_LOAD))  # SYNC space
         self.allocator.reap()
+        self.allocator._meet_announced()
         return 0
 
     cdef bint is_ready(self) except -1:
         cdef uint32_t index
-        return zs_owner_reliable_floor(&self.owner.segment.c, &index) >= self.owner.c.published
+        return zs_owner_floor(&self.owner.c, &index) >= self.owner.c.published
 
 
 cdef bint wait_until_taken(Owner owner, object allocator, object timeout) except -1:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zeroslot._core.binding import SEALED, SLOT_LIMIT, AllocatorEnd, Owner, direct_methods
 from zeroslot.arguments import PRIVATE, checked_mode, checked_name, whole_number
+from zeroslot.endpoints.awaiting import Awaiting
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.pressure import Pressure
 from zeroslot.endpoints.reader import SlotReader
@@ -443,6 +444,14 @@ class SlotAllocator(AllocatorEnd):
             self.native.check_open()  # another thread has closed the allocator meanwhile
             raise
 
+    def _wait_for_announced(self, directory: Path) -> None:
+        """Wait for the reliable subscriptions that are announced in a topic's directory as for subscribers that have
+        taken nothing. The flink exists, and nothing is published yet.
+        """
+        awaiting = Awaiting(self.native, self._topic, directory)
+        awaiting.begin()
+        self._pressure.awaiting = awaiting
+
     def reap(self) -> int:
         """Clear what dead subscribers left; returns how many. `reserve` does this by itself when no slot is free.
 
@@ -478,7 +487,10 @@ class SlotAllocator(AllocatorEnd):
         """
         self.native.check_open()
         stalled_s = {index: self._pressure.stalled_s(index) for index in self.native.segment.indexes_in_use()}
-        return sum(self._evict(index) for index, age in stalled_s.items() if age is not None and age >= max_age)
+        announced = self._pressure.awaiting.evict_stale(max_age) if self._pressure.awaiting is not None else 0
+        return announced + sum(
+            self._evict(index) for index, age in stalled_s.items() if age is not None and age >= max_age
+        )
 
     def evict(self, index: int) -> bool:
         """Evict the subscriber at `index`, stalled or not, as `evict_stale` does. False: it is evicted already.
@@ -542,6 +554,10 @@ class SlotAllocator(AllocatorEnd):
         self.native.close()
 
     # --- what the core calls when no slot is free ---
+
+    def _meet_announced(self) -> None:
+        if self._pressure.awaiting is not None:
+            self._pressure.awaiting.meet()
 
     def _reclaim_slots(self) -> None:
         self.reap()

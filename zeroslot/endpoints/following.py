@@ -17,24 +17,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from zeroslot._core.binding import OPEN, TYPED, Plan, Segment, SegmentInfo, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
 from zeroslot.endpoints.versions import published_layout, type_mismatch
-from zeroslot.errors import CorruptSegmentError, MismatchError, TooManyPeersError, TypeMismatchError
+from zeroslot.errors import (
+    CorruptSegmentError,
+    FormatError,
+    MismatchError,
+    QosMismatchError,
+    TooManyPeersError,
+    TypeMismatchError,
+)
+from zeroslot.info import Refusal, RefusedInfo
 from zeroslot.memory import flink
+from zeroslot.memory.announcement import Announcement, Request
 from zeroslot.memory.objects import exists
 from zeroslot.memory.peers import describe_publisher
+from zeroslot.memory.processes import identity
 from zeroslot.types import whole
 from zeroslot.types.by_name import ByName, Match
 from zeroslot.types.difference import difference
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
+
+if TYPE_CHECKING:
+    from zeroslot.memory.attach import AttachedControl
 
 log = logging.getLogger("zeroslot")
 
@@ -43,6 +56,14 @@ S_co = TypeVar("S_co", bound="Sample | np.ndarray[Any, Any] | bytes", covariant=
 Counts = tuple[int, int, int]  # taken, lost, skipped
 
 MOST_MISSED = 2**46  # no publisher gets this far ahead; a flipped bit does
+REFUSALS: tuple[tuple[type[Exception], Refusal], ...] = (
+    (TypeMismatchError, "type"),
+    (QosMismatchError, "policy"),
+    (FormatError, "format"),
+    (CorruptSegmentError, "corrupt"),
+    (TooManyPeersError, "full"),
+    (PermissionError, "permission"),
+)
 RETRY_NS = 100_000_000  # the time to the next try, where no word announces that it may succeed
 
 
@@ -62,15 +83,18 @@ class Pending:
     """A publisher to attach to: it was seen, or an attach failed for a reason that can pass, or it has evicted this
     subscriber.
 
-    `after`: the sequence to go on after. None: not known yet, and `history` decides at the join. `segment`: where it
-    has been mapped; it shows when a place gets free and, once it has ended, what was missed. `reported`: the reasons
-    that were logged or raised. `due_ns`: when to try again, CLOCK_MONOTONIC; 0: when the bell rings.
+    `after`: the sequence to go on after. None: not known yet, and `history` decides at the join. `newer`: it started
+    after this subscription was announced. `segment`: where it has been mapped; it shows when a place gets free and,
+    once it has ended, what was missed. `reported`: the reasons that were logged or raised. `due_ns`: when to try again,
+    CLOCK_MONOTONIC; 0: when the bell rings. `refused`: why the last try failed.
     """
 
     after: int | None
+    newer: bool = False
     segment: Segment | None = None
     reported: frozenset[str] = frozenset()
     due_ns: int = 0
+    refused: RefusedInfo | None = None
 
     def missed(self) -> Counts:
         """The counts of a publisher that ended before the subscriber could attach: all that it published is lost."""
@@ -83,11 +107,13 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ignored:
-    """A publisher that has ended, or cannot be read, while its flink lasts."""
+    """A publisher that has ended, or cannot be read, while its flink lasts. `refused`: why it cannot be read."""
+
+    refused: RefusedInfo | None = None
 
 
 Record = Attached | Pending | Ignored
-NEWER = Pending(after=0)  # a publisher that the first look did not see: everything, from its first sample
+NEWER = Pending(after=0, newer=True)  # a publisher that the first look did not see: everything, from its first sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +148,8 @@ class Following(SubscriberEnd[S_co]):
     _match: Match
     _ignore_missing: bool
     _name: str | None
+    _announcement: Announcement
+    _unannounced: bool
     _following: threading.RLock
 
     def _follow(self, *, joining: bool = False) -> None:
@@ -141,12 +169,42 @@ class Following(SubscriberEnd[S_co]):
                 known = self._table.publishers.get(publisher_id)
                 if known is None or isinstance(known, Pending):
                     self._attach(publisher_id, path, known, errors)
+            if not self._announcement.id and not self._table.attached():
+                self._announce()
             fatal = [] if self._table.attached() else [e for e in errors if not isinstance(e, PermissionError)]
             for error in errors:
                 if error not in fatal[:1]:
                     self._say(log.warning, "%s: this publisher is left out: %s", self.topic, error)
             if fatal:
                 raise fatal[0]
+
+    def _announce(self) -> None:
+        """Let publishers and `topics` see this subscription before it is attached."""
+        type_hash = b"" if self.sample_type is None else whole.compiled_type(self.sample_type).layout.type_hash
+        by_name = self._match == "by_name"
+        request = Request(type_hash, self._reliable, by_name, self._verify, self._history, self._max_leases)
+        try:
+            self._announcement.publish(request, identity(self._name))
+        except OSError as error:
+            said = self._unannounced
+            self._unannounced = True
+            if self._reliable and not said:
+                self._say(
+                    log.warning,
+                    "%s: this subscription cannot be announced, so publishers that start later do not wait for it "
+                    "before it attaches: %s",
+                    self.topic,
+                    error,
+                )
+        if self.closed:  # meanwhile
+            self._announcement.withdraw()
+
+    def _has_flinks(self) -> bool:
+        """Whether the topic has publishers, dead ones included, as far as can be told."""
+        try:
+            return bool(flink.list_flinks(self._directory))
+        except OSError:
+            return False
 
     def _list_flinks(self, *, joining: bool) -> dict[str, Path] | None:
         """The topic's flinks, by publisher. None: they cannot be listed for a moment, or not any more by a process that
@@ -173,7 +231,7 @@ class Following(SubscriberEnd[S_co]):
         """
         pending = known or NEWER
         after, mapped = pending.after, pending.segment
-        reader = None
+        reader = attached = None
         try:
             attached = flink.attach(path, self.topic)
             if attached is None or not attached.is_live():
@@ -198,7 +256,9 @@ class Following(SubscriberEnd[S_co]):
             if after is None:  # so that what is published from here on is counted, however long the join takes
                 after = max(mapped.published - self._history, info.first_sequence - 1)
             if not attached.map_pools():  # being closed, or removed for a moment
-                self._change(publisher_id, known, Pending(after, mapped, pending.reported, now_ns() + RETRY_NS))
+                self._change(
+                    publisher_id, known, replace(pending, after=after, segment=mapped, due_ns=now_ns() + RETRY_NS)
+                )
                 return
             others = sum(mapped.peer(index).max_leases for index in mapped.active_indexes())
             reader = SlotReader._join(
@@ -208,6 +268,8 @@ class Following(SubscriberEnd[S_co]):
                 reliable=self._reliable,
                 name=self._name,
                 after=pending.after,
+                announcement=self._announcement.id,
+                announced=pending.newer and self._announcement.id != 0,
             )
             source = Source(reader.native, plan, publisher_id)
             if self._change(publisher_id, known, Attached(reader, source, differing)):
@@ -216,11 +278,18 @@ class Following(SubscriberEnd[S_co]):
                 if differing:
                     log.info("%s: reading by name from %s:\n%s", self.topic, describe_publisher(info), differing)
         except (MismatchError, CorruptSegmentError) as error:
-            if self._change(publisher_id, known, Ignored()):
+            if self._change(publisher_id, known, Ignored(self._refuse(path, error, attached))):
                 errors.append(error)
         except (OSError, MemoryError, TooManyPeersError) as error:
             reason = f"{type(error).__name__} {getattr(error, 'errno', None)}"
-            again = Pending(after, mapped, pending.reported | {reason}, now_ns() + RETRY_NS)
+            again = replace(
+                pending,
+                after=after,
+                segment=mapped,
+                reported=pending.reported | {reason},
+                due_ns=now_ns() + RETRY_NS,
+                refused=self._refuse(path, error, attached),
+            )
             if self._change(publisher_id, known, again) and reason not in pending.reported:
                 errors.append(error)
         finally:
@@ -228,12 +297,19 @@ class Following(SubscriberEnd[S_co]):
             if reader is not None and (in_table is None or in_table.reader is not reader):
                 reader.close()
 
+    def _refuse(self, path: Path, error: Exception, attached: AttachedControl | None) -> RefusedInfo:
+        """Let the publisher know that it is not read, and say why."""
+        self._announcement.refuse(int(path.stem, 16))
+        info = attached.segment.info if attached is not None else None
+        name, pid = (info.owner_name, info.owner_pid) if info is not None else ("", 0)
+        return RefusedInfo(path.stem, path, name, pid, _refusal(error), str(error))
+
     def _leave(self, publisher_id: str, known: Attached) -> None:
         """Stop reading from a publisher: it has ended and is drained, is corrupt, or has evicted this subscriber."""
         known.reader.close()  # first: nothing is taken after this, so the counts are final
         native = known.source.reader
         taken, lost, skipped, _ = native.counts
-        after = Pending(native.cursor, native.segment, due_ns=1) if native.evicted else Ignored()
+        after = Pending(native.cursor, segment=native.segment, due_ns=1) if native.evicted else Ignored()
         if self._change(publisher_id, known, after, (taken, lost, skipped)):
             log.debug("%s: %s has ended", self.topic, publisher_id)
 
@@ -242,7 +318,7 @@ class Following(SubscriberEnd[S_co]):
         if isinstance(known, Ignored):
             self._change(publisher_id, known, None)
         elif known.segment is not None and known.segment.state == OPEN and _has_name(known.segment):
-            again = Pending(known.after, known.segment, known.reported, now_ns() + RETRY_NS)
+            again = replace(known, due_ns=now_ns() + RETRY_NS)
             self._change(publisher_id, known, again)
         else:
             self._change(publisher_id, known, None, known.missed())
@@ -361,6 +437,13 @@ def _advice(by_name: ByName) -> str:
     what = [f'give {", ".join(missing)} a default or say missing="ignore"'] if missing else []
     what += [f"declare {', '.join(differing)} as the publisher does or not at all"] if differing else []
     return f'match="by_name" cannot read {", ".join(by_name.unreadable)}: {", and ".join(what)}.'
+
+
+def _refusal(error: Exception) -> Refusal:
+    for kind, refusal in REFUSALS:
+        if isinstance(error, kind):
+            return refusal
+    return "system"
 
 
 def _has_name(mapped: Segment) -> bool:

@@ -15,6 +15,7 @@ from zeroslot.memory.peers import describe, subscriber_info
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Owner
+    from zeroslot.endpoints.awaiting import Awaiting
     from zeroslot.info import SubscriberInfo
 
 
@@ -22,6 +23,7 @@ class Pressure:
     """What one owner has found of its subscribers so far."""
 
     def __init__(self, owner: Owner, topic: str) -> None:
+        self.awaiting: Awaiting | None = None
         self._owner = owner
         self._topic = topic
         self._since_ns: dict[int, dict[tuple[int, ...], int]] = {}
@@ -50,6 +52,8 @@ class Pressure:
 
     def look(self) -> None:
         """Note what all subscribers hold and where they are behind, for the errors and for later looks."""
+        if self.awaiting is not None:
+            self.awaiting.look()
         for index in self._owner.segment.indexes_in_use():
             self.stalled_since_ns(index)
 
@@ -81,6 +85,11 @@ class Pressure:
                 topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
             )  # fmt: skip  # the facts on one line
         blocking = owner.blocking_subscriber(count)
+        if blocking == binding.NO_READER and self.awaiting is not None:
+            left = self.awaiting.meet()
+            if left:
+                return self.awaiting.error(left)
+            blocking = owner.blocking_subscriber(count)
         if blocking is not None:
             return BackpressureError(
                 f"{self._topic}: waiting for a reliable subscriber: {self.describe(blocking)}. It has to take samples, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -28,7 +29,7 @@ from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import TypeMismatchError
 from zeroslot.info import PoolInfo, SubscriberInfo
-from zeroslot.memory import flink
+from zeroslot.memory import announcement, flink
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.cleanup import sweep_topic
 from zeroslot.memory.create import Contents
@@ -255,6 +256,7 @@ class Publisher(PublisherEnd[S]):
             # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
             # that looks later finds the other. If both do, both withdraw.
             self._refuse_other_types(directory, layout, match, own=allocator.flink)
+            allocator._wait_for_announced(directory)
             close_at_exit(self)
             self._bell.ring()
         except BaseException:
@@ -409,6 +411,8 @@ class Publisher(PublisherEnd[S]):
         """Each step may run twice, since an interruption may come between any two."""
         allocator: SlotAllocator | None = self.allocator  # None: the constructor was interrupted before it was made
         if allocator is not None:
+            with suppress(OSError):  # so that the directory can be removed, unless others need it
+                announcement.remove_dead(self.flink.parent)
             allocator.close()
             self._bell.ring()
         self._bell.leave()

@@ -109,9 +109,12 @@ class SlotReader(ReaderEnd):
         reliable: bool,
         name: str | None,
         after: int | None = None,
+        announcement: int = 0,
+        announced: bool = False,
     ) -> SlotReader:
         """Register with a segment whose pools are mapped, to read what follows the sequence `after`; None: the newest
-        `history` samples and what follows them.
+        `history` samples and what follows them. `announced`: the announcement of this id was made before the segment
+        could be found.
         """
         info = attached.segment.info
         checked_name(name)
@@ -136,6 +139,8 @@ class SlotReader(ReaderEnd):
                 time_namespace=process.time_namespace,
                 map_pools=attached.map_pools,
                 owned_by=attached.owned_by(),
+                announcement=announcement,
+                announced=announced,
             )
             return cls(reader, attached)
         except BaseException:  # free the entry now: a traceback may keep these objects alive

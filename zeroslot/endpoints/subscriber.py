@@ -19,7 +19,8 @@ from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
 from zeroslot.errors import ClosedError, CorruptSegmentError, MismatchError
-from zeroslot.info import PublisherInfo
+from zeroslot.info import PublisherInfo, RefusedInfo
+from zeroslot.memory.announcement import Announcement
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
@@ -145,10 +146,14 @@ class Subscriber(Following[S_co]):
         self._name = checked_name(name)
         self._directory = topic_directory(self.domain, self.topic)
         self._following = threading.RLock()
+        self._announcement = Announcement(self._directory, self.topic)
+        self._unannounced = False
         self._released = False
         self._bell = Bell.join(self.domain)
         try:
             super().__init__(self.topic, self._bell.word, spin, Table(), verify)
+            if self._reliable or not self._has_flinks():
+                self._announce()  # before the first look: see zeroslot.memory.announcement
             self._follow(joining=True)
             self._begin_meeting()
         except BaseException:
@@ -184,6 +189,19 @@ class Subscriber(Following[S_co]):
             with suppress(MismatchError, CorruptSegmentError):  # what it takes from it will say so
                 found.append(publisher_info(reader._attached, self._directory / f"{publisher_id}.flink"))
         return tuple(found)
+
+    @property
+    def refused(self) -> tuple[RefusedInfo, ...]:
+        """The publishers of the topic that are not read from, and why: of another type, for example. Each is logged as
+        a warning once, unless an exception told of it.
+        """
+        self._check()
+        self._catch_up()
+        return self._refused()
+
+    def _refused(self) -> tuple[RefusedInfo, ...]:
+        found = [getattr(record, "refused", None) for record in self._table.publishers.values()]
+        return tuple(each for each in found if each is not None)
 
     @property
     def differences(self) -> dict[str, str]:
@@ -304,10 +322,14 @@ class Subscriber(Following[S_co]):
             self._doorbell.doorbell.ring()
         self._end_meeting()
         self._detach_all()
+        self._announcement.withdraw()
         self._bell.leave()
         self._released = True
 
     def __repr__(self) -> str:
         of = self.sample_type.__name__ if self.sample_type else "any type"
         state = "closed" if self.closed else f"{len(self._table.attached())} publishers"
+        refused = self._refused()
+        if refused and not self.closed:
+            state += f", {len(refused)} left out ({', '.join(sorted({each.why for each in refused}))})"
         return f"<Subscriber {self.topic} of {of}, {state}>"

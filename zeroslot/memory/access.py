@@ -47,6 +47,11 @@ def is_member(group: int) -> bool:
     return os.geteuid() == 0 or group == os.getegid() or group in os.getgroups()
 
 
+def is_shared(info: os.stat_result) -> bool:
+    """Whether a directory of a tree that was checked is shared with its group."""
+    return info.st_mode & _SHARES == _SHARES
+
+
 def permission_error(path: str | Path, info: os.stat_result, reason: str) -> PermissionError:
     """PermissionError with the file, its owner and its mode. `reason` says what is wrong, and what to do."""
     return PermissionError(

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import DEAD, OPEN
 from zeroslot.errors import CorruptSegmentError, MismatchError
-from zeroslot.memory import access, flink, liveness, objects
+from zeroslot.memory import access, announcement, flink, liveness, objects
 from zeroslot.memory.access import Owner
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.bell import remove_unused_bells, unused_bells
@@ -154,9 +154,9 @@ def _mark_dead(control_name: str, own: Descriptor) -> None:
 def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool = False) -> tuple[Remains, ...]:
     """Find and remove what dead processes left in a domain, and segments of its root that no flink names.
 
-    That is: dead publishers' flinks and objects, complete or not; dead subscribers' entries in live segments; unused
-    bells; empty directories. What a live process uses is not touched, whichever user's it is, and nothing of another
-    root is. With `dry_run` nothing is removed.
+    That is: dead publishers' flinks and objects, complete or not; dead subscribers' entries in live segments, and
+    their announcements; unused bells; empty directories. What a live process uses is not touched, whichever user's it
+    is, and nothing of another root is. With `dry_run` nothing is removed.
 
     `everything`: all domains of the root, and the segments and pools without an owner of all roots.
     """
@@ -170,6 +170,7 @@ def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool 
         found += _published_segments(each, dry_run, seen)
     found += _unnamed_segments(dry_run, seen, everything=everything)
     for each in domains:
+        found += _dead_announcements(each, dry_run)
         found += _directories_and_bells(each, dry_run)
     return tuple(found)
 
@@ -248,6 +249,16 @@ def _dead_subscribers(path: Path, dry_run: bool) -> Iterator[Remains]:
         left = set(liveness.dead_peers(segment, probe))
     for index, text in texts.items():
         yield Remains(text, str(path), removed=index not in left)
+
+
+def _dead_announcements(domain: str, dry_run: bool) -> Iterator[Remains]:
+    for directory, _, _ in os.walk(domain_directory(domain)):
+        dead = announcement.dead_in(Path(directory))
+        removed = announcement.remove_dead(Path(directory)) if dead and not dry_run else []
+        if removed:
+            remove_empty(Path(directory))
+        for path in dead:
+            yield Remains("the announcement of a dead subscriber", str(path), removed=path in removed)
 
 
 def _unnamed_segments(dry_run: bool, seen: set[str], *, everything: bool) -> Iterator[Remains]:

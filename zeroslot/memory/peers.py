@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED, now_ns
 from zeroslot.errors import TooManyPeersError
-from zeroslot.info import PoolInfo, PublisherInfo, SubscriberInfo
+from zeroslot.info import PoolInfo, PublisherInfo, SubscriberInfo, WaitingInfo
 from zeroslot.memory import liveness
 from zeroslot.memory.clocks import promised_period, shares_clock
 from zeroslot.memory.objects import segment_id_of
@@ -45,10 +45,10 @@ def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None)
     )
 
 
-def describe(peer: SubscriberInfo) -> str:
+def describe(peer: SubscriberInfo | WaitingInfo) -> str:
     """A subscriber as error texts name it."""
     stopped = ", stopped" if peer.stopped else ""
-    by_ticket = ", by tickets" if peer.by_ticket else ""
+    by_ticket = ", by tickets" if isinstance(peer, SubscriberInfo) and peer.by_ticket else ""
     return f"{peer.name} (pid {peer.pid}{stopped}{by_ticket}{': ' + peer.command[:80] if peer.command else ''})"
 
 

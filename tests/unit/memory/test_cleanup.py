@@ -314,8 +314,10 @@ def test_gc_reports_each_kind_and_its_status_tells_what_stays(run_child: Childre
     sub.expect("ready")
     sub.kill()
     bell = ["a bell that no process uses", str(zeroslot_dir / "lab" / ".bell"), True]
+    (announced,) = (zeroslot_dir / "lab" / "alive").iterdir()
+    announcement = ["the announcement of a dead subscriber", str(announced), True]
     assert run_gc("--json")[1] == []
-    assert run_gc("--json", "--domain", "lab")[:2] == (0, [bell])
+    assert run_gc("--json", "--domain", "lab")[:2] == (0, [bell, announcement])
     assert not (zeroslot_dir / "lab").exists()
 
 

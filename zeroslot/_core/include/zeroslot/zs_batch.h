@@ -44,7 +44,7 @@ static inline uint64_t zs_owner_room(const zs_owner *o)
     uint64_t floor, used = o->published + o->loans_out;
     if (s->policy == ZS_EVICT)
         return UINT64_MAX;
-    floor = zs_owner_reliable_floor(s, &index);
+    floor = zs_owner_floor(o, &index);
     if (floor == UINT64_MAX)
         return UINT64_MAX;
     /* A cursor outside of these is not one of a correct reader. */

@@ -229,6 +229,24 @@ enum zs_section {
     X(uint8_t, user, [512], 72, 512)
 #define ZS_METADATA_SIZE 584u
 
+/* The content of an announcement, a file by which a subscription is known before it joins. The ids of the segments that the
+ * subscription has refused follow, 8 bytes each. */
+#define ZS_ANNOUNCEMENT_FIELDS(X)                                                                                                   \
+    X(uint8_t, magic, [8], 0, 8)                                                                                                    \
+    X(uint32_t, format, , 8, 4)                                                                                                     \
+    X(uint32_t, header_size, , 12, 4)                                                                                               \
+    X(uint64_t, id, , 16, 8)                                                                                                        \
+    X(uint32_t, pid, , 24, 4)                                                                                                       \
+    X(uint32_t, flags, , 28, 4)                                                                                                     \
+    X(uint64_t, start_time, , 32, 8)                                                                                                \
+    X(uint64_t, time_namespace, , 40, 8)                                                                                            \
+    X(uint32_t, history, , 48, 4)                                                                                                   \
+    X(uint32_t, max_leases, , 52, 4)                                                                                                \
+    X(uint8_t, type_hash, [16], 56, 16)                                                                                             \
+    X(uint8_t, name, [32], 72, 32)                                                                                                  \
+    X(uint8_t, reserved, [24], 104, 24)
+#define ZS_ANNOUNCEMENT_SIZE 128u
+
 /* Where the metadata of a sample of `size` bytes begins, from the start of its slot. */
 #define ZS_METADATA_AT(size) (((size) + 7) / 8 * 8)
 
@@ -253,6 +271,7 @@ ZS_STRUCT(zs_peer, ZS_PEER_FIELDS, ZS_PEER_SIZE);
 ZS_STRUCT(zs_slot, ZS_SLOT_FIELDS, ZS_SLOT_SIZE);
 ZS_STRUCT(zs_pool, ZS_POOL_FIELDS, ZS_POOL_SIZE);
 ZS_STRUCT(zs_metadata, ZS_METADATA_FIELDS, ZS_METADATA_SIZE);
+ZS_STRUCT(zs_announcement, ZS_ANNOUNCEMENT_FIELDS, ZS_ANNOUNCEMENT_SIZE);
 
 #define ZS_ASSERT_MEMBER(structure, name, offset, size)                                                                             \
     ZS_STATIC_ASSERT(offsetof(structure, name) == (offset), #structure "." #name " is at another offset");                         \
@@ -263,12 +282,14 @@ ZS_STRUCT(zs_metadata, ZS_METADATA_FIELDS, ZS_METADATA_SIZE);
 #define ZS_ASSERT_SLOT(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_slot, name, offset, size)
 #define ZS_ASSERT_POOL(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_pool, name, offset, size)
 #define ZS_ASSERT_METADATA(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_metadata, name, offset, size)
+#define ZS_ASSERT_ANNOUNCEMENT(type, name, dimension, offset, size) ZS_ASSERT_MEMBER(zs_announcement, name, offset, size)
 ZS_HEADER_FIELDS(ZS_ASSERT_HEADER)
 ZS_COUNTERS_FIELDS(ZS_ASSERT_COUNTERS)
 ZS_PEER_FIELDS(ZS_ASSERT_PEER)
 ZS_SLOT_FIELDS(ZS_ASSERT_SLOT)
 ZS_POOL_FIELDS(ZS_ASSERT_POOL)
 ZS_METADATA_FIELDS(ZS_ASSERT_METADATA)
+ZS_ANNOUNCEMENT_FIELDS(ZS_ASSERT_ANNOUNCEMENT)
 
 ZS_STATIC_ASSERT(offsetof(zs_header, control_size) == ZS_CONTROL_SIZE_AT, "control_size is at another offset");
 

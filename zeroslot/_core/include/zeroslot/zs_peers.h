@@ -39,12 +39,13 @@ static inline uint32_t zs_peer_clear(zs_segment *s, uint32_t index)
 }
 
 /* How a reader describes itself in its peer entry. `name` is padded with NUL; `time_namespace` identifies the clock of its times,
- * 0: not known. */
+ * 0: not known; `announcement` is the id of the announcement that the reader answers, 0: none. */
 typedef struct zs_identity {
     uint32_t pid;
     uint64_t start_time;
     uint8_t name[32];
     uint64_t time_namespace;
+    uint64_t announcement;
 } zs_identity;
 
 /* For zs_reader_join, in place of a cursor: start with the newest `history` samples. */
@@ -59,11 +60,12 @@ static inline uint64_t zs_cursor_wanted(const zs_segment *s, uint64_t published,
 }
 
 /* The cursor that a joining reader gets: `wanted`, or later. It passes over samples that can no longer be taken and, for a reliable
- * reader, samples for which the owner's next loan would have to wait. */
+ * reader, samples for which the owner's next loan would have to wait. The owner waits for an announced reader already, so that one
+ * passes over nothing that is there. */
 static inline uint64_t zs_cursor_at(const zs_reader *r, uint64_t published, uint64_t wanted)
 {
     const zs_segment *s = r->segment;
-    uint64_t kept = !r->reliable ? s->depth : s->depth > s->max_loans ? s->depth - s->max_loans : 0;
+    uint64_t kept = !r->reliable || r->announced ? s->depth : s->depth > s->max_loans ? s->depth - s->max_loans : 0;
     uint64_t floor = published > kept ? published - kept : 0;
     return wanted > floor ? wanted : floor;
 }
@@ -85,7 +87,7 @@ static inline void zs_reader_fill_entry(zs_reader *r, const zs_identity *identit
     zs_store(&peer->attached_ns, zs_now_ns(), ZS_RELAXED);
     zs_store(&peer->flags, flags, ZS_RELAXED);
     zs_store(&peer->max_leases, r->max_leases, ZS_RELAXED);
-    zs_store(&peer->announcement, 0, ZS_RELAXED);
+    zs_store(&peer->announcement, identity->announcement, ZS_RELAXED); /* before `active`, which publishes it */
     zs_store(&peer->wake_kind, 0, ZS_RELAXED);
     zs_store(&peer->time_namespace, identity->time_namespace, ZS_RELAXED);
     zs_store(&peer->taken, 0, ZS_RELAXED);
@@ -97,7 +99,7 @@ static inline void zs_reader_fill_entry(zs_reader *r, const zs_identity *identit
 }
 
 /* Join as reader r->index. The caller holds the lock of that index, has called zs_peer_clear for it, and has set segment, index,
- * max_leases, reliable, slot_count and held; the rest is set here. The first sample to take is the one after sequence `after`, or,
+ * max_leases, reliable, announced, slot_count and held; the rest is set here. The first sample to take is the one after sequence `after`, or,
  * with ZS_AFTER_HISTORY, the first of the newest `history`. Requested samples that can no longer be taken are counted in `lost`.
  *
  * False: `published` and the ring contradict each other, so the segment is corrupt. The reader has joined and must call
@@ -174,6 +176,29 @@ static inline uint64_t zs_owner_reliable_floor(const zs_segment *s, uint32_t *in
     return floor;
 }
 
+/* From now on the owner waits for `count` announced reliable readers as for readers that have taken nothing, until the program calls
+ * this with fewer: an announced reader has joined (its id stands in the entry of an active reader), is closed, or has died. The
+ * program looks for announcements once the segment can be found, and before the first sample: a reader that announces itself before
+ * it looks for segments then finds this one in that look, or is waited for. Callable by the owner only. */
+static inline void zs_owner_await(zs_owner *o, uint32_t count)
+{
+    o->awaited = count;
+}
+
+/* For an index: no reader that has joined. */
+#define ZS_NO_READER UINT32_MAX
+
+/* The lowest cursor that the owner waits for, and in *index its reader; ZS_NO_READER for an announced one. UINT64_MAX: it waits for
+ * no reader. Callable by the owner only. */
+static inline uint64_t zs_owner_floor(const zs_owner *o, uint32_t *index)
+{
+    if (o->awaited != 0) {
+        *index = ZS_NO_READER;
+        return o->segment->first_sequence - 1;
+    }
+    return zs_owner_reliable_floor(o->segment, index);
+}
+
 /* Whether one more loan, committed after the present ones, would retire a sample that a reliable reader has not taken. If so,
  * *index is the reader that is furthest behind. Always false with ZS_EVICT, which serves no reliable readers. Callable by the owner
  * only. */
@@ -183,7 +208,7 @@ static inline int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     uint64_t next = o->published + o->loans_out + 1;
     if (s->policy == ZS_EVICT || next < s->first_sequence + s->depth)
         return 0;
-    return zs_owner_reliable_floor(s, index) < next - s->depth;
+    return zs_owner_floor(o, index) < next - s->depth;
 }
 
 /* Evict reader `index`: the owner no longer waits for it, and it can take no more samples. Its leases remain valid: a slot is not

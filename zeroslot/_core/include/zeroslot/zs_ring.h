@@ -144,6 +144,7 @@ typedef struct zs_reader {
     uint32_t epoch;
     uint32_t max_leases;
     uint32_t reliable;
+    uint32_t announced;  /* it has announced itself before the owner's segment could be found (zs_owner_await) */
     uint64_t released;   /* leases that have ended; written by any thread */
     uint32_t slot_count; /* slots whose pools are mapped; fewer than slot_limit while the owner may still add pools */
     uint32_t *held;      /* [slot_limit] not 0 while this reader has a lease on the slot; of a reader of tickets, how many */

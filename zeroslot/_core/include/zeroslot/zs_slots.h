@@ -41,6 +41,7 @@ typedef struct zs_owner {
     uint64_t published;   /* the newest sequence, of which the word in shared memory is a copy */
     uint32_t slot_count;  /* slots of all pools */
     uint32_t loans_out;
+    uint32_t awaited;     /* announced reliable readers that have not joined: set by the program (zs_owner_await) */
     uint32_t pool_count;
     zs_owner_pool pools[ZS_MAX_POOLS];
     zs_owner_pool *by_capacity[ZS_MAX_POOLS]; /* [pool_count] from the smallest slots to the largest */
@@ -67,6 +68,7 @@ static inline void zs_owner_init(zs_owner *o, zs_segment *s, void *memory)
     o->published = s->first_sequence - 1;
     o->slot_count = 0;
     o->loans_out = 0;
+    o->awaited = 0;
     o->pool_count = 0;
     o->held = (uint32_t *)memory;
     o->lists = (uint16_t *)(void *)(o->held + s->slot_limit);
