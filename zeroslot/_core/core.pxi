@@ -143,6 +143,16 @@ cdef extern from "zeroslot/zeroslot.h" nogil:
     uint64_t ZS_METADATA_AT(uint64_t size)
     uint32_t zs_crc32c(const void *data, size_t size)
     void zs_copy(void *to, const void *source, size_t size)
+
+    ctypedef struct zs_strided:
+        const uint8_t *data "from"
+        size_t item
+        int ndim
+        ptrdiff_t shape[64]
+        ptrdiff_t strides[64]
+
+    bint zs_strided_overlaps(const zs_strided *array, const void *to, size_t size)
+    void zs_copy_strided(void *to, const zs_strided *array)
     int zs_owner_window_full(const zs_owner *o, uint32_t *index)
     uint64_t zs_owner_room(const zs_owner *o)
     uint64_t zs_owner_floor(const zs_owner *o, uint32_t *index)

@@ -344,6 +344,29 @@ cdef class BytesCodec(Codec):
         return 0
 
 
+cdef int copy_array(Hold hold, char *to, cnp.ndarray value) except -1:
+    """Copy the items of an array to where they lie in C order, whatever their order is in the array."""
+    cdef zs_strided source
+    cdef size_t size = <size_t>cnp.PyArray_NBYTES(value)
+    cdef int i
+    if not cnp.PyArray_IS_C_CONTIGUOUS(value):
+        if not hold.is_writable():
+            raise read_only(hold)
+        source.data = <const uint8_t *>cnp.PyArray_DATA(value)
+        source.item = <size_t>cnp.PyArray_ITEMSIZE(value)
+        source.ndim = cnp.PyArray_NDIM(value)
+        for i in range(source.ndim):
+            source.shape[i], source.strides[i] = cnp.PyArray_DIM(value, i), cnp.PyArray_STRIDE(value, i)
+        if not zs_strided_overlaps(&source, to, size):
+            hold.pin()
+            with nogil:
+                zs_copy_strided(to, &source)
+            hold.unpin()
+            return 0
+        value = cnp.PyArray_NewCopy(value, cnp.NPY_CORDER)
+    return copy_bytes(hold, to, <const char *>cnp.PyArray_DATA(value), size)
+
+
 @cython.final
 cdef class ArrayCodec(Codec):
     """A fixed array of scalars: a numpy array over the memory."""
@@ -370,25 +393,9 @@ cdef class ArrayCodec(Codec):
         return memoryview(as_buffer(exported_array(hold, data, self.dtype, self.shape)))
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
-        if not self.fits(value):
-            value = array_of(value, self.dtype, self.shape)
-            if not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>value):
-                return self.copy_reordered(hold, data, value)
-        return copy_bytes(hold, data, <const char *>cnp.PyArray_DATA(<cnp.ndarray>value), self.size)
-
-    cdef int copy_reordered(self, Hold hold, char *data, cnp.ndarray value) except -1:
-        """Copy an array whose items lie in another order, or apart, without a temporary one."""
-        cdef cnp.ndarray target
-        if not hold.is_writable():
-            raise read_only(hold)
-        Py_INCREF(self.dtype)
-        target = PyArray_NewFromDescr(<PyTypeObject *>cnp.ndarray, <void *>self.dtype, self.ndim, self.dims, NULL, data,
-                                      cnp.NPY_ARRAY_CARRAY, NULL)
-        hold.pin()      # numpy releases the GIL
-        try:
-            return cnp.PyArray_CopyInto(target, value)
-        finally:
-            hold.unpin()
+        if self.fits(value):
+            return copy_bytes(hold, data, <const char *>cnp.PyArray_DATA(<cnp.ndarray>value), self.size)
+        return copy_array(hold, data, array_of(value, self.dtype, self.shape))
 
     cdef bint fits(self, object value):
         """Whether a value can be copied as bytes."""
@@ -468,8 +475,7 @@ cdef class BoundedArrayCodec(Codec):
 
     cdef int set(self, Hold hold, char *data, object value) except -1:
         cdef cnp.ndarray array = bounded_array_of(value, self.dtype, self.dims)
-        array = cnp.PyArray_GETCONTIGUOUS(array)
-        copy_bytes(hold, data + self.elements_at, <const char *>cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(array))
+        copy_array(hold, data + self.elements_at, array)
         return self.put_lengths(data, (<object>array).shape)
 
     cdef int resize(self, Hold hold, char *data, object wanted) except -1:

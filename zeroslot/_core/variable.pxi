@@ -379,13 +379,10 @@ cdef class VariableArrayCodec(VariableCodec):
         cdef uint64_t before = description_room(extent)
         if not hold.is_writable():
             raise read_only(hold)
+        if <uint64_t>cnp.PyArray_NBYTES(given) != extent.size - before:
+            raise ValueError("the array changed its size while it was published")
         self.describe(hold, extent)
-        if cnp.PyArray_IS_C_CONTIGUOUS(given):
-            return copy_bytes(
-                hold, hold.data + extent.offset + before, <const char *>cnp.PyArray_DATA(given), extent.size - before
-            )
-        cnp.PyArray_CopyInto(self.value_of(hold, extent), given)    # in one pass, whatever the order is
-        return 0
+        return copy_array(hold, hold.data + extent.offset + before, given)
 
 
 cdef bint is_whole(object value):

@@ -18,6 +18,7 @@
 #include "zs_peers.h"
 #include "zs_ring.h"
 #include "zs_slots.h"
+#include "zs_strided.h"
 #include "zs_tickets.h"
 
 /* Fill a new control object of control_size zeroed bytes, and bind the segment to it. `h` has been through zs_layout_compute. The
