@@ -16,7 +16,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import reporting
 from tests.bench.harness import FULL, QUICK, TINY, Row
 from tests.bench.peers import PEERS
 from tests.bench.suite import PARTS, run
@@ -24,7 +24,7 @@ from tests.bench.suite import PARTS, run
 
 def show(row: Row) -> None:
     """A line on stderr for each row, as it comes."""
-    figures = "  ".join(f"{name} {report.number(value)}" for name, value in row.figures.items())
+    figures = "  ".join(f"{name} {reporting.number(value)}" for name, value in row.figures.items())
     print(f"{row.part:11}{row.what:44}{row.peer:26}{figures}{row.why}", file=sys.stderr, flush=True)
 
 
@@ -45,9 +45,9 @@ def main(arguments: list[str]) -> int:
             options.error("report needs one FILE")
         found = json.loads(Path(given.what[1]).read_text("utf-8"))
         if given.write:
-            report.write(found)
+            reporting.write(found)
         else:
-            print(report.markdown(found))
+            print(reporting.markdown(found))
         return 0
     names = [*PARTS] if given.what == ["all"] else given.what
     if unknown := [name for name in names if name not in PARTS]:
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     else:
-        print(report.markdown(found))
+        print(reporting.markdown(found))
     return 0
 
 

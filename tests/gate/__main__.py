@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.gate.program import ROUNDS
+from tests.gate.program import BATCH, ROUNDS
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
@@ -62,7 +62,8 @@ def count() -> dict[str, float]:
         )
     )
     empty = int(totals.pop("nothing"))
-    return {name: round((int(total) - empty) / ROUNDS, 1) for name, total in totals.items()}
+    turns = {name: BATCH if name.endswith(", a sample") else 1 for name in totals}
+    return {name: round((int(total) - empty / turns[name]) / ROUNDS, 1) for name, total in totals.items()}
 
 
 def table(counts: dict[str, float], baseline: dict[str, float]) -> list[str]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import zeroslot as zs
 
 ROUNDS = 2000
+BATCH = 100  # samples in one call; the count is that of one sample
 DEPTH = 2 * ROUNDS
 
 
@@ -26,6 +27,11 @@ class Tick(zs.Sample):
     number: zs.U64
     accel: Annotated[NDArray[np.float64], zs.Shape(3)]
     frame: Annotated[str, zs.MaxBytes(16)] = "imu"
+
+
+class Pair(zs.Sample):
+    stamp_ns: zs.U64
+    value: zs.F64
 
 
 def nothing() -> Callable[[], Any]:
@@ -60,6 +66,48 @@ def publish_model(pub: zs.Publisher[Tick]) -> Callable[[], Any]:
     def run() -> None:
         for _ in range(ROUNDS):
             pub.publish(model)
+
+    return run
+
+
+def send(pub: zs.Publisher[Tick]) -> Callable[[], Any]:
+    accel = np.zeros(3)
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.send(number=7, accel=accel)
+
+    return run
+
+
+def send_scalars(pub: zs.Publisher[Pair]) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.send(stamp_ns=7, value=0.5)
+
+    return run
+
+
+def publish_many(pub: zs.Publisher[Pair]) -> Callable[[], Any]:
+    batch = np.zeros(BATCH, zs.layout_of(Pair).dtype)
+
+    def run() -> None:
+        for _ in range(ROUNDS // BATCH):
+            pub.publish_many(batch)
+
+    return run
+
+
+def take_many(pub: zs.Publisher[Pair], sub: zs.Subscriber[Pair]) -> Callable[[], Any]:
+    out = np.zeros(BATCH, zs.layout_of(Pair).dtype)
+    while sub.take() is not None:
+        pass
+    for _ in range(ROUNDS):
+        pub.loan_uninit().commit()
+
+    def run() -> None:
+        for _ in range(ROUNDS // BATCH):
+            sub.take_many(out=out)
 
     return run
 
@@ -124,10 +172,25 @@ def scalar_set(view: Tick) -> Callable[[], Any]:
     return run
 
 
+def array_set(view: Tick) -> Callable[[], Any]:
+    accel = np.zeros(3)
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            view.accel = accel
+
+    return run
+
+
 def main(library: str) -> None:
     """Run each operation once as a warm-up, and once between the marks."""
     requests = ctypes.CDLL(library)
-    with zs.Publisher("gate", Tick, depth=DEPTH) as pub, zs.Subscriber("gate", Tick, spin_us=0) as sub:
+    with (
+        zs.Publisher("gate", Tick, depth=DEPTH) as pub,
+        zs.Subscriber("gate", Tick, spin_us=0) as sub,
+        zs.Publisher("pairs", Pair, depth=DEPTH) as pairs,
+        zs.Subscriber("pairs", Pair, spin_us=0) as pairs_sub,
+    ):
         pub.loan().commit()
         kept = sub.take()
         assert kept is not None
@@ -137,12 +200,17 @@ def main(library: str) -> None:
             "loan + set + commit": lambda: loan_set_commit(pub),
             "loan_uninit + commit": lambda: loan_uninit_commit(pub),
             "publish(model)": lambda: publish_model(pub),
+            "send": lambda: send(pub),
+            "send of two numbers": lambda: send_scalars(pairs),
+            "publish_many, a sample": lambda: publish_many(pairs),
+            "take_many, a sample": lambda: take_many(pairs, pairs_sub),
             "take + release": lambda: take_release(pub, sub),
             "take + read + release": lambda: take_read_release(pub, sub),
             "empty take": lambda: empty_take(sub),
             "scalar field get": lambda: scalar_get(kept.sample),
             "array field get": lambda: array_get(kept.sample),
             "scalar field set": lambda: scalar_set(loan.sample),
+            "array field set": lambda: array_set(loan.sample),
         }
         gc.disable()
         for name, make in makers.items():

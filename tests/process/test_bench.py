@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import report
+from tests.bench import reporting
 from tests.bench.harness import Row, summary
 from tests.bench.peers import PEERS
 from tests.bench.suite import PARTS
@@ -41,7 +41,7 @@ def test_each_part_measures_and_reports(part: str, tmp_path: Path):
     assert [row["why"] for row in found["rows"] if row["why"]] == []
     assert all(row["figures"] for row in found["rows"])
     assert {"cpu", "kernel", "python", "pinned_to", "commit", "load_average_after"} <= found["machine"].keys()
-    text = report.markdown(found)
+    text = reporting.markdown(found)
     assert f"## {part.capitalize()}" in text
     for row in found["rows"]:
         assert row["peer"] in text
@@ -68,8 +68,8 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(monkeypatch: pyte
     rows = [row.as_dict() for row in missing("latency", TINY) if row.peer == "absent"]
     assert [row["why"] for row in rows] == ["no-such is not installed"]
     found = a_report(rows)
-    assert "absent: no-such is not installed" in report.markdown(found)
-    assert "no-such is not installed" in report.readme_section(found)
+    assert "absent: no-such is not installed" in reporting.markdown(found)
+    assert "no-such is not installed" in reporting.readme_section(found)
 
 
 def test_the_loops_send_and_receive_in_turn():
@@ -110,16 +110,16 @@ def test_figures_are_medians_over_the_runs():
 def test_bars_compare_runs_with_each_other():
     """A ratio is taken in each run, and the median of the ratios is what is held against the bar."""
     found = a_report([latency("zeroslot", [100, 200, 300]), latency("iceoryx2", [1000, 3000, 1500])])
-    (bar,) = [bar for bar in report.bars(found) if "iceoryx2's" in bar[0]]
+    (bar,) = [bar for bar in reporting.bars(found) if "iceoryx2's" in bar[0]]
     assert bar[3] == [10, 15, 5]
-    assert "| at least 10 | 10 | 5 to 15 | yes |" in report.bar_table(found)
+    assert "| at least 10 | 10 | 5 to 15 | yes |" in reporting.bar_table(found)
 
 
 def test_the_section_of_the_readme_has_zeroslot_first_and_the_machine():
     """One table, one plot, and what it was measured on; the marks stay, so that it can be replaced again."""
-    text = report.readme_section(a_report([latency("os.pipe", [9000], wait="block"), latency("zeroslot", [400])]))
-    assert text.startswith(report.BEGIN)
-    assert text.endswith(report.END)
+    text = reporting.readme_section(a_report([latency("os.pipe", [9000], wait="block"), latency("zeroslot", [400])]))
+    assert text.startswith(reporting.BEGIN)
+    assert text.endswith(reporting.END)
     assert text.index("**zeroslot** | 400 ns") < text.index("os.pipe |  | 9.0 µs")
     assert "latency.svg" in text
     assert "a processor, 2 cores of a virtual machine" in text

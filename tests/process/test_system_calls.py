@@ -100,6 +100,45 @@ say("done")
     assert traced_calls(log, "begin", "end") == []
 
 
+@pytest.mark.row("NEW-10", "NEW-12", "DEF-12")
+def test_sending_fields_and_batches_makes_no_system_call(cast: Cast, tmp_path: Path):
+    """send, a take that may wait, publish_many and take_many: a thousand times without a system call."""
+    log = tmp_path / "trace"
+    child = cast(
+        TRACED
+        + """
+import gc
+import numpy as np
+import zeroslot as zs
+from tests.process.samples import Tick
+
+def turn(pub, sub, batch, out, count):
+    for number in range(count):
+        pub.send(number=number)
+        lease = sub.take(None)
+        assert lease.sample.number == number
+        lease.release()
+        pub.publish_many(batch)
+        assert len(sub.take_many(out=out)) == len(batch)
+
+batch, out = (np.zeros(16, zs.layout_of(Tick).dtype) for _ in range(2))
+with zs.Publisher("t", Tick, depth=32) as pub, zs.Subscriber("t", Tick) as sub:
+    turn(pub, sub, batch, out, 200)
+    gc.collect()
+    gc.disable()
+    mark("begin")
+    turn(pub, sub, batch, out, 1000)
+    mark("end")
+    gc.enable()
+say("done")
+""",
+        str(log),
+    )
+    child.expect("done")
+    child.finish()
+    assert traced_calls(log, "begin", "end") == []
+
+
 @pytest.mark.row("NEW-10")
 def test_the_untyped_layer_makes_no_system_call(cast: Cast, tmp_path: Path):
     """reserve, commit, take, release on bytes."""
