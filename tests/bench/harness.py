@@ -54,6 +54,16 @@ class Effort:
     patience_s: float  # without an answer
     peers: tuple[str, ...] = ()  # only these; none: all
 
+    @property
+    def each(self) -> int:
+        """Runs of the parts beside the first one: as many, unless it shall be quick."""
+        return self.runs if self.runs > 2 else 1
+
+    @property
+    def few(self) -> int:
+        """Runs of the parts that compare nothing with peers, or repeat within a run."""
+        return (self.runs + 1) // 2
+
     def of(self, full: int, least: int) -> int:
         """A count that belongs to a full run, made smaller as the budget is."""
         return max(least, int(full * self.budget_s / FULL.budget_s))

@@ -18,9 +18,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from zeroslot.cli.figures import as_bytes
+
 TYPED, COPIED, FILLED = "typed", "copied", "filled"
 SPIN, BLOCK = "spin", "block"
-SIZES = (64, 4096, 65536, 1 << 20, 1080 * 1920 * 3, 8 << 20)
+FRAME = 1080 * 1920 * 3
+SIZES = (64, 4096, 65536, 1 << 20, FRAME, 8 << 20)
+
+
+def size_name(size: int) -> str:
+    """A size as the tables call it."""
+    return "6.2 MB" if size == FRAME else as_bytes(size)
 
 
 @dataclass(frozen=True)

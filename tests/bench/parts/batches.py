@@ -96,7 +96,7 @@ def take(parent: Parent, *, domain: str, core: int | None) -> None:
 
 def measure(effort: Effort) -> Iterator[Row]:
     """Nanoseconds of a sample, and millions a second."""
-    rounds, count = min(effort.runs, 5) * 3 + 1, effort.of(100, 1) * BATCH
+    rounds, count = effort.few * 3 + 1, effort.of(100, 1) * BATCH
     where = domain()
     with Children() as children:
         both = [

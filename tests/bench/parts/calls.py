@@ -76,11 +76,11 @@ class Two(zs.Sample):
 def measure(effort: Effort) -> Iterator[Row]:
     """One process a run."""
     times: dict[str, list[list[float]]] = {}
-    for _ in range(min(effort.runs, 5)):
+    for _ in range(effort.each):
         with Children() as children:
             core = (pair_of_cores() or (None,))[0]
             child = children.start("tests.bench.parts.calls", "calls", task="loops", core=core)
-            child.send([effort.of(41, 1), effort.of(2048, BLOCK)])
+            child.send([effort.of(31, 1), effort.of(2048, BLOCK)])
             for name, found in receive(children, child, effort.patience_s + 60).items():
                 times.setdefault(name, []).append(found)
     for what, (loop, below, name) in SHOWN.items():

@@ -22,7 +22,7 @@ from zeroslot.cli.bench.workers import clock, pin
 from zeroslot.cli.figures import median
 from zeroslot.cli.processes import ChildError, Children, Parent, serve
 
-COUNTS = (1, 2, 4, 8, 16, 32)
+COUNTS = (1, 4, 16, 32)
 BURST = 8  # samples that are sent before any is taken
 
 
@@ -45,8 +45,8 @@ def measure_publishers(effort: Effort) -> Iterator[Row]:
 def deliveries(part: str, many: str, effort: Effort) -> Iterator[Row]:
     """Nanoseconds of each sample that is taken, by its receiver; and of each publish, by its sender."""
     sends, takes = Table(), Table()
-    counts = COUNTS if effort.runs > 2 else COUNTS[::3]
-    for run in range(min(effort.runs, 5)):
+    counts = COUNTS if effort.runs > 2 else COUNTS[::2]
+    for run in range(effort.each):
         for name in turn_about(run, present(effort, SIDES)):
             one_run(sends, takes, part, many, name, run, counts, effort)
     for (count, name), runs, why in sorted(takes, key=lambda item: item[0]):

@@ -32,7 +32,7 @@ def measure(effort: Effort) -> Iterator[Row]:
                 SMALL: (children, fillers(children, SMALL, settle_ns)),
                 LARGE: (others, fillers(others, LARGE, settle_ns, name="large")),
             }
-            for run in range(min(effort.runs, 5) + 1):
+            for run in range(effort.few + 1):
                 for size, (owner, both) in sides.items():
                     times = filled(owner, both, count)
                     if run:  # the first round warms up

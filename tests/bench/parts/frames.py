@@ -72,7 +72,7 @@ def measure(effort: Effort) -> Iterator[Row]:
     with Children() as children:
         child = children.start("tests.bench.parts.frames", "copier", task="copy", domain=domain(), core=cores()[0])
         children.receive(child)
-        for run in range(min(effort.runs, 5) * 3 + 1):
+        for run in range(effort.few * 3 + 1):
             for way in turn_about(run, ["publish", "memcpy", "in place", "copyto"]):
                 each = children.request(child, [way, turns])
                 if run:  # the first round warms up

@@ -34,7 +34,7 @@ LINES = {
     # shared cache lines that a step touches and that the other processor wrote last, read from the code of the core
     "loan_uninit()": "1: the entry of the slot that is used again, to see that no reader has it",
     "loan.sample.number = n": "1: the payload, which the other read",
-    "loan.commit()": "2: the ring's entry and `published`, which the other reads",
+    "loan.commit()": "2: the ring's entry, which the other polls, and the slot's entry, of which it has a copy",
     TAKE: "2: the ring's entry, and the slot's entry, which it also writes",
     "lease.sample.number": "1: the payload",
     "lease.release()": "0: the slot's entry is here already",
@@ -122,7 +122,7 @@ def measure(effort: Effort) -> Iterator[Row]:
     """The steps of one hop; the sum; what the loop without the stamps measures."""
     steps, hot, whole = Table(), Table(), Table()
     core, lines = [], []
-    for _ in range(min(effort.runs, 5)):
+    for _ in range(effort.each):
         count = effort.of(8000, 20)
         try:
             add_steps(steps, stamps_of(effort, count, alone=False))

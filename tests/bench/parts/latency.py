@@ -8,14 +8,17 @@ from typing import Any
 from tests.bench import floors
 from tests.bench.harness import Effort, NoAnswerError, Pair, Row, Table, fill, missing, pairs, summary, turn_about
 from tests.bench.peers import PEERS
-from tests.bench.ways import BLOCK, COPIED, FILLED, SIZES, SPIN, TYPED
-from zeroslot.cli.figures import as_bytes, median
+from tests.bench.ways import BLOCK, COPIED, FILLED, SIZES, SPIN, TYPED, size_name
+from zeroslot.cli.figures import median
 from zeroslot.cli.processes import ChildError
 
 SLOW_NS = 20e6  # what takes longer is measured in the first three runs only
 WHERE_IT_MATTERS = {(BLOCK, FILLED): (64, 1 << 20, 8 << 20), (SPIN, FILLED): (64, 65536, 1 << 20, 8 << 20)}
 FEWER = {(BLOCK, COPIED): (64, 65536, 1 << 20, SIZES[4])}
 RUNS_OF_THE_SLOW = 3
+LINE, CORE, FUTEX = "a cache line, C", "zeroslot's core, C", "a bare futex, C"
+SAME, IN_TURN = "memcpy, the same place", "memcpy, 14 places in turn"
+FLOORS = (LINE, CORE, FUTEX, SAME, IN_TURN)
 
 
 def measure(effort: Effort) -> Iterator[Row]:
@@ -62,14 +65,13 @@ def sizes(payload: str, wait: str, all_of_peer: tuple[int, ...], effort: Effort)
 def measure_floors(table: Table, effort: Effort) -> None:
     """The same without Python, and the parts of the machine."""
     rounds = effort.of(30_000, 100)
-    for floor, key in (("line", "a cache line, C"), ("core", "zeroslot's core, C")):
-        found = floors.run("line", 1, rounds) if floor == "line" else floors.pingpong("--ring", rounds)
-        table.add((SPIN, TYPED, key, 64), spread(found))
-    table.add((BLOCK, TYPED, "a bare futex, C", 64), spread(floors.pingpong("--futex", effort.of(2000, 50))))
+    table.add((SPIN, TYPED, LINE, 64), spread(floors.run("line", 1, rounds)))
+    table.add((SPIN, TYPED, CORE, 64), spread(floors.pingpong("--ring", rounds)))
+    table.add((BLOCK, TYPED, FUTEX, 64), spread(floors.pingpong("--futex", effort.of(2000, 50))))
     for size in SIZES[2:]:
         found = floors.run("memcpy", size, effort.of(int(4e8 / size) + 5, 5))
-        table.add((SPIN, COPIED, "memcpy, the same place", size), [found["same"]])
-        table.add((SPIN, COPIED, "memcpy, 14 places in turn", size), [found["in turn"]])
+        table.add((SPIN, COPIED, SAME, size), [found["same"]])
+        table.add((SPIN, COPIED, IN_TURN, size), [found["in turn"]])
 
 
 def spread(found: dict[str, float]) -> list[float]:
@@ -86,10 +88,12 @@ def rows(part: str, table: Table, settings: dict[Any, str]) -> Iterator[Row]:
         return order[wait], order[payload], size, median([median(run) for run in runs]) if runs else 1e18
 
     for (wait, payload, name, size), runs, why in sorted(table, key=place):
-        what = f"{'spinning' if wait == SPIN else 'blocking'}, {payload}, {as_bytes(size)}"
+        what = f"{'spinning' if wait == SPIN else 'blocking'}, {payload}, {size_name(size)}"
         facts = {"wait": wait, "payload": payload, "bytes": size}
         if runs:
             figures, middles = summary(runs)
+            if name in FLOORS:  # the programs in C print a median and a tail, not each time
+                figures = {figure: figures[figure] for figure in ("p50", "p99", "low", "high")}
             facts |= {"count": sum(len(run) for run in runs), "statements": settings.get((wait, payload, name, size))}
             yield Row(part, what, name, figures, runs=middles, facts=facts, why=why)
         else:

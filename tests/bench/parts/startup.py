@@ -55,7 +55,7 @@ def importing(effort: Effort) -> Iterator[Row]:
     table = Table()
     absent = {name for name in STATEMENTS if name in PEERS} - {*present(effort)}
     path = os.pathsep.join([str(ROOT), *(entry for entry in sys.path if entry)])
-    for run in range(effort.runs + 1):
+    for run in range(effort.few + 1):
         for name, statement in turn_about(run, [*STATEMENTS.items()]):
             if name in absent:
                 continue
@@ -76,7 +76,7 @@ def opening(effort: Effort) -> Iterator[Row]:
     """From the first call to the moment when both ends are ready, without the import."""
     yield from missing("startup", effort)
     table = Table()
-    for run in range(min(effort.runs, 3)):
+    for run in range(min(effort.few, 3)):
         for name, wait in turn_about(run, pairs(effort, (SPIN, BLOCK))):
             if wait == SPIN and BLOCK in PEERS[name].waits:
                 continue

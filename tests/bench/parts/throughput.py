@@ -18,7 +18,7 @@ def measure(effort: Effort) -> Iterator[Row]:
     yield from missing("throughput", effort)
     table = Table()
     windows: dict[tuple[str, int, str], int] = {}
-    for run in range(min(effort.runs, 5)):
+    for run in range(effort.each):
         for name, wait in turn_about(run, fastest(effort)):
             peer = PEERS[name]
             try:
@@ -30,7 +30,7 @@ def measure(effort: Effort) -> Iterator[Row]:
                         window = min(peer.queue, 64 if size < LARGE else 4)
                         windows[key] = window
                         pair.ask("open", payload, size, window)
-                        table.add(key, [time / window for time in fill(pair, effort, window)])
+                        table.add(key, [time / window for time in fill(pair, effort, window, part=0.5)])
                         pair.ask("close")
             except (NoAnswerError, ChildError) as error:
                 table.fail((TYPED, 64, name), str(error).strip().splitlines()[-1])
