@@ -19,10 +19,21 @@ WAITS = {
     "blocked send": "stuck.send(number=2)",
     "wait_for_change": "reader.wait_for_change(reader.generation)",
     "flush": "behind.flush()",
+    "zs.wait": "zs.wait(sub, slow)",
+    "a WaitSet": "waiting.wait()",
+    "a WaitSet with a descriptor": "waiting.attach(socket.socketpair()[0]); waiting.wait()",
+    "a WaitSet of nothing": "zs.WaitSet().wait()",
+}
+# Event loops and threads of Python's, which look at signals when they are woken.
+WAITS_OF_PYTHON = {
+    "take_async": "asyncio.run(sub.take_async())",
+    "async for": "asyncio.run(sub.__anext__())",
+    "select": "select.select([sub], [], [])",
+    "stop of a callback": "stuck_callback.stop()",
 }
 
 HANDLES = """
-import _thread, os, signal, threading
+import _thread, asyncio, os, select, signal, socket, threading
 import zeroslot as zs
 from tests.process.samples import Tick
 
@@ -45,10 +56,24 @@ waited_for = zs.Subscriber("stuck", Tick, reliable=True)
 stuck.send(number=1)
 slots = zs.SlotAllocator.in_memory(4, 64)
 reader = slots.reader()
+waiting = zs.WaitSet(sub)
+waiting.every(1e6)
+waiting.deadline(sub, 1e6)
+waiting.event()
+called = zs.Publisher("called", Tick)
+begun = threading.Event()
+def hang(lease):
+    begun.set()
+    threading.Event().wait()
+if "stuck" in args:
+    stuck_callback = zs.Subscriber("called", Tick).on_sample(hang)
+    called.send(number=1)
+    begun.wait()
 """
 
 
-@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.row("NEW-13")
+@pytest.mark.parametrize("wait", [*WAITS, *WAITS_OF_PYTHON])
 def test_ctrl_c_ends_a_wait(cast: Cast, wait: str):
     """The wait raises KeyboardInterrupt, and the handles work as before."""
     child = cast(
@@ -56,13 +81,16 @@ def test_ctrl_c_ends_a_wait(cast: Cast, wait: str):
         + f"""
 say("waiting")
 try:
-    {WAITS[wait]}
+    {(WAITS | WAITS_OF_PYTHON)[wait]}
     say("it returned")
 except KeyboardInterrupt:
     say("interrupted")
 pub.publish(Tick(number=7))
 say(sub.take(timeout=None).sample.number)
-"""
+if "stuck" in args:
+    os._exit(0)  # a function that never returns delays the end by a second
+""",
+        *(["stuck"] if "callback" in wait else []),
     )
     child.expect("waiting")
     child.wait_for_sleep()

@@ -64,6 +64,7 @@ cdef class Several(Waitable):
         watch(watched, &self.flag.word, self.seen)
         watch(watched, &meeting.nudge, zs_load32(&meeting.nudge, ZS_ACQUIRE))
         for part in self.parts:
+            part.end.check_fork()   # a signal handler may have forked
             if part.end.is_closed or part.end.postponed is not None:
                 self.failed = True
                 continue
