@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from zeroslot.info import PublisherInfo as PublisherInfo
     from zeroslot.info import Refusal as Refusal
     from zeroslot.info import RefusedInfo as RefusedInfo
+    from zeroslot.info import SampleFacts as SampleFacts
     from zeroslot.info import SubscriberInfo as SubscriberInfo
     from zeroslot.info import TopicInfo as TopicInfo
     from zeroslot.info import Verdict as Verdict
@@ -98,7 +99,6 @@ if TYPE_CHECKING:
     from zeroslot.observe.metrics import MetricsCollector as MetricsCollector
     from zeroslot.observe.monitor import Monitor as Monitor
     from zeroslot.observe.monitor import PublisherSnapshot as PublisherSnapshot
-    from zeroslot.observe.monitor import SampleFacts as SampleFacts
     from zeroslot.observe.monitor import Snapshot as Snapshot
     from zeroslot.observe.monitor import SubscriberSnapshot as SubscriberSnapshot
     from zeroslot.qos import OnFull as OnFull
@@ -136,8 +136,8 @@ _HOME = {
     ),
     "qos": "OnFull",
     "info": (
-        "Finding PoolInfo Problem ProblemKind PublisherInfo Refusal RefusedInfo SubscriberInfo TopicInfo Verdict "
-        "WaitingInfo"
+        "Finding PoolInfo Problem ProblemKind PublisherInfo Refusal RefusedInfo SampleFacts SubscriberInfo TopicInfo "
+        "Verdict WaitingInfo"
     ),
     "_core.binding": "Batch Lease Loan Loans Metadata Slot SlotLease Ticket View",
     "types.nodes.base": "Field",
@@ -161,7 +161,7 @@ _HOME = {
     "observe.histogram": "LatencyHistogram",
     "observe.introspection": "domains inspect schema_of topics",
     "observe.metrics": "MetricsCollector",
-    "observe.monitor": "Monitor PublisherSnapshot SampleFacts Snapshot SubscriberSnapshot",
+    "observe.monitor": "Monitor PublisherSnapshot Snapshot SubscriberSnapshot",
     "endpoints.waiting": "wait",
     "endpoints.waitset": "Deadline Timer UserEvent WaitSet",
 }

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from zeroslot.qos import OnFull
 
 Refusal = Literal["type", "policy", "full", "permission", "corrupt", "format", "system"]
 ProblemKind = Literal["unreadable", "foreign", "corrupt"]
 Verdict = Literal["ok", "note", "wrong"]
+
+
+class SampleFacts(NamedTuple):
+    """A sample that can still be taken: when it was published (CLOCK_MONOTONIC of the publisher), and its bytes."""
+
+    sequence: int
+    published_ns: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

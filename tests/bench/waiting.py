@@ -137,7 +137,7 @@ def measure(quick: bool) -> Iterator[Result]:
     rounds, count = (3, 200) if quick else (11, 400)
     with contextlib.ExitStack() as stack:
         publishing = Publishing(stack)
-        subs = [stack.enter_context(zs.Subscriber(f"w/{n}", Tick, spin_us=0)) for n in range(TOPICS)]
+        subs = [stack.enter_context(zs.Subscriber(f"w/{n}", Tick, spin_us=0, max_leases=30)) for n in range(TOPICS)]
         one = stack.enter_context(zs.WaitSet(subs[0]))
         all_of_them = stack.enter_context(zs.WaitSet(*subs))
         here, there = (stack.enter_context(each) for each in socket.socketpair())

@@ -37,6 +37,42 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield here, there
 
 
+@pytest.mark.row("SUB-3")
+def test_a_peek_takes_nothing(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> None:
+    """It tells of the sample that the next take gives, also where older ones have been overwritten."""
+    assert sub.peek() is None
+    for published in (2, 40):
+        for number in range(published):
+            pub.publish(Tick(number=number))
+        for _ in range(2):
+            facts = sub.peek()
+            assert facts is not None
+        lease = sub.take()
+        assert lease is not None
+        assert facts == (lease.sequence, lease.published_ns, lease.size)
+        while sub.take() is not None:
+            pass
+        assert sub.peek() is None
+    assert sub.stats.taken + sub.lost == 42
+    sub.close()
+    with pytest.raises(zs.ClosedError):
+        sub.peek()
+
+
+@pytest.mark.row("SUB-3")
+def test_a_peek_looks_at_the_publisher_whose_turn_it_is(sub: zs.Subscriber[Tick], pub: zs.Publisher[Tick]) -> None:
+    """As take does."""
+    with zs.Publisher("t", Tick) as second:
+        for _ in range(3):
+            pub.publish(Tick(number=1))
+            second.publish(Tick(number=2))
+        for _ in range(6):
+            facts, lease = sub.peek(), sub.take()
+            assert facts is not None
+            assert lease is not None
+            assert facts[:2] == (lease.sequence, lease.published_ns)
+
+
 @pytest.mark.row("NOT-11")
 @pytest.mark.parametrize("with_descriptor", [False, True])
 def test_what_is_ready_is_what_was_attached(

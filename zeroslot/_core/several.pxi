@@ -18,6 +18,12 @@ cdef class Flag:
         """Add one, and wake the threads that wait for it. Any thread and any signal handler may call it."""
         bump(&self.word)
 
+    def sleep(self, uint32_t seen, uint64_t deadline_ns):
+        """Sleep while it has the value `seen`, until the deadline. Follows no topic and looks at no signals."""
+        cdef uint32_t *word = &self.word
+        with nogil:
+            zs_futex_wait(word, seen, deadline_ns)
+
 
 @cython.final
 cdef class Several(Waitable):

@@ -1,6 +1,10 @@
 # Part of binding.pyx: the base of Subscriber, and its wait for samples.
 
 
+cdef enum:
+    LOOKS = 64  # at a sample that the owner withdraws meanwhile
+
+
 cdef class SubscriberEnd(Handle):
     """The part of Subscriber that is called for every sample.
 
@@ -398,6 +402,31 @@ cdef class SubscriberEnd(Handle):
     def _call_when_empty(self, function not None):
         """From now on call a function each time that a take has found nothing."""
         self.emptied = function
+
+    def _has_something(self):
+        """Whether `take` would not wait."""
+        return self.has_something()
+
+    def _next_facts(self):
+        """(sequence, published_ns, size) of the sample that `take` would give, or None. Nothing changes."""
+        cdef list sources = self.current()
+        cdef Py_ssize_t count = len(sources)
+        cdef Py_ssize_t i
+        cdef Source source
+        cdef Reader reader
+        cdef uint64_t published, n
+        for i in range(count):
+            source = <Source>sources[(self.turn + i) % count]
+            reader = source.reader
+            for _ in range(LOOKS):
+                if reader.broken or reader.closed or not zs_reader_ready(&reader.c):
+                    break
+                published = zs_load64(reader.segment.c.published, ZS_ACQUIRE)
+                n = max(reader.c.cursor + 1, published - min(published, <uint64_t>reader.segment.c.depth) + 1)
+                found = reader.segment.sample(n)
+                if found is not None:   # otherwise it is gone by now
+                    return found
+        return None
 
     def _activity(self):
         """When the newest sample of the publishers that are read from was published (CLOCK_MONOTONIC), and how many

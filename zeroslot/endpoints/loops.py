@@ -10,10 +10,12 @@ has imported it.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from zeroslot._core.binding import SubscriberEnd, deadline_after, now_ns
+from zeroslot._core.binding import Doorbell, SubscriberEnd, deadline_after, now_ns
 from zeroslot.endpoints.waker import SubscriberWake, arm, disarm
 
 if TYPE_CHECKING:
@@ -26,19 +28,54 @@ NEVER = 2**64 - 1  # nanoseconds
 TAKES_AT_ONCE = 32  # a turn of a loop takes about 20 us, so a sample waits less than 1 us for it on average
 
 
+class _LoopBell:
+    """The descriptor by which the waker wakes an asyncio loop, one for each loop in which tasks wait.
+
+    Why not `call_soon_threadsafe`: it needs the interpreter's lock, for which the loop would then have to wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.doorbell = Doorbell()
+        self.waiting = 0  # tasks
+        self.rung: deque[_LoopWake] = deque()
+        loop.add_reader(self.doorbell.fileno(), self._resume)
+
+    def _resume(self) -> None:
+        self.doorbell.silence()
+        while self.rung:
+            self.rung.popleft().resume()
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A task waits no more, and was not woken. The last one removes the descriptor."""
+        if self.waiting == 0 and _bells.get(loop) is self:
+            del _bells[loop]
+            loop.remove_reader(self.doorbell.fileno())
+
+
+_bells: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = WeakKeyDictionary()
+
+
+def _bell_of(loop: asyncio.AbstractEventLoop) -> _LoopBell:
+    bell = _bells.get(loop)
+    if bell is None:
+        bell = _bells[loop] = _LoopBell(loop)
+    return bell
+
+
 class _LoopWake(SubscriberWake):
     """Wakes a task of an asyncio loop. Loops that are closed are forgotten."""
 
-    __slots__ = ("_loop", "future")
+    __slots__ = ("_bell", "_loop", "future")
 
-    def __init__(self, subscriber: SubscriberEnd[Any], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(subscriber, self._wake)
+    def __init__(self, subscriber: SubscriberEnd[Any], loop: asyncio.AbstractEventLoop, bell: _LoopBell) -> None:
+        super().__init__(subscriber)
+        self._bell = bell
         self._loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
 
-    def _wake(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self.resume)
+    def ring(self) -> None:
+        self._bell.rung.append(self)
+        self._bell.doorbell.ring()
 
     def resume(self) -> None:
         """Let the task run, in a callback of its loop."""
@@ -80,15 +117,19 @@ async def _asyncio_wait(subscriber: SubscriberEnd[Any], left: float | None) -> N
     from asyncio import get_running_loop
 
     loop = get_running_loop()
-    wake = _LoopWake(subscriber, loop)
+    bell = _bell_of(loop)
+    wake = _LoopWake(subscriber, loop, bell)
     timer = None if left is None else loop.call_later(left, wake.resume)
+    bell.waiting += 1
     try:
         arm(wake)
         await wake.future
     finally:
-        disarm(wake)
+        bell.waiting -= 1
         if timer is not None:
             timer.cancel()
+        if disarm(wake):
+            bell.leave(loop)
 
 
 def _runs_in_trio() -> bool:

@@ -19,7 +19,7 @@ from zeroslot.endpoints.following import Following, S_co, Table
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.reader import SlotReader
 from zeroslot.errors import ClosedError, CorruptSegmentError, MismatchError
-from zeroslot.info import PublisherInfo, RefusedInfo
+from zeroslot.info import PublisherInfo, RefusedInfo, SampleFacts
 from zeroslot.memory.announcement import Announcement
 from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
@@ -242,6 +242,11 @@ class Subscriber(Following[S_co]):
         and the next call raises.
         """
         return take_batch(self, max, out, timeout)
+
+    def peek(self) -> SampleFacts | None:
+        """The facts of the sample that `take` would give next, which stays where it is; None where there is none."""
+        found = self._next_facts()
+        return None if found is None else SampleFacts._make(found)
 
     def fileno(self) -> int:
         """A descriptor for select, poll, epoll and `loop.add_reader`: it is readable while there may be something.

@@ -269,9 +269,10 @@ class WaitSet(Handle):
             return ready + _polled(table, 0)
         doorbell = Doorbell()  # of this wait alone: another thread's would silence it
         wakes: list[Wake] = [SubscriberWake(each, doorbell.ring) for each in table.subscribers]
+        wakes = wakes or [Wake()]  # the waker follows the topics of the process in any case
         try:
             self._polling[doorbell] = None
-            for wake in wakes or [Wake(doorbell.ring)]:
+            for wake in wakes:
                 arm(wake)
             found = _polled(table, until_ns if self._flag.value == seen else 0, doorbell)
         finally:

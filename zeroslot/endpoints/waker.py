@@ -37,10 +37,10 @@ class Wake:
     must not block, and may be called once more after `disarm`.
     """
 
-    __slots__ = ("__weakref__", "ring")
+    __slots__ = ("__weakref__",)
 
-    def __init__(self, ring: Callable[[], object]) -> None:
-        self.ring = ring
+    def ring(self) -> None:
+        """Wake what waits."""
 
     def subscriber(self) -> SubscriberEnd[Any] | None:
         """What is waited for; None: it is gone."""
@@ -50,15 +50,24 @@ class Wake:
         """Whether nothing waits for it any more."""
         return False
 
+    def fire(self, armed: dict[Wake, None]) -> None:
+        """Ring, where it is armed; from now on it is not."""
+        if armed.pop(self, self) is None:
+            self.ring()
+
 
 class SubscriberWake(Wake):
-    """The same for a subscriber, which it keeps."""
+    """The same for a subscriber, which it keeps, with a function to call."""
 
-    __slots__ = ("_subscriber",)
+    __slots__ = ("_ring", "_subscriber")
 
-    def __init__(self, subscriber: SubscriberEnd[Any], ring: Callable[[], object]) -> None:
-        super().__init__(ring)
+    def __init__(self, subscriber: SubscriberEnd[Any], ring: Callable[[], object] | None = None) -> None:
         self._subscriber = subscriber
+        self._ring = ring
+
+    def ring(self) -> None:  # noqa: D102  # that of the base
+        if self._ring is not None:
+            self._ring()
 
     def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # that of the base
         return self._subscriber
@@ -72,14 +81,21 @@ class DoorbellWake(Wake):
     def __init__(self, subscriber: SubscriberEnd[Any]) -> None:
         self.doorbell = Doorbell()
         self.is_new = True  # it was never armed
-        super().__init__(self.doorbell.ring)
         self._subscriber = ref(subscriber)
+
+    def ring(self) -> None:  # noqa: D102  # that of the base
+        self.doorbell.ring()
 
     def subscriber(self) -> SubscriberEnd[Any] | None:  # noqa: D102  # that of the base
         return self._subscriber()
 
     def is_over(self) -> bool:  # noqa: D102  # that of the base
         return self._subscriber() is None
+
+    def fire(self, armed: dict[Wake, None]) -> None:  # noqa: D102  # that of the base
+        if self in armed:
+            self.ring()  # first: see `rearm`
+            armed.pop(self, None)
 
     def rearm(self) -> None:
         """The subscriber has nothing more: make its doorbell unreadable, until it has something again.
@@ -92,9 +108,13 @@ class DoorbellWake(Wake):
             arm(self)
 
     def begin(self) -> None:
-        """Arm it for the first time."""
-        if self.is_new:
-            arm(self)
+        """Arm it for the first time; ring it where there is something already."""
+        subscriber = self._subscriber()
+        if self.is_new and subscriber is not None:
+            if subscriber._has_something():
+                self.doorbell.ring()
+            else:
+                arm(self)
             self.is_new = False
 
 
@@ -144,6 +164,9 @@ class _Waker:
     def _round(self) -> None:
         """One wait for all that are armed."""
         seen = self.flag.value
+        if not self.armed:
+            self.flag.sleep(seen, now_ns() + _ROUND_NS)
+            return
         wakes = self._by_subscriber()
         try:
             ready = wait_for_any(list(wakes), self.flag, seen, now_ns() + _ROUND_NS, spin=False)
@@ -151,9 +174,7 @@ class _Waker:
             ready = list(wakes)
         for subscriber in ready:
             for wake in wakes[subscriber]:
-                if wake in self.armed:
-                    wake.ring()
-                    self.armed.pop(wake, None)
+                wake.fire(self.armed)
 
     def _by_subscriber(self) -> dict[SubscriberEnd[Any], list[Wake]]:
         found: dict[SubscriberEnd[Any], list[Wake]] = {}
@@ -182,10 +203,12 @@ def arm(wake: Wake) -> None:
         raise
 
 
-def disarm(wake: Wake) -> None:
-    """Do not, after all. Does nothing where it was called already."""
-    if _waker.armed.pop(wake, _waker) is None:
-        _waker.flag.bump()  # clears what it has parked
+def disarm(wake: Wake) -> bool:
+    """Do not, after all. False: it was called already."""
+    if _waker.armed.pop(wake, _waker) is not None:
+        return False
+    _waker.flag.bump()  # clears what it has parked
+    return True
 
 
 def _forget() -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from zeroslot._core.binding import now_ns
 from zeroslot.errors import ClosedError, CorruptSegmentError, MismatchError
-from zeroslot.info import PoolInfo, Problem
+from zeroslot.info import PoolInfo, Problem, SampleFacts
 from zeroslot.memory import flink, liveness
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.clocks import shares_clock
@@ -30,14 +30,6 @@ from zeroslot.observe.introspection import attach_live, problem_of
 from zeroslot.qos import ON_FULL, OnFull
 
 _TRIES = 16  # to read the newest sample of a publisher that publishes meanwhile
-
-
-class SampleFacts(NamedTuple):
-    """A sample that can still be taken: when it was published (CLOCK_MONOTONIC of the publisher), and its bytes."""
-
-    sequence: int
-    published_ns: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
