@@ -157,7 +157,8 @@ say("ready" if os.getpid() == parent else "wrong")
     child.wait_for_sleep()
     child.signal(signal.SIGUSR2)
     child.expect("forked")
-    child.signal(signal.SIGKILL)
+    child.wait_for_sleep()
+    child.signal(signal.SIGINT)
     child.wait()
 
 
@@ -187,7 +188,7 @@ def doorbells():
 
 while not waiting._polling:
     pass
-say(doorbells())
+say(doorbells() >= 2)
 child = os.fork()
 if child == 0:
     say(doorbells())
@@ -218,7 +219,7 @@ with zs.Publisher("t", Tick) as pub:
     say(sub.take().sample.number)
 """
     )
-    child.expect(2)
+    child.expect(True)
     child.expect(0)
     child.expect(1)
     child.expect([True] * 13)
@@ -268,6 +269,7 @@ except TimeoutError:
 
 
 @pytest.mark.row("NOT-9")
+@pytest.mark.leaves_remains
 def test_a_task_takes_the_samples_of_another_process(cast: Cast) -> None:
     """In order, whether it sleeps or not, and follows to the next publisher after kill -9."""
     child = cast(
@@ -293,4 +295,5 @@ asyncio.run(main())
         for number in range(2, 42):
             child.expect(number)
         publisher.kill()
-    child.kill()
+    child.signal(signal.SIGINT)
+    child.wait()
