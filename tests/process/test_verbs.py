@@ -21,6 +21,7 @@ from tests.verbs import declared_verbs
 from zeroslot.cli import STATUS
 
 TOPIC = "robot/imu"
+CAMERA = "camera/front"
 SAMPLE = '{"stamp_ns": 7, "accel": [0, 0, 9.8]}'
 # The arguments of each command, with which it ends by itself.
 VERBS = {
@@ -36,10 +37,12 @@ VERBS = {
     "latency": [TOPIC],
     "list": [],
     "metrics": ["--once"],
+    "plot": [TOPIC, "accel", "--once", "--window", "0.1", "--history", "1"],
     "pub": [TOPIC, SAMPLE, "--wait", "0"],
     "schema": [TOPIC],
     "stat": [TOPIC],
     "top": ["--once"],
+    "view": [CAMERA, "--once", "--timeout", "0"],
 }
 # Those that go on until Ctrl-C, with their arguments; each prints something when it has begun.
 ENDLESS = {
@@ -48,9 +51,12 @@ ENDLESS = {
     "hz": [TOPIC],
     "latency": [TOPIC, "--interval", "0.1"],
     "metrics": ["--port", "0"],
+    "plot": [TOPIC, "accel", "--history", "1", "--json"],
     "pub": [TOPIC, SAMPLE, "--rate", "100", "--wait", "0"],
     "top": ["--json", "--interval", "0.1"],
+    "view": [CAMERA, "--json"],
 }
+NEEDS = {"plot": "plotext"}  # packages of extras that tests may have to do without
 SLOW = {"bench", "demo"}  # they measure for a while
 WITHOUT_DOMAIN = {"bench", "demo"}  # they make topics of their own
 QUICK = sorted(set(VERBS) - SLOW)
@@ -58,9 +64,9 @@ QUICK = sorted(set(VERBS) - SLOW)
 
 @pytest.fixture
 def publisher(run_child: Children) -> Iterator[Child]:
-    """A process that publishes on TOPIC, in the domain `default` and in `lab`."""
+    """A process that publishes on TOPIC, in the domain `default` and in `lab`, and an image on CAMERA."""
 
-    def publish(topic: str) -> None:
+    def publish(topic: str, camera: str) -> None:
         import numpy as np
 
         import zeroslot as zs
@@ -74,10 +80,15 @@ def publisher(run_child: Children) -> Iterator[Child]:
             for number in range(3):
                 for each in (pub, lab):
                     each.publish(Imu(stamp_ns=number, accel=np.arange(3.0)))
+            cameras = [zs.Publisher(camera, np.ndarray, max_bytes=1000, domain=domain) for domain in (None, "lab")]
+            for each in cameras:
+                each.publish(np.zeros((8, 8), np.uint8))
             say("ready")  # noqa: F821  # defined in the child
             hear()  # noqa: F821  # the same
+            for each in cameras:
+                each.close()
 
-    child = run_child(publish, TOPIC)
+    child = run_child(publish, TOPIC, CAMERA)
     child.expect("ready")
     yield child
     child.finish()
@@ -85,6 +96,8 @@ def publisher(run_child: Children) -> Iterator[Child]:
 
 def zeroslot(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as its own process, where a warning is an error."""
+    if arguments[0] in NEEDS and "--help" not in arguments:
+        pytest.importorskip(NEEDS[arguments[0]], reason=f"the extra zeroslot[{arguments[0]}] is not installed")
     command = [sys.executable, "-W", "error", "-m", "zeroslot", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -213,7 +226,7 @@ def completed(tmp_path: Path) -> Callable[[str], list[str]]:
 def test_a_shell_completes_topics_and_commands(publisher: Child, completed: Callable[[str], list[str]]):
     """Those of the domain that is chosen before; nothing where there are none."""
     assert completed("zeroslot info ro") == [TOPIC]
-    for verb in ("doctor", "schema", "echo", "pub", "hz", "bw", "latency", "stat"):
+    for verb in ("doctor", "schema", "echo", "pub", "plot", "hz", "bw", "latency", "stat"):
         assert completed(f"zeroslot {verb} ro") == [TOPIC]
     assert completed("zeroslot info x") == []
     assert completed("zeroslot info -d lab ro") == [TOPIC]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import zeroslot as zs
@@ -29,6 +30,8 @@ RUNS = {
     "doctor": ["doctor", "ticks"],
     "schema": ["schema", "ticks"],
     "echo": ["echo", "ticks", "--once", "--history", "1"],
+    "plot": ["plot", "ticks", "n", "--once", "--json", "--history", "1"],
+    "view": ["view", "pictures", "--once"],
     "pub": ["pub", "ticks", '{"n": 1}', "--wait", "0"],
     "graph": ["graph"],
     "metrics": ["metrics", "--once"],
@@ -57,6 +60,7 @@ def test_the_help_of_each_verb_raises_no_warning(verb: str) -> None:
 @pytest.mark.parametrize("verb", RUNS)
 def test_a_verb_raises_no_warning_beside_a_live_publisher(verb: str) -> None:
     """Its output is all that it prints."""
-    with zs.Publisher("ticks", Tick) as publisher:
+    with zs.Publisher("ticks", Tick) as publisher, zs.Publisher("pictures", np.ndarray, max_bytes=64) as pictures:
         publisher.publish({"n": 1})
+        pictures.publish(np.zeros((8, 8), np.uint8))
         run(*RUNS[verb])

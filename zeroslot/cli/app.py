@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import zeroslot as zs
-from zeroslot.cli import STATUS, exchanging, exporting, housekeeping, observing
+from zeroslot.cli import STATUS, exchanging, exporting, housekeeping, observing, picturing
 
 app = typer.Typer(
     help="Zero-copy publish/subscribe between the processes of one host, over shared memory.",
@@ -54,5 +54,5 @@ def options(
     """Zero-copy publish/subscribe between the processes of one host, over shared memory."""
 
 
-for group in (observing, exchanging, exporting, housekeeping):
+for group in (observing, exchanging, picturing, exporting, housekeeping):
     group.register(app)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import zeroslot as zs
 from zeroslot.cli.expression import WHOLE, Expression, ExpressionError
+from zeroslot.cli.table import YELLOW, cut, printable, styled
+
+LOOK_S = 0.05  # between two looks at the keys, and at the signals that a screen has noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,34 @@ def leases_of(
             yield lease
         finally:
             lease.release()
+
+
+class Notices(logging.Handler):
+    """A context manager: the newest warnings are lines of the picture meanwhile, and not on stderr, which is the same
+    terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: list[str] = []
+        self._before: list[logging.Handler] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first line."""
+        text = f"{record.levelname}: {record.getMessage()}".partition("\n")[0]
+        self._texts = [*self._texts, text][-3:]
+
+    def lines(self, width: int) -> list[str]:
+        """At most three."""
+        return [styled(cut(printable(text), width), YELLOW) for text in self._texts]
+
+    def __enter__(self) -> Self:
+        root = logging.getLogger()
+        self._before, root.handlers = root.handlers, [self]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        logging.getLogger().handlers = self._before
 
 
 class Clock:
