@@ -256,6 +256,16 @@ cdef extern from "Python.h":
     """
     uint64_t this_thread()
 
+cdef extern from *:
+    """
+    /* PyLong_FromLong has a short way for numbers of one digit, and PyLong_FromUnsignedLong has none. */
+    static inline PyObject *zs_number_of(uint64_t number)
+    {
+        return number <= LONG_MAX ? PyLong_FromLong((long)number) : PyLong_FromUnsignedLongLong(number);
+    }
+    """
+    object number_of "zs_number_of"(uint64_t number)
+
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
 

@@ -493,7 +493,7 @@ cdef extern from *:
     int zs_add_method(object kind, PyMethodDef *method, const char *name,
                       object (*call)(object, PyObject **, Py_ssize_t, PyObject *), const char *doc) except -1
 
-cdef PyMethodDef FAST_METHODS[4]
+cdef PyMethodDef FAST_METHODS[5]
 
 cdef char *LOAN = b"""loan($self, /, timeout=..., *, sizes=None, validate=False, **named)
 --

@@ -83,10 +83,7 @@ cdef extern from *:
         const void *at = data;
         switch (kind) {
         case K_F64: return PyFloat_FromDouble(*(const double *)at);
-        case K_U64: {
-            uint64_t number = *(const uint64_t *)at;
-            return number <= LONG_MAX ? PyLong_FromLong((long)number) : PyLong_FromUnsignedLongLong(number);
-        }
+        case K_U64: return zs_number_of(*(const uint64_t *)at);
         case K_F32: return PyFloat_FromDouble(*(const float *)at);
         case K_I64: return PyLong_FromLong(*(const int64_t *)at);
         case K_U32: return PyLong_FromLong(*(const uint32_t *)at);

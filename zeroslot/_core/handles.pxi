@@ -565,7 +565,7 @@ cdef class Loan(Slot):
         memoryview of it is alive, ClosedError when it was committed or discarded already; for `loan(validate=True)`
         pydantic's ValidationError, which names the field, and the loan is discarded.
         """
-        return self.finish(None)
+        return number_of(self.finish(None))
 
     @cython.always_allow_keywords(False)
     def discard(self):
@@ -725,6 +725,13 @@ cdef class Lease(SlotLease):
         if isinstance(view, cnp.ndarray):
             return cnp.PyArray_NewCopy(<cnp.ndarray>view, cnp.NPY_CORDER)
         return bytes(view)
+
+    @cython.always_allow_keywords(False)
+    def release(self):
+        """Drop this handle's reference. The slot goes back with the last view or array of it. A second call does
+        nothing.
+        """
+        self.end()  # a method of this class itself: see `direct_methods`
 
     @classmethod
     def __class_getitem__(cls, item):

@@ -133,7 +133,7 @@ cdef inline object send_fixed(PublisherEnd end, Order order, PyObject **argument
             break
     else:
         if hold is None and not order.made:
-            return owner.commit_slot(slot, end.sample_size)
+            return number_of(owner.commit_slot(slot, end.sample_size))
         i = tuple_size(order.fields)
     return send_rest(owner, hold if hold is not None else owner.hold_of(slot, end.sample_size), order, arguments, i)
 
@@ -150,7 +150,7 @@ cdef object send_rest(Owner owner, Hold hold, Order order, PyObject **arguments,
         for field, made in order.made:
             value = made()
             field.put(hold, hold.data + field.offset, value)
-        return owner.commit(hold, hold.size)
+        return number_of(owner.commit(hold, hold.size))
     except BaseException:
         owner.discard(hold)
         raise
@@ -232,7 +232,7 @@ cdef object publish_model(PublisherEnd end, dict values, object timeout):
             Py_DECREF_pointer(found)    # the cast has counted a second reference
             if not set_exact(field.scalar, hold.data + field.offset, found):
                 field.put(hold, hold.data + field.offset, value)
-        return owner.commit(hold, hold.size)
+        return number_of(owner.commit(hold, hold.size))
     except BaseException:
         owner.discard(hold)
         raise

@@ -170,7 +170,7 @@ cdef class SubscriberEnd(Handle):
         meeting.leave(self)
 
     @cython.final
-    cdef Lease leased(self, Source source, Hold hold):
+    cdef inline Lease leased(self, Source source, Hold hold):
         if self.verify:
             self.check_crc(source, hold)
         return lease_of(source, hold)
@@ -319,17 +319,6 @@ cdef class SubscriberEnd(Handle):
         what.end = self
         what.spin_ns = self.spin_ns
         return what
-
-    def take(self, timeout=0):
-        """The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
-
-        Several publishers take turns; within each the order is that of publishing. What is no longer there is counted
-        in `lost`. Raises TooManyLeasesError while max_leases samples of one publisher are held.
-        """
-        cdef Lease lease = self.next()
-        if lease is None and is_wait(timeout):
-            lease = self.next_within(timeout)
-        return lease
 
     def latest(self, timeout=0):
         """The newest sample by `published_ns`, or None; waits as `take` does. What it jumps over counts in `skipped`.
@@ -486,6 +475,42 @@ cdef class SubscriberEnd(Handle):
     def closed(self):
         """Whether `close` was called."""
         return self.is_closed
+
+
+cdef char *TAKE = b"""take($self, /, timeout=0)
+--
+
+The next sample in order, or None; waits up to `timeout` seconds (None: for ever) while there is nothing.
+
+Several publishers take turns; within each the order is that of publishing. What is no longer there is counted
+in `lost`. Raises TooManyLeasesError while max_leases samples of one publisher are held.
+"""
+
+
+cdef object call_take(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
+    cdef PyObject *timeout = NULL
+    cdef object lease
+    if count == 1 and names == NULL:
+        timeout = arguments[0]
+    elif count != 0 or names != NULL:
+        timeout = timeout_of(arguments, count, names)
+    lease = (<SubscriberEnd>self).next()
+    if lease is None and timeout != NULL and is_wait(<object>timeout):
+        return (<SubscriberEnd>self).next_within(<object>timeout)
+    return lease
+
+
+cdef PyObject *timeout_of(PyObject **arguments, Py_ssize_t count, PyObject *names) except NULL:
+    """The timeout of a call that has something else, or has it by name."""
+    cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
+    if count + named != 1:
+        raise TypeError(f"take() takes a timeout, and {count + named} arguments were given")
+    if (<tuple>names)[0] != "timeout":
+        raise TypeError(f"take() got an unexpected argument {(<tuple>names)[0]!r}")
+    return arguments[0]
+
+
+zs_add_method(SubscriberEnd, &FAST_METHODS[4], b"take", call_take, TAKE)
 
 
 @cython.final

@@ -104,7 +104,8 @@ static inline void zs_owner_announce(zs_owner *o)
 }
 
 /* Withdraw the sample that is no longer among the newest `depth`, if there is one. Called once after each zs_owner_place, by the
- * owner. */
+ * owner. Its slot is the first that the next loan tries, and readers have its payload in their caches: fetched here, the line arrives
+ * while the program prepares that sample. */
 static inline void zs_owner_retire_oldest(zs_owner *o)
 {
     zs_segment *s = o->segment;
@@ -113,6 +114,7 @@ static inline void zs_owner_retire_oldest(zs_owner *o)
         uint32_t oldest = o->ring_slots[zs_ring_index(s, n - s->depth)];
         zs_slot_retire(s, oldest);
         zs_owner_retire(o, oldest);
+        zs_prefetch_write(zs_owner_payload(o, oldest));
     }
 }
 
