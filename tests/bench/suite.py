@@ -26,6 +26,7 @@ from tests.bench.parts import (
     latency,
     startup,
     throughput,
+    watching,
 )
 from tests.bench.peers import PEERS
 from zeroslot.cli.bench import machine
@@ -45,6 +46,7 @@ PARTS: dict[str, Part] = {
     "filled": filled.measure,
     "copies": copies.measure,
     "growth": growth.measure,
+    "watching": watching.measure,
 }
 
 

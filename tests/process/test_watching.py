@@ -408,3 +408,37 @@ def test_bench_draws_a_bar_beside_each_figure(columns: int, pictures: bool) -> N
         assert len(rows) == 2
         assert all("█" in row and len(row) <= columns for row in rows)
         assert ("spread: " in terminal.text) is pictures
+
+
+# --- list, info and doctor
+
+
+@pytest.mark.parametrize("columns", [60, 110])
+def test_list_info_and_doctor_fit_the_terminal(columns: int, live: list[Child]) -> None:
+    """Columns are left out, values cut, and sentences wrapped between words; nothing is lost of the rates."""
+    with Terminal("list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        assert "Hz" in terminal.line_of(TOPIC)
+        assert ("published" in terminal.text) is (columns == 110)
+    with Terminal("list", "-v", columns=columns) as terminal:
+        assert terminal.end() == 0
+        assert "taken" in terminal.line_of("viewer")
+        assert len([line for line in terminal.lines if line]) == 3
+    with Terminal("info", TOPIC, columns=columns) as terminal:
+        assert terminal.end() == 0
+        assert len([line for line in terminal.lines if "process" in line]) == 2
+    with Terminal("doctor", "robot/im", columns=columns, lines=80) as terminal:
+        assert terminal.end() == 1
+        words = " ".join(terminal.text.split())
+        assert "robot/im has no publisher in domain default that can be read -> start one" in words
+
+
+@pytest.mark.row("SEG-23")
+def test_list_imports_no_package_of_the_extra() -> None:
+    """Half of its time would be theirs. Help and errors come from there all the same."""
+    program = "import sys; from zeroslot.cli import main; main(); print(sorted({'typer', 'rich'} & set(sys.modules)))"
+    for words in (["list"], ["list", "-v", "--json"], ["gc", "--dry-run"]):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert "Usage: zeroslot list" in zeroslot("list", "--help").stdout
+    assert zeroslot("list", "--js").returncode == 2

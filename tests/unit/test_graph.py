@@ -14,6 +14,7 @@ from tests.children import Children
 from tests.process import actors
 from tests.process.samples import Tick
 from zeroslot.cli import graph
+from zeroslot.cli.rates import rate_now
 
 ODD = 'a"]; --> x\\n<b>|#\x1b[31m'
 
@@ -62,14 +63,8 @@ def test_a_rate_comes_from_the_samples_that_are_there(monkeypatch: pytest.Monkey
             first = monitor.samples_after(pub.publisher_id)[0].published_ns
             fast = [zs.SampleFacts(n, first + n * 1_000_000, 8) for n in range(4)]
             monkeypatch.setattr(zs.Monitor, "samples_after", lambda *_: fast)
-            rates = [graph._rate_hz(monitor, _aged(facts, age_s)) for age_s in (0.0005, 1.0, None)]
+            rates = [rate_now(monitor.samples_after(facts.publisher_id), age_s) for age_s in (0.0005, 1.0, None)]
     assert rates == [pytest.approx(1000), pytest.approx(3), pytest.approx(1000)]
-
-
-def _aged(facts: zs.PublisherSnapshot, age_s: float | None) -> zs.PublisherSnapshot:
-    import dataclasses
-
-    return dataclasses.replace(facts, age_s=age_s)
 
 
 def test_two_publishers_of_a_process_are_one_edge():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import zeroslot as zs
-from zeroslot.cli.rates import Rate, Seen, rate_of
+from zeroslot.cli.rates import Rate, Seen, rate_now, rate_of
 
 NOTHING = zs.PublisherSnapshot(
     topic="t", publisher_id="0" * 16, flink=Path("t"), name="p", pid=1, type_name="T", sample_bytes=8, depth=8,
@@ -79,3 +79,12 @@ def test_periods_are_of_samples_that_follow_each_other() -> None:
     seen.add([zs.SampleFacts(8, 905, 8)])
     assert seen.periods_ns == [5]
     assert seen.deviation_ns is None
+
+
+def test_the_rate_of_one_look_falls_with_a_long_silence() -> None:
+    """A pause of a busy machine is none."""
+    kept = [zs.SampleFacts(number, 1_000_000 * number, 8) for number in range(1, 9)]
+    assert rate_now(kept, None) == pytest.approx(1000)
+    assert rate_now(kept, 0.1) == pytest.approx(1000)
+    assert rate_now(kept, 70.0) == pytest.approx(0.1)
+    assert rate_now(kept[:1], 0.1) is None

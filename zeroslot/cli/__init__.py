@@ -38,7 +38,12 @@ def main() -> int:
 
 
 def _chosen() -> Callable[[], int]:
-    """The whole command line, or where the extra is not installed, what works without it."""
+    """The whole command line, or what works without it, where that is enough or the extra is not installed."""
+    from zeroslot.cli import plain
+
+    quick = plain.understood(sys.argv[1:])
+    if quick is not None:
+        return quick
     try:
         for name in NEEDS:
             import_module(name)
@@ -46,8 +51,6 @@ def _chosen() -> Callable[[], int]:
         missing = (error.name or "").partition(".")[0]
         if missing not in NEEDS:
             raise
-        from zeroslot.cli import plain
-
         return lambda: plain.run(missing)
     from zeroslot.cli import app
 

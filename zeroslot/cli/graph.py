@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_json
+from zeroslot.cli.rates import rate_now
 from zeroslot.cli.table import printable
 
 
@@ -59,7 +60,10 @@ def graph_of(domain: str | None) -> Graph:
         for each in monitor.snapshot().publishers:
             names.setdefault(each.pid, {})[each.name] = None
             types.setdefault(each.topic, {})[each.type_name] = None
-            _add(edges, Edge("publisher", each.pid, each.topic, _rate_hz(monitor, each)))
+            _add(
+                edges,
+                Edge("publisher", each.pid, each.topic, rate_now(monitor.samples_after(each.publisher_id), each.age_s)),
+            )
             for peer in each.subscribers:
                 names.setdefault(peer.pid, {})[peer.name] = None
                 _add(edges, Edge("subscriber", peer.pid, each.topic, lost=peer.lost))
@@ -79,15 +83,6 @@ def _add(edges: dict[tuple[str, int, str], Edge], edge: Edge) -> None:
         rates = [rate for rate in (before.rate_hz, edge.rate_hz) if rate is not None]
         edge = Edge(*key, sum(rates) if rates else None, before.lost + edge.lost)
     edges[key] = edge
-
-
-def _rate_hz(monitor: zs.Monitor, publisher: zs.PublisherSnapshot) -> float | None:
-    """Samples a second, of those that can still be taken. It falls while the publisher is silent."""
-    samples = monitor.samples_after(publisher.publisher_id)
-    if len(samples) < 2:
-        return None
-    span_s = max((samples[-1].published_ns - samples[0].published_ns) / 1e9, publisher.age_s or 0.0)
-    return (len(samples) - 1) / span_s if span_s > 0 else None
 
 
 def print_graph(domain: str | None, *, form: str) -> int:

@@ -37,7 +37,7 @@ def list_(
 
     With --json a list of the records that `zeroslot.topics()` gives.
     """
-    from zeroslot.cli.topics import list_topics
+    from zeroslot.cli.listing import list_topics
 
     exit_with(list_topics(domain, verbose=verbose, all_domains=all_domains, json_output=json))
 

@@ -2,17 +2,24 @@
 
 Why they are declared twice: typer takes its declarations from functions whose module needs typer. A test compares the
 two.
+
+Why they run by this declaration also where typer is installed: importing it takes as long as all else that `list` does.
+Help, completion and what is wrong in a command line stay typer's.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 
 import zeroslot as zs
 from zeroslot.cli import STATUS
 
+VERBS = ("list", "info", "gc")
 EXTRA = "pip install 'zeroslot[cli]'"
 
 
@@ -47,7 +54,7 @@ def _add(
     run: Callable[[argparse.ArgumentParser, argparse.Namespace], int],
     text: str,
 ) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=text, epilog=STATUS)
+    verb = verbs.add_parser(name, help=text, description=text, epilog=STATUS, allow_abbrev=False)
     verb.add_argument("-d", "--domain", metavar="TEXT", help="The domain to look in (default: default).")
     verb.add_argument("--json", action="store_true", help="Print JSON and nothing else.")
     verb.set_defaults(run=run, verb_parser=verb)
@@ -55,7 +62,7 @@ def _add(
 
 
 def _list(_: argparse.ArgumentParser, given: argparse.Namespace) -> int:
-    from zeroslot.cli.topics import list_topics
+    from zeroslot.cli.listing import list_topics
 
     return list_topics(given.domain, verbose=given.verbose, all_domains=given.all_domains, json_output=given.json)
 
@@ -74,6 +81,21 @@ def _gc(verb: argparse.ArgumentParser, given: argparse.Namespace) -> int:
     return clean_domain(given.domain, everything=given.everything, dry_run=given.dry_run, json_output=given.json)
 
 
+def understood(words: Sequence[str]) -> Callable[[], int] | None:
+    """What these words ask for, where it needs neither help nor an error text. None: leave it to the whole one."""
+    if not words or words[0] not in VERBS or "_ZEROSLOT_COMPLETE" in os.environ:
+        return None
+    made = parser("")
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            given = made.parse_args(words)
+    except SystemExit:
+        return None
+    if words[0] == "gc" and given.everything and given.domain is not None:
+        return None
+    return lambda: int(given.run(given.verb_parser, given))
+
+
 def run(missing: str) -> int:
     """Run the command line on `sys.argv` without `missing`, one of the packages of the extra: its exit status."""
     made = parser(missing)
@@ -81,7 +103,7 @@ def run(missing: str) -> int:
     if not words:
         made.print_help()
         return 2
-    if not words[0].startswith("-") and words[0] not in ("list", "info", "gc"):
+    if not words[0].startswith("-") and words[0] not in VERBS:
         print(f"zeroslot {words[0]} needs {missing}, which is not installed: {EXTRA}", file=sys.stderr)
         return 1
     try:

@@ -14,6 +14,7 @@ from math import sqrt
 import zeroslot as zs
 
 SILENT_PERIODS = 4  # a publisher that has been silent for so many of its periods has stopped
+PAUSE_S = 0.5  # of a publisher, which is no silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,17 @@ def rate_of(kept: Sequence[zs.SampleFacts]) -> float | None:
     if len(kept) < 2 or kept[-1].published_ns <= kept[0].published_ns:
         return None
     return (kept[-1].sequence - kept[0].sequence) * 1e9 / (kept[-1].published_ns - kept[0].published_ns)
+
+
+def rate_now(kept: Sequence[zs.SampleFacts], age_s: float | None) -> float | None:
+    """The same by one look: it falls while the publisher is silent. `age_s`: of its newest sample.
+
+    A short silence changes nothing: what is kept may be a few milliseconds, and a busy machine pauses a process longer.
+    """
+    rate = rate_of(kept)
+    if rate is None or not age_s or age_s < max(PAUSE_S, SILENT_PERIODS / rate):
+        return rate
+    return min(rate, (kept[-1].sequence - kept[0].sequence) / age_s)
 
 
 class Seen:

@@ -1,4 +1,4 @@
-"""`zeroslot list` and `info`: what `topics` and `inspect` know, for people and for programs."""
+"""`zeroslot info`: what `inspect` knows of a topic, and what cannot be read, as all commands print it."""
 
 from __future__ import annotations
 
@@ -8,77 +8,7 @@ from typing import TextIO
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_duration, as_json
-from zeroslot.cli.table import BOLD, RED, lines_of, printable, styled
-
-
-def list_topics(
-    domain: str | None, *, verbose: bool = False, all_domains: bool = False, json_output: bool = False
-) -> int:
-    """Print every topic with a live publisher, and what cannot be read. `all_domains`: of every domain."""
-    found: list[zs.TopicInfo] = []
-    problems: list[tuple[str, str]] = []  # domains that cannot be read at all
-    for each in zs.domains() if all_domains else [domain]:
-        try:
-            found += zs.topics(each)
-        except PermissionError as error:
-            if not all_domains:
-                raise
-            problems.append((str(each), str(error)))
-    if json_output:
-        closed = [{"topic": None, "domain": each, "publishers": [], "problems": [text]} for each, text in problems]
-        print(as_json([*map(asdict, found), *closed]))
-        return 0
-    rows = _verbose_rows(found) if verbose else _rows(found)
-    if rows:
-        headings = ["topic", "type", "publishers", "subscribers", "published"]
-        if verbose:
-            headings = ["topic", "role", "pid", "name", "facts"]
-        if all_domains:
-            headings.insert(0, "domain")
-        else:
-            rows = [row[1:] for row in rows]
-        numbers = ("pid",) if verbose else ("publishers", "subscribers", "published")
-        print("\n".join(lines_of(headings, rows, right=numbers, flexible="facts" if verbose else "type")))
-    else:
-        print("no topic has a live publisher" + (" in any domain" if all_domains else ""))
-    print_problems([problem for topic in found for problem in topic.problems])
-    for _, text in problems:
-        print(styled(f"unreadable: {printable(text)}", RED))
-    return 0
-
-
-def _rows(found: list[zs.TopicInfo]) -> list[list[str]]:
-    return [
-        [
-            facts.domain,
-            facts.topic,
-            ", ".join(sorted({publisher.type_name for publisher in facts.publishers})),
-            str(len(facts.publishers)),
-            str(sum(len(publisher.subscribers) for publisher in facts.publishers)),
-            str(sum(publisher.published for publisher in facts.publishers)),
-        ]
-        for facts in found
-        if facts.publishers
-    ]
-
-
-def _verbose_rows(found: list[zs.TopicInfo]) -> list[list[str]]:
-    rows = []
-    for facts in found:
-        for publisher in facts.publishers:
-            size = f", {as_bytes(publisher.sample_bytes)}" if publisher.sample_bytes else ""
-            rows.append([
-                facts.domain, facts.topic, "publisher", str(publisher.pid), publisher.name,
-                f"{publisher.type_name}{size}, depth {publisher.depth}, {publisher.published} published",
-            ])  # fmt: skip  # a row is a row
-            rows += [
-                [
-                    facts.domain, facts.topic, "  subscriber", str(peer.pid), peer.name,
-                    f"{'reliable, ' if peer.reliable else ''}{peer.taken} taken, {peer.lost} lost, {peer.held} held",
-                ]
-                for peer in publisher.subscribers
-            ]  # fmt: skip  # a row is a row
-    return rows
+from zeroslot.cli.table import BOLD, DIM, RED, cut, printable, styled, terminal_width
 
 
 def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...], file: TextIO | None = None) -> None:
@@ -107,12 +37,12 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
 def _print_publisher(publisher: zs.PublisherInfo) -> None:
     print("\n" + f"{styled('publisher', BOLD)} {publisher.publisher_id}  {printable(publisher.name)}".rstrip())
     _print_pairs(
-        ("process", f"{publisher.pid}  {publisher.command}"),
-        ("type", f"{publisher.type_name}  {publisher.type_hash[:8]}"),
-        ("sample", as_bytes(publisher.sample_bytes)),
-        ("slots", f"{_slots(publisher)}, depth {publisher.depth}"),
-        ("on full", publisher.on_full),
-        ("published", str(publisher.published)),
+        ("process", f"{publisher.pid}  {publisher.command}", ""),
+        ("type", f"{publisher.type_name}  {publisher.type_hash[:8]}", ""),
+        ("sample", as_bytes(publisher.sample_bytes), ""),
+        ("slots", f"{_slots(publisher)}, depth {publisher.depth}", ""),
+        ("on full", publisher.on_full, ""),
+        ("published", f"{publisher.published:,}", ""),
         *_promise(publisher),
     )
     for subscriber in publisher.subscribers:
@@ -121,10 +51,12 @@ def _print_publisher(publisher: zs.PublisherInfo) -> None:
         if subscriber.oldest_held_s is not None:
             held += f", the oldest for {as_duration(subscriber.oldest_held_s)}"
         _print_pairs(
-            ("process", f"{subscriber.pid}  {subscriber.command}" + ("  stopped" if subscriber.stopped else "")),
-            ("taken", f"{subscriber.taken}, lost {subscriber.lost}, skipped {subscriber.skipped}"),
-            ("held", held),
-            ("behind", str(subscriber.behind)),
+            ("process", f"{subscriber.pid}  {subscriber.command}", ""),
+            *([("", "stopped", RED)] if subscriber.stopped else []),
+            ("taken", f"{subscriber.taken:,}" + (", reliable" if subscriber.reliable else ""), ""),
+            ("lost", f"{subscriber.lost:,}, skipped {subscriber.skipped:,}", RED if subscriber.lost else ""),
+            ("held", held, ""),
+            ("behind", f"{subscriber.behind:,}", ""),
             indent="    ",
         )
 
@@ -133,12 +65,17 @@ def _slots(publisher: zs.PublisherInfo) -> str:
     return ", ".join(f"{pool.slot_count} of {as_bytes(pool.slot_capacity)}" for pool in publisher.pools)
 
 
-def _promise(publisher: zs.PublisherInfo) -> list[tuple[str, str]]:
+def _promise(publisher: zs.PublisherInfo) -> list[tuple[str, str, str]]:
     if publisher.max_period_s is None:
         return []
-    return [("promises", f"a sample every {publisher.max_period_s:g} s" + ("  overdue" if publisher.overdue else ""))]
+    text = f"a sample every {publisher.max_period_s:g} s" + ("  overdue" if publisher.overdue else "")
+    return [("promises", text, RED if publisher.overdue else "")]
 
 
-def _print_pairs(*pairs: tuple[str, str], indent: str = "  ") -> None:
-    for name, value in pairs:
-        print(f"{indent}{name:<10} {printable(value)}")
+def _print_pairs(*pairs: tuple[str, str, str], indent: str = "  ") -> None:
+    """Names, values and their styles, a line each, cut where the terminal ends."""
+    width = terminal_width()
+    for name, value, style in pairs:
+        text = printable(value)
+        shown = text if width is None else cut(text, width - len(indent) - 11)
+        print(f"{indent}{styled(f'{name:<10}', DIM)} {styled(shown, style)}")
