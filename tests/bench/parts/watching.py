@@ -19,20 +19,20 @@ from zeroslot.cli.figures import median
 COMMAND = [sys.executable, "-m", "zeroslot"]
 RATES = (1_000, 200_000)
 TOPICS = 200
-STARTS_S = 1.5  # for `hz` to start, which the publisher outlives
 
 PUBLISHER = """
-import sys, time
+import sys, threading, time
 import zeroslot as zs
 
 class Tick(zs.Sample):
     number: zs.U64
 
-hz, seconds = float(sys.argv[1]), float(sys.argv[2])
+hz, ended = float(sys.argv[1]), []
+threading.Thread(target=lambda: ended.append(sys.stdin.read()), daemon=True).start()
 with zs.Publisher("ticks", Tick) as publisher:
     began = now = time.perf_counter_ns()
-    due, number, spent, costs = began, 0, 0, []
-    while now < began + seconds * 1e9:
+    due, number, costs = began, 0, []
+    while not ended:
         before = time.perf_counter_ns()
         publisher.send(number=number)
         costs.append(time.perf_counter_ns() - before)
@@ -46,10 +46,10 @@ with zs.Publisher("ticks", Tick) as publisher:
 """
 
 
-def publisher(hz: int, seconds: float) -> subprocess.Popen[str]:
-    """A process that publishes at a rate and prints the median nanoseconds of a publish."""
-    command = [sys.executable, "-c", PUBLISHER, str(hz), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def publisher(hz: int) -> subprocess.Popen[str]:
+    """A process that publishes at a rate until its stdin ends, and prints the median nanoseconds of a publish."""
+    command = [sys.executable, "-c", PUBLISHER, str(hz)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def measure(effort: Effort) -> Iterator[Row]:
@@ -66,12 +66,13 @@ def hz(rate: int, effort: Effort) -> Row:
     report_s = max(0.1, min(1.0, effort.budget_s * 10))
     for run in range(effort.runs):
         for side in turn_about(run, list(costs)):
-            seconds = 4 * report_s + STARTS_S
-            with publisher(rate, seconds) as process, zs.Monitor("ticks") as monitor:
+            with publisher(rate) as process, zs.Monitor("ticks") as monitor:
                 while not monitor.snapshot().publishers:
                     time.sleep(0.01)
                 if side == "with":
                     errors.append(error_of(monitor, report_s))
+                else:
+                    time.sleep(2 * report_s)
                 costs[side].append(float(process.communicate()[0]))
     ratios = [one / other for one, other in zip(costs["with"], costs["without"], strict=True)]
     figures = {
