@@ -1,6 +1,10 @@
-"""For tests of programs that use zeroslot: a domain of their own, samples without a publisher, a publisher's death.
+"""For tests of programs that use zeroslot.
 
-pytest users have the fixture `zeroslot_domain` as soon as zeroslot is installed, see `zeroslot.pytest_plugin`.
+- `isolated_domain`: topics that no other program sees, also for processes that the test starts. pytest has it as the
+  fixture `zeroslot_domain` as soon as zeroslot is installed.
+- `MemoryTopic`: publishers and subscribers for code that is given them, without files and without /dev/shm.
+- `lease_of` and `view_of`: a sample in place, for code that is given a lease or a sample.
+- `abandon`: the death of a publisher.
 """
 
 from __future__ import annotations
@@ -14,13 +18,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+
+from zeroslot._core.binding import Lease
 from zeroslot.endpoints.allocator import SlotAllocator
-from zeroslot.endpoints.publisher import Publisher
+from zeroslot.endpoints.in_memory import MemoryTopic
+from zeroslot.endpoints.publisher import Publisher, S
 from zeroslot.memory.cleanup import clean
 from zeroslot.memory.objects import SHM
 from zeroslot.observe.introspection import domains, topics
+from zeroslot.types import whole
+
+__all__ = ["MemoryTopic", "abandon", "isolated_domain", "lease_of", "view_of"]
 
 
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
@@ -32,6 +43,28 @@ def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
         handle._abandon()
     else:
         handle.abandon()
+
+
+def lease_of(sample: S, *, sequence: int = 1) -> Lease[S]:
+    """A lease of this sample (a model, an array, or bytes), as if a subscriber had taken it as sample `sequence`.
+
+    It is a copy in memory of this process alone, and behaves as every lease: read-only, with views and arrays in place.
+
+    >>> with lease_of(Imu(stamp_ns=7)) as lease:
+    ...     assert lease.sample.stamp_ns == 7
+    """
+    sample_type = np.ndarray if isinstance(sample, np.ndarray) else bytes if isinstance(sample, bytes) else type(sample)
+    grows = whole.compiled_type(sample_type).layout.variable
+    with MemoryTopic(sample_type, "lease_of") as topic:
+        publisher = topic.publisher(depth=1, max_loans=1, spare_slots=1, first_sequence=sequence, grow=grows)
+        subscriber = topic.subscriber(history=1, max_leases=1)
+        publisher.publish(sample)
+        return cast("Lease[S]", subscriber.take())  # there is one
+
+
+def view_of(sample: S, *, sequence: int = 1) -> S:
+    """The sample of `lease_of(sample)`, which it keeps: what subscribers get, in place of a model."""
+    return lease_of(sample, sequence=sequence).sample
 
 
 @contextmanager

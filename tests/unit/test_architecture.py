@@ -83,6 +83,7 @@ FLOORS = (
         "endpoints.subscriber",
         "endpoints.waiting",
         "endpoints.waitset",
+        "endpoints.in_memory",
     ),
     (
         "observe.histogram",

@@ -199,10 +199,18 @@ class Following(SubscriberEnd[S_co]):
         if self.closed:  # meanwhile
             self._announcement.withdraw()
 
+    def _flinks(self) -> dict[str, Path]:
+        """The flinks of the topic, by publisher."""
+        return {path.stem: path for path in flink.list_flinks(self._directory)}
+
+    def _map(self, path: Path) -> AttachedControl | None:
+        """Map the control object that a flink names. None: it does not exist."""
+        return flink.attach(path, self.topic)
+
     def _has_flinks(self) -> bool:
         """Whether the topic has publishers, dead ones included, as far as can be told."""
         try:
-            return bool(flink.list_flinks(self._directory))
+            return bool(self._flinks())
         except OSError:
             return False
 
@@ -212,7 +220,7 @@ class Following(SubscriberEnd[S_co]):
         """
         table = self._table
         try:
-            paths = {path.stem: path for path in flink.list_flinks(self._directory)}
+            paths = self._flinks()
         except OSError as error:
             reported = table.retry_ns != 0
             self._exchange_table(table, table.publishers, retry_ns=now_ns() + RETRY_NS)
@@ -233,7 +241,7 @@ class Following(SubscriberEnd[S_co]):
         after, mapped = pending.after, pending.segment
         reader = attached = None
         try:
-            attached = flink.attach(path, self.topic)
+            attached = self._map(path)
             if attached is None or not attached.is_live():
                 if attached is not None or mapped is not None:
                     self._change(publisher_id, known, Ignored(), pending.missed())

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,16 @@ class PublisherStats:
     memory_bytes: int = 0
     huge_bytes: int = 0
     pools: tuple[PoolInfo, ...] = ()
+
+
+class SegmentRequest(NamedTuple):
+    """The segment that a publisher wants. `slot_capacity` is in bytes, and counts where `qos` has no pools."""
+
+    qos: Qos
+    max_loans: int
+    slot_capacity: int
+    contents: Contents
+    mode: int
 
 
 @direct_methods
@@ -229,45 +239,52 @@ class Publisher(PublisherEnd[S]):
             classes,
             grow,
         )
+        self._directory = topic_directory(self.domain, self.topic)
         self._ended = False
-        self._bell = Bell.join(self.domain)
+        self._bell = self._join_bell()
         try:
-            directory = topic_directory(self.domain, self.topic)
-            sweep_topic(directory)
-            self._refuse_other_types(directory, layout, match)
-            contents = Contents(
-                identity(name),
-                TYPED,
-                layout.type_hash,
-                pack_schema(layout),
-                root=root_identity(),
-            )
-            allocator = SlotAllocator._create(
-                qos,
-                max_loans,
-                max(1, _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes),  # a type may have no bytes
-                contents,
-                lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
-                mode=mode,
-                topic=self.topic,
-            )
+            capacity = max(1, _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes)  # a type may be empty
+            contents = Contents(identity(name), TYPED, layout.type_hash, pack_schema(layout), root=root_identity())
+            allocator = self._create(layout, match, SegmentRequest(qos, max_loans, capacity, contents, mode))
             allocator._max_bytes = max_bytes
             super().__init__(allocator, plan, None if on_full == "block" else 0)
-            # Again, now that other publishers can find this one: of two that start at the same moment, at least the one
-            # that looks later finds the other. If both do, both withdraw.
-            self._refuse_other_types(directory, layout, match, own=allocator.flink)
-            allocator._wait_for_announced(directory)
+            self._meet_topic(layout, match)
             close_at_exit(self)
             self._bell.ring()
         except BaseException:
             self._end()
             raise
 
-    def _refuse_other_types(self, directory: Path, layout: Layout, match: Match, own: Path | None = None) -> None:
+    def _join_bell(self) -> Bell:
+        return Bell.join(self.domain)
+
+    def _create(self, layout: Layout, match: Match, request: SegmentRequest) -> SlotAllocator:
+        """The segment, which subscribers can find."""
+        directory = self._directory
+        sweep_topic(directory)
+        self._refuse_other_types(layout, match)
+        return SlotAllocator._create(
+            request.qos,
+            request.max_loans,
+            request.slot_capacity,
+            request.contents,
+            lambda control_name: directory / f"{segment_id_of(control_name)}.flink",
+            mode=request.mode,
+            topic=self.topic,
+        )
+
+    def _meet_topic(self, layout: Layout, match: Match) -> None:
+        """Look at the topic again, now that others can find this publisher: of two publishers that start at the same
+        moment, at least the one that looks later finds the other. If both do, both withdraw.
+        """
+        self._refuse_other_types(layout, match, own=self.flink)
+        self.allocator._wait_for_announced(self._directory)
+
+    def _refuse_other_types(self, layout: Layout, match: Match, own: Path | None = None) -> None:
         """Raise TypeMismatchError when a live publisher of the topic has another type, which `match` does not allow.
         `own`: the flink to skip.
         """
-        for path in flink.list_flinks(directory):
+        for path in flink.list_flinks(self._directory):
             attached = flink.attach(path, str(path)) if path != own else None
             if attached is None or not attached.is_live():
                 continue
@@ -412,7 +429,7 @@ class Publisher(PublisherEnd[S]):
         allocator: SlotAllocator | None = self.allocator  # None: the constructor was interrupted before it was made
         if allocator is not None:
             with suppress(OSError):  # so that the directory can be removed, unless others need it
-                announcement.remove_dead(self.flink.parent)
+                announcement.remove_dead(self._directory)
             allocator.close()
             self._bell.ring()
         self._bell.leave()

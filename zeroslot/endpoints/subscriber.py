@@ -149,7 +149,7 @@ class Subscriber(Following[S_co]):
         self._announcement = Announcement(self._directory, self.topic)
         self._unannounced = False
         self._released = False
-        self._bell = Bell.join(self.domain)
+        self._bell = self._join_bell()
         try:
             super().__init__(self.topic, self._bell.word, spin, Table(), verify)
             if self._reliable or not self._has_flinks():
@@ -160,6 +160,9 @@ class Subscriber(Following[S_co]):
             self._release_all()
             raise
         close_at_exit(self)
+
+    def _join_bell(self) -> Bell:
+        return Bell.join(self.domain)
 
     @property
     def lost(self) -> int:

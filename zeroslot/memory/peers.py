@@ -113,7 +113,7 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo:
     max_period_s, overdue = promised_period(mapped)
     alive = liveness.live_peers(mapped, attached.probe)
     return PublisherInfo(
-        publisher_id=segment_id_of(str(attached.control_name)),
+        publisher_id=segment_id_of(attached.control_name) if attached.control_name else f"{info.segment_id:016x}",
         flink=flink,
         name=info.owner_name,
         pid=info.owner_pid,
