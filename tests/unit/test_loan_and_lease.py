@@ -835,3 +835,47 @@ def test_untyped_leases_give_arrays_that_keep_them() -> None:
         lease.release()
         assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
         assert slots.free_count == 3
+
+
+def leased() -> Any:
+    with zs.Publisher("t", Imu) as pub, zs.Subscriber("t", Imu) as sub:
+        pub.publish(Imu(stamp=1, accel=[1, 2, 3]))
+        return sub.take()
+
+
+def loaned() -> Any:
+    with zs.Publisher("t", Imu) as pub:
+        return pub.loan()
+
+
+def leased_slot() -> Any:
+    with SlotAllocator.in_memory(4, 64) as slots, slots.reader() as reader:
+        slots.commit(slots.reserve(), b"x")
+        return reader.take()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        leased,
+        lambda: leased().sample,
+        lambda: leased().sample.accel,
+        loaned,
+        lambda: loaned().sample,
+        leased_slot,
+        lambda: memoryview(leased_slot()),
+        lambda: SlotAllocator.in_memory(4, 64),
+        lambda: SlotAllocator.in_memory(4, 64).reader(),
+        lambda: SlotAllocator.in_memory(4, 64).reserve(),
+        lambda: zs.Publisher("t", Imu),
+        lambda: zs.Publisher("t", Imu).loan_many(2),
+        lambda: zs.Subscriber("t", Imu),
+        lambda: zs.WaitSet(zs.Subscriber("t", Imu)),
+        zs.Monitor,
+    ],
+    ids=range(15),
+)
+def test_memory_and_handles_may_end_while_an_exception_is_raised(make: Callable[[], Any]) -> None:
+    """The last reference goes when the interpreter has set the AttributeError already; it is what is raised."""
+    with pytest.raises(AttributeError, match="missing"):
+        make().missing  # noqa: B018  # reading it raises

@@ -116,10 +116,11 @@ cdef class Reader(Side):
     cdef void free_index(self) noexcept:
         """Once closed, the lock falls with the last lease and the last sleeper, also while the handle is kept.
 
-        After the close no thread takes or parks, so nothing here touches what a successor at this index writes.
+        After the close no thread takes or parks, so nothing here touches what a successor at this index writes. No
+        Python method is called: the last lease may end while an exception is raised.
         """
         if zs_reader_leases(&self.c) == 0 and self.sleepers == 0 and self.lock is not None:
-            self.lock.close()
+            zs_descriptor_close(&self.lock.c)
 
     @property
     def index(self):
@@ -312,7 +313,7 @@ cdef class Reader(Side):
         """Count the age of a sample that is being taken, where the publisher's clock is the clock of this process."""
         cdef uint64_t now
         if self.one_clock:
-            now = zs_now_ns()
+            now = sample_ns()
             zs_reader_count_latency(&self.c, now - published_ns if now > published_ns else 0)
 
     cdef Ticket ticket_of(self, Hold hold):
