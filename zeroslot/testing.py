@@ -4,6 +4,7 @@
   fixture `zeroslot_domain` as soon as zeroslot is installed.
 - `MemoryTopic`: publishers and subscribers for code that is given them, without files and without /dev/shm.
 - `lease_of` and `view_of`: a sample in place, for code that is given a lease or a sample.
+- `stopped_clock`: samples published at times that the test chooses.
 - `abandon`: the death of a publisher.
 """
 
@@ -22,7 +23,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from zeroslot._core.binding import Lease
+from zeroslot._core.binding import Lease, stop_sample_clock
+from zeroslot.arguments import whole_number
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.in_memory import MemoryTopic
 from zeroslot.endpoints.publisher import Publisher, S
@@ -31,7 +33,7 @@ from zeroslot.memory.objects import SHM
 from zeroslot.observe.introspection import domains, topics
 from zeroslot.types import whole
 
-__all__ = ["MemoryTopic", "abandon", "isolated_domain", "lease_of", "view_of"]
+__all__ = ["Clock", "MemoryTopic", "abandon", "isolated_domain", "lease_of", "stopped_clock", "view_of"]
 
 
 def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
@@ -65,6 +67,46 @@ def lease_of(sample: S, *, sequence: int = 1) -> Lease[S]:
 def view_of(sample: S, *, sequence: int = 1) -> S:
     """The sample of `lease_of(sample)`, which it keeps: what subscribers get, in place of a model."""
     return lease_of(sample, sequence=sequence).sample
+
+
+class Clock:
+    """The clock of samples, which a test moves: use `stopped_clock`."""
+
+    def __init__(self, start_ns: int) -> None:
+        self._now_ns = start_ns
+
+    @property
+    def now_ns(self) -> int:
+        """The time, in nanoseconds."""
+        return self._now_ns
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass. Raises ValueError for a negative number: the clock never goes back."""
+        if not seconds >= 0:
+            raise ValueError(f"seconds is {seconds}, and has to be 0 or more")
+        self._now_ns += round(seconds * 1e9)
+        stop_sample_clock(self._now_ns)
+
+
+@contextmanager
+def stopped_clock(start_ns: int = 1_000_000_000) -> Iterator[Clock]:
+    """A clock of samples that stands still until the test moves it, in this process.
+
+    It decides the `published_ns` of what is published, the ages in latency histograms, and whether a publisher with a
+    `max_period` is overdue. Waits and timeouts go by the real clock. At the end samples get the real time again.
+
+    >>> with stopped_clock() as clock, MemoryTopic(Imu) as topic:
+    ...     pub, sub = topic.publisher(), topic.subscriber()
+    ...     pub.publish(Imu(stamp_ns=1))
+    ...     clock.advance(0.5)
+    ...     assert clock.now_ns - sub.take().published_ns == 500_000_000
+    """
+    clock = Clock(whole_number("start_ns", start_ns, 1, 2**62))
+    stop_sample_clock(clock.now_ns)
+    try:
+        yield clock
+    finally:
+        stop_sample_clock(0)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def publish_array(PublisherEnd end not None, cnp.ndarray items not None, timeout
         scratch = bytearray(most * plan.size)
     count, stride = cnp.PyArray_DIM(items, 0), cnp.PyArray_STRIDE(items, 0)
     samples.size, samples.capacity = plan.size, plan.size + owner.room
-    samples.crc, samples.published_ns = owner.crc, zs_now_ns()
+    samples.crc, samples.published_ns = owner.crc, sample_ns()
     try:
         while done < count:
             wanted, got = min(count - done, most), 0
@@ -73,7 +73,7 @@ def publish_array(PublisherEnd end not None, cnp.ndarray items not None, timeout
                 if deadline == 0:
                     deadline = deadline_of(end.default_timeout if timeout is ... else timeout)
                 newest = publish_copy(end, <const char *>samples.data + <Py_ssize_t>got * samples.stride, deadline)
-                samples.published_ns = zs_now_ns()
+                samples.published_ns = sample_ns()
                 done += 1
                 got += 1
             elif refused is not None:

@@ -269,7 +269,7 @@ cdef class Segment:
         h.format = ZS_FORMAT
         h.compat |= ZS_COMPAT_REFERENCES
         h.schema_size = len(schema)
-        h.created_monotonic_ns = zs_now_ns()
+        h.created_monotonic_ns = sample_ns()
         zs_layout_compute(h)
         if not zs_counts_valid(h) or not control.writable or control.size < h.control_size:
             raise ValueError("these counts make no segment")

@@ -332,7 +332,7 @@ cdef class Owner(Side):
         hold.size = size
         if self.flagged:
             flags = self.describe(hold, &crc)
-        hold.published_ns = zs_now_ns()
+        hold.published_ns = sample_ns()
         zs_lock(&self.mutex)
         n = zs_owner_place_flagged(&self.c, hold.slot, size, hold.published_ns, flags, crc)
         zs_owner_announce(&self.c)
@@ -348,7 +348,7 @@ cdef class Owner(Side):
         if self.closed or self.fork != zs_fork_generation:
             self.discard_slot(slot)
             self.reject_use()
-        now = zs_now_ns()
+        now = sample_ns()
         zs_lock(&self.mutex)
         n = zs_owner_place_flagged(&self.c, slot, size, now, 0, 0)
         zs_owner_announce(&self.c)
@@ -390,7 +390,7 @@ cdef class Owner(Side):
         for hold in holds:
             with cython.critical_section(hold):
                 hold.freeze()
-        now = zs_now_ns()
+        now = sample_ns()
         for hold in holds:
             flags = crc = 0
             if self.flagged:

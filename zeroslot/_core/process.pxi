@@ -108,6 +108,25 @@ def now_ns():
     return zs_now_ns()
 
 
+cdef uint64_t stopped_ns = 0    # the time at which a test has stopped the clock of samples; 0: it runs
+
+
+cdef inline uint64_t sample_ns() noexcept:
+    """The clock of samples: when they are published, and how old they are. CLOCK_MONOTONIC, unless it is stopped."""
+    return stopped_ns if stopped_ns != 0 else zs_now_ns()
+
+
+def sample_now_ns():
+    """The clock of samples of this process, in nanoseconds."""
+    return sample_ns()
+
+
+def stop_sample_clock(uint64_t ns):
+    """Let the clock of samples of this process stand at `ns`, for tests; 0: it is CLOCK_MONOTONIC again."""
+    global stopped_ns
+    stopped_ns = ns
+
+
 def deadline_after(timeout):
     """The point in time (nanoseconds of CLOCK_MONOTONIC) `timeout` seconds from now; None and huge ones: never."""
     return deadline_of(timeout)

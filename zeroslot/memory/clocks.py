@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import now_ns
+from zeroslot._core.binding import sample_now_ns
 
 if TYPE_CHECKING:
     from zeroslot._core.binding import Segment
@@ -44,4 +44,4 @@ def promised_period(segment: Segment) -> tuple[float | None, bool | None]:
         return None, False
     if not shares_clock(segment):
         return period_ns / 1e9, None
-    return period_ns / 1e9, now_ns() - (segment.newest_ns or info.created_monotonic_ns) > period_ns
+    return period_ns / 1e9, sample_now_ns() - (segment.newest_ns or info.created_monotonic_ns) > period_ns
