@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
     )
     options.add_argument("what", nargs="+", help=f"all, report FILE, or parts: {', '.join(PARTS)}")
     options.add_argument("--quick", action="store_true", help="two short runs of each")
+    options.add_argument(
+        "--runs", type=int, help=f"alternating runs; {FULL.runs}, and {QUICK.runs} where it shall be quick"
+    )
     options.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # for the tests of this program
     options.add_argument("--peers", default="", help="only these, divided by semicolons")
     options.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
@@ -56,7 +59,7 @@ def main(arguments: list[str]) -> int:
     peers = tuple(filter(None, given.peers.split(";")))
     if unknown := [name for name in peers if name not in PEERS]:
         options.error(f"there is no peer {', '.join(unknown)}; all peers: {'; '.join(PEERS)}")
-    found = run(names, replace(effort, peers=peers), show)
+    found = run(names, replace(effort, peers=peers, runs=given.runs or effort.runs), show)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     else:

@@ -7,12 +7,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tests.bench.harness import Effort, Part, Row, workspace
+from tests.bench.harness import ChildError, Effort, NoAnswerError, Part, Row, workspace
 from tests.bench.parts import (
     batches,
     calls,
@@ -59,7 +59,7 @@ def run(names: list[str], effort: Effort, show: Callable[[Row], None]) -> dict[s
     with workspace():
         for name in names:
             since = time.monotonic()
-            for row in PARTS[name](effort):
+            for row in rows_of(name, effort):
                 rows.append(row.as_dict())
                 show(row)
             seconds[name] = round(time.monotonic() - since, 1)
@@ -72,6 +72,14 @@ def run(names: list[str], effort: Effort, show: Callable[[Row], None]) -> dict[s
         "peers": peer_facts(),
         "rows": rows,
     }
+
+
+def rows_of(name: str, effort: Effort) -> Iterator[Row]:
+    """The rows of a part. One that fails ends with a row that says why, so the other parts are not lost."""
+    try:
+        yield from PARTS[name](effort)
+    except (ChildError, NoAnswerError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        yield Row(name, "the rest", why=str(error).strip().splitlines()[-1])
 
 
 def machine_facts() -> dict[str, Any]:

@@ -115,6 +115,32 @@ def open_shared(end: End) -> Opened:
     return Opened(names, send, receive, close)
 
 
+def open_shared_numpy(end: End) -> Opened:
+    """The same with numpy, as most programs do it: a record for the payload, an array of one number for the counter."""
+    import numpy as np
+
+    import zeroslot as zs
+    from zeroslot.cli.bench.samples import Typed
+
+    out, back = (place(name, end.size) for name in (end.outgoing, end.incoming))
+    names: dict[str, Any] = {}
+    for side, memory in (("out", out), ("back", back)):
+        names[f"{side}_counter"] = np.ndarray(1, np.uint64, memory.buf)
+        names[f"{side}_record"] = np.ndarray(1, zs.layout_of(Typed).dtype, memory.buf, 128)[0]
+        names[f"{side}_counter"][0] = 0
+    send = 'out_record["number"] = turn\nout_counter[0] = turn + 1'
+    receive = 'while back_counter[0] != turn + 1:\n    pass\nseen = back_record["number"]'
+
+    def close() -> None:
+        names.clear()
+        for memory in (out, back):
+            memory.close()
+            if end.first:
+                memory.unlink()
+
+    return Opened(names, send, receive, close)
+
+
 def place(name: str, size: int) -> shared_memory.SharedMemory:
     """The memory of one direction, created by the process that comes first. A counter, and the payload at byte 128."""
     try:
@@ -129,6 +155,14 @@ PEERS = [
         open_shared,
         "one place a direction and one counter, spun on; no queue, no wait, no check",
         payloads=(TYPED, FILLED, COPIED),
+        waits=(SPIN,),
+        queue=1,
+    ),
+    Peer(
+        "shared_memory, numpy",
+        open_shared_numpy,
+        "the same through numpy: a record and an array of one counter",
+        payloads=(TYPED,),
         waits=(SPIN,),
         queue=1,
     ),
