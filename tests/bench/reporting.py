@@ -332,6 +332,7 @@ def bars(found: Found) -> list[Bar]:
 README_ROWS = (
     ("64 B, spinning", SPIN, TYPED, 64),
     ("64 B, blocking", BLOCK, TYPED, 64),
+    ("8 MiB in place", None, FILLED, 8 << 20),
     ("1 MiB copied", None, COPIED, 1 << 20),
     ("6.2 MB copied", None, COPIED, FRAME),
 )
@@ -346,7 +347,7 @@ def readme_section(found: Found) -> str:
         if any(cells):
             lines.append((cells, peer))
         elif why := next((row["why"] for row in rows_of(found, "latency") if row["peer"] == peer and row["why"]), ""):
-            lines.append((["", "", "", why], peer))
+            lines.append(([*[""] * (len(README_ROWS) - 1), why], peer))
     floors = {peer for peer in peers if peer.endswith(", C") or peer.startswith("memcpy")}
     lines.sort(key=lambda line: (line[1] in floors, line[1] != "zeroslot", place(line[0])))
     body = [
@@ -421,7 +422,8 @@ def save(figure: Any, path: Path) -> None:
 def plot_latency(found: Found, path: Path) -> None:
     """One way against the size, copied: a line for each peer, in its faster wait."""
     figure, axes = new_plot(4.6)
-    axes.set_prop_cycle(color=[f"C{n}" for n in range(7)] + ["olive", "teal", "indigo", "crimson", "navy", "tan"])
+    colors = ["blue", "orange", "green", "red", "purple", "brown", "pink", "olive", "cyan"]
+    axes.set_prop_cycle(color=[*(f"tab:{color}" for color in colors), "navy", "teal", "crimson", "tan"])
     ends: list[tuple[float, str, Any]] = []
     for peer in dict.fromkeys(row["peer"] for row in rows_of(found, "latency", payload=COPIED)):
         points: dict[int, float] = {}
