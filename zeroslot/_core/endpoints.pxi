@@ -348,7 +348,7 @@ cdef class PublisherEnd(Handle):
     cdef Loan start_sized(self, object timeout, dict sizes):
         """What `loan` gives, except for what factories make, of a type with variable fields."""
         cdef Arrangement variable = self.plan.variable
-        cdef dict values = variable.starting_values(sizes)
+        cdef dict values = variable.starting_values(sizes) if variable.defaults else None
         cdef Loan loan = self.borrow_sized(timeout, variable.rooms(sizes, values, True), True)
         if values:
             write_values(loan, values)
@@ -537,6 +537,12 @@ cdef object timeout_and_size(Plan plan, PyObject **arguments, Py_ssize_t count, 
     cdef dict given = {}
     cdef Py_ssize_t i
     cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
+    cdef Py_ssize_t least = len(expected) - 1
+    if named == 0 and least <= count <= least + 1:
+        sizes[(<VariableField>plan.variable.fields[0]).path[0]] = (
+            (<object>arguments[0], <object>arguments[1]) if least == 2 else <object>arguments[0]
+        )
+        return <object>arguments[least] if count > least else ...
     form = f"loan({', '.join(expected[:len(expected) - 1])})"
     if count > len(expected):
         raise TypeError(f"{form} takes {len(expected)} arguments with the timeout, and {count} were given")

@@ -53,15 +53,20 @@ cdef class Rooms:
     """The places that one loan has for its variable fields. It refers to the Hold nowhere: the Hold refers to it."""
 
     cdef zs_place *places
+    cdef zs_place first[2]  # of a type with so few variable fields, which needs no other memory
     cdef Py_ssize_t count
     cdef object whole       # of a whole type: its VariableCodec
     cdef dict prepared      # of a publish: id of a value -> the value, and the form of it that is written
 
     def __dealloc__(self):
-        PyMem_RawFree(self.places)
+        if self.places != self.first:
+            PyMem_RawFree(self.places)
 
     cdef int begin(self, Py_ssize_t count) except -1:
-        self.places = <zs_place *>PyMem_RawCalloc(count, sizeof(zs_place))
+        if count <= 2:
+            self.places = self.first
+        else:
+            self.places = <zs_place *>PyMem_RawCalloc(count, sizeof(zs_place))
         if self.places == NULL:
             raise MemoryError
         self.count = count

@@ -19,6 +19,11 @@ cdef uint64_t LARGEST_SAMPLE = <uint64_t>1 << 48
 # The kinds of dtypes whose items are bytes that mean the same in each process.
 cdef str DTYPE_KINDS = "biufcSUVMm"
 
+# What stands in the extents of dtypes that were checked: to spell one takes numpy longer than all else of a loan.
+cdef dict CODES = {}
+cdef enum:
+    CODES_LIMIT = 1024      # of those that are not structured
+
 
 cdef inline uint64_t checked_product(uint64_t one, uint64_t other) noexcept nogil:
     """The product; LARGEST_SAMPLE + 1 where it is larger than that."""
@@ -231,7 +236,7 @@ cdef object bytes_in_place(Hold hold, char *data, uint64_t size):
 
 cdef uint64_t byte_count(object wanted, uint64_t each) except? 0:
     """`wanted` items of `each` bytes."""
-    if isinstance(wanted, (bool, float, str, tuple, list)):
+    if type(wanted) is not int and isinstance(wanted, (bool, float, str, tuple, list)):
         raise TypeError(f"a size is a whole number, not {wanted!r}")
     return checked_product(<uint64_t>whole_size(wanted), each)
 
@@ -333,12 +338,12 @@ cdef class VariableArrayCodec(VariableCodec):
 
     cdef int size_up(self, object wanted, zs_array_extent *extent) except -1:
         """A shape, with the dtype beside it where the declaration leaves it open: `((480, 640), np.uint8)`."""
-        cdef object dtype = self.dtype
+        cdef cnp.dtype dtype = self.dtype
         cdef uint32_t ndim = 0
         if dtype is None:
             if type(wanted) is tuple and len(wanted) == 2 and not is_whole(wanted[1]):
-                wanted, dtype = wanted
-                dtype = checked_dtype(cnp.dtype(dtype), self.letters)
+                wanted, kind = wanted
+                dtype = checked_dtype(kind if isinstance(kind, cnp.dtype) else cnp.dtype(kind), self.letters)
                 put_dtype(extent.dtype, dtype)
             elif extent.dtype[0] != 0:      # of a loan, whose extents are in private memory
                 dtype = written_dtype(extent.dtype[:16])
@@ -392,6 +397,8 @@ cdef bint is_whole(object value):
 
 cdef object checked_dtype(object dtype, str letters=DTYPE_KINDS):
     """A dtype that shared memory can hold, of one of these kinds; TypeError for any other."""
+    if letters == DTYPE_KINDS and dtype in CODES:
+        return dtype
     if dtype.hasobject or dtype.kind == "O":
         raise TypeError("shared memory cannot hold Python objects")
     if dtype.kind in DTYPE_KINDS and dtype.kind not in letters:
@@ -410,9 +417,13 @@ cdef object checked_dtype(object dtype, str letters=DTYPE_KINDS):
 
 cdef int put_dtype(char *code, object dtype) except -1:
     """Write the dtype as numpy spells it, such as `<f4`, or of a structure what stands for its description."""
-    cdef bytes text = dtype.str.encode("ascii") if dtype.fields is None else description_of(dtype)
-    if len(text) > 16:
-        raise TypeError(f"the dtype {dtype} is spelled with more than 16 characters")
+    cdef bytes text = CODES.get(dtype)
+    if text is None:
+        text = dtype.str.encode("ascii") if dtype.fields is None else description_of(dtype)
+        if len(text) > 16:
+            raise TypeError(f"the dtype {dtype} is spelled with more than 16 characters")
+        if len(CODES) < CODES_LIMIT:
+            CODES[dtype] = text
     memset(code, 0, 16)
     memcpy(code, <const char *>text, len(text))
     return 0
@@ -445,7 +456,6 @@ cdef enum:
     DESCRIPTION_LIMIT = 0xffff
 
 cdef dict DESCRIPTIONS = {}     # what stands in an extent -> the description
-cdef dict CODES = {}            # structured dtype -> what stands in its extents
 
 
 cdef inline uint64_t checked_sum(uint64_t one, uint64_t other) noexcept nogil:
@@ -567,7 +577,7 @@ cdef cnp.ndarray open_array(object value, cnp.dtype dtype, str letters):
         given = array_of(value, dtype, None)
     else:
         given = cnp.PyArray_FROM_O(value)
-        if given.dtype.kind not in letters and not isinstance(value, cnp.ndarray):
+        if letters != DTYPE_KINDS and given.dtype.kind not in letters and not isinstance(value, cnp.ndarray):
             if (<object>dtype).kind in "mM":
                 given = asarray(value, dtype)   # with the unit that the items have
             elif (<object>dtype).kind in "fc":

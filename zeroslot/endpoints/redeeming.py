@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Sample)
 
+# Of one publisher. A program that declares its class again and again, as notebooks do, keeps no more than these.
+MOST_TYPES = 8
+
 
 @overload
 def redeem(ticket: Ticket, sample_type: type[S], *, match: Match = ..., max_leases: int = ...) -> Lease[S]: ...
@@ -73,6 +76,8 @@ def redeem(
 def _source_for(reader: TicketReader, ticket: Ticket, sample_type: type[Sample] | None, match: Match) -> Source:
     source = reader.sources.get((sample_type, match))
     if source is None:
+        if len(reader.sources) >= MOST_TYPES:
+            reader.sources.clear()
         segment = reader.native.segment
         where = ticket.topic or ticket.publisher_id
         reader.attached.check_not_truncated()
