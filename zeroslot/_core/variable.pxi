@@ -3,6 +3,8 @@
 # In the fixed part of a sample stands an extent, which says where behind that part the field's data is. Extents are
 # shared memory: each access loads the extent once, checks the copy, and uses the copy.
 
+from sys import intern
+
 from numpy import integer as NumpyInteger
 
 cdef enum:
@@ -623,7 +625,9 @@ cdef class VariableField:
     cdef tuple presences        # of the optionals around it: where their presence bytes are
 
     def __cinit__(self, tuple path not None, VariableCodec codec not None, size_t at, tuple presences not None):
-        self.path, self.codec, self.at, self.presences = path, codec, at, presences
+        # As the names in a call are: a dict finds them then without a comparison of their characters.
+        self.path = tuple([intern(name) for name in path])
+        self.codec, self.at, self.presences = codec, at, presences
 
 
 cdef object NOT_GIVEN = object()
@@ -640,17 +644,18 @@ cdef object step_into(object value, object name):
     return getattr(value, "__dict__", {}).get(name, NOT_GIVEN)
 
 
-cdef int check_names(object sizes, object tree, str where) except -1:
+cdef int check_names(dict sizes, dict tree, str where) except -1:
     """Raise TypeError for a size of what is no variable field. `tree`: name -> None, or the tree of a nested sample."""
     for name, wanted in sizes.items():
-        if name not in tree:
+        branch = tree.get(name, NOT_GIVEN)
+        if branch is NOT_GIVEN:
             raise TypeError(
                 f"{where}{name} is no variable field, and has no size. Variable are: {', '.join(tree) or 'none'}"
             )
-        if tree[name] is not None and wanted is not None:
+        if branch is not None and wanted is not None:
             if not isinstance(wanted, dict):
                 raise TypeError(f"{where}{name}: a dict of the sizes of its fields, not {wanted!r}")
-            check_names(wanted, tree[name], f"{where}{name}.")
+            check_names(wanted, branch, f"{where}{name}.")
     return 0
 
 
