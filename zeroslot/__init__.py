@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from zeroslot.observe.introspection import inspect as inspect
     from zeroslot.observe.introspection import schema_of as schema_of
     from zeroslot.observe.introspection import topics as topics
+    from zeroslot.observe.introspection import waiting_subscribers as waiting_subscribers
     from zeroslot.observe.metrics import MetricsCollector as MetricsCollector
     from zeroslot.observe.monitor import Monitor as Monitor
     from zeroslot.observe.monitor import PublisherSnapshot as PublisherSnapshot
@@ -159,7 +160,7 @@ _HOME = {
     "endpoints.subscriber": "Subscriber SubscriberStats",
     "observe.doctor": "diagnose",
     "observe.histogram": "LatencyHistogram",
-    "observe.introspection": "domains inspect schema_of topics",
+    "observe.introspection": "domains inspect schema_of topics waiting_subscribers",
     "observe.metrics": "MetricsCollector",
     "observe.monitor": "Monitor PublisherSnapshot Snapshot SubscriberSnapshot",
     "endpoints.waiting": "wait",

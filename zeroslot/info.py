@@ -92,10 +92,12 @@ class SubscriberInfo:
 
 @dataclass(frozen=True, slots=True)
 class WaitingInfo:
-    """A subscription that is announced, and has not met a publisher: of a topic, no live one; of a publisher, this one.
+    """A subscription that is announced, and is attached to no publisher of its topic; in an error of a publisher, not
+    to that one.
 
-    `type_hash`: 32 hexadecimal digits; empty where it reads any type. `stalled_s`: seconds since the publisher that
-    waits for it first found it in its way. None: the record does not come from a publisher.
+    `type_hash`: 32 hexadecimal digits; empty where it reads any type. `refused`: the ids of publishers that it leaves
+    out, among them some that have ended. `stalled_s`: seconds since the publisher that waits for it first found it in
+    its way. None: the record does not come from a publisher.
     """
 
     name: str
@@ -107,6 +109,7 @@ class WaitingInfo:
     history: int
     max_leases: int
     type_hash: str
+    refused: tuple[str, ...] = ()
     stalled_s: float | None = None
 
 
@@ -191,10 +194,12 @@ class PublisherInfo:
 class TopicInfo:
     """One topic and its live publishers.
 
-    `problems`: what lies in the topic's directory and cannot be read. A topic may have problems and no publisher.
+    `problems`: what lies in the topic's directory and cannot be read. `waiting`: subscribers that are attached to none
+    of the publishers. A topic may have problems or subscribers that wait, and no publisher.
     """
 
     topic: str
     domain: str
     publishers: tuple[PublisherInfo, ...]
     problems: tuple[Problem, ...] = ()
+    waiting: tuple[WaitingInfo, ...] = ()

@@ -46,6 +46,7 @@ def numbers(sub: zs.Subscriber[Tick], count: int) -> list[int]:
     return found
 
 
+@pytest.mark.row("NOT-12")
 @pytest.mark.parametrize("max_loans", [1, 2, 4])
 def test_a_busy_reliable_subscriber_loses_nothing_of_a_publisher_that_starts(cast: Cast, max_loans: int) -> None:
     """It makes no call while the publisher starts and fills its segment; then it takes every sample."""
@@ -294,3 +295,78 @@ def test_two_subscribers_and_a_publisher_in_every_order(cast: Cast, order: tuple
         sub.expect("waiting")
         assert [number for _, number, _ in sub.hear()] == list(range(1, 7))
     assert child.hear() == 6
+
+
+@pytest.mark.row("DIS-9", "DIS-12")
+def test_subscribers_that_wait_are_seen(cast: Cast) -> None:
+    """Pending, bound or failed: each subscription is in one of these states, seen from outside."""
+    sub = cast.subscriber("t", reliable=True, name="pending")
+    (facts,) = zs.topics()
+    (peer,) = facts.waiting
+    assert (facts.topic, facts.publishers) == ("t", ())
+    assert zs.waiting_subscribers() == {"t": (peer,)}
+    assert (peer.name, peer.pid, peer.reliable, peer.match, peer.history) == ("pending", sub.pid, True, "exact", 0)
+    assert peer.type_hash == zs.layout_of(Tick).type_hash.hex()
+    with zs.Publisher("t", Tick, on_full="block") as pub:
+        assert [each.pid for each in zs.inspect("t").waiting] == [sub.pid]
+        sub.ask(["poll"])
+        assert zs.inspect("t").waiting == ()
+        assert zs.waiting_subscribers() == {}
+        assert [each.pid for each in zs.inspect("t").publishers[0].subscribers] == [sub.pid]
+        failed = cast(
+            """
+            import zeroslot as zs
+            from tests.process.samples import Imu
+            sub = zs.Subscriber("t", Imu, match="by_name") if hear() else None
+            """
+        )
+        failed.tell(True)
+        assert failed.wait() == 1  # it can read no publisher, and says so
+        assert "TypeMismatchError" in failed.stderr
+        assert zs.inspect("t").waiting == ()
+    with zs.Subscriber("t", Imu) as other, zs.Publisher("t", Tick) as pub:
+        with pytest.raises(zs.TypeMismatchError):
+            other.take()
+        refusals = {each.pid: each.refused for each in zs.inspect("t").waiting}
+        assert refusals == {os.getpid(): (pub.publisher_id,), sub.pid: ()}
+        (refused,) = other.refused
+        assert (refused.publisher_id, refused.flink, refused.pid, refused.why) == (
+            pub.publisher_id, pub.flink, os.getpid(), "type",
+        )  # fmt: skip  # the facts on one line
+        assert "Tick" in refused.text
+        assert "0 publishers, 1 left out (type)" in repr(other)
+    sub.ask(["close"])
+    assert zs.topics() == ()
+
+
+def test_a_publisher_may_wait_for_announced_subscribers(cast: Cast) -> None:
+    """`announced=True` counts each subscription that fits once, attached or not; by default attached ones count."""
+    sub = cast.subscriber("t", reliable=True)
+    with zs.Subscriber("t", Imu), zs.Publisher("t", Tick, on_full="block") as pub:
+        assert pub.wait_for_subscribers(announced=True)
+        assert not pub.wait_for_subscribers(timeout=0)
+        assert not pub.wait_for_subscribers(2, timeout=0, announced=True)
+        sub.ask(["poll"])
+        assert pub.wait_for_subscribers()
+        assert not pub.wait_for_subscribers(2, timeout=0, announced=True)
+        cast.subscriber("t")
+        assert pub.wait_for_subscribers(2, announced=True)
+
+
+def test_other_reasons_why_a_publisher_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A policy and a full table; each is logged once, and the other publisher is read."""
+    with (
+        zs.Publisher("t", Tick, on_full="block") as good,
+        zs.Publisher("t", Tick, on_full="evict") as evicting,
+        zs.Publisher("t", Tick, on_full="block", max_subscribers=1) as full,
+        zs.SlotReader.attach(full.flink),
+        zs.Subscriber("t", Tick, reliable=True) as sub,
+    ):
+        assert {each.publisher_id: each.why for each in sub.refused} == {
+            evicting.publisher_id: "policy",
+            full.publisher_id: "full",
+        }
+        good.publish(Tick(number=1))
+        assert numbers(sub, 1) == [1]
+        assert len([each for each in caplog.records if "left out" in each.message]) == 2
+        assert "1 publishers, 2 left out (full, policy)" in repr(sub)

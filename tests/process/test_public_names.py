@@ -65,6 +65,7 @@ USES = {
         "with zs.Subscriber('w') as sub, sub.on_sample(print) as handle: assert isinstance(handle, zs.SampleCallback)"
     ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
+    "waiting_subscribers": "with zs.Subscriber('none', Imu): assert list(zs.waiting_subscribers()) == ['none']",
     "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
     "type_from_schema": "try: zs.type_from_schema('')\nexcept zs.FormatError as error: assert 'JSON' in str(error)",
     "domains": "assert zs.domains() == ('default',)",

@@ -32,14 +32,16 @@ class Tick(Sample):
 
 @pytest.mark.row("DIS-9", "SEG-23")
 def test_topics_lists_what_is_published() -> None:
-    """Sorted, with every publisher, without the dead and without those that are only subscribed to."""
+    """Sorted, with every publisher, without the dead; and what subscribers wait for."""
     assert topics() == ()
     with Publisher("b", Tick) as one, Publisher("b", Tick) as two, Publisher("a/x", Tick), Subscriber("c", Tick):
         found = topics()
         assert [(each.topic, each.domain, len(each.publishers)) for each in found] == [
             ("a/x", "default", 1),
             ("b", "default", 2),
+            ("c", "default", 0),
         ]
+        assert [len(each.waiting) for each in found] == [0, 0, 1]
         assert {each.publisher_id for each in found[1].publishers} == {one.publisher_id, two.publisher_id}
         abandon(two)
         assert [each.publisher_id for each in inspect("b").publishers] == [one.publisher_id]
@@ -96,10 +98,11 @@ def test_inspect_tells_publishers_and_subscribers_apart() -> None:
 def test_a_topic_without_publishers_is_not_found() -> None:
     """An error that says where was looked; a wrong name is another one."""
     with Subscriber("t", Tick):
-        for ask in (inspect, schema_of):
+        assert inspect("t").publishers == ()  # a subscriber waits for one
+        for ask, topic in ((inspect, "u"), (schema_of, "t")):
             with pytest.raises(TopicNotFoundError) as caught:
-                ask("t")
-            assert (caught.value.topic, caught.value.domain) == ("t", "default")
+                ask(topic)
+            assert (caught.value.topic, caught.value.domain) == (topic, "default")
     for wrong in ("", "..", "a b", None):
         with pytest.raises(TopicNameError):
             inspect(wrong)  # type: ignore[arg-type]  # on purpose

@@ -12,7 +12,7 @@ import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_json, as_short_rate
 from zeroslot.cli.rates import rate_now
 from zeroslot.cli.table import BOLD, DIM, RED, Bar, Cell, lines_of, printable, styled
-from zeroslot.cli.topics import print_problems
+from zeroslot.cli.topics import print_problems, wish_of
 
 HEADINGS = ("domain", "topic", "type", "publishers", "subscribers", "rate", "published", "lost")
 NUMBERS = HEADINGS[3:]
@@ -22,17 +22,22 @@ VERBOSE = ("domain", "topic", "role", "pid", "name", "facts")
 
 @dataclass
 class Listed:
-    """What one domain has: its publishers by topic, each with its rate, and what cannot be read."""
+    """What one domain has: its publishers by topic, each with its rate, subscribers that wait for one, and what cannot
+    be read.
+    """
 
     domain: str
     topics: dict[str, list[tuple[zs.PublisherSnapshot, float | None]]] = field(default_factory=dict)
     problems: tuple[zs.Problem, ...] = ()
+    waiting: dict[str, tuple[zs.WaitingInfo, ...]] = field(default_factory=dict)
 
 
 def list_topics(
     domain: str | None, *, verbose: bool = False, all_domains: bool = False, json_output: bool = False
 ) -> int:
-    """Print every topic with a live publisher, and what cannot be read. `all_domains`: of every domain."""
+    """Print every topic with a live publisher or subscribers that wait, and what cannot be read. `all_domains`: of
+    every domain.
+    """
     found: list[Listed] = []
     records: list[zs.TopicInfo] = []
     closed: list[tuple[str, str]] = []  # domains that cannot be read at all
@@ -64,7 +69,7 @@ def list_topics(
 def _look(domain: str | None) -> Listed:
     with zs.Monitor(domain=domain) as monitor:
         snapshot = monitor.snapshot()
-        found = Listed(snapshot.domain, problems=snapshot.problems)
+        found = Listed(snapshot.domain, problems=snapshot.problems, waiting=zs.waiting_subscribers(domain))
         for each in snapshot.publishers:
             rate = rate_now(monitor.samples_after(each.publisher_id), each.age_s)
             found.topics.setdefault(each.topic, []).append((each, rate))
@@ -83,12 +88,14 @@ def _lines(rows: list[list[str | Cell]], *, verbose: bool, all_domains: bool) ->
 
 def _rows(listed: Listed) -> list[list[str | Cell]]:
     rows: list[list[str | Cell]] = []
-    for topic, publishers in listed.topics.items():
+    for topic in sorted({*listed.topics, *listed.waiting}):
+        publishers, waiting = listed.topics.get(topic, []), len(listed.waiting.get(topic, ()))
         peers = [peer for each, _ in publishers for peer in each.subscribers]
+        subscribers = f"{len(peers)} + {waiting} waiting" if waiting else str(len(peers))
         rates = [rate for _, rate in publishers if rate is not None]
         rows.append([
             listed.domain, Cell(topic, BOLD), ", ".join(sorted({each.type_name for each, _ in publishers})),
-            str(len(publishers)), str(len(peers)), as_short_rate(sum(rates) if rates else None),
+            str(len(publishers)), subscribers, as_short_rate(sum(rates) if rates else None),
             f"{sum(each.published for each, _ in publishers):,}", _lost(sum(peer.lost for peer in peers)),
         ])  # fmt: skip  # a row is a row
     return rows
@@ -113,6 +120,8 @@ def _verbose_rows(listed: Listed) -> list[list[str | Cell]]:
             ]
             for peer in each.subscribers
         ]  # fmt: skip  # a row is a row
+    for topic, waiting in listed.waiting.items():
+        rows += [[listed.domain, topic, "  waiting", str(peer.pid), peer.name, wish_of(peer)] for peer in waiting]
     return rows
 
 

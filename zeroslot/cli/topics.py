@@ -19,7 +19,7 @@ def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...], file: Te
 
 
 def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
-    """Print what is known of one topic. 1: it has problems and no publisher. Raises TopicNotFoundError."""
+    """Print what is known of one topic. 1: it has no publisher that can be read. Raises TopicNotFoundError."""
     facts = zs.inspect(topic, domain)
     status = int(not facts.publishers)
     if json_output:
@@ -28,6 +28,14 @@ def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
     print(f"{styled(facts.topic, BOLD)}  (domain {facts.domain})")
     for publisher in facts.publishers:
         _print_publisher(publisher)
+    for peer in facts.waiting:
+        print(f"  {styled('waiting', BOLD)}  {printable(peer.name)}".rstrip())
+        _print_pairs(
+            ("process", f"{peer.pid}  {peer.command}", ""),
+            *([("", "stopped", RED)] if peer.stopped else []),
+            ("wants", wish_of(peer), ""),
+            indent="    ",
+        )
     if status:
         print(f"zeroslot: {topic} has no publisher that can be read", file=sys.stderr)
     print_problems(facts.problems)
@@ -59,6 +67,12 @@ def _print_publisher(publisher: zs.PublisherInfo) -> None:
             ("behind", f"{subscriber.behind:,}", ""),
             indent="    ",
         )
+
+
+def wish_of(peer: zs.WaitingInfo) -> str:
+    """What a subscriber that waits for a publisher asks for."""
+    reads = f"type {peer.type_hash[:8]}" if peer.type_hash else "any type"
+    return f"{reads}{' by name' if peer.match == 'by_name' else ''}{', reliable' if peer.reliable else ''}"
 
 
 def _slots(publisher: zs.PublisherInfo) -> str:

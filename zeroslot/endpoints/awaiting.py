@@ -22,7 +22,7 @@ from zeroslot.qos import ON_FULL
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zeroslot._core.binding import Owner, SegmentInfo
+    from zeroslot._core.binding import Owner, Segment, SegmentInfo
     from zeroslot.memory.announcement import Announced
 
 log = logging.getLogger("zeroslot")
@@ -54,8 +54,7 @@ class Awaiting:
         if not self._left:
             return []
         mapped = self._owner.segment
-        # SYNC join: an id stands in its entry before the entry is active.
-        joined = {mapped.peer(index).announcement for index in mapped.active_indexes()}
+        joined = joined_ids(mapped)
         for each in list(self._left.values()):
             now = None if each.id in joined else announcement.read(each.path)
             if now is None or mapped.info.segment_id in now.refused:
@@ -103,6 +102,19 @@ class Awaiting:
                 count += 1
         self._owner.wait_for_announced(len(self._left))
         return count
+
+
+def joined_ids(mapped: Segment) -> set[int]:
+    """The ids of the announcements whose subscriptions are attached, and 0 where others are."""
+    # SYNC join: an id stands in its entry before the entry is active.
+    return {mapped.peer(index).announcement for index in mapped.active_indexes()}
+
+
+def announced_to(mapped: Segment, directory: Path) -> list[Announced]:
+    """The announced subscriptions of a topic that fit a publisher, and are not attached to it."""
+    announced = announcement.announced_in(directory)
+    joined = joined_ids(mapped)
+    return [each for each in announced if each.id not in joined and not refuses(each, mapped.info)]
 
 
 def refuses(each: Announced, info: SegmentInfo) -> bool:

@@ -23,8 +23,9 @@ from zeroslot._core.binding import (
     publish_array,
     record_of,
 )
-from zeroslot.arguments import PRIVATE, checked_mode, checked_name, whole_number
+from zeroslot.arguments import PRIVATE, checked_flag, checked_mode, checked_name, whole_number
 from zeroslot.endpoints.allocator import SlotAllocator
+from zeroslot.endpoints.awaiting import announced_to
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.versions import published_layout, type_mismatch
 from zeroslot.errors import TypeMismatchError
@@ -405,10 +406,23 @@ class Publisher(PublisherEnd[S]):
         """Clear what dead subscribers left; returns how many. `loan` does it by itself when no slot is free."""
         return self.allocator.reap()
 
-    def wait_for_subscribers(self, n: int = 1, timeout: float | None = None) -> bool:
-        """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever)."""
+    def wait_for_subscribers(self, n: int = 1, timeout: float | None = None, *, announced: bool = False) -> bool:
+        """Sleep until at least `n` subscribers are attached: True; False after `timeout` seconds (None: for ever).
+
+        A subscriber attaches in calls of its process: in its own, and in any wait of that process. One whose process is
+        busy with something else is not attached yet. `announced`: count it as well, if it fits this publisher. This
+        is enough for reliable subscribers with on_full="block" or "raise", which then miss nothing. It is noticed
+        within 50 ms. Best-effort subscribers are announced while they are attached to no publisher.
+        """
         whole_number("n", n, 0, SUBSCRIBER_LIMIT)
+        if checked_flag("announced", announced):
+            return self.allocator._wait_for_space(lambda: self._known_count() >= n, timeout)
         return self.allocator._wait_for_space(lambda: self.subscriber_count >= n, timeout)
+
+    def _known_count(self) -> int:
+        """Subscribers that are attached, and those that are announced and not attached."""
+        count = self.subscriber_count  # first: one that attaches now is counted at the next look, and not twice
+        return count + len(announced_to(self.allocator.native.segment, self.flink.parent))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Sleep until reliable subscribers have taken all: True; False after `timeout` seconds (None: for ever)."""

@@ -192,6 +192,11 @@ def list_announcements(directory: Path) -> list[Path]:
     return sorted(directory / name for name in names_in(directory) if _NAME.fullmatch(name))
 
 
+def is_announcement(name: str) -> bool:
+    """Whether a file of a topic's directory is an announcement, by its name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def announced_in(directory: Path) -> list[Announced]:
     """The living subscriptions that are announced for a topic."""
     return [found for found in map(read, list_announcements(directory)) if found is not None]
@@ -282,5 +287,6 @@ def waiting_info(each: Announced, stalled_s: float | None = None) -> WaitingInfo
         history=each.request.history,
         max_leases=each.request.max_leases,
         type_hash=each.request.type_hash.hex(),
+        refused=tuple(f"{segment_id:016x}" for segment_id in sorted(each.refused)),
         stalled_s=stalled_s,
     )

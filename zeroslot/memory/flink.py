@@ -21,6 +21,7 @@ from zeroslot._core.binding import Descriptor
 from zeroslot.errors import FormatError
 from zeroslot.memory import access
 from zeroslot.memory.access import Owner
+from zeroslot.memory.announcement import is_announcement
 from zeroslot.memory.attach import attach_control
 from zeroslot.memory.directories import (
     domain_directory,
@@ -216,17 +217,18 @@ def list_topics(domain: str) -> list[str]:
     return sorted(list_domain(domain)[0])
 
 
-def list_domain(domain: str) -> tuple[dict[str, list[Path]], dict[str, PermissionError]]:
-    """The flinks of each topic of a domain, both sorted; and the topics whose directories may not be read.
+def list_domain(domain: str, *, waiting: bool = False) -> tuple[dict[str, list[Path]], dict[str, PermissionError]]:
+    """The flinks of each topic of a domain, both sorted; and the topics whose directories may not be read. `waiting`:
+    also the topics that have only announcements, without flinks.
 
     Raises PermissionError where the domain's own directory may not be read.
     """
     found: dict[str, list[Path]] = {}
     unreadable: dict[str, PermissionError] = {}
     top = domain_directory(domain)
-    waiting = [""]
-    while waiting:
-        topic = waiting.pop()
+    unread = [""]
+    while unread:
+        topic = unread.pop()
         here = f"{top}/{topic}" if topic else str(top)
         try:
             with os.scandir(here) as entries:
@@ -240,10 +242,10 @@ def list_domain(domain: str) -> tuple[dict[str, list[Path]], dict[str, Permissio
             unreadable[topic] = error
             continue
         flinks = sorted(entry.path for entry in below if _FLINK_NAME.fullmatch(entry.name))
-        if topic and flinks:
+        if topic and (flinks or (waiting and any(is_announcement(entry.name) for entry in below))):
             found[topic] = list(map(Path, flinks))
         prefix = f"{topic}/" if topic else ""
-        waiting += [f"{prefix}{entry.name}" for entry in below if entry.is_dir(follow_symlinks=False)]
+        unread += [f"{prefix}{entry.name}" for entry in below if entry.is_dir(follow_symlinks=False)]
     return dict(sorted(found.items())), dict(sorted(unreadable.items()))
 
 

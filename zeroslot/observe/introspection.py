@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import TYPED
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
-from zeroslot.info import Problem, PublisherInfo, TopicInfo
-from zeroslot.memory import flink
+from zeroslot.info import Problem, PublisherInfo, TopicInfo, WaitingInfo
+from zeroslot.memory import announcement, flink
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
@@ -27,23 +27,24 @@ def domains() -> tuple[str, ...]:
 
 
 def topics(domain: str | None = None) -> tuple[TopicInfo, ...]:
-    """Every topic of a domain that has a live publisher, or something that cannot be read; see `TopicInfo.problems`.
+    """Every topic of a domain that has a live publisher, subscribers that wait for one, or something that cannot be
+    read; see `TopicInfo`.
 
     Raises PermissionError when the domain's directory may not be read.
     """
     checked = checked_domain(domain)
-    flinks, unreadable = flink.list_domain(checked)
+    flinks, unreadable = flink.list_domain(checked, waiting=True)
     found = [_topic_info(topic, checked, paths) for topic, paths in flinks.items()]
     for topic, error in unreadable.items():
         problem = problem_of(topic_directory(checked, topic), error)
         found.append(TopicInfo(topic, checked, (), problems=(problem,)))
-    return tuple(sorted((info for info in found if info.publishers or info.problems), key=lambda info: info.topic))
+    return tuple(sorted(filter(_is_something, found), key=lambda info: info.topic))
 
 
 def inspect(topic: str, domain: str | None = None) -> TopicInfo:
     """What is known of one topic.
 
-    Raises TopicNotFoundError when it has neither a live publisher nor a problem.
+    Raises TopicNotFoundError when it has no live publisher, no subscriber that waits, and no problem.
     """
     checked, place = checked_topic(topic), checked_domain(domain)
     directory = topic_directory(place, checked)
@@ -51,13 +52,32 @@ def inspect(topic: str, domain: str | None = None) -> TopicInfo:
         info = _topic_info(checked, place, flink.list_flinks(directory), with_schema=True)
     except PermissionError:
         info = TopicInfo(checked, place, (), problems=(problem_of(directory, flink.unreadable_directory(directory)),))
-    if not info.publishers and not info.problems:
+    if not _is_something(info):
         raise TopicNotFoundError(
             f"{topic} has no publisher in domain {info.domain}. Start one, or list the topics with topics()",
             topic=topic,
             domain=info.domain,
         )
     return info
+
+
+def waiting_subscribers(domain: str | None = None) -> dict[str, tuple[WaitingInfo, ...]]:
+    """By topic, the subscribers of a domain that are attached to no publisher. Topics without such are left out.
+
+    Raises PermissionError when the domain's directory may not be read.
+    """
+    checked = checked_domain(domain)
+    found: dict[str, tuple[WaitingInfo, ...]] = {}
+    for topic, paths in flink.list_domain(checked, waiting=True)[0].items():
+        announced = announcement.announced_in(topic_directory(checked, topic))
+        attached_ids: set[int] = set()
+        for attached in map(attach_live, paths if announced else []):
+            if isinstance(attached, AttachedControl):
+                attached_ids |= _announced_ids(attached)
+        waiting = tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
+        if waiting:
+            found[topic] = waiting
+    return found
 
 
 def schema_of(topic: str, domain: str | None = None, *, publisher_id: str | None = None) -> Layout:
@@ -97,7 +117,11 @@ def problem_of(where: Path, error: Exception) -> Problem:
 
 
 def _topic_info(topic: str, domain: str, flinks: list[Path], *, with_schema: bool = False) -> TopicInfo:
-    """A topic's publishers and problems. `with_schema`: check the schemas as well, which takes longer."""
+    """A topic's publishers, problems and subscribers that wait. `with_schema`: check the schemas as well, which takes
+    longer.
+    """
+    announced = announcement.announced_in(topic_directory(domain, topic))
+    attached_ids: set[int] = set()
     publishers: list[PublisherInfo] = []
     problems: list[Problem] = []
     for path in flinks:
@@ -108,11 +132,24 @@ def _topic_info(topic: str, domain: str, flinks: list[Path], *, with_schema: boo
             continue
         try:
             publishers.append(publisher_info(attached, path))
+            if announced:
+                attached_ids |= _announced_ids(attached)
             if with_schema:
                 _check_schema(attached, topic)
         except (MismatchError, CorruptSegmentError) as error:
             problems.append(problem_of(path, error))
-    return TopicInfo(topic, domain, tuple(publishers), problems=tuple(problems))
+    waiting = tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
+    return TopicInfo(topic, domain, tuple(publishers), problems=tuple(problems), waiting=waiting)
+
+
+def _announced_ids(attached: AttachedControl) -> set[int]:
+    """The ids of the announcements whose subscriptions are attached to a publisher."""
+    mapped = attached.segment
+    return {mapped.peer(index).announcement for index in mapped.active_indexes()}
+
+
+def _is_something(info: TopicInfo) -> bool:
+    return bool(info.publishers or info.problems or info.waiting)
 
 
 def _check_schema(attached: AttachedControl, topic: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zeroslot._core.binding import OPEN
 from zeroslot.errors import CorruptSegmentError, MismatchError, TopicNotFoundError
-from zeroslot.info import Finding, PublisherInfo, SubscriberInfo, TopicInfo
+from zeroslot.info import Finding, PublisherInfo, SubscriberInfo, TopicInfo, WaitingInfo
 from zeroslot.memory import flink
 from zeroslot.memory.clocks import shares_clock
 from zeroslot.memory.directories import root, topic_directory
@@ -37,6 +37,7 @@ def findings(topic: str, domain: str) -> Iterator[Finding]:
         yield Finding(
             "publisher", "wrong", f"{topic} has no publisher in domain {domain} that can be read", "start one"
         )
+        yield from (Finding("subscriber", "note", f"{describe(peer)} waits for a publisher") for peer in facts.waiting)
         yield from similar_names(topic, domain)
         yield from other_domains(topic, domain)
         yield from other_roots(topic, domain)
@@ -45,6 +46,7 @@ def findings(topic: str, domain: str) -> Iterator[Finding]:
         yield publisher_state(publisher)
         yield from clock_of(publisher)
         yield from (subscriber_state(peer) for peer in publisher.subscribers)
+    yield from (waiting_state(peer, facts) for peer in facts.waiting)
     yield from differing_types(facts)
     yield from policies(facts)
 
@@ -167,6 +169,20 @@ def subscriber_state(peer: SubscriberInfo) -> Finding:
         what = f"{process} has lost {peer.lost} samples, and taken {peer.taken}"
         return Finding("subscriber", "note", what, "take faster, or publish with a larger depth")
     return Finding("subscriber", "ok", f"{process} has taken {peer.taken}, and is {peer.behind} behind")
+
+
+def waiting_state(peer: WaitingInfo, facts: TopicInfo) -> Finding:
+    """A subscriber that is attached to no publisher although there are some: why."""
+    process = describe(peer)
+    if peer.stopped:
+        return Finding("subscriber", "wrong", f"{process} is attached to no publisher", f"kill -CONT {peer.pid}")
+    if all(publisher.publisher_id in peer.refused for publisher in facts.publishers):
+        types = {publisher.type_hash for publisher in facts.publishers}
+        reason = "type" if peer.match == "exact" and peer.type_hash not in {"", *types} else "type or policy"
+        what = f"{process} leaves out every publisher: their {reason} does not fit"
+        return Finding("subscriber", "wrong", what, "look at Subscriber.refused there")
+    what = f"{process} has not attached to a publisher yet: it makes no call that follows the topic"
+    return Finding("subscriber", "note", what, "let it take, or wait, more often")
 
 
 def differing_types(facts: TopicInfo) -> Iterator[Finding]:
