@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import zeroslot as zs
 from tests.children import Child, Children
+from tests.unit.control_bytes import ControlBytes
 
 SOURCE = """
 import enum
@@ -414,3 +415,27 @@ def test_a_topic_of_bytes_without_a_type_is_a_line(tmp_path: Path):
                 done = zeroslot(verb, "robot/raw", *arguments)
                 assert (done.returncode, "Traceback" in done.stderr) == (1, False)
                 assert "robot/raw" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("at", "form", "value", "text"), [(0, "Q", 5, "magic"), (8, "I", 99, "format 99"), (16, "Q", 7, "header")]
+)
+def test_a_foreign_or_corrupt_segment_is_said_to_be_one(at: int, form: str, value: int, text: str):
+    """By every command that reads it, and never that nothing is there."""
+    with zs.Publisher("robot/imu", Imu) as publisher:
+        control = ControlBytes(publisher.flink)
+        right = control.read(at, form)
+        control.write(at, form, value)
+        try:
+            for arguments in (
+                ["schema", "robot/imu"],
+                ["echo", "robot/imu", "--timeout", "0"],
+                ["pub", "robot/imu", "{}"],
+                ["plot", "robot/imu", "accel", "--json"],
+                ["view", "robot/imu"],
+            ):
+                done = zeroslot(*arguments)
+                assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
+                assert text in done.stderr, arguments
+        finally:
+            control.write(at, form, right)

@@ -38,9 +38,8 @@ def print_schema(topic: str, domain: str | None, language: Language, *, json_out
         return int(not found)
     print_problems(facts.problems, file=sys.stderr)
     if not found:
-        print(
-            "zeroslot: " + (problems[0] if problems else f"{topic} has no publisher of typed samples"), file=sys.stderr
-        )
+        reason = "publisher that can be read" if facts.problems else "publisher of typed samples"
+        print(f"zeroslot: {topic} has no {reason}", file=sys.stderr)
         return 1
     ((first, layout), *others) = found.values()
     print(text_of(layout, language).rstrip("\n"))

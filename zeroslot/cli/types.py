@@ -75,11 +75,20 @@ def _module_of(place: str) -> ModuleType:
 
 
 def published_type(topic: str, domain: str | None) -> type[Any]:
-    """The type of the topic's live publisher. Raises TypeArgumentError where there is none."""
+    """The type of the topic's live publisher. Raises TypeArgumentError where there is none that can be read."""
     try:
         return zs.type_from_schema(zs.schema_of(topic, domain))
     except zs.TopicNotFoundError as error:
+        reasons = "".join(f"\n  {problem.kind}: {problem.text}" for problem in _problems(topic, domain))
         raise TypeArgumentError(
             f"{error}, so the type is not known. Give it: --type FILE:Class, such as --type robot.py:Imu, or the file "
-            "of a schema (FILE.json), ndarray or bytes"
+            f"of a schema (FILE.json), ndarray or bytes{reasons}"
         ) from None
+
+
+def _problems(topic: str, domain: str | None) -> tuple[zs.Problem, ...]:
+    """What is there and cannot be read."""
+    try:
+        return zs.inspect(topic, domain).problems
+    except zs.TopicNotFoundError:
+        return ()
