@@ -88,8 +88,7 @@ class Screen:
         """The keys that were typed, as soon as there are some: a letter, or a name such as "up"; "resize" where the
         picture has to be drawn anew. Empty after `timeout` seconds.
 
-        Raises KeyboardInterrupt after Ctrl-C, SystemExit after SIGTERM and SIGHUP, and EOFError where the terminal has
-        gone.
+        Raises KeyboardInterrupt after Ctrl-C, SystemExit after SIGTERM and SIGHUP, and where the terminal has gone.
         """
         sources = [self._wakes[0]] if self._wakes is not None else []
         if self._settings is not None:
@@ -104,7 +103,7 @@ class Screen:
             return []
         typed = os.read(sys.stdin.fileno(), 1024)
         if not typed:
-            raise EOFError
+            raise SystemExit(128 + signal.SIGHUP)
         return [KEYS.get(key, key) for key in map(str, KEY.findall(typed.decode(errors="replace")))]
 
     def _answer(self) -> list[str]:
@@ -156,7 +155,7 @@ class Screen:
             self._noted.append(number)
 
     def _show(self) -> None:
-        if sys.stdin.isatty() and _in_foreground():
+        if sys.stdin is not None and sys.stdin.isatty() and _in_foreground():
             self._settings = termios.tcgetattr(sys.stdin.fileno())
             tty.setcbreak(sys.stdin.fileno())
         self._drawn_size = (0, 0)
