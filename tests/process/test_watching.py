@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,19 +97,36 @@ def answer(*arguments: str) -> list[dict]:
 
 @pytest.mark.row("NEW-8")
 def test_hz_shows_the_true_rate(live: list[Child]) -> None:
-    """As the publisher's own counter and the times of its samples give it, for the same time."""
-    with zs.Monitor(TOPIC) as monitor:
-        (before,) = monitor.snapshot().publishers
-        reports = answer("hz", TOPIC, "--times", "2", "--interval", "0.5")
-        (after,) = monitor.snapshot().publishers
-    assert [len(report["publishers"]) for report in reports] == [1, 1]
-    (shown,) = reports[-1]["publishers"]
-    assert shown["pid"] == live[0].pid
-    true = (after.sequence - before.sequence) * 1e9 / (after.newest_ns - before.newest_ns)
-    assert shown["rate_hz"] == pytest.approx(true, rel=0.2)  # the windows differ, and a busy machine pauses a process
-    assert 0 < shown["periods"]["seen"] <= shown["samples"]
-    assert shown["periods"]["min_ns"] <= 1e9 / HZ * 1.01
-    assert reports[-1]["rate_hz"] == shown["rate_hz"]
+    """To the last digit: by the sequences and times with which a subscriber gets the two samples."""
+    times: dict[int, int] = {}
+    ended = threading.Event()
+
+    def record() -> None:
+        while not ended.is_set():
+            lease = sub.take(timeout=0.1)
+            if lease is not None:
+                times[lease.sequence] = lease.published_ns
+                lease.release()
+
+    with zs.Subscriber(TOPIC) as sub:
+        assert sub.wait_for_publishers(1)
+        thread = threading.Thread(target=record)
+        thread.start()
+        reports = answer("hz", TOPIC, "--times", "5", "--interval", "0.2")
+        ended.set()
+        thread.join()
+    known = 0
+    for report in reports:
+        (shown,) = report["publishers"]
+        assert shown["pid"] == live[0].pid
+        assert report["rate_hz"] == shown["rate_hz"]
+        assert shown["periods"]["seen"] == 0 or shown["periods"]["min_ns"] > 0
+        sequences = [each["sequence"] for each in shown["between"]]
+        if sequences and set(sequences) <= times.keys():  # on a busy machine some are lost, or none comes
+            known += 1
+            first, last = sequences
+            assert shown["rate_hz"] == pytest.approx((last - first) * 1e9 / (times[last] - times[first]))
+    assert known
 
 
 @pytest.mark.row("NEW-8")
@@ -162,11 +180,16 @@ def test_latency_has_the_percentiles_that_the_subscriber_counted(live: list[Chil
 
 def test_latency_of_an_interval_is_what_was_counted_in_it(live: list[Child]) -> None:
     """Not what was before."""
-    (whole,) = answer("latency", TOPIC)
+
+    def counted(report: dict) -> int:
+        (shown,) = report["subscribers"]
+        return shown["counted"]
+
+    (before,) = answer("latency", TOPIC)
     first, second = answer("latency", TOPIC, "--interval", "0.7", "--times", "2")
-    (counted,) = (report["counted"] for report in whole["subscribers"])
-    (first_counted,), (second_counted,) = ([one["counted"] for one in each["subscribers"]] for each in (first, second))
-    assert first_counted + second_counted < counted + 64
+    (after,) = answer("latency", TOPIC)
+    assert counted(before) >= 4
+    assert counted(first) + counted(second) <= counted(after) - counted(before)
     assert first["seconds"] < second["seconds"]
 
 
@@ -311,8 +334,10 @@ def test_top_fits_narrow_terminals_and_follows_their_size(live: list[Child]) -> 
         terminal.wait_for(lambda: ("viewer" in terminal.text and "▂" in terminal.text) or "█" in terminal.text)
         assert "type" not in terminal.lines[1]
         assert "q quit" in terminal.lines[-1]
+        cleared = terminal.raw.count(b"\x1b[2J")
         terminal.resize(100, 30)
         terminal.wait_for(lambda: "type" in terminal.lines[1] and "q quit" in terminal.lines[29])
+        assert terminal.raw.count(b"\x1b[2J") == cleared + 1
         assert sum(TOPIC in line for line in terminal.lines) == 1
         terminal.type("q")
         assert terminal.end() == 0
@@ -420,6 +445,7 @@ def test_list_info_and_doctor_fit_the_terminal(columns: int, live: list[Child]) 
         assert terminal.end() == 0
         assert "Hz" in terminal.line_of(TOPIC)
         assert ("published" in terminal.text) is (columns == 110)
+        assert "lost" in terminal.text
     with Terminal("list", "-v", columns=columns) as terminal:
         assert terminal.end() == 0
         assert "taken" in terminal.line_of("viewer")

@@ -27,7 +27,9 @@ def test_a_rate_is_that_of_the_samples_between_two_looks() -> None:
     rate = Rate(after(100, 1_000_000_000))
     measured = rate.update(after(300, 3_000_000_000), 17.0)
     assert (measured.rate_hz, measured.samples, measured.mean_bytes, measured.bytes_per_s) == (100.0, 200, 8.0, 800.0)
+    assert measured.span == ((100, 1_000_000_000), (300, 3_000_000_000))
     assert rate.update(after(301, 3_500_000_000), 17.0).rate_hz == 2.0
+    assert rate.update(after(301, 3_500_000_000), 17.0).span is None
 
 
 def test_a_rate_falls_while_nothing_comes() -> None:

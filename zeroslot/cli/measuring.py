@@ -96,7 +96,10 @@ class Watch:
         for now in snapshot.publishers:
             each = known.get(now.publisher_id)
             if each is None:
-                each = Watched(now, now, Rate(now, self.monitor.samples_after(now.publisher_id)), Seen())
+                kept, seen = self.monitor.samples_after(now.publisher_id), Seen()
+                seen.add(kept[-1:])  # the first period begins here
+                seen.clear()
+                each = Watched(now, now, Rate(now, kept), seen)
             else:
                 if not each.first.sequence:
                     each.first = now
@@ -146,6 +149,7 @@ def _facts(each: Watched, measured: Measured) -> dict[str, Any]:
         "pid": each.now.pid,
         "samples": measured.samples,
         "rate_hz": measured.rate_hz,
+        "between": [{"sequence": sequence, "published_ns": at_ns} for sequence, at_ns in measured.span or ()],
         "bytes_per_s": measured.bytes_per_s,
         "age_s": each.now.age_s,
         "periods": {

@@ -85,7 +85,7 @@ def hz(
 
     The rate is exact, however high: it comes from the numbers and the times of the newest samples at both ends of the
     interval. Single periods are known of the samples that were seen, as many as the column says. With --json an
-    object a line.
+    object a line; "between" has the two samples that a rate is of.
 
         zeroslot hz robot/imu --times 5
 

@@ -23,11 +23,14 @@ class Measured:
 
     `rate_hz`: samples a second. Where none came, at most one a time since the last. None: it has published less than
     two samples. `samples`: how many came. `bytes_per_s`: rate times the mean size of these.
+    `span`: the two samples that the rate is of, each its sequence and when it was published (CLOCK_MONOTONIC of the
+    publisher); None where none came.
     """
 
     rate_hz: float | None
     samples: int
     mean_bytes: float | None
+    span: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     @property
     def bytes_per_s(self) -> float | None:
@@ -51,12 +54,15 @@ class Rate:
             self._last = now
         samples, size = now.published - last.published, now.bytes - last.bytes
         counted, span_ns = now.sequence - last.sequence, now.newest_ns - last.newest_ns
+        span: tuple[tuple[int, int], tuple[int, int]] | None = None
         if last.sequence and counted > 0 and span_ns > 0:
             self._rate_hz = counted * 1e9 / span_ns
+            span = (last.sequence, last.newest_ns), (now.sequence, now.newest_ns)
         elif counted == 0 and self._rate_hz and now.age_s:
             silent = now.age_s > max(2 * interval_s, SILENT_PERIODS / self._rate_hz)
             return Measured(0.0 if silent else min(self._rate_hz, 1 / now.age_s), samples, self._mean(now))
-        return Measured(self._rate_hz, samples, size / samples if samples > 0 and size >= 0 else self._mean(now))
+        mean = size / samples if samples > 0 and size >= 0 else self._mean(now)
+        return Measured(self._rate_hz, samples, mean, span)
 
     @property
     def rate_hz(self) -> float | None:
