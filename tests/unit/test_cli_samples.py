@@ -279,6 +279,18 @@ def test_the_python_class_is_the_same_type(foreign: type[Any], monkeypatch: pyte
     assert module.Mode.ON == 1
 
 
+def test_a_class_with_arrays_of_any_shape_is_the_same_type(monkeypatch: pytest.MonkeyPatch):
+    """Of one dtype, and of those of a family."""
+
+    class Open(zs.Sample):
+        moments: Annotated[NDArray[np.datetime64], zs.Shape(..., dtype="datetime64[us]")]
+        dates: NDArray[np.datetime64]
+        ranges: NDArray[np.floating]
+
+    module = as_module(source_of(zs.type_from_schema(json.dumps(zs.layout_of(Open).to_json_schema()))), monkeypatch)
+    assert zs.layout_of(module.Open) == zs.layout_of(Open)
+
+
 def test_names_that_python_does_not_allow_are_kept(monkeypatch: pytest.MonkeyPatch):
     """Of fields, enumerators and classes."""
     schema = json.dumps(zs.layout_of(Rich).to_json_schema())

@@ -115,6 +115,7 @@ class _Writer:
 
     def _shape(self, bound: zs.Shape) -> str:
         dims = [f"zs.{dim!r}" if isinstance(dim, zs.UpTo) else str(dim) for dim in bound.dims]
+        dims = dims or ["..."]
         dtype = bound.dtype
         if dtype is not None:
             dims.append(f"dtype={self.name_of(dtype) if isinstance(dtype, type) else repr(str(dtype))}")
@@ -129,7 +130,9 @@ def _meaning(made: type[Any]) -> Any:
 
 
 def _is_written(bound: Any) -> bool:
-    """Whether a declaration has it, and pydantic did not add it."""
+    """Whether a declaration has it, and pydantic did not add it. An array of any shape needs none."""
+    if isinstance(bound, zs.Shape) and bound.is_open and bound.dtype is None:
+        return False
     return isinstance(bound, (zs.Shape, zs.MaxBytes, zs.MaxLen)) or repr(bound) in NUMBERS
 
 
