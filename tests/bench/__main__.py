@@ -1,6 +1,6 @@
 """What zeroslot and its peers cost on this machine. These are measurements: nothing fails, whatever they show.
 
-    python -m tests.bench all --json out.json      everything, at most 15 minutes; --quick: at most 2
+    python -m tests.bench all --json out.json      everything, at most 15 minutes; --quick: less, at most 2
     python -m tests.bench latency hop              some parts; `--help` lists them
     python -m tests.bench report out.json          the tables as Markdown, on stdout
     python -m tests.bench report out.json --write  report/README.md and its plots, and the section of the README
@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.bench import reporting
 from tests.bench.harness import FULL, QUICK, TINY, Row
 from tests.bench.peers import PEERS
-from tests.bench.suite import PARTS, run
+from tests.bench.suite import NOT_QUICK, PARTS, run
 
 
 def show(row: Row) -> None:
@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
         else:
             print(reporting.markdown(found))
         return 0
-    names = [*PARTS] if given.what == ["all"] else given.what
+    quick_parts = [name for name in PARTS if name not in NOT_QUICK]
+    names = given.what if given.what != ["all"] else quick_parts if given.quick else [*PARTS]
     if unknown := [name for name in names if name not in PARTS]:
         options.error(f"there is no part {', '.join(unknown)}; all parts: {', '.join(PARTS)}")
     effort = TINY if given.tiny else QUICK if given.quick else FULL

@@ -49,6 +49,9 @@ PARTS: dict[str, Part] = {
     "watching": watching.measure,
 }
 
+# Those that a quick look at everything leaves out: they compare nothing with peers.
+NOT_QUICK = {"footprint", "filled", "copies", "growth", "watching"}
+
 
 def run(names: list[str], effort: Effort, show: Callable[[Row], None]) -> dict[str, Any]:
     """Measure these parts, and give all of it: what the report is made from."""
