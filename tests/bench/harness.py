@@ -69,8 +69,8 @@ class Effort:
         return max(least, int(full * self.budget_s / FULL.budget_s))
 
 
-FULL = Effort(runs=9, budget_s=0.12, most=20_000, patience_s=30.0)
-QUICK = Effort(runs=2, budget_s=0.02, most=2_000, patience_s=15.0)
+FULL = Effort(runs=9, budget_s=0.1, most=20_000, patience_s=30.0)
+QUICK = Effort(runs=2, budget_s=0.016, most=2_000, patience_s=15.0)
 TINY = Effort(runs=1, budget_s=0.0, most=3, patience_s=60.0)
 
 
