@@ -40,7 +40,11 @@ class SampleCallback:
         self._stop = Flag()
         self._thread = threading.Thread(target=self._run, name=f"zeroslot-on-sample-{subscriber.topic}", daemon=True)
         _running.add(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._stop.bump()  # it may have started
+            raise
 
     @property
     def running(self) -> bool:

@@ -36,7 +36,7 @@ class _LoopBell:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.doorbell = Doorbell()
-        self.waiting = 0  # tasks
+        self.waiting: dict[_LoopWake, None] = {}  # keeps them, and so their tasks, as long as the loop is there
         self.rung: deque[_LoopWake] = deque()
         loop.add_reader(self.doorbell.fileno(), self._resume)
 
@@ -47,7 +47,7 @@ class _LoopBell:
 
     def leave(self, loop: asyncio.AbstractEventLoop) -> None:
         """A task waits no more, and was not woken. The last one removes the descriptor."""
-        if self.waiting == 0 and _bells.get(loop) is self:
+        if not self.waiting and _bells.get(loop) is self:
             del _bells[loop]
             loop.remove_reader(self.doorbell.fileno())
 
@@ -120,12 +120,12 @@ async def _asyncio_wait(subscriber: SubscriberEnd[Any], left: float | None) -> N
     bell = _bell_of(loop)
     wake = _LoopWake(subscriber, loop, bell)
     timer = None if left is None else loop.call_later(left, wake.resume)
-    bell.waiting += 1
     try:
+        bell.waiting[wake] = None
         arm(wake)
         await wake.future
     finally:
-        bell.waiting -= 1
+        bell.waiting.pop(wake, None)
         if timer is not None:
             timer.cancel()
         if disarm(wake):

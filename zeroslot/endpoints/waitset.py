@@ -17,6 +17,7 @@ import select
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from zeroslot._core.binding import Doorbell, Flag, Handle, Several, deadline_after, now_ns, poll_until
 from zeroslot.arguments import checked_flags, checked_period
@@ -138,6 +139,13 @@ class UserEvent(Coming):
         return f"<UserEvent, {'set' if self.is_set() else 'not set'}>"
 
 
+class _Polling:
+    """A wait that sleeps in poll. Its doorbell is its own: a wait of another thread would silence it."""
+
+    def __init__(self) -> None:
+        self.doorbell = Doorbell()
+
+
 class _Table:
     """What is attached, in this order; never changed. By kind, since a wait looks at each kind in another way."""
 
@@ -180,7 +188,7 @@ class WaitSet(Handle):
     def __init__(self, *attached: object) -> None:
         self._flag = Flag()  # moves when an event is set, and when something is attached or detached
         self._table = _Table({}, self._flag)
-        self._polling: dict[Doorbell, None] = {}  # of waits that are sleeping in poll
+        self._polling: WeakSet[_Polling] = WeakSet()
         self._released = False
         close_at_exit(self)
         for each in attached:
@@ -267,16 +275,17 @@ class WaitSet(Handle):
         ready: list[Any] = list(table.several.wait(seen, 0))
         if ready or now_ns() >= until_ns:
             return ready + _polled(table, 0)
-        doorbell = Doorbell()  # of this wait alone: another thread's would silence it
+        polling = _Polling()
+        doorbell = polling.doorbell
         wakes: list[Wake] = [SubscriberWake(each, doorbell.ring) for each in table.subscribers]
         wakes = wakes or [Wake()]  # the waker follows the topics of the process in any case
         try:
-            self._polling[doorbell] = None
+            self._polling.add(polling)
             for wake in wakes:
                 arm(wake)
             found = _polled(table, until_ns if self._flag.value == seen else 0, doorbell)
         finally:
-            self._polling.pop(doorbell, None)
+            self._polling.discard(polling)
             for wake in wakes:
                 disarm(wake)
         return list(table.several.wait(seen, 0)) + found
@@ -301,8 +310,8 @@ class WaitSet(Handle):
 
     def _wake(self) -> None:
         self._flag.bump()
-        for doorbell in list(self._polling):
-            doorbell.ring()
+        for polling in list(self._polling):
+            polling.doorbell.ring()
 
     def _check_process(self) -> None:
         if self._inherited:

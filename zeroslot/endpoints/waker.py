@@ -10,6 +10,9 @@ taken nothing, so it loses nothing.
 Why no wake-up is missed: the waker looks at a subscriber after it was armed and before it sleeps. What comes between
 two looks moves a word on which it sleeps.
 
+Why it refers to what is armed weakly: an interruption may come between any two steps of a wait, also where it disarms.
+What the wait has armed ends with it in any case.
+
 Why there is no lock: signal handlers may arm while the code that they interrupt is arming. Each change of the table of
 the armed is one operation of a dict, and a thread that is no longer the one in `_thread` ends by itself.
 """
@@ -30,11 +33,14 @@ if TYPE_CHECKING:
 _ROUND_NS = 1_000_000_000  # the longest time in which the waker keeps a subscriber that was dropped
 
 
+_UNARMED = object()
+
+
 class Wake:
     """That `ring` is called once when a subscriber has something; without a subscriber, never.
 
     While any is armed the waker follows the topics of the process, as every wait does. `ring` is called by the waker,
-    must not block, and may be called once more after `disarm`.
+    must not block, and may be called once more after `disarm`. A wake that is dropped is disarmed.
     """
 
     __slots__ = ("__weakref__",)
@@ -50,9 +56,9 @@ class Wake:
         """Whether nothing waits for it any more."""
         return False
 
-    def fire(self, armed: dict[Wake, None]) -> None:
+    def fire(self) -> None:
         """Ring, where it is armed; from now on it is not."""
-        if armed.pop(self, self) is None:
+        if _waker.armed.pop(ref(self), _UNARMED) is None:
             self.ring()
 
 
@@ -92,10 +98,10 @@ class DoorbellWake(Wake):
     def is_over(self) -> bool:  # noqa: D102  # that of the base
         return self._subscriber() is None
 
-    def fire(self, armed: dict[Wake, None]) -> None:  # noqa: D102  # that of the base
-        if self in armed:
+    def fire(self) -> None:  # noqa: D102  # that of the base
+        if ref(self) in _waker.armed:
             self.ring()  # first: see `rearm`
-            armed.pop(self, None)
+            _waker.armed.pop(ref(self), None)
 
     def rearm(self) -> None:
         """The subscriber has nothing more: make its doorbell unreadable, until it has something again.
@@ -103,7 +109,7 @@ class DoorbellWake(Wake):
         While it is armed there is nothing to do. The waker rings first and disarms then, so the doorbell of what is not
         armed has been rung.
         """
-        if self not in _waker.armed:
+        if ref(self) not in _waker.armed:
             self.doorbell.silence()
             arm(self)
 
@@ -122,7 +128,7 @@ class _Waker:
     """The waker of this process."""
 
     def __init__(self) -> None:
-        self.armed: dict[Wake, None] = {}
+        self.armed: dict[ref[Wake], None] = {}
         self.flag = Flag()  # moves with the table of the armed
         self._thread: threading.Thread | None = None
 
@@ -139,6 +145,22 @@ class _Waker:
                 if self._thread is thread and not thread.is_alive():
                     self._thread = None
                 raise
+
+    def add(self, wake: Wake) -> None:
+        """Arm it. Raises RuntimeError where no thread can be started."""
+        self.armed[ref(wake, self.remove)] = None
+        try:
+            self.start()
+        except BaseException:
+            self.armed.pop(ref(wake), None)
+            raise
+
+    def remove(self, reference: ref[Wake]) -> bool:
+        """Disarm it, and clear what the thread has parked for it. False: it is not armed."""
+        if self.armed.pop(reference, _UNARMED) is not None:
+            return False
+        self.flag.bump()
+        return True
 
     def close(self) -> None:
         """End the thread, and wait for its end. At exit."""
@@ -173,17 +195,19 @@ class _Waker:
         except Exception:  # noqa: BLE001  # the calls that are woken raise it
             ready = list(wakes)
         for subscriber in ready:
-            for wake in wakes[subscriber]:
-                wake.fire(self.armed)
+            for reference in wakes[subscriber]:
+                wake = reference()
+                if wake is not None:
+                    wake.fire()
 
-    def _by_subscriber(self) -> dict[SubscriberEnd[Any], list[Wake]]:
-        found: dict[SubscriberEnd[Any], list[Wake]] = {}
-        for wake in list(self.armed):
-            if wake.is_over():
-                self.armed.pop(wake, None)
-            subscriber = wake.subscriber()
-            if subscriber is not None:
-                found.setdefault(subscriber, []).append(wake)
+    def _by_subscriber(self) -> dict[SubscriberEnd[Any], list[ref[Wake]]]:
+        found: dict[SubscriberEnd[Any], list[ref[Wake]]] = {}
+        for reference in list(self.armed):
+            wake = reference()
+            if wake is None or wake.is_over():
+                self.armed.pop(reference, None)
+            elif (subscriber := wake.subscriber()) is not None:
+                found.setdefault(subscriber, []).append(reference)
         return found
 
 
@@ -195,20 +219,12 @@ def arm(wake: Wake) -> None:
     """Call `wake.ring()` once, from another thread and soon, when its subscriber has something. Raises RuntimeError
     where no thread can be started.
     """
-    _waker.armed[wake] = None
-    try:
-        _waker.start()
-    except BaseException:
-        _waker.armed.pop(wake, None)
-        raise
+    _waker.add(wake)
 
 
 def disarm(wake: Wake) -> bool:
     """Do not, after all. False: it was called already."""
-    if _waker.armed.pop(wake, _waker) is not None:
-        return False
-    _waker.flag.bump()  # clears what it has parked
-    return True
+    return _waker.remove(ref(wake))
 
 
 def _forget() -> None:
