@@ -26,6 +26,7 @@ from tests.bench.parts import (
     latency,
     startup,
     throughput,
+    waiting,
     watching,
 )
 from tests.bench.peers import PEERS
@@ -39,6 +40,7 @@ PARTS: dict[str, Part] = {
     "calls": calls.measure,
     "batches": batches.measure,
     "hop": hop.measure,
+    "waiting": waiting.measure,
     "startup": startup.measure,
     "footprint": cost.measure_footprint,
     "idle": cost.measure_idle,
