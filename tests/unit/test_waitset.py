@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -203,6 +204,68 @@ def test_a_deadline_counts_from_the_last_sample(pub: zs.Publisher[Tick], sub: zs
         published = time.monotonic()
         assert waiting.wait() == [late]
         assert time.monotonic() - published >= 0.049
+
+
+@pytest.mark.row("NOT-11")
+def test_one_set_has_more_topics_than_a_futex_call_takes() -> None:
+    """Beyond 128 words the wait looks every millisecond; each topic wakes it."""
+    with contextlib.ExitStack() as stack:
+        pubs = [stack.enter_context(zs.Publisher(f"many/{n}", Tick, depth=1, spare_slots=1)) for n in range(140)]
+        subs = [stack.enter_context(zs.Subscriber(f"many/{n}", Tick, max_leases=1)) for n in range(140)]
+        waiting = stack.enter_context(zs.WaitSet(*subs))
+        assert waiting.wait(timeout=0.002) == []
+        for n in (0, 70, 139):
+            thread = threading.Timer(0.01, pubs[n].send, kwargs={"number": n})
+            thread.start()
+            assert waiting.wait() == [subs[n]]
+            thread.join()
+            assert subs[n].take() is not None
+
+
+@pytest.mark.row("NOT-11")
+@pytest.mark.parametrize("with_descriptor", [False, True])
+def test_an_evicted_subscriber_is_ready(pair: tuple[socket.socket, socket.socket], with_descriptor: bool) -> None:
+    """Until its error was raised; then it joins again."""
+    with (
+        zs.Publisher("full", Tick, depth=1, max_loans=1, spare_slots=1, on_full="block", evict_after=0.01) as full,
+        zs.Subscriber("full", Tick, reliable=True) as evicted,
+        zs.WaitSet(evicted, *([pair[0]] if with_descriptor else [])) as waiting,
+    ):
+        full.publish(Tick(number=1))
+        full.publish(Tick(number=2), timeout=None)
+        assert waiting.wait() == [evicted]
+        with pytest.raises(zs.EvictedError):
+            evicted.take()
+        evicted.take()
+        full.publish(Tick(number=3), timeout=None)
+        assert waiting.wait() == [evicted]
+        lease = evicted.take()
+        assert lease is not None
+        assert lease.sample.number == 3
+
+
+@pytest.mark.row("NOT-11", "NOT-1")
+def test_each_of_many_topics_wakes_a_set_that_sleeps() -> None:
+    """Whichever it is, and however often: what came between the look and the sleep is seen as well."""
+    with contextlib.ExitStack() as stack:
+        pubs = [stack.enter_context(zs.Publisher(f"some/{n}", Tick, depth=8)) for n in range(8)]
+        subs = [stack.enter_context(zs.Subscriber(f"some/{n}", Tick, spin_us=0)) for n in range(8)]
+        waiting = stack.enter_context(zs.WaitSet(*subs))
+        taken = threading.Semaphore(1)
+
+        def publish() -> None:
+            for number in range(2000):
+                taken.acquire()
+                pubs[number * 5 % 8].send(number=number)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        for number in range(2000):
+            (ready,) = waiting.wait()
+            assert ready is subs[number * 5 % 8]
+            assert ready.take().sample.number == number
+            taken.release()
+        thread.join()
 
 
 @pytest.mark.row("NOT-11", "NOT-13")

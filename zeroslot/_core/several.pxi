@@ -36,6 +36,7 @@ cdef class Several(Waitable):
     cdef uint32_t seen
     cdef bint spins
     cdef bint in_use    # by a wait
+    cdef bint has_slept     # since a look at all that found nothing
 
     def __init__(self, list ends not None, Flag flag not None, *, bint spin=True):
         cdef SubscriberEnd end
@@ -62,11 +63,14 @@ cdef class Several(Waitable):
             wait_for(self, deadline_ns)
         finally:
             self.in_use = False
-        return [end for end in self.ends if end.has_something()]
+        return [
+            end for part, end in zip(self.parts, self.ends, strict=True)
+            if (not self.has_slept or (<SampleWait>part).may_have_news()) and (<SubscriberEnd>end).has_something()
+        ]
 
     cdef int prepare(self, Watched *watched) except -1:
         cdef SampleWait part
-        self.failed = False
+        self.failed = self.has_slept = False
         watch(watched, &self.flag.word, self.seen)
         watch(watched, &meeting.nudge, zs_load32(&meeting.nudge, ZS_ACQUIRE))
         for part in self.parts:
@@ -99,16 +103,21 @@ cdef class Several(Waitable):
 
     cdef void park(self, Watched *watched) noexcept:
         cdef SampleWait part
+        self.has_slept = False
         for part in self.parts:
             part.park(watched)
 
     cdef bint is_ready_parked(self) noexcept:
         cdef SampleWait part
+        cdef bint has_slept = self.has_slept
+        self.has_slept = False
         if zs_load32(&self.flag.word, ZS_ACQUIRE) != self.seen:
             return True
         for part in self.parts:
-            if part.is_ready_parked():
+            if (not has_slept or part.may_have_news()) and part.is_ready_parked():
+                self.has_slept = has_slept
                 return True
+        self.has_slept = True
         return False
 
     cdef int probe(self) except -1:

@@ -3,6 +3,7 @@
 
 cdef enum:
     LOOKS = 64  # at a sample that the owner withdraws meanwhile
+    FEW_SOURCES = 4
 
 
 cdef class SubscriberEnd(Handle):
@@ -458,11 +459,16 @@ cdef class SubscriberEnd(Handle):
         return self.corrupt
 
     @cython.final
+    cdef inline bint is_quiet(self) noexcept:
+        """Whether `take` has nothing to raise that no publisher has done."""
+        return not self.is_closed and self.postponed is None
+
+    @cython.final
     cdef bint has_something(self) noexcept:
         """Whether `take` would not wait: it would give a sample, or raise."""
         cdef list sources
         cdef Source source
-        if self.is_closed or self.postponed is not None:
+        if not self.is_quiet():
             return True
         with cython.critical_section(self):
             sources = self.sources
@@ -520,6 +526,8 @@ cdef class SampleWait(Waitable):
     cdef SubscriberEnd end
     cdef list sources           # of this turn
     cdef Py_ssize_t parked      # how many of them are parked
+    cdef uint32_t generations[FEW_SOURCES]  # on which it sleeps, of the first ones
+    cdef Py_ssize_t captured    # how many; -1: none in this turn
 
     cdef int prepare(self, Watched *watched) except -1:
         if self.sources is not None:
@@ -531,6 +539,7 @@ cdef class SampleWait(Waitable):
     cdef int look_for_sources(self, Watched *watched) except -1:
         cdef SubscriberEnd end = self.end
         cdef Source source
+        self.captured = -1
         self.sources = end.current()
         while any_broken(self.sources):
             end._follow()
@@ -554,12 +563,17 @@ cdef class SampleWait(Waitable):
         cdef Source source
         cdef Segment segment
         cdef list awaited
+        cdef uint32_t generation
         for source in self.sources:
             if watched.count == MAX_WORDS:
                 watched.incomplete = True
                 break
-            watch(watched, source.reader.segment.c.generation, source.reader.park())
+            generation = source.reader.park()
+            watch(watched, source.reader.segment.c.generation, generation)
+            if self.parked < FEW_SOURCES:
+                self.generations[self.parked] = generation
             self.parked += 1
+            self.captured = self.parked
             if source.reader.has_new_pools():   # since `prepare`: no word that is watched moves for them again
                 watched.until = min(watched.until, zs_now_ns() + COARSE_TICK_NS)
         with cython.critical_section(self.end):
@@ -577,6 +591,18 @@ cdef class SampleWait(Waitable):
         cdef Source source
         for source in self.sources:
             if source.reader.has_news():
+                return True
+        return False
+
+    cdef bint may_have_news(self) noexcept:
+        """False: nothing has come since the look after `park`, which had found nothing. Cheaper than that look: it
+        loads one word for each publisher.
+        """
+        cdef Py_ssize_t i
+        if self.captured != len(self.sources) or self.captured > FEW_SOURCES or not self.end.is_quiet():
+            return True
+        for i in range(self.captured):
+            if zs_load32((<Source>self.sources[i]).reader.segment.c.generation, ZS_ACQUIRE) != self.generations[i]:
                 return True
         return False
 

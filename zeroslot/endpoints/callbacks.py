@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _RETRY_NS = 50_000_000  # the time to the next try, where a sample cannot be taken
-_EXIT_SECONDS = 1.0  # how long a function that runs may take at the end of the interpreter
+_EXIT_NS = 1_000_000_000  # how long functions that run may take at the end of the interpreter
 
 _running: WeakSet[SampleCallback] = WeakSet()
 
@@ -59,7 +59,8 @@ class SampleCallback:
         self._stop.bump()
         if self._thread is threading.current_thread():
             return False
-        self._thread.join(None if timeout is None or timeout > 1e9 else max(deadline - now_ns(), 0) / 1e9)
+        if self._thread.is_alive():
+            self._thread.join(None if timeout is None or timeout > 1e9 else max(deadline - now_ns(), 0) / 1e9)
         return not self._thread.is_alive()
 
     def __enter__(self) -> Self:
@@ -107,9 +108,9 @@ class SampleCallback:
 def _stop_all() -> None:
     for each in list(_running):
         each._stop.bump()
+    until = now_ns() + _EXIT_NS
     for each in list(_running):
-        with suppress(RuntimeError):
-            each.stop(_EXIT_SECONDS)
+        each.stop(max(until - now_ns(), 0) / 1e9)
 
 
 # When the main thread has ended, and before functions that programs have registered with atexit.
