@@ -252,6 +252,41 @@ static void window_counts_present_loans(void)
     }
 }
 
+/* The owner waits for an announced reader as for one that has taken nothing, and the reader gets every sample when it joins. */
+static void announced_reader_loses_nothing(void)
+{
+    const world_options options = {.depth = 4, .max_loans = 2, .spare_slots = 2, .policy = ZS_BLOCK, .first_sequence = 1000};
+    world *w = world_make(&options);
+    zs_identity identity = world_identity;
+    zs_reader *r = world_reader(w, 3, 1, 1);
+    uint32_t index = 99, slot;
+    zs_owner_await(&w->owner, 1);
+    for (int i = 0; i < 4; i++) {
+        CHECK(!zs_owner_window_full(&w->owner, &index));
+        CHECK_EQUAL(zs_owner_room(&w->owner), (uint64_t)(4 - i));
+        world_publish(w);
+    }
+    CHECK(zs_owner_window_full(&w->owner, &index));
+    CHECK_EQUAL(index, ZS_NO_READER);
+    CHECK_EQUAL(zs_owner_room(&w->owner), 0);
+    identity.announcement = 4711;
+    r->announced = 1;
+    CHECK(zs_reader_join(r, &identity, 0, 0));
+    CHECK_EQUAL(r->peer->announcement, 4711);
+    CHECK_EQUAL(r->lost, 0);
+    zs_owner_await(&w->owner, 0);
+    CHECK(zs_owner_window_full(&w->owner, &index));
+    CHECK_EQUAL(index, 3);
+    for (uint64_t n = 1000; n < 1004; n++) {
+        CHECK_EQUAL(zs_reader_take(r, &slot), ZS_TAKE_LEASED);
+        CHECK_EQUAL(r->cursor, n);
+        CHECK(!zs_owner_window_full(&w->owner, &index));
+        zs_reader_release(r, slot);
+    }
+    world_free_reader(r);
+    world_free(w);
+}
+
 static void evict_policy_never_waits(void)
 {
     const world_options options = {.depth = 2, .policy = ZS_EVICT};
@@ -331,6 +366,7 @@ int main(void)
     RUN(clear_removes_only_bits_of_the_dead_reader);
     RUN(floor_is_the_slowest_reliable_reader);
     RUN(window_counts_present_loans);
+    RUN(announced_reader_loses_nothing);
     RUN(evict_policy_never_waits);
     RUN(readers_wake_only_a_waiting_owner);
     RUN(dead_sleeper_costs_one_system_call);

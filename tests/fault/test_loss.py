@@ -20,6 +20,7 @@ from tests.unit.control_bytes import ControlBytes
 from zeroslot._core.binding import now_ns
 from zeroslot.endpoints.subscriber import SubscriberStats
 from zeroslot.memory import flink
+from zeroslot.memory.announcement import Announcement
 from zeroslot.testing import abandon
 
 
@@ -267,8 +268,17 @@ def test_a_publisher_that_the_first_look_missed_is_read_from_its_first_sample(mo
 
 
 @pytest.mark.parametrize("published", [0, 2, 3, 4, 20])
-def test_a_late_reliable_subscriber_does_not_block_the_next_loan(published: int) -> None:
-    """It asks for everything from the first sample; what would fill the window counts as lost by the join."""
+def test_a_late_reliable_subscriber_does_not_block_the_next_loan(
+    published: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it may not be announced, a warning says so. It asks for everything from the first sample; what would fill
+    the window counts as lost by the join.
+    """
+
+    def refused(self: Announcement, *_: object) -> None:
+        raise PermissionError("the directory is read-only")
+
+    monkeypatch.setattr(Announcement, "publish", refused)
     with zs.Subscriber("t", Tick, reliable=True) as sub:
         with zs.Publisher("t", Tick, depth=4, max_loans=1, on_full="raise") as pub:
             publish(pub, published)
@@ -277,6 +287,7 @@ def test_a_late_reliable_subscriber_does_not_block_the_next_loan(published: int)
             publish(pub, 1)
             assert take_all(sub) == list(range(max(0, published - 3) + 1, published + 2))
             assert accounted(sub) == pub.sequence
+            assert caplog.text.count("cannot be announced, so publishers that start later do not wait for it") == 1
 
 
 # --- how a segment ends ---
