@@ -97,7 +97,14 @@ class Announcement:
         self._refused = 0
 
     def publish(self, request: Request, process: Identity) -> None:
-        """Write the file, and create its directory if it is missing. Raises OSError."""
+        """Write the file, and create its directory if it is missing. Raises OSError; nothing is left then."""
+        try:
+            self._publish(request, process)
+        except BaseException:
+            self.withdraw()
+            raise
+
+    def _publish(self, request: Request, process: Identity) -> None:
         own_id = retry(self._create)
         content = _CONTENT.pack(
             _MAGIC,

@@ -161,3 +161,21 @@ def test_whatever_the_umask_is_its_user_has_all_rights(directory: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert directory.stat().st_mode & 0o777 == directory.parent.stat().st_mode & 0o777 == 0o700
     made.withdraw()
+
+
+def test_a_failed_write_leaves_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as in a full /dev/shm; a later try makes another one."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    made = Announcement(directory, "a/b")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            made.publish(REQUEST, identity("me"))
+    assert made.id == 0
+    assert not directory.parent.exists()
+    made.publish(REQUEST, identity("me"))
+    assert [found.id for found in announcement.announced_in(directory)] == [made.id]
+    made.withdraw()
