@@ -501,6 +501,24 @@ def test_a_sample_that_is_there_is_taken_with_any_timeout(pub: Publisher[Reading
 
 
 @pytest.mark.row("SUB-7", "NOT-1", "NOT-5", "NOT-8")
+def test_a_wait_spins_only_where_samples_come_soon(pub: Publisher[Reading], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight long waits end it, a short one begins it again. A `spin_us` of the program's own holds always."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with make() as sub, make(spin_us=20) as fixed:
+        for _ in range(8):
+            assert sub._spins
+            assert not sub.wait(0.001)
+            assert not fixed.wait(0.001)
+        assert not sub._spins
+        assert fixed._spins
+        pub.publish(Reading(n=1, values=np.zeros(2)))
+        while not sub._spins:  # a wait that is preempted is long
+            assert sub.wait()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with make() as sub:
+        assert not sub._spins
+
+
 @pytest.mark.parametrize("spin_us", [0, 20, 1e9])
 @pytest.mark.parametrize("call", ["take", "latest", "wait", "iterate"])
 def test_a_waiting_thread_gets_the_next_sample(pub: Publisher[Reading], spin_us: float, call: str) -> None:

@@ -16,8 +16,11 @@ cdef enum:
     SHORT_SLICE_NS = 1_000_000
     # The coarse clock is this far behind at most, with ticks of 250 Hz. Where it is more, a sleep ends a little early.
     COARSE_TICK_NS = 4_000_000
-    # Looks of a spin that is too short for a clock: about a microsecond.
-    BRIEF_TURNS = 32
+    # Looks of a spin that is too short for a clock: about two microseconds, in which the GIL is kept. The answer to a
+    # sample that was just published takes one.
+    BRIEF_TURNS = 64
+    # Of an adaptive subscriber: that all of the waits that it remembers were short.
+    ALL_SOON = 0xff
     # As many as FUTEX_WAITV takes.
     MAX_WORDS = 128
 

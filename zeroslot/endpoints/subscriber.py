@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,11 @@ from zeroslot.types.by_name import Match, checked_match
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
 
 
+def default_spin_us() -> float:
+    """How long a subscriber spins that does not say it. On one processor the publisher could not run meanwhile."""
+    return DEFAULT_SPIN_US if os.cpu_count() != 1 else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriberStats:
     """A subscriber's counters over all publishers, those that have ended included. `corrupt`: how many of `taken` had
@@ -51,7 +57,8 @@ class Subscriber(Following[S_co]):
     Samples are leased in place: at most `max_leases` of each publisher at once, each until its lease and everything
     read from it have ended. `history`: how many older samples a publisher that is already there shall deliver first.
     `reliable`: publishers with on_full="block" or "raise" wait for this subscriber. `spin_us`: how long to spin before
-    sleeping. Without a `sample_type` the type is made from the schema in the segment.
+    sleeping; None: 20 us while samples come as soon as that, on more than one processor, and not at all otherwise.
+    Without a `sample_type` the type is made from the schema in the segment.
 
     `match`: "exact", or "by_name" to read publishers of another version of the type, in place: each field at the
     publisher's offset, in nested samples too. A declared default stands in for a field that the publisher lacks; a
@@ -135,7 +142,7 @@ class Subscriber(Following[S_co]):
         if missing == "ignore" and match == "exact":
             raise ValueError('missing="ignore" is for match="by_name": with match="exact" no field is missing')
         self._ignore_missing = missing == "ignore"
-        spin = checked_spin_us(DEFAULT_SPIN_US if spin_us is None else spin_us)
+        spin = checked_spin_us(default_spin_us() if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:
             whole.compiled_type(sample_type)  # raises for what is no sample type
@@ -151,7 +158,7 @@ class Subscriber(Following[S_co]):
         self._released = False
         self._bell = self._join_bell()
         try:
-            super().__init__(self.topic, self._bell.word, spin, Table(), verify)
+            super().__init__(self.topic, self._bell.word, spin, Table(), verify, spin_us is None)
             if self._reliable or not self._has_flinks():
                 self._announce()  # before the first look: see zeroslot.memory.announcement
             self._follow(joining=True)
