@@ -240,6 +240,8 @@ WRITING = {
     "grow with a sleeper": Writing("grow", sleeper=True),
     "discard": Writing("discard"),
     "publish": Writing("publish"),
+    "send": Writing("send"),
+    "send that retires and wakes": Writing("send", published=DEPTH, sleeper=True),
     "publish many": Writing("publish_many", options={"count": 3}, more=3),
     "publish many with a sleeper": Writing("publish_many", options={"count": 3}, more=3, sleeper=True),
     "publish many until it blocks": Writing(

@@ -146,6 +146,14 @@ def load() -> None:
         yield lambda: (pub, pub.publish(model))
 
     @scenario
+    def send(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        model = Parcel(number=0)
+        fill(model, published + 1)
+        fields = dict(model)
+        yield lambda: (pub, pub.send(**fields))
+
+    @scenario
     def publish_many(topic: str, published: int, count: int, **options: Any) -> Iterator[Callable[[], object]]:
         """Copies of an array. A reliable subscriber may have no room for all of them."""
         pub = publisher(topic, published, **options)
