@@ -11,7 +11,8 @@ from tests.process.actors import Cast
 WORKS = {
     "publisher": "allocator closed close depth domain flink publisher_id sample_type slot_count topic "
     "on_subscriber_death __class_getitem__ __enter__ __exit__ __repr__",
-    "subscriber": "closed close domain sample_type topic __class_getitem__ __enter__ __exit__ __iter__ __repr__",
+    "subscriber": "closed close domain sample_type topic __aiter__ __class_getitem__ __enter__ __exit__ __iter__ "
+    "__repr__",
     "allocator": "abandon closed close create create_or_attach depth discard evict_after flink huge_bytes in_memory "
     "is_owner max_loans native on_subscriber_death size size_of slot_capacity slot_count __enter__ __exit__ __repr__",
     "reader": "closed close is_owner native slot_capacity slot_count attach redeem __enter__ __exit__ __repr__",
@@ -62,7 +63,7 @@ arguments = {
     "publish": (Note(number=1, names=[]),), "publish_many": ([Note(number=1, names=[])],), "loan_many": (2,),
     "evict": (0,), "evict_stale": (0.0,), "on_subscriber_death": (None,),
     "discard": (slot,), "wait_for_change": (0, 0), "wait": (0,), "flush": (0,), "wait_for_subscribers": (1, 0),
-    "wait_for_publishers": (1, 0), "append": (1,), "extend": ([1],), "write": (b"x",),
+    "wait_for_publishers": (1, 0), "append": (1,), "extend": ([1],), "write": (b"x",), "on_sample": (print,),
     "__exit__": (None, None, None), "__getitem__": (0,), "__setitem__": (0, 1), "__contains__": (1,), "__eq__": ([1],),
     "__deepcopy__": ({},), "__class_getitem__": (int,),
     "size_of": (4, 64), "in_memory": (4, 64),
@@ -100,6 +101,8 @@ def use(handle, name):
         return value(slot) if isinstance(handle, zs.SlotAllocator) else value()
     if callable(value) and not inspect.isclass(value) and type(value).__module__ != "zeroslot._core.binding":
         made = value(*arguments.get(name, ()))
+        if inspect.iscoroutine(made):
+            made.send(None)
         if name in ("create", "create_or_attach", "in_memory"):
             made.close()
     return value

@@ -121,7 +121,8 @@ def _verbose_rows(listed: Listed) -> list[list[str | Cell]]:
             for peer in each.subscribers
         ]  # fmt: skip  # a row is a row
     for topic, waiting in listed.waiting.items():
-        rows += [[listed.domain, topic, "  waiting", str(peer.pid), peer.name, wish_of(peer)] for peer in waiting]
+        for peer in waiting:
+            rows.append([listed.domain, topic, "  waiting", str(peer.pid), peer.name, wish_of(peer)])
     return rows
 
 
