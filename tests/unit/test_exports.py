@@ -181,6 +181,32 @@ def test_leases_views_lists_and_arrays_are_dlpack_in_place(pub: Publisher[Frame]
     assert kept.tolist() == [1, 2, 3]
 
 
+@needs_readonly_dlpack
+@pytest.mark.row("BUF-9")
+def test_a_lease_or_a_loan_of_an_array_is_that_array() -> None:
+    """With its dtype and shape, in place; bytes are their bytes. What a loan gives holds off its commit."""
+    with zs.Publisher("a", np.ndarray, max_bytes=1000) as pub, Subscriber("a", np.ndarray) as sub:
+        loan = pub.loan((2, 3), np.float32)
+        tensor = np.from_dlpack(loan)  # type: ignore[arg-type]  # a loan
+        assert np.shares_memory(tensor, loan.sample)
+        tensor[:] = [[1, 2, 3], [4, 5, 6]]
+        with pytest.raises(BufferError):
+            loan.commit()
+        del tensor
+        loan.commit()
+        lease = sub.take()
+        assert lease is not None
+        tensor = np.from_dlpack(lease)  # type: ignore[arg-type]  # a lease
+        assert (tensor.dtype, tensor.tolist()) == (np.float32, [[1, 2, 3], [4, 5, 6]])
+        assert np.shares_memory(tensor, lease.sample)
+        assert not tensor.flags.writeable
+    with zs.Publisher("b", bytes, max_bytes=1000) as text, Subscriber("b", bytes) as reader:
+        text.publish(b"some bytes")
+        taken_text = reader.take()
+        assert taken_text is not None
+        assert np.from_dlpack(taken_text).tobytes() == b"some bytes"  # type: ignore[arg-type]  # a lease
+
+
 @pytest.mark.row("BUF-9")
 def test_what_is_read_only_is_exported_as_a_versioned_capsule_alone(
     pub: Publisher[Frame], sub: Subscriber[Frame]

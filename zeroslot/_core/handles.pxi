@@ -520,6 +520,16 @@ cdef class Loan(Slot):
         """The sample's memory as its type: set fields, fill arrays."""
         return self.viewed()
 
+    def __dlpack__(self, **options):
+        """The bytes of the sample, or what it is where it is a whole array or bytes, as a DLPack capsule. A commit
+        raises BufferError while it is in use.
+        """
+        cdef Hold hold = self.live()
+        cdef Rooms rooms = rooms_of(hold)
+        if rooms is None or rooms.whole is None:
+            return Slot.__dlpack__(self, **options)
+        return dlpack_of(asarray((<VariableCodec>rooms.whole).buffer(hold, hold.data)), options)
+
     def resize(self, size):
         """Shrink the sample before the commit, where it is a whole array or bytes: to a shape, or a number of bytes.
 
@@ -716,6 +726,16 @@ cdef class Lease(SlotLease):
     def publisher_id(self):
         """Which publisher sent it: 16 hexadecimal digits, the name of its flink."""
         return self.source.publisher_id
+
+    def __dlpack__(self, **options):
+        """The bytes of the sample, or what it is where it is a whole array or bytes, as a read-only DLPack capsule:
+        consumers that do not say max_version=(1, 0) get BufferError. It keeps the sample.
+        """
+        cdef Hold hold = self.live()
+        cdef VariableCodec whole = self.source.plan.whole
+        if whole is None:
+            return SlotLease.__dlpack__(self, **options)
+        return dlpack_of(asarray(whole.buffer(hold, hold.data)), options)
 
     def copy(self):
         """The sample as an instance of its class, in memory of its own."""
