@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -188,6 +189,7 @@ class WaitSet(Handle):
     def __init__(self, *attached: object) -> None:
         self._flag = Flag()  # moves when an event is set, and when something is attached or detached
         self._table = _Table({}, self._flag)
+        self._changing = threading.RLock()  # a signal handler may attach as well
         self._polling: WeakSet[_Polling] = WeakSet()
         self._released = False
         close_at_exit(self)
@@ -302,9 +304,10 @@ class WaitSet(Handle):
     def _exchange(self, seen: _Table, attached: dict[object, tuple[Any, int, int]]) -> bool:
         """Replace the table that was seen. False: another one is there by now."""
         table = _Table(attached, self._flag)
-        if self._table is not seen:
-            return False
-        self._table = table
+        with self._changing:
+            if self._table is not seen:
+                return False
+            self._table = table
         self._wake()
         return True
 
