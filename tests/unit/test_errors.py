@@ -47,7 +47,7 @@ REQUIRED = {
     "FormatError": {"where"},
     "NoFreeSlotError": {"topic", "slot_count", "loaned"},
     "SampleTooLargeError": {"size", "capacity"},
-    "BackpressureError": {"topic", "holders"},
+    "BackpressureError": {"topic"},
     "TooManyPeersError": {"topic", "max_subscribers", "peers"},
     "TooManyLeasesError": {"held", "max_leases"},
     "SampleGoneError": {"publisher_id", "sequence"},
@@ -56,6 +56,7 @@ REQUIRED = {
 }
 EITHER = {
     "TopicNotFoundError": {"topic", "flink"},
+    "BackpressureError": {"holders", "waiting"},
     "CorruptSegmentError": {"where", "field", "found"},
 }
 EVERY_ERROR = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ZeroslotError)]

@@ -44,7 +44,7 @@ def list_topics(
     for each in zs.domains() if all_domains else [domain]:
         try:
             if json_output:
-                records += zs.topics(each)
+                records += zs.topics(each, waiting=True)
             else:
                 found.append(_look(each))
         except PermissionError as error:

@@ -35,7 +35,7 @@ def list_(
 ) -> None:
     """List the topics that have a publisher, and what cannot be read.
 
-    With --json a list of the records that `zeroslot.topics()` gives.
+    With --json a list of the records that `zeroslot.topics(waiting=True)` gives.
     """
     from zeroslot.cli.listing import list_topics
 

@@ -32,7 +32,7 @@ def as_expression(text: str, option: str) -> Expression:
 def complete_topic(context: typer.Context, incomplete: str) -> Iterator[str]:
     """The topics that a shell offers after TAB: those of the command's domain that begin like what is typed."""
     try:
-        found = zs.topics(context.params.get("domain"))
+        found = zs.topics(context.params.get("domain"), waiting=True)
     except (zs.ZeroslotError, OSError):
         return  # a shell in the middle of a line has no place for an error
     yield from (topic.topic for topic in found if topic.topic.startswith(incomplete))

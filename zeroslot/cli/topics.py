@@ -20,7 +20,7 @@ def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...], file: Te
 
 def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:
     """Print what is known of one topic. 1: it has no publisher that can be read. Raises TopicNotFoundError."""
-    facts = zs.inspect(topic, domain)
+    facts = zs.inspect(topic, domain, waiting=True)
     status = int(not facts.publishers)
     if json_output:
         print(as_json(asdict(facts)))

@@ -26,25 +26,27 @@ def domains() -> tuple[str, ...]:
     return tuple(flink.list_domains())
 
 
-def topics(domain: str | None = None) -> tuple[TopicInfo, ...]:
-    """Every topic of a domain that has a live publisher, subscribers that wait for one, or something that cannot be
-    read; see `TopicInfo`.
+def topics(domain: str | None = None, *, waiting: bool = False) -> tuple[TopicInfo, ...]:
+    """Every topic of a domain that has a live publisher, or something that cannot be read; see `TopicInfo`. `waiting`:
+    also those that have only subscribers, which wait for a publisher.
 
     Raises PermissionError when the domain's directory may not be read.
     """
     checked = checked_domain(domain)
-    flinks, unreadable = flink.list_domain(checked, waiting=True)
+    flinks, unreadable = flink.list_domain(checked, waiting=waiting)
     found = [_topic_info(topic, checked, paths) for topic, paths in flinks.items()]
     for topic, error in unreadable.items():
         problem = problem_of(topic_directory(checked, topic), error)
         found.append(TopicInfo(topic, checked, (), problems=(problem,)))
-    return tuple(sorted(filter(_is_something, found), key=lambda info: info.topic))
+    told = (info for info in found if _is_something(info, waiting))
+    return tuple(sorted(told, key=lambda info: info.topic))
 
 
-def inspect(topic: str, domain: str | None = None) -> TopicInfo:
+def inspect(topic: str, domain: str | None = None, *, waiting: bool = False) -> TopicInfo:
     """What is known of one topic.
 
-    Raises TopicNotFoundError when it has no live publisher, no subscriber that waits, and no problem.
+    Raises TopicNotFoundError when it has neither a live publisher nor a problem, and with `waiting` no subscriber that
+    waits for one either.
     """
     checked, place = checked_topic(topic), checked_domain(domain)
     directory = topic_directory(place, checked)
@@ -52,7 +54,7 @@ def inspect(topic: str, domain: str | None = None) -> TopicInfo:
         info = _topic_info(checked, place, flink.list_flinks(directory), with_schema=True)
     except PermissionError:
         info = TopicInfo(checked, place, (), problems=(problem_of(directory, flink.unreadable_directory(directory)),))
-    if not _is_something(info):
+    if not _is_something(info, waiting):
         raise TopicNotFoundError(
             f"{topic} has no publisher in domain {info.domain}. Start one, or list the topics with topics()",
             topic=topic,
@@ -148,8 +150,8 @@ def _announced_ids(attached: AttachedControl) -> set[int]:
     return {mapped.peer(index).announcement for index in mapped.active_indexes()}
 
 
-def _is_something(info: TopicInfo) -> bool:
-    return bool(info.publishers or info.problems or info.waiting)
+def _is_something(info: TopicInfo, waiting: bool) -> bool:
+    return bool(info.publishers or info.problems or (waiting and info.waiting))
 
 
 def _check_schema(attached: AttachedControl, topic: str) -> None:
