@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from zeroslot._core.binding import Descriptor
+
 OBJECTS = Path("/dev/shm")
 LOOKS = 40  # at what another process may be about to remove
 NAME = re.compile(r"zs-[0-9a-f]{16}(-p\d+)?")
@@ -33,9 +35,12 @@ def files(root: Path) -> set[Path]:
 
 
 def _was_killed(announcement: Path) -> bool:
-    """Whether the process that made an announcement is dead."""
-    pid = int.from_bytes(announcement.read_bytes()[24:28], "little")
-    return pid not in (0, os.getpid()) and not Path(f"/proc/{pid}").exists()
+    """Whether the process that made an announcement is dead: the lock has fallen, whatever was written until then."""
+    try:
+        with contextlib.closing(Descriptor.open(str(announcement), os.O_RDONLY)) as probe:
+            return not probe.is_locked(0)
+    except FileNotFoundError:
+        return True
 
 
 def left_behind(before: Iterable[str], looks: int = LOOKS) -> set[str]:
