@@ -15,7 +15,7 @@ async def count_frames(frames: zs.Subscriber[Frame]) -> int:
 
 
 async def mean_column(spots: zs.Subscriber[Spot]) -> float:
-    columns = []
+    columns: list[float] = []
     while len(columns) < FRAMES:
         lease = await spots.take_async(timeout=60.0)
         if lease is None:

@@ -65,7 +65,7 @@ USES = {
         "with zs.Subscriber('w') as sub, sub.on_sample(print) as handle: assert isinstance(handle, zs.SampleCallback)"
     ),
     "layout_of": f"{TICK}assert zs.layout_of(Tick).size == 8",
-    "waiting_subscribers": "with zs.Subscriber('none', Imu): assert list(zs.waiting_subscribers()) == ['none']",
+    "waiting_subscribers": "with zs.Subscriber('none'): assert 'none' in zs.waiting_subscribers()",
     "schema_of": "try: zs.schema_of('foreign')\nexcept LookupError as error: assert error.topic == 'foreign'",
     "type_from_schema": "try: zs.type_from_schema('')\nexcept zs.FormatError as error: assert 'JSON' in str(error)",
     "domains": "assert zs.domains() == ('default',)",
@@ -107,7 +107,7 @@ USES = {
     "Metadata": "assert zs.Metadata('image/png', '', {}).content_type == 'image/png'",
     "Refusal": "from typing import get_args\nassert 'type' in get_args(zs.Refusal)",
     "RefusedInfo": (
-        "with zs.Publisher('other', Imu), zs.Subscriber('other', Imu) as sub:\n"
+        "with zs.Publisher('refusing', bytes, max_bytes=8), zs.Subscriber('refusing', bytes) as sub:\n"
         "    assert sub.refused == () and zs.RefusedInfo.__slots__"
     ),
     "WaitingInfo": "assert zs.WaitingInfo('me', 1, '', False, True, 'exact', 0, 4, '').stalled_s is None",

@@ -24,8 +24,11 @@ CALLS = {
     ("Subscriber", "take"): "sub.take(timeout)",
     ("Subscriber", "latest"): "sub.latest(timeout)",
     ("Subscriber", "take_many"): "sub.take_many(None, None, timeout).samples.size or None",
+    ("Subscriber", "take_async"): "asyncio.run(sub.take_async(timeout))",
+    ("Subscriber", "latest_async"): "asyncio.run(sub.latest_async(timeout))",
     ("Subscriber", "wait"): "sub.wait(timeout)",
     ("Subscriber", "wait_for_publishers"): "sub.wait_for_publishers(9, timeout)",
+    ("WaitSet", "wait"): "bool(zs.WaitSet(sub).wait(timeout)) or None",
     ("SlotAllocator", "reserve"): "slots.reserve(timeout=timeout)",
     ("SlotAllocator", "reserve_uninit"): "slots.reserve_uninit(timeout=timeout)",
     ("SlotReader", "wait_for_change"): "reader.wait_for_change(reader.generation, timeout)",
@@ -33,7 +36,7 @@ CALLS = {
 }
 
 HANDLES = """
-import os, threading
+import asyncio, os, threading
 from decimal import Decimal
 from fractions import Fraction
 import numpy as np
@@ -87,6 +90,7 @@ def test_every_timeout_of_the_public_classes_is_tested() -> None:
         for name, value in inspect.getmembers(owner, callable)
         if not name.startswith("_") and "timeout" in _parameters(value)
     }
+    found.remove(("SampleCallback", "stop"))  # it waits for a function of the program, which no signal ends
     assert found == set(CALLS)
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 import numpy as np
@@ -182,9 +183,9 @@ def test_a_field_takes_each_dtype_of_its_family() -> None:
 
 @pytest.mark.row("TYP-8")
 def test_lists_of_python_objects_get_a_dtype_of_the_family() -> None:
-    """Texts and datetimes the unit that they have, numbers 64 bits."""
+    """Texts, datetimes and durations the unit that they have, numbers 64 bits."""
     model = Times.model_validate(
-        VALUES | {"at": ["2026-01-01T10"], "values": [1, 2.5], "signal": [1, 2j], "waits": [5]}
+        VALUES | {"at": ["2026-01-01T10"], "values": [1, 2.5], "signal": [1, 2j], "waits": [timedelta(seconds=5)]}
     )
     assert (model.at.dtype, model.values.dtype, model.signal.dtype) == ("<M8[h]", "<f8", "<c16")
     assert Times.model_validate(VALUES | {"at": []}).at.dtype.kind == "M"

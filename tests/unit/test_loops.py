@@ -191,7 +191,7 @@ def test_ten_thousand_cancelled_waits_leave_nothing(pub: zs.Publisher[Tick], sub
         threading.Event().wait(0.01)
     while tasks_of_process() - before:
         threading.Event().wait(0.01)
-    assert descriptors() == descriptors_before
+    assert descriptors() <= descriptors_before
     publish(pub, 1)
     assert asyncio.run(sub.take_async()) is not None
 

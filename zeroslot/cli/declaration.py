@@ -86,6 +86,8 @@ class _Writer:
     def annotation(self, meant: Any) -> str:
         """The text of an annotation."""
         origin, arguments = get_origin(meant), get_args(meant)
+        if hasattr(origin, "__value__"):  # a type alias, as NDArray is from numpy 2.5 on
+            return self.annotation(origin.__value__[arguments])
         if origin is Annotated:
             return self._annotated(arguments[0], [each for each in arguments[1:] if _is_written(each)])
         if origin in (Union, UnionType):

@@ -22,13 +22,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
 
 PRIVATE_DIRECTORY, SHARED_DIRECTORY = 0o700, 0o2770
 _SHARES = stat.S_ISGID | stat.S_IWGRP
@@ -69,16 +68,32 @@ def has_acl(fd: int) -> bool:
     return any(name.startswith("system.posix_acl_") for name in names)
 
 
-@contextmanager
-def naming_file(path: str | Path) -> Iterator[None]:
-    """Add the file to an OSError of a system call on a descriptor, and the limit to raise to an EFBIG."""
-    try:
-        yield
-    except OSError as error:
+class naming_file:  # noqa: N801  # used as a function
+    """Add the file to an OSError of a system call on a descriptor, and the limit to raise to an EFBIG.
+
+    Why not contextlib.contextmanager: an exception that passes through that refers to itself by the frames of its
+    traceback, which keep descriptors until the collector runs.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError):
+            return
+        reason = error.strerror
         if error.errno == errno.EFBIG:
             reason = "the file would be larger than this process may make files. Raise that limit (ulimit -f)"
-            raise OSError(errno.EFBIG, reason, str(path)) from None
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        named = OSError(error.errno, reason, str(self._path))
+        try:
+            raise named from None
+        finally:
+            del named, error
 
 
 def check_root(fd: int, path: Path, *, shareable: bool) -> int | None:
