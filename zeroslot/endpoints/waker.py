@@ -137,6 +137,8 @@ class _Waker:
         self.flag.bump()
         thread = self._thread
         if thread is None or not thread.is_alive():
+            # Here, and not in the fork handler: multiprocessing forgets what a child has registered before it runs.
+            close_at_exit(self)
             thread = threading.Thread(target=self._run, name="zeroslot-waker", daemon=True)
             self._thread = thread
             try:
@@ -212,7 +214,6 @@ class _Waker:
 
 
 _waker = _Waker()
-close_at_exit(_waker)
 
 
 def arm(wake: Wake) -> None:
@@ -231,7 +232,6 @@ def _forget() -> None:
     """A forked child has no waker, and nothing in it is armed."""
     global _waker  # noqa: PLW0603  # one of the process
     _waker = _Waker()
-    close_at_exit(_waker)
 
 
 os.register_at_fork(after_in_child=_forget)
