@@ -94,7 +94,7 @@ class Side:
         for turn in range(count):
             names["turn"] = turn
             if self.first:
-                time.sleep(max(0.0, began + (turn + 1) * period - time.monotonic()))
+                time.sleep(max(0.0, began + (turn + 1) * period - time.monotonic()))  # the period of the messages
             exec(code, names)
         return {"cpu": cpu_time() - cpu, "wall": time.monotonic() - began}
 
@@ -118,7 +118,7 @@ def reap(child: int) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return
-        time.sleep(0.005)
+        time.sleep(0.005)  # between looks at the processes
 
 
 def tuple_of(value: Any) -> tuple[int, ...]:

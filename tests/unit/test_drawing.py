@@ -75,7 +75,7 @@ def test_a_table_leaves_out_columns_before_it_cuts_one(blocks: None) -> None:
 
 
 def test_a_style_does_not_count_as_width(monkeypatch: pytest.MonkeyPatch, blocks: None) -> None:
-    """The letters of other processes are printable, the style is not theirs."""
+    """Text of other processes is made printable, and cannot change the style of the terminal."""
     monkeypatch.setattr(table, "has_colours", lambda: True)
     (_, line) = lines_of(("a", "b"), [[Cell("x\x1b", table.RED), "y"]], width=20)
     assert line == f"{table.RED}x\N{REPLACEMENT CHARACTER}{table.RESET}  y"

@@ -106,10 +106,9 @@ def sample_image(view_class not None, size_t size, dict values not None):
 
 # Why a handle that has ended is of another class: the interpreter reads a slot of an object at its place, in a tenth of
 # the time that a property takes, which has to be called. A slot that is empty raises AttributeError, though, and
-# `sample` raises ClosedError after the end. So `sample` is a slot of the classes, which every handle of theirs has
-# filled, and a property of the
-# classes for those that have ended. It has the same name, and `isinstance` shows no difference.
-# Where there is no GIL, another thread may be reading the class of the object: there all is properties.
+# `sample` raises ClosedError after the end. So in the classes of open handles `sample` is a slot, which is always
+# filled, and in the classes of ended handles a property. Both classes have one name, and `isinstance` shows no
+# difference. Without a GIL another thread may be reading the class of the object: `sample` is a property there.
 cdef extern from *:
     """
     #include "structmember.h"

@@ -140,7 +140,7 @@ def iceoryx2_ends(prefix: str, senders: int, takers: int) -> Ends:
     subscribers = [service.subscriber_builder().create() for _ in range(takers)]
     KEPT.append(service)
     while senders and service.dynamic_config.number_of_subscribers < OTHERS["subscribers"]:
-        time.sleep(0.001)
+        time.sleep(0.001)  # between looks, before anything is measured
 
     def sender(publisher: Any) -> Callable[[int], None]:
         payload = Payload()

@@ -40,7 +40,7 @@ def publish(orders: Any, answers: Any, core: int | None) -> None:
         for topics, count, pause in iter(orders.recv, None):
             if pause:
                 for n in range(count):
-                    time.sleep(pause)
+                    time.sleep(pause)  # the other side falls asleep meanwhile
                     publishers[n % topics].send(number=n)
             else:
                 end = time.perf_counter() + count

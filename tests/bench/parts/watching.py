@@ -40,7 +40,7 @@ with zs.Publisher("ticks", Tick) as publisher:
         due = began + int(number * 1e9 / hz)
         while (now := time.perf_counter_ns()) < due:
             if due - now > 200_000:
-                time.sleep((due - now - 100_000) / 1e9)
+                time.sleep((due - now - 100_000) / 1e9)  # the rate of the publisher
     costs.sort()
     print(costs[len(costs) // 2])
 """
@@ -68,11 +68,11 @@ def hz(rate: int, effort: Effort) -> Row:
         for side in turn_about(run, list(costs)):
             with publisher(rate) as process, zs.Monitor("ticks") as monitor:
                 while not monitor.snapshot().publishers:
-                    time.sleep(0.01)
+                    time.sleep(0.01)  # between looks, before anything is measured
                 if side == "with":
                     errors.append(error_of(monitor, report_s))
                 else:
-                    time.sleep(2 * report_s)
+                    time.sleep(2 * report_s)  # as long as the side with a monitor takes
                 costs[side].append(float(process.communicate()[0]))
     ratios = [one / other for one, other in zip(costs["with"], costs["without"], strict=True)]
     figures = {
@@ -156,9 +156,9 @@ def core_of_top(seconds: float) -> float:
     termios_size(terminal)
     reader = threading.Thread(target=drain, args=(terminal,), daemon=True)
     reader.start()
-    time.sleep(3)
+    time.sleep(3)  # the start of the interpreter does not count
     before, began = processor_s(pid), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # how long is measured
     used, took = processor_s(pid) - before, time.monotonic() - began
     os.write(terminal, b"q")
     os.waitpid(pid, 0)

@@ -40,7 +40,7 @@ def zenoh_session(end: End, *, shm: bool) -> Any:
             except zenoh.ZError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.05)
+                time.sleep(0.05)  # until the other session listens: zenoh has no event for it
     return _kept["zenoh"]
 
 
@@ -52,7 +52,7 @@ def open_zenoh(end: End, *, shm: bool = False) -> Opened:
     publisher = session.declare_publisher(end.outgoing, congestion_control=zenoh.CongestionControl.BLOCK, express=True)
     subscriber = session.declare_subscriber(end.incoming)
     while not publisher.matching_status.matching:
-        time.sleep(0.005)
+        time.sleep(0.005)  # between looks, before anything is measured
     names = names_of(end) | {"put": publisher.put, "receive": subscriber.recv}
     if shm:
         # Room for the messages on their way, and for those whose release has not come back yet.
@@ -111,7 +111,7 @@ def open_dds(end: End) -> Opened:
     out, back = (Topic(participant, name.replace("-", "_"), sample_type) for name in (end.outgoing, end.incoming))
     writer, reader = DataWriter(participant, out, qos=qos), DataReader(participant, back, qos=qos)
     while not (writer.get_matched_subscriptions() and reader.get_matched_publications()):
-        time.sleep(0.005)
+        time.sleep(0.005)  # between looks, before anything is measured
     condition = ReadCondition(reader, ViewState.Any | InstanceState.Alive | SampleState.NotRead)
     names: dict[str, Any] = {"write": writer.write, "take": reader.take, "condition": condition}
     if end.payload == TYPED:
@@ -148,7 +148,7 @@ def open_ecal(end: End) -> Opened:
         subscriber = ecal.Subscriber(topics[1], info)
         subscriber.set_receive_callback(lambda _topic, _type, data: got.put(data.buffer))
         while not (publisher.get_subscriber_count() and subscriber.get_publisher_count()):
-            time.sleep(0.01)
+            time.sleep(0.01)  # between looks, before anything is measured
         time.sleep(0.5)  # the count is known a moment before the memory is mapped
         _kept["ecal"] = publisher, subscriber, got
     publisher, _, got = _kept["ecal"]
