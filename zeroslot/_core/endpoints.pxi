@@ -301,19 +301,19 @@ cdef class PublisherEnd(Handle):
         )
 
     @cython.final
-    cdef Loan borrow_sized(self, object timeout, Rooms rooms, bint wipe):
-        """A loan with these rooms, whose fixed part starts as `loan` says where `wipe` is set."""
+    cdef Loan borrow_sized(self, object timeout, Extents extents, bint wipe):
+        """A loan with these extents, whose fixed part starts as `loan` says where `wipe` is set."""
         cdef Hold hold
         cdef Plan plan = self.plan
-        cdef uint64_t total = plan.variable.lay_out(rooms, plan.size)
+        cdef uint64_t total = plan.variable.lay_out(extents, plan.size)
         hold = self.owner.reserve(total)
         if hold is None:
             hold = reserve_slowly(
                 self.owner, self.allocator, total, deadline_of(self.default_timeout if timeout is ... else timeout)
             )
-        rooms.whole = plan.whole
+        extents.whole = plan.whole
         hold.head = plan.size
-        hold.keep_rooms(rooms)
+        hold.keep_extents(extents)
         if wipe:
             write_spans(plan, hold.data)
         plan.variable.place(hold, wipe)
@@ -349,17 +349,17 @@ cdef class PublisherEnd(Handle):
         """What `loan` gives, except for what factories make, of a type with variable fields."""
         cdef Arrangement variable = self.plan.variable
         cdef dict values = variable.starting_values(sizes) if variable.defaults else None
-        cdef Loan loan = self.borrow_sized(timeout, variable.rooms(sizes, values, True), True)
+        cdef Loan loan = self.borrow_sized(timeout, variable.measured(sizes, values, True), True)
         if values:
             write_values(loan, values)
-        rooms_of(loan.hold).prepared = None
+        extents_of(loan.hold).prepared = None
         return loan
 
     @cython.final
     cdef inline Loan start_uninit(self, object timeout, dict sizes):
         """What `loan_uninit` gives."""
         if self.plan.variable is not None:
-            return self.borrow_sized(timeout, self.plan.variable.rooms(sizes, None, False), False)
+            return self.borrow_sized(timeout, self.plan.variable.measured(sizes, None, False), False)
         if sizes:
             check_names(sizes, {}, "")
         return self.borrow(timeout)
@@ -371,7 +371,7 @@ cdef class PublisherEnd(Handle):
         if plan.variable is None:
             loan = self.borrow(timeout)
         else:
-            loan = self.borrow_sized(timeout, plan.variable.rooms(None, sample, True), False)
+            loan = self.borrow_sized(timeout, plan.variable.measured(None, sample, True), False)
         loan.hold.accounted = True  # the program does not get it
         return loan
 

@@ -234,12 +234,12 @@ cdef class Slot:
         """Commit a loan of bytes, whose memoryview ends with it. Where a buffer was taken from it, the commit raises,
         and the loan has another one.
         """
-        cdef Rooms rooms = rooms_of(hold)
+        cdef Extents extents = extents_of(hold)
         try:
             self.view.release()
             return self.owner.commit(hold, count)
         except BufferError:
-            self.view = (<VariableCodec>rooms.whole).get(hold, hold.data)
+            self.view = (<VariableCodec>extents.whole).get(hold, hold.data)
             raise
 
     @cython.final
@@ -524,10 +524,10 @@ cdef class Loan(Slot):
         raises BufferError while it is in use.
         """
         cdef Hold hold = self.live()
-        cdef Rooms rooms = rooms_of(hold)
-        if rooms is None or rooms.whole is None:
+        cdef Extents extents = extents_of(hold)
+        if extents is None or extents.whole is None:
             return Slot.__dlpack__(self, **options)
-        return dlpack_of(asarray((<VariableCodec>rooms.whole).buffer(hold, hold.data)), options)
+        return dlpack_of(asarray((<VariableCodec>extents.whole).buffer(hold, hold.data)), options)
 
     def resize(self, size):
         """Shrink the sample before the commit, where it is a whole array or bytes: to a shape, or a number of bytes.
@@ -536,8 +536,8 @@ cdef class Loan(Slot):
         room for. For fields of a sample there is `zeroslot.resize`.
         """
         cdef Hold hold = self.live()
-        cdef Rooms rooms = rooms_of(hold)
-        cdef VariableCodec whole = None if rooms is None else rooms.whole
+        cdef Extents extents = extents_of(hold)
+        cdef VariableCodec whole = None if extents is None else extents.whole
         if whole is None:
             raise TypeError("this loan is of no whole array or bytes: use zeroslot.resize(loan.sample, field=size)")
         hold.pin()

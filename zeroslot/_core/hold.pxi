@@ -110,17 +110,17 @@ cdef class Hold:
     cdef uint32_t slot
     cdef uint32_t exports   # live writable buffers
     cdef uint64_t writable_in   # of a loan that is neither committed nor discarded: the fork generation that may write
-    cdef PyObject *rooms    # of a loan with variable fields: its Rooms, which this owns
+    cdef PyObject *extents      # of a loan with variable fields: its Extents, which this owns
     cdef list arrays        # writable arrays that were handed out
     cdef bint blank         # its bytes count as zeros, and are an older sample's until `fill`
     cdef bint validated     # pydantic validates the sample before its commit
     cdef bint accounted     # the program knows what becomes of the loan: no warning where it is dropped
     cdef Py_ssize_t most_arrays
 
-    cdef void keep_rooms(self, object rooms) noexcept:
+    cdef void keep_extents(self, object extents) noexcept:
         """Own what says where the data of variable fields lies; once, at the start of a loan."""
-        Py_INCREF(rooms)
-        self.rooms = <PyObject *>rooms
+        Py_INCREF(extents)
+        self.extents = <PyObject *>extents
 
     cdef inline bint is_writable(self) noexcept:
         """Whether it is a loan that can still be written, in the process that borrowed it."""
@@ -282,9 +282,9 @@ cdef extern from *:
 cdef void hold_ends(PyObject *ended) noexcept:
     if (<Hold>ended).fork == zs_fork_generation:
         (<Hold>ended).side.take_back(<Hold>ended)
-    if (<Hold>ended).rooms != NULL:
-        Py_XDECREF((<Hold>ended).rooms)
-        (<Hold>ended).rooms = NULL
+    if (<Hold>ended).extents != NULL:
+        Py_XDECREF((<Hold>ended).extents)
+        (<Hold>ended).extents = NULL
     (<Hold>ended).side = None
     (<Hold>ended).arrays = None
     (<Hold>ended).head = (<Hold>ended).sequence = (<Hold>ended).published_ns = (<Hold>ended).writable_in = 0

@@ -188,8 +188,8 @@ cdef class OptionalCodec(Codec):
             data[0] = 0
             if self.item.size <= SMALL:
                 memset(data + self.item_at, 0, self.item.size)
-            if self.variable and hold.rooms != NULL:
-                rooms_of(hold).clear(hold, data + self.item_at, self.item.size)
+            if self.variable and hold.extents != NULL:
+                extents_of(hold).clear(hold, data + self.item_at, self.item.size)
         else:
             self.item.set(hold, data + self.item_at, value)
             data[0] = 1

@@ -170,7 +170,7 @@ cdef object send_sized(PublisherEnd end, PyObject **arguments, tuple names):
     for name, made in plan.factories.items():
         if name not in values:
             values[name] = made()
-    loan = end.borrow_sized(..., plan.variable.rooms(None, values, True), True)
+    loan = end.borrow_sized(..., plan.variable.measured(None, values, True), True)
     try:
         for field in plan.codec.members:
             if field.name in values:

@@ -1,7 +1,7 @@
-# Part of binding.pyx: where the data of a loan with variable fields lies.
+# Part of binding.pyx: extents, which say where in a sample the data of a variable field is.
 #
-# What a loan may write is decided in private memory: its Rooms has the place of each field, and no write looks at an
-# extent in the sample.
+# Extents are shared memory: each access loads the extent once, checks the copy, and uses the copy. Where a loan may
+# write is decided in private memory: its Extents have the place of each field, and no write looks at the sample's.
 
 cdef extern from *:
     """
@@ -47,10 +47,35 @@ cdef extern from *:
         zs_array_extent extent
     void zs_load_once(void *to, const void *frm, size_t size) nogil
 
+cdef enum:
+    MAX_NDIM = 8
+    DATA_ALIGNMENT = 8      # of text, bytes and lists
+    ARRAY_ALIGNMENT = 64
+    EXTENT_SIZE = sizeof(zs_extent)
+    ARRAY_EXTENT_SIZE = sizeof(zs_array_extent)
+
+# No sample is larger, whatever its slots are; sums of so many bytes do not overflow.
+cdef uint64_t LARGEST_SAMPLE = <uint64_t>1 << 48
+
+
+cdef inline uint64_t checked_product(uint64_t one, uint64_t other) noexcept nogil:
+    """The product; LARGEST_SAMPLE + 1 where it is larger than that."""
+    if other != 0 and one > LARGEST_SAMPLE // other:
+        return LARGEST_SAMPLE + 1
+    return one * other
+
+
+cdef inline uint64_t checked_sum(uint64_t one, uint64_t other) noexcept nogil:
+    return min(one + other, LARGEST_SAMPLE + 1)     # neither is larger than that
+
+
+cdef object corrupt_extent(str problem, object found):
+    return errors.CorruptSegmentError(f"the extent of a variable field {problem}", found=found)
+
 
 @cython.final
-cdef class Rooms:
-    """The places that one loan has for its variable fields. It refers to the Hold nowhere: the Hold refers to it."""
+cdef class Extents:
+    """The extents of one loan, each with its place. It refers to the Hold nowhere: the Hold refers to it."""
 
     cdef zs_place *places
     cdef zs_place first[2]  # of a type with so few variable fields, which needs no other memory
@@ -108,18 +133,18 @@ cdef class Rooms:
         return end
 
 
-cdef inline Rooms rooms_of(Hold hold):
+cdef inline Extents extents_of(Hold hold):
     """None: no loan, or one of a type without variable fields."""
-    return None if hold.rooms == NULL else <Rooms>hold.rooms
+    return None if hold.extents == NULL else <Extents>hold.extents
 
 
 cdef zs_place *place_of(Hold hold, char *data) except NULL:
     """The place of the field whose extent is at `data`."""
-    cdef Rooms rooms = rooms_of(hold)
+    cdef Extents extents = extents_of(hold)
     cdef size_t at = <size_t>(data - hold.data)
     cdef Py_ssize_t i
-    if rooms is not None:
-        for i in range(rooms.count):
-            if rooms.places[i].at == at:
-                return &rooms.places[i]
+    if extents is not None:
+        for i in range(extents.count):
+            if extents.places[i].at == at:
+                return &extents.places[i]
     raise ValueError("this sample has no room for fields of variable size")
