@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.bench.peers import PEERS
 from tests.bench.ways import BLOCK, COPIED, FILLED, FRAME, SPIN, TYPED, size_name
 from zeroslot.cli.figures import as_time, median
 
@@ -46,6 +47,11 @@ def row_of(found: Found, part: str, peer: str, what: str | None = None, **facts:
         if row["peer"] == peer and row["figures"] and (what is None or row["what"] == what):
             return dict(row)
     return None
+
+
+def is_ours(peer: str) -> bool:
+    """Whether it is zeroslot, with whatever settings."""
+    return peer.partition(",")[0] == "zeroslot"
 
 
 def machine_line(found: Found) -> str:
@@ -209,9 +215,8 @@ def bars(found: Found) -> list[Bar]:
 
     def best(wait: str, payload: str, size: int) -> list[float]:
         peers = {row["peer"] for row in rows_of(found, "latency", wait=wait, payload=payload, bytes=size)}
-        others = [latency(peer, wait, payload, size) for peer in peers if peer != "zeroslot" and ", C" not in peer]
-        others = [runs for runs in others if runs and "memcpy" not in runs]
-        return min(others, key=median) if others else []
+        others = [latency(peer, wait, payload, size) for peer in peers if peer in PEERS and not is_ours(peer)]
+        return min(filter(None, others), key=median, default=[])
 
     def first(part: str, peer: str, what: str, figure: str) -> list[float]:
         row = row_of(found, part, peer, what)
@@ -247,6 +252,12 @@ def bars(found: Found) -> list[Bar]:
             1.3,
             "at least",
             both(latency("shared_memory, by hand"), zeroslot, ratio),
+        ),
+        (
+            typed + "times faster than shared memory by hand, through numpy",
+            1.3,
+            "at least",
+            both(latency("shared_memory, numpy"), zeroslot, ratio),
         ),
         (typed + "p99, times the median", 2, "at most", tail),
         (
@@ -349,7 +360,7 @@ def readme_section(found: Found) -> str:
         elif why := next((row["why"] for row in rows_of(found, "latency") if row["peer"] == peer and row["why"]), ""):
             lines.append(([*[""] * (len(README_ROWS) - 1), why], peer))
     floors = {peer for peer in peers if peer.endswith(", C") or peer.startswith("memcpy")}
-    lines.sort(key=lambda line: (line[1] in floors, line[1] != "zeroslot", place(line[0])))
+    lines.sort(key=lambda line: (line[1] in floors, not is_ours(line[1]), place(line[0])))
     body = [
         [f"**{peer}**" if peer == "zeroslot" else f"*{peer}*" if peer in floors else peer, *cells]
         for cells, peer in lines

@@ -7,17 +7,18 @@ from typing import Any
 from tests.bench.ways import BLOCK, COPIED, FILLED, SPIN, TYPED, End, Opened, Peer
 
 
-def open_ends(end: End) -> Opened:
-    """A publisher in one direction, a subscriber in the other."""
+def open_ends(end: End, *, by_default: bool = False) -> Opened:
+    """A publisher in one direction, a subscriber in the other. `by_default`: without the options that the peers get."""
     import numpy as np
 
     import zeroslot as zs
     from zeroslot.cli.bench.samples import Typed, block_type
 
     sample_type: Any = Typed if end.payload == TYPED else block_type(end.size)
-    options = {} if end.window == 1 else {"depth": end.window}
-    publisher = zs.Publisher(end.outgoing, sample_type, domain="bench", **options)
-    subscriber = zs.Subscriber(end.incoming, sample_type, domain="bench", spin_us=0 if end.wait == BLOCK else None)
+    depth: dict[str, Any] = {} if by_default else {"depth": max(end.window, 2)}
+    spin_us = 0 if end.wait == BLOCK else None if by_default else 1e6
+    publisher = zs.Publisher(end.outgoing, sample_type, domain="bench", **depth)
+    subscriber = zs.Subscriber(end.incoming, sample_type, domain="bench", spin_us=spin_us)
     publisher.wait_for_subscribers()
     subscriber.wait_for_publishers()
     names: dict[str, Any] = {"take": subscriber.take}
@@ -43,14 +44,29 @@ def open_ends(end: End) -> Opened:
     return Opened(names, send, receive, close)
 
 
+def open_by_default(end: End) -> Opened:
+    """Without options."""
+    return open_ends(end, by_default=True)
+
+
 PEERS = [
     Peer(
         "zeroslot",
         open_ends,
-        "defaults; `spin_us=0` where it blocks; depth = window for bursts",
+        "depth = window, at least 2, as iceoryx2's buffer; `spin_us` 1e6 where it spins, 0 where it blocks",
         module="zeroslot.cli.bench.samples",  # `import zeroslot` alone imports little
         distribution="zeroslot",
         payloads=(TYPED, FILLED, COPIED),
         waits=(SPIN, BLOCK),
-    )
+    ),
+    Peer(
+        "zeroslot, defaults",
+        open_by_default,
+        "no options: depth 8, and a wait that sleeps where nothing comes within 20 us",
+        module="zeroslot.cli.bench.samples",
+        distribution="zeroslot",
+        payloads=(TYPED, COPIED),
+        waits=(SPIN,),
+        queue=8,
+    ),
 ]
