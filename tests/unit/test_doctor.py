@@ -171,12 +171,32 @@ def test_looking_makes_no_directory(zeroslot_dir: Path):
 
 def test_what_dead_processes_left_is_a_note(zeroslot_dir: Path):
     """And it stays."""
-    assert machine.stale("default").verdict == "ok"
-    pub = zs.Publisher("a/b", Tick)
-    abandon(pub)
-    found = machine.stale("default")
-    assert (found.verdict, "a dead publisher of a/b" in found.what) == ("note", True)
-    assert pub.flink.exists()
+    (found,) = machine.stale("default")
+    assert found.verdict == "ok"
+    pubs = [zs.Publisher(topic, Tick) for topic in ("a/b", "a/c")]
+    for pub in pubs:
+        abandon(pub)
+    (found,) = machine.stale("default")
+    assert (found.verdict, "a dead publisher of a/b, and 1 more" in found.what) == ("note", True)
+    assert all(pub.flink.exists() for pub in pubs)
+    zs.clean()
+
+
+def test_a_foreign_file_is_not_said_to_be_of_a_dead_process(zeroslot_dir: Path):
+    """It is left alone, and so is what to do about it another thing."""
+    flink = zeroslot_dir / "default" / "a" / "b" / f"{7:016x}.flink"
+    flink.parent.mkdir(parents=True)
+    flink.write_text("no control object", "utf-8")
+    (found,) = machine.stale("default")
+    assert (found.check, found.verdict) == ("files", "note")
+    assert str(flink) in found.what
+    assert "dead" not in found.what
+    zeroslot_says = subprocess.run(
+        [sys.executable, "-m", "zeroslot", "gc", "--dry-run"], capture_output=True, text=True
+    ).stdout
+    assert zeroslot_says.startswith("left alone: ")
+    assert zeroslot_says.count(str(flink)) == 1
+    flink.unlink()
     zs.clean()
 
 
@@ -201,6 +221,23 @@ def test_a_topic_that_works_has_nothing_wrong():
         pub.publish({"number": 1})
         assert sub.take() is not None
         assert [*verdicts("robot/imu")] == ["publisher ok", "subscriber ok", "policy ok"]
+
+
+def test_a_subscriber_that_waits_is_found():
+    """The topic has no publisher, and no publisher has gone."""
+    with zs.Subscriber("robot/imu", Tick, name="logger"):
+        found = verdicts("robot/imu")
+    assert found["publisher wrong"] == ["robot/imu has no publisher in domain default that can be read"]
+    (text,) = found["subscriber note"]
+    assert text.startswith("logger (pid ")
+    assert text.endswith(" waits for a publisher")
+
+
+def test_a_topic_of_a_dead_publisher_is_no_similar_name():
+    """There is nothing to subscribe to."""
+    abandon(zs.Publisher("robot/imu", Tick))
+    assert "name note" not in verdicts("robot/inu")
+    zs.clean()
 
 
 @pytest.mark.parametrize("wrong", ["robot/inu", "Robot/IMU", "imu", "robot/imu2", "arm/imu"])

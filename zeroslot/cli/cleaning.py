@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_json
+from zeroslot.cli.table import paragraph, printable
 
 
 def clean_domain(domain: str | None, *, everything: bool, dry_run: bool, json_output: bool) -> int:
@@ -16,8 +17,14 @@ def clean_domain(domain: str | None, *, everything: bool, dry_run: bool, json_ou
         print(as_json([asdict(remains) for remains in found]))
         return status
     for remains in found:
-        done = "removed" if remains.removed else "found" if dry_run else "not removed"
-        print(f"{done}: {remains.what}: {remains.where}")
+        print(paragraph(printable(_line(remains, dry_run))))
     if not found:
         print("nothing is left of dead processes")
     return status
+
+
+def _line(remains: zs.Remains, dry_run: bool) -> str:
+    if remains.what.startswith("left alone: "):
+        return remains.what if remains.where in remains.what else f"{remains.what}: {remains.where}"
+    done = "removed" if remains.removed else "found" if dry_run else "not removed"
+    return f"{done}: {remains.what}: {remains.where}"

@@ -10,10 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from zeroslot.cli.figures import as_time
+from zeroslot.cli.figures import as_share, as_time
 
 COLUMNS, EIGHTHS = "▁▂▃▄▅▆▇█", "▏▎▍▌▋▊▉█"
 ASCII_COLUMNS = "._-~=+*#"
+LEAST_BAR = 4  # columns
 
 
 def has_blocks() -> bool:
@@ -56,7 +57,7 @@ def bar(value: float, highest: float, width: int) -> str:
 
 def histogram_lines(buckets: Sequence[tuple[float, float, int]], width: int, indent: str = "  ") -> list[str]:
     """A line for each bucket (its ends in nanoseconds, and how much it has), with a bar in the columns that are left of
-    `width`. Empty buckets at both ends are left out.
+    `width`. Empty buckets at both ends are left out, and the percentages where there is no room for them.
     """
     filled = [place for place, (_, _, count) in enumerate(buckets) if count]
     if not filled:
@@ -67,9 +68,11 @@ def histogram_lines(buckets: Sequence[tuple[float, float, int]], width: int, ind
     digits = max(map(len, counts))
     lines = []
     for (low, high, count), text in zip(shown, counts, strict=True):
-        before = f"{indent}{as_time(low):>9} - {as_time(high):>8}  "
-        after = f"  {text:>{digits}}  {count / total:6.1%}"
-        room = max(width - len(before) - len(after), 4)
+        before = f"{indent}{as_time(low):>8} - {as_time(high):>8}  "
+        after = f"  {text:>{digits}}"
+        if width - len(before) - len(after) - 9 >= LEAST_BAR:
+            after += f"  {as_share(count / total):>7}"
+        room = max(width - len(before) - len(after), LEAST_BAR)
         lines.append(f"{before}{bar(count, most, room):<{room}}{after}")
     return lines
 

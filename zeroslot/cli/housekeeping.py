@@ -26,9 +26,10 @@ def gc(
     """Remove what dead processes left in a domain, and segments without an owner.
 
     What live processes use is not touched, and nothing of another root (ZEROSLOT_DIR) without --all. One line for each
-    thing: "removed", "found" (with --dry-run) or "not removed", what it was, and where. With --json a list of objects
-    with the same: "what" (a text), "where" (a path, or the name of a shared-memory object), "removed" (true or false),
-    "owner_uid" and "size_bytes" (of objects that only another user or root can remove; else null and 0).
+    thing: "removed", "found" (with --dry-run), "not removed", or "left alone" (what cannot be read, such as a file of
+    another version); what it was, and where. With --json a list of objects with the same: "what" (a text), "where" (a
+    path, or the name of a shared-memory object), "removed" (true or false), "owner_uid" and "size_bytes" (of objects
+    that only another user or root can remove; else null and 0).
 
     Ends with status 0 when all that was found is removed, and after --dry-run; with 1 when something stays, such as
     another user's file.

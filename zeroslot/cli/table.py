@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from zeroslot.cli.drawing import bar
+from zeroslot.cli.drawing import LEAST_BAR, bar
 
 GAP = "  "
 BOLD, DIM, RED, CYAN, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
-LEAST_WIDTH, LEAST_BAR, WIDEST_BAR = 8, 4, 24
+LEAST_WIDTH, WIDEST_BAR = 8, 24
 GREEN, YELLOW = "\x1b[32m", "\x1b[33m"
 
 
@@ -61,6 +62,7 @@ def width_of(text: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns, with an ellipsis in place of what is left out."""
+    text = text.rstrip()
     if width_of(text) <= width:
         return text
     kept = ""
@@ -69,6 +71,14 @@ def cut(text: str, width: int) -> str:
             break
         kept += letter
     return f"{kept}…" if width > 0 else ""
+
+
+def paragraph(text: str, indent: str = "  ") -> str:
+    """A sentence in lines that fit the terminal; those after the first are indented. A path stays in one piece."""
+    width = terminal_width()
+    if width is None or width_of(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def terminal_width() -> int | None:

@@ -36,6 +36,7 @@ from zeroslot.cli.table import (
     printable,
     width_of,
 )
+from zeroslot.cli.topics import print_problems, problem_line
 
 HISTORY = 60  # rates that are remembered
 LATENCY_S = 10.0  # the latencies shown are of so long
@@ -243,7 +244,8 @@ def _print(model: Model, view: View, interval: float, *, once: bool, json_output
             print(as_json(facts) if once else json.dumps(facts, default=str), flush=True)
         else:
             rows = view.rows(model)
-            print("\n".join([printable(_summary(model)), *_table(rows, view, None, history=False), *_problems(model)]))
+            print("\n".join([printable(_summary(model)), *_table(rows, view, None, history=False)]))
+            print_problems(model.problems)
         if once:
             return 0
 
@@ -267,7 +269,8 @@ def _show(model: Model, view: View, interval: float) -> int:
 def _picture(model: Model, view: View, columns: int, lines: int, interval: float) -> tuple[list[str], int]:
     """The lines of the screen, and how many of them are rows."""
     rows = view.rows(model)
-    problems = [_painted(cut(each, columns), RED) for each in _problems(model)[: max(lines // 4, 1)]]
+    told = model.problems[: max(lines // 4, 1)]
+    problems = [_painted(cut(f" {_short(each)}", columns), RED) for each in told]
     room = max(lines - 3 - len(problems), 1)
     height = [1 + (len(row.peers) if view.subscribers else 0) for row in rows]
     view.offset = min(view.offset, max(0, sum(height) - room))
@@ -331,8 +334,9 @@ def _painted(text: str, style: str) -> str:
     return f"{style}{text}{RESET}" if has_colours() else text
 
 
-def _problems(model: Model) -> list[str]:
-    return [printable(f"{each.kind}: {each.where}: {each.text}") for each in model.problems]
+def _short(problem: zs.Problem) -> str:
+    """What is wrong, in one line; of its path the last two names."""
+    return problem_line(problem).replace(str(problem.where), "/".join(["…", *problem.where.parts[-2:]]))
 
 
 def _table(rows: list[Row], view: View, columns: int | None, *, history: bool) -> list[str]:

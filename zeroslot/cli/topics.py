@@ -8,14 +8,19 @@ from typing import TextIO
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_duration, as_json
-from zeroslot.cli.table import BOLD, DIM, RED, cut, printable, styled, terminal_width
+from zeroslot.cli.table import BOLD, DIM, RED, cut, paragraph, printable, styled, terminal_width
 
 
 def print_problems(problems: list[zs.Problem] | tuple[zs.Problem, ...], file: TextIO | None = None) -> None:
-    """One line for each: what it is, where, and what is wrong."""
+    """A line for each, or several where the terminal is narrow."""
     for problem in problems:
-        place = "" if str(problem.where) in problem.text else f"{problem.where}: "
-        print(styled(f"{problem.kind}: {printable(place + problem.text)}", RED), file=file)
+        print(styled(paragraph(problem_line(problem)), RED), file=file)
+
+
+def problem_line(problem: zs.Problem) -> str:
+    """What it is, where, and what is wrong."""
+    place = "" if str(problem.where) in problem.text else f"{problem.where}: "
+    return f"{problem.kind}: {printable(place + problem.text)}"
 
 
 def show_topic(topic: str, domain: str | None, *, json_output: bool) -> int:

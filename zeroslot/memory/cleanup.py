@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zeroslot")
 
+LEFT_ALONE = "left alone: "  # before the reason in `Remains.what`, where a file is no remains of a dead process
+
 _CONTROL = re.compile(r"zs-[0-9a-f]{16}", re.ASCII)
 _POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
 
@@ -190,7 +192,7 @@ def _published_segments(domain: str, dry_run: bool, seen: set[str]) -> Iterator[
             try:
                 control_name = flink.read_flink(path)
             except (ValueError, PermissionError) as error:
-                yield Remains(f"left alone: {error}", str(path), removed=False)
+                yield Remains(f"{LEFT_ALONE}{error}", str(path), removed=False)
                 continue
             if control_name is not None:
                 yield from _sweep_dead(control_name, path, f"a dead publisher of {topic}", dry_run, seen)
@@ -204,7 +206,7 @@ def _sweep_dead(control_name: str, path: Path, what: str, dry_run: bool, seen: s
             seen.add(control_name)
             yield _report(control_name, path, what, dry_run)
     except OSError as error:  # an object of another user under this flink, or no flink where a marker names one
-        yield Remains(f"left alone: {error}", str(path), removed=False)
+        yield Remains(f"{LEFT_ALONE}{error}", str(path), removed=False)
 
 
 def _report(control_name: str, path: Path | None, what: str, dry_run: bool) -> Remains:
@@ -236,7 +238,7 @@ def _dead_subscribers(path: Path, dry_run: bool) -> Iterator[Remains]:
     except PermissionError:
         return  # reported already
     except (MismatchError, CorruptSegmentError) as error:
-        yield Remains(f"left alone: {error}", str(path), removed=False)
+        yield Remains(f"{LEFT_ALONE}{error}", str(path), removed=False)
         return
     if attached is None or not attached.owner_alive():
         return

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zeroslot.info import Finding
 from zeroslot.memory import access, hugepages
-from zeroslot.memory.cleanup import clean
+from zeroslot.memory.cleanup import LEFT_ALONE, clean
 from zeroslot.memory.directories import domain_directory, root, sharing_group
 from zeroslot.memory.objects import SHM
 
@@ -232,13 +232,19 @@ def cores(count: int | None = None) -> Finding:
     return Finding("cores", "ok", f"this process may use {count}: a subscriber may spin (spin_us) for a lower latency")
 
 
-def stale(domain: str) -> Finding:
-    """What dead processes left in the domain, and segments of this root without an owner."""
-    found = clean(domain, dry_run=True)
+def stale(domain: str) -> Iterator[Finding]:
+    """What dead processes left in the domain, segments of this root without an owner, and what cannot be read."""
+    found = list(dict.fromkeys(each.what for each in clean(domain, dry_run=True)))
+    dead = [what for what in found if not what.startswith(LEFT_ALONE)]
+    unread = [what.removeprefix(LEFT_ALONE) for what in found if what.startswith(LEFT_ALONE)]
+    if dead:
+        more = f", and {len(dead) - 1} more" if len(dead) > 1 else ""
+        advice = "remove it: zeroslot gc (--dry-run lists all)"
+        yield Finding("remains", "note", f"something is left of dead processes: {dead[0]}{more}", advice)
+    for text in unread:
+        yield Finding("files", "note", text, "zeroslot gc leaves it alone: upgrade what wrote it, or remove it by hand")
     if not found:
-        return Finding("remains", "ok", "nothing is left of dead processes")
-    what = f"{len(found)} of dead processes, of which the first is {found[0].what}"
-    return Finding("remains", "note", what, "remove them: zeroslot gc (--dry-run lists them)")
+        yield Finding("remains", "ok", "nothing is left of dead processes")
 
 
 def container(marks: tuple[str, ...] = ("/.dockerenv", "/run/.containerenv")) -> Finding:

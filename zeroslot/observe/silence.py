@@ -20,7 +20,7 @@ from zeroslot.memory.directories import root, topic_directory
 from zeroslot.memory.objects import SHM, exists
 from zeroslot.memory.peers import describe, describe_publisher
 from zeroslot.memory.processes import command_of, is_stopped
-from zeroslot.observe.introspection import attach_live, inspect
+from zeroslot.observe.introspection import attach_live, inspect, topics
 
 SIMILAR = 0.7  # the ratio of difflib from which on a name may be a misspelled one
 
@@ -28,7 +28,7 @@ SIMILAR = 0.7  # the ratio of difflib from which on a name may be a misspelled o
 def findings(topic: str, domain: str) -> Iterator[Finding]:
     """Everything about one topic; both names are checked."""
     try:
-        facts = inspect(topic, domain)
+        facts = inspect(topic, domain, waiting=True)
     except TopicNotFoundError:
         facts = TopicInfo(topic, domain, ())
     yield from (Finding("files", "wrong", f"{each.kind}: {each.text}") for each in facts.problems)
@@ -74,7 +74,7 @@ def gone_publishers(topic: str, domain: str) -> Iterator[Finding]:
 
 def similar_names(topic: str, domain: str) -> Iterator[Finding]:
     """Topics of the domain that may be meant."""
-    known = flink.list_topics(domain)
+    known = [each.topic for each in topics(domain) if each.publishers]
     lowered = {name.lower(): name for name in known}
     found = [lowered[name] for name in difflib.get_close_matches(topic.lower(), lowered, cutoff=SIMILAR)]
     last = topic.rpartition("/")[2]
