@@ -178,6 +178,25 @@ def test_latency_has_the_percentiles_that_the_subscriber_counted(live: list[Chil
     assert "█" in text
 
 
+def test_latency_names_the_publisher_where_there_are_several() -> None:
+    """A subscriber has a line for each publisher that it reads."""
+
+    class Tick(zs.Sample):
+        n: zs.U32 = 0
+
+    with (
+        zs.Publisher("t", Tick, name="one") as one,
+        zs.Publisher("t", Tick, name="two") as two,
+        zs.Subscriber("t", Tick, name="reader") as reader,
+    ):
+        assert reader.wait_for_publishers(2)
+        one.publish(Tick(n=1))
+        two.publish(Tick(n=2))
+        text = zeroslot("latency", "t").stdout
+    assert re.search(r"^publisher  subscriber ", text, re.MULTILINE)
+    assert len(re.findall(r"^(?:one|two) +reader ", text, re.MULTILINE)) == 2
+
+
 def test_latency_of_an_interval_is_what_was_counted_in_it(live: list[Child]) -> None:
     """Not what was before."""
 

@@ -177,7 +177,17 @@ def test_times_are_in_the_unit_that_suits_them(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(64, "64 B"), (4096, "4 KiB"), (8 << 20, "8 MiB"), (1500, "1.5 kB"), (2.5e9, "2.50 GB")]
+    ("value", "text"),
+    [
+        (64, "64 B"),
+        (4096, "4 KiB"),
+        (8 << 20, "8 MiB"),
+        (1500, "1.5 kB"),
+        (2.5e9, "2.50 GB"),
+        (1_120_533 << 10, "1.15 GB"),
+        (5 << 30, "5.37 GB"),
+        (4096.0, "4.1 kB"),
+    ],
 )
 def test_sizes_are_in_the_unit_that_suits_them(value, text):
     assert as_bytes(value) == text

@@ -57,9 +57,25 @@ def test_a_histogram_leaves_out_what_is_empty_at_its_ends(blocks: None) -> None:
     lines = histogram_lines([(0, 10, 0), (10, 20, 1), (20, 40, 0), (40, 80, 3), (80, 160, 0)], 60)
     assert len(lines) == 3
     assert {width_of(line) for line in lines} == {60}
-    assert lines[0].endswith("25.0%")
+    assert lines[0].endswith("25.0 %")
     assert lines[2].count("█") > lines[0].count("█") > lines[1].count("█") == 0
     assert histogram_lines([(0, 10, 0)], 60) == []
+    narrow = histogram_lines([(10, 20, 1234), (20, 40, 30_000)], 40)
+    assert {width_of(line) for line in narrow} == {40}
+    assert narrow[1].endswith("30,000")
+
+
+def test_a_cut_text_has_no_space_before_its_end(blocks: None) -> None:
+    """Spaces that hold a column's width are no text that is left out."""
+    assert table.cut("driver    ", 8) == "driver"
+    assert table.cut("a driver  ", 7) == "a driv…"
+
+
+def test_a_sentence_is_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only on a terminal, and a path stays whole."""
+    assert table.paragraph("one two three") == "one two three"
+    monkeypatch.setattr(table, "terminal_width", lambda: 9)
+    assert table.paragraph("one two three /a/long/path") == "one two\n  three\n  /a/long/path"
 
 
 def test_a_table_leaves_out_columns_before_it_cuts_one(blocks: None) -> None:

@@ -84,7 +84,7 @@ def _grid(each: zs.PublisherSnapshot) -> list[str]:
     pairs = []
     for name, count in each.counters.items():
         heading = name.removesuffix("_ns").replace("_", " ") + (" for" if name.endswith("_ns") else "")
-        shown = as_bytes(count) if name == "bytes" else as_time(count) if name.endswith("_ns") else f"{count:,}"
+        shown = as_bytes(float(count)) if name == "bytes" else as_time(count) if name.endswith("_ns") else f"{count:,}"
         pairs.append((heading, shown, BAD.get(name, "") if count else ""))
     if each.age_s is not None:
         pairs.append(("newest", f"{as_duration(each.age_s)} ago", ""))

@@ -92,10 +92,13 @@ def as_duration(seconds: float) -> str:
 
 
 def as_bytes(count: float) -> str:
-    """Bytes in the unit that suits them; of 1000 where that is even, as memory is of 1024."""
+    """Bytes in the unit that suits them: of 1000; of 1024 for an int that is few of them, as sizes of memory are.
+
+    Give a float for what grows or flows, so that its unit does not change from one figure to the next.
+    """
     for binary, size in (("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size and count % size == 0:
-            return f"{count / size:.0f} {binary}"
+        if isinstance(count, int) and size <= count < size << 10 and count % size == 0:
+            return f"{count // size} {binary}"
     for limit, unit, factor in ((1e3, "B", 1.0), (1e6, "kB", 1e3), (1e9, "MB", 1e6)):
         if count < limit:
             return f"{count / factor:.{0 if unit == 'B' else 1}f} {unit}"

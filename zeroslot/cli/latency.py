@@ -12,12 +12,12 @@ from typing import Any
 import zeroslot as zs
 from zeroslot.cli.drawing import histogram_lines
 from zeroslot.cli.figures import PERCENTILES, as_json, as_time
-from zeroslot.cli.table import BOLD, DIM, Cell, lines_of, printable, styled, terminal_width
+from zeroslot.cli.table import BOLD, DIM, Cell, lines_of, paragraph, printable, styled, terminal_width
 from zeroslot.cli.topics import print_problems
 
-HEADINGS = ("subscriber", "pid", "p50", "p90", "p99", "p99.9", "max", "counted", "waiting", "lag")
-NUMBERS = HEADINGS[1:]
-DROPPED = ("waiting", "pid", "lag", "p99.9", "counted", "p90")
+HEADINGS = ("publisher", "subscriber", "pid", "p50", "p90", "p99", "p99.9", "max", "counted", "waiting", "lag")
+NUMBERS = HEADINGS[2:]
+DROPPED = ("waiting", "pid", "lag", "p99.9", "counted", "p90", "publisher")
 WIDTH, WIDEST = 80, 100  # of a histogram where stdout is no terminal, and at most
 
 
@@ -79,11 +79,15 @@ def _print(
     print(f"{styled(topic, BOLD)}  (domain {snapshot.domain}){when}")
     print_problems(snapshot.problems)
     if waited:
-        rows = [_row(each) for each in waited]
-        print("\n".join(lines_of(HEADINGS, rows, right=NUMBERS, flexible="subscriber", droppable=DROPPED)))
+        several = len(snapshot.publishers) > 1
+        headings, rows = HEADINGS, [_row(each) for each in waited]
+        if not several:
+            headings, rows = headings[1:], [row[1:] for row in rows]
+        print("\n".join(lines_of(headings, rows, right=NUMBERS, flexible="subscriber", droppable=DROPPED)))
         if seconds is None:
-            _print_histograms(waited)
-        print(styled(_how_coarse(waited), DIM))
+            _print_histograms(waited, several=several)
+        for line in paragraph(_how_coarse(waited), indent="").splitlines():
+            print(styled(line, DIM))
     elif snapshot.publishers:
         print("no subscriber")
     sys.stdout.flush()
@@ -95,17 +99,18 @@ def _row(each: Waited) -> list[str | Cell]:
     shown: list[str | Cell] = [as_time(value) for value in percentiles]
     shown[0] = Cell(as_time(percentiles[0]), BOLD)
     lag = "-" if each.peer.lag_s is None else as_time(each.peer.lag_s * 1e9) if each.peer.behind else "0"
-    return [each.peer.name, str(each.peer.pid), *shown, as_time(longest), f"{each.latency.count:,}",
-            f"{each.peer.behind:,}", lag]  # fmt: skip  # a row is a row
+    return [each.publisher.name, each.peer.name, str(each.peer.pid), *shown, as_time(longest),
+            f"{each.latency.count:,}", f"{each.peer.behind:,}", lag]  # fmt: skip  # a row is a row
 
 
-def _print_histograms(waited: list[Waited]) -> None:
+def _print_histograms(waited: list[Waited], *, several: bool) -> None:
     width = min(terminal_width() or WIDTH, WIDEST)
     for each in waited:
         lines = histogram_lines(_octaves(each.latency), width)
         if lines:
             of = f"{each.latency.count:,} of {each.peer.taken:,} takes counted"
-            print(f"\n{styled(printable(each.peer.name), BOLD)} (pid {each.peer.pid}), {of}")
+            source = f" from {printable(each.publisher.name)}" if several else ""
+            print(f"\n{styled(printable(each.peer.name), BOLD)} (pid {each.peer.pid}){source}, {of}")
             print("\n".join(lines))
     if any(each.latency.count for each in waited):
         print()
