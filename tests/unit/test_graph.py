@@ -1,4 +1,4 @@
-"""`zeroslot graph`: processes, topics and edges, in the three forms."""
+"""`zeroslot graph`: processes, topics and edges, in all forms."""
 
 from __future__ import annotations
 
@@ -94,13 +94,62 @@ def test_names_of_other_processes_cannot_become_syntax():
 
 @pytest.mark.parametrize(
     ("rate_hz", "text"),
-    [(None, ""), (0.5, "0.5 Hz"), (999.96, "1000 Hz"), (30, "30 Hz"), (1000.0, "1 kHz"), (2.5e6, "2.5 MHz")],
+    [(None, ""), (0.5, "0.50 Hz"), (999.96, "1.00 kHz"), (30, "30.0 Hz"), (2.5e6, "2.50 MHz")],
 )
 def test_rates_are_in_the_unit_that_suits_them(rate_hz: float | None, text: str):
     assert graph._text_of(graph.Edge("publisher", 1, "t", rate_hz)) == text
 
 
+PUBLISHED = graph.Graph(
+    "default",
+    (
+        graph.Process(1, ("driver",)),
+        graph.Process(2, ("spare",)),
+        graph.Process(3, ("viewer", "logger")),
+        graph.Process(4, ("arm",)),
+    ),
+    (graph.Topic("robot/cmd", ()), graph.Topic("robot/imu", ("Imu",))),
+    (
+        graph.Edge("publisher", 1, "robot/imu", 500.0),
+        graph.Edge("publisher", 2, "robot/imu"),
+        graph.Edge("subscriber", 3, "robot/imu", lost=1234),
+        graph.Edge("subscriber", 4, "robot/imu"),
+        graph.Edge("waiting", 4, "robot/cmd"),
+    ),
+)
+
+
+def test_a_picture_has_publishers_on_the_left_and_subscribers_on_the_right(monkeypatch: pytest.MonkeyPatch):
+    """Joined by lines, of ASCII where nothing else can be shown; below each other where there is no room."""
+    monkeypatch.setattr(graph, "has_blocks", lambda: True)
+    assert graph.as_picture(PUBLISHED) == [
+        "                         robot/cmd ───→ arm (4)  waits",
+        "driver (1)  500.0 Hz ─┬─→ robot/imu ─┬─→ viewer, logger (3)  1,234 lost",
+        "spare (2)            ─┘              └─→ arm (4)",
+    ]
+    monkeypatch.setattr(graph, "has_blocks", lambda: False)
+    assert graph.as_picture(PUBLISHED)[1].startswith("driver (1)  500.0 Hz -+-> robot/imu -+-> ")
+    monkeypatch.setattr(graph, "terminal_width", lambda: 60)
+    assert graph.as_picture(PUBLISHED) == [
+        "robot/cmd", "  > arm (4)  waits",
+        "robot/imu", "  < driver (1)  500.0 Hz", "  < spare (2)", "  > viewer, logger (3)  1,234 lost", "  > arm (4)",
+    ]  # fmt: skip  # a topic a line
+
+
+def test_a_subscriber_that_waits_is_in_the_graph():
+    """The topic has no publisher, and the edge is a dashed one."""
+    with zs.Subscriber("robot/cmd", Tick, name="arm"):
+        (edge,) = json.loads(run_graph("--json"))["edges"]
+        text, mermaid, dot = (run_graph(form) for form in ("--text", "--mermaid", "--dot"))
+    assert (edge["role"], edge["topic"]) == ("waiting", "robot/cmd")
+    assert re.fullmatch(r" *robot/cmd ───→ arm \(\d+\)  waits\n", text)
+    assert '-.->|"waits"|' in mermaid
+    assert '["robot/cmd"]' in mermaid.replace("(", "").replace(")", "").replace("#47;", "/")
+    assert 'style=dashed, label="waits"' in dot
+
+
 def test_a_domain_without_publishers_is_an_empty_graph():
+    assert run_graph("--text") == "no topic in domain default has a publisher or a subscriber\n"
     assert run_graph() == "flowchart LR\n"
     assert json.loads(run_graph("--json"))["edges"] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -17,24 +18,31 @@ def register(app: typer.Typer) -> None:
 
 def graph(
     domain: Domain = None,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart, which is the default.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="As lines of text, which is the default in a terminal.")] = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="As a Mermaid flowchart, which is the default elsewhere.")
+    ] = False,
     dot: Annotated[bool, typer.Option("--dot", help="As a Graphviz digraph.")] = False,
     json: Json = False,
 ) -> None:
     """Draw which processes publish and read which topics, with the rate of each publisher.
 
-    A Mermaid flowchart can be pasted into Markdown; for a picture of the other:
+    A Mermaid flowchart can be pasted into Markdown, and Graphviz makes a picture:
+
+        zeroslot graph --mermaid > graph.mmd
 
         zeroslot graph --dot | dot -Tsvg > graph.svg
 
-    With --json an object with "processes", "topics" and "edges". A rate is that of the newest samples that can still be
-    taken, in samples a second; null where a publisher keeps fewer than two.
+    With --json an object with "processes", "topics" and "edges"; the role of an edge is "publisher", "subscriber" or
+    "waiting" (a subscriber that has no publisher). A rate is that of the newest samples that can still be taken, in
+    samples a second; null where a publisher keeps fewer than two.
     """
     from zeroslot.cli.graph import print_graph
 
-    if mermaid + dot + json > 1:
-        raise typer.BadParameter("give one of --mermaid, --dot and --json", param_hint="--mermaid")
-    exit_with(print_graph(domain, form="dot" if dot else "json" if json else "mermaid"))
+    forms = [name for name, given in (("text", text), ("mermaid", mermaid), ("dot", dot), ("json", json)) if given]
+    if len(forms) > 1:
+        raise typer.BadParameter("give one of --text, --mermaid, --dot and --json", param_hint=f"--{forms[0]}")
+    exit_with(print_graph(domain, form=forms[0] if forms else "text" if sys.stdout.isatty() else "mermaid"))
 
 
 def metrics(

@@ -1,4 +1,5 @@
-"""`zeroslot graph`: which processes publish and read which topics, as Mermaid, as a Graphviz digraph, or as JSON.
+"""`zeroslot graph`: which processes publish and read which topics, as a picture of text, as Mermaid, as a Graphviz
+digraph, or as JSON.
 
 A process is one node, whatever it publishes and reads, so that a picture shows where samples go through. A rate comes
 from the times of the samples that can still be taken: one look is enough, and it takes part in nothing.
@@ -6,12 +7,14 @@ from the times of the samples that can still be taken: one look is enough, and i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import zeroslot as zs
-from zeroslot.cli.figures import as_json
+from zeroslot.cli.drawing import has_blocks
+from zeroslot.cli.figures import as_json, as_short_rate
 from zeroslot.cli.rates import rate_now
-from zeroslot.cli.table import printable
+from zeroslot.cli.table import BOLD, CYAN, DIM, RED, YELLOW, printable, styled, terminal_width, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A process that publishes a topic (role "publisher"), or reads it ("subscriber")."""
+    """A process that publishes a topic (role "publisher"), reads it ("subscriber"), or waits for a publisher of it
+    ("waiting").
+    """
 
     role: str
     pid: int
@@ -52,7 +57,7 @@ class Graph:
 
 
 def graph_of(domain: str | None) -> Graph:
-    """The live publishers and subscribers of a domain."""
+    """The live publishers and subscribers of a domain, and subscribers that wait for a publisher."""
     names: dict[int, dict[str, None]] = {}
     types: dict[str, dict[str, None]] = {}
     edges: dict[tuple[str, int, str], Edge] = {}
@@ -67,10 +72,15 @@ def graph_of(domain: str | None) -> Graph:
             for peer in each.subscribers:
                 names.setdefault(peer.pid, {})[peer.name] = None
                 _add(edges, Edge("subscriber", peer.pid, each.topic, lost=peer.lost))
+        for topic, waiting in zs.waiting_subscribers(domain).items():
+            types.setdefault(topic, {})
+            for each in waiting:
+                names.setdefault(each.pid, {})[each.name] = None
+                _add(edges, Edge("waiting", each.pid, topic))
         return Graph(
             monitor.domain,
             tuple(Process(pid, tuple(found)) for pid, found in sorted(names.items())),
-            tuple(Topic(topic, tuple(found)) for topic, found in types.items()),
+            tuple(Topic(topic, tuple(found)) for topic, found in sorted(types.items())),
             tuple(edges.values()),
         )
 
@@ -91,8 +101,80 @@ def print_graph(domain: str | None, *, form: str) -> int:
     if form == "json":
         print(as_json(asdict(found)))
     else:
-        print("\n".join(as_dot(found) if form == "dot" else as_mermaid(found)))
+        forms = {"text": as_picture, "mermaid": as_mermaid, "dot": as_dot}
+        print("\n".join(forms[form](found)))
     return 0
+
+
+ASCII = str.maketrans("─┬┤┘├└→←", "-+++++><")
+COLOURS = {"publisher": CYAN, "subscriber": RED, "waiting": YELLOW}
+
+
+def as_picture(found: Graph) -> list[str]:
+    """Each topic between the processes that publish it, on the left, and those that read it, on the right; below each
+    other where the terminal is too narrow.
+    """
+    if not found.topics:
+        return [f"no topic in domain {found.domain} has a publisher or a subscriber"]
+    names = {each.pid: printable(f"{', '.join(each.names)} ({each.pid})") for each in found.processes}
+    left = {topic.topic: _ends(found, topic, names, left=True) for topic in found.topics}
+    right = {topic.topic: _ends(found, topic, names, left=False) for topic in found.topics}
+    widths = [max((width_of(end[at]) for ends in left.values() for end in ends), default=0) for at in (0, 1)]
+    middle = max(width_of(printable(topic.topic)) for topic in found.topics)
+    ends = max((width_of(" ".join(end[:2])) for ends in right.values() for end in ends), default=0)
+    limit = terminal_width()
+    beside = limit is None or sum(widths) + middle + ends + 15 <= limit
+    lines: list[str] = []
+    for topic in found.topics:
+        both = left[topic.topic], right[topic.topic]
+        lines += _beside(topic, *both, widths, middle) if beside else _below(topic, *both)
+    return lines
+
+
+End = tuple[str, str, str]  # a process, what is told of it, and the style of that
+
+
+def _ends(found: Graph, topic: Topic, names: dict[int, str], *, left: bool) -> list[End]:
+    return [
+        (names[edge.pid], _text_of(edge), COLOURS[edge.role])
+        for edge in found.edges
+        if edge.topic == topic.topic and (edge.role == "publisher") == left
+    ]
+
+
+def _beside(topic: Topic, left: list[End], right: list[End], widths: Sequence[int], middle: int) -> list[str]:
+    lines = []
+    for at in range(max(len(left), len(right))):
+        publisher, rate, style = left[at] if at < len(left) else ("", "", "")
+        reader, told, colour = right[at] if at < len(right) else ("", "", "")
+        name = printable(topic.topic) if at == 0 else ""
+        cells = [
+            publisher + " " * (widths[0] - width_of(publisher)),
+            " " * (widths[1] - width_of(rate)) + styled(rate, style),
+            _line(at, len(left), "─┤  ", "─┘  "),
+            styled(name, BOLD) + " " * (middle - width_of(name)),
+            _line(at, len(right), " ├─→", " └─→"),
+            f"{reader}  {styled(told, colour)}",
+        ]
+        lines.append(" ".join(cells).rstrip())
+    return lines
+
+
+def _line(at: int, count: int, between: str, last: str) -> str:
+    """What joins a topic to the process of a row, one of `count`."""
+    if at >= count:
+        return " " * 4
+    return _drawn("───→" if count == 1 else "─┬─→" if at == 0 else last if at == count - 1 else between)
+
+
+def _drawn(text: str) -> str:
+    return styled(text if has_blocks() else text.translate(ASCII), DIM)
+
+
+def _below(topic: Topic, left: list[End], right: list[End]) -> list[str]:
+    ends = [("←", each) for each in left] + [("→", each) for each in right]
+    lines = [f"  {_drawn(arrow)} {name}  {styled(text, style)}".rstrip() for arrow, (name, text, style) in ends]
+    return [styled(printable(topic.topic), BOLD), *lines]
 
 
 def as_mermaid(found: Graph) -> list[str]:
@@ -104,7 +186,8 @@ def as_mermaid(found: Graph) -> list[str]:
     for edge in found.edges:
         process, topic, text = f"p{edge.pid}", f"t{numbers[edge.topic]}", _entities([_text_of(edge)], "")
         ends = (process, topic) if edge.role == "publisher" else (topic, process)
-        lines.append(f'    {ends[0]} -->|"{text}"| {ends[1]}' if text else f"    {ends[0]} --> {ends[1]}")
+        arrow = "-.->" if edge.role == "waiting" else "-->"
+        lines.append(f'    {ends[0]} {arrow}|"{text}"| {ends[1]}' if text else f"    {ends[0]} {arrow} {ends[1]}")
     return lines
 
 
@@ -121,7 +204,8 @@ def as_dot(found: Graph) -> list[str]:
     for edge in found.edges:
         process, topic, text = f"p{edge.pid}", f"t{numbers[edge.topic]}", _text_of(edge)
         ends = (process, topic) if edge.role == "publisher" else (topic, process)
-        lines.append(f"    {ends[0]} -> {ends[1]}" + (f" [label={_quoted([text])}];" if text else ";"))
+        style = "style=dashed, " if edge.role == "waiting" else ""
+        lines.append(f"    {ends[0]} -> {ends[1]}" + (f" [{style}label={_quoted([text])}];" if text else ";"))
     return [*lines, "}"]
 
 
@@ -130,18 +214,15 @@ def _process_lines(process: Process) -> list[str]:
 
 
 def _topic_lines(topic: Topic) -> list[str]:
-    return [topic.topic, ", ".join(topic.types)]
+    return [topic.topic, ", ".join(topic.types)] if topic.types else [topic.topic]
 
 
 def _text_of(edge: Edge) -> str:
+    if edge.role == "waiting":
+        return "waits"
     if edge.role == "subscriber":
-        return f"{edge.lost} lost" if edge.lost else ""
-    if edge.rate_hz is None:
-        return ""
-    for limit, unit, factor in ((1e3, "Hz", 1.0), (1e6, "kHz", 1e3)):
-        if edge.rate_hz < limit:
-            return f"{edge.rate_hz / factor:.4g} {unit}"
-    return f"{edge.rate_hz / 1e6:.4g} MHz"
+        return f"{edge.lost:,} lost" if edge.lost else ""
+    return "" if edge.rate_hz is None else as_short_rate(edge.rate_hz)
 
 
 def _entities(lines: list[str], between: str) -> str:
