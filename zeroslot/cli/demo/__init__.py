@@ -24,12 +24,16 @@ UPDATE_S = 0.25
 
 
 def run_demo(seconds: float, *, json_output: bool) -> int:
-    """Run it for so long, or until SIGINT or SIGTERM; 0 when nothing was torn or lost, 1 otherwise."""
+    """Run it for so long, or until SIGINT or SIGTERM; 0 when nothing was torn or lost, 1 otherwise, and 130 when it was
+    ended before it had begun.
+    """
     screen = Silent() if json_output else screen_for_stdout(seconds)
     with Interruption() as interruption, Children() as children:
         demo = Demo(children, screen, interruption)
         with screen:
             demo.run(seconds)
+    if interruption.requested and not any(topic.published for topic in demo.topics):
+        return 130
     if json_output:
         print(json.dumps(demo.summary(), indent=2), flush=True)
     else:
