@@ -124,11 +124,11 @@ def test_a_picture_has_publishers_on_the_left_and_subscribers_on_the_right(monke
     monkeypatch.setattr(graph, "has_blocks", lambda: True)
     assert graph.as_picture(PUBLISHED) == [
         "                         robot/cmd ───→ arm (4)  waits",
-        "driver (1)  500.0 Hz ─┬─→ robot/imu ─┬─→ viewer, logger (3)  1,234 lost",
-        "spare (2)            ─┘              └─→ arm (4)",
+        "driver (1) 500.0 Hz ─┬─→ robot/imu ─┬─→ viewer, logger (3)  1,234 lost",
+        "spare (2)           ─┘              └─→ arm (4)",
     ]
     monkeypatch.setattr(graph, "has_blocks", lambda: False)
-    assert graph.as_picture(PUBLISHED)[1].startswith("driver (1)  500.0 Hz -+-> robot/imu -+-> ")
+    assert graph.as_picture(PUBLISHED)[1].startswith("driver (1) 500.0 Hz -+-> robot/imu -+-> ")
     monkeypatch.setattr(graph, "terminal_width", lambda: 60)
     assert graph.as_picture(PUBLISHED) == [
         "robot/cmd", "  > arm (4)  waits",

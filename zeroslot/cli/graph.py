@@ -14,7 +14,7 @@ import zeroslot as zs
 from zeroslot.cli.drawing import has_blocks
 from zeroslot.cli.figures import as_json, as_short_rate
 from zeroslot.cli.rates import rate_now
-from zeroslot.cli.table import BOLD, CYAN, DIM, RED, YELLOW, printable, styled, terminal_width, width_of
+from zeroslot.cli.table import BOLD, CYAN, DIM, RED, YELLOW, cut, printable, styled, terminal_width, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def graph_of(domain: str | None) -> Graph:
                 _add(edges, Edge("subscriber", peer.pid, each.topic, lost=peer.lost))
         for topic, waiting in zs.waiting_subscribers(domain).items():
             types.setdefault(topic, {})
-            for each in waiting:
-                names.setdefault(each.pid, {})[each.name] = None
-                _add(edges, Edge("waiting", each.pid, topic))
+            for one in waiting:
+                names.setdefault(one.pid, {})[one.name] = None
+                _add(edges, Edge("waiting", one.pid, topic))
         return Graph(
             monitor.domain,
             tuple(Process(pid, tuple(found)) for pid, found in sorted(names.items())),
@@ -107,6 +107,7 @@ def print_graph(domain: str | None, *, form: str) -> int:
 
 
 ASCII = str.maketrans("─┬┤┘├└→←", "-+++++><")
+LEAST_NAME = 16  # columns of a publisher, below which the picture has another form
 COLOURS = {"publisher": CYAN, "subscriber": RED, "waiting": YELLOW}
 
 
@@ -123,11 +124,14 @@ def as_picture(found: Graph) -> list[str]:
     middle = max(width_of(printable(topic.topic)) for topic in found.topics)
     ends = max((width_of(" ".join(end[:2])) for ends in right.values() for end in ends), default=0)
     limit = terminal_width()
-    beside = limit is None or sum(widths) + middle + ends + 15 <= limit
+    over = sum(widths) + middle + ends + 14 - limit if limit is not None else 0
+    if over > 0 and widths[0] - over >= LEAST_NAME:
+        widths[0] -= over
+        over = 0
     lines: list[str] = []
     for topic in found.topics:
         both = left[topic.topic], right[topic.topic]
-        lines += _beside(topic, *both, widths, middle) if beside else _below(topic, *both)
+        lines += _beside(topic, *both, widths, middle) if over <= 0 else _below(topic, *both)
     return lines
 
 
@@ -146,6 +150,7 @@ def _beside(topic: Topic, left: list[End], right: list[End], widths: Sequence[in
     lines = []
     for at in range(max(len(left), len(right))):
         publisher, rate, style = left[at] if at < len(left) else ("", "", "")
+        publisher = cut(publisher, widths[0])
         reader, told, colour = right[at] if at < len(right) else ("", "", "")
         name = printable(topic.topic) if at == 0 else ""
         cells = [

@@ -11,7 +11,7 @@ from zeroslot.cli.bench.measurements import MEASUREMENTS, Numbers, Row
 from zeroslot.cli.drawing import spread_lines, spread_of
 from zeroslot.cli.figures import as_bytes, as_time
 from zeroslot.cli.screen import is_terminal
-from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, Bar, Cell, cut, lines_of, styled, terminal_width
+from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, Bar, Cell, cut, lines_of, paragraph, styled, terminal_width
 
 __all__ = ["MEASUREMENTS", "run_bench"]
 
@@ -55,8 +55,8 @@ def _show(text: str, *, shows: bool) -> None:
 def _print_machine(facts: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     where = f"pinned to {facts['pinned_to']}" if facts["pinned_to"] else "one core for both sides"
-    print(f"{facts['cpu']}, {facts['cores']} cores, {where}, load {facts['load_average'][0]}")
-    print(f"{facts['system']} {facts['kernel']}, {facts['python']}, {versions}\n", flush=True)
+    print(paragraph(f"{facts['cpu']}, {facts['cores']} cores, {where}, load {facts['load_average'][0]}", ""))
+    print(paragraph(f"{facts['system']} {facts['kernel']}, {facts['python']}, {versions}", "") + "\n", flush=True)
 
 
 def _lines(rows: list[Row]) -> list[str]:
