@@ -457,6 +457,22 @@ def test_bench_draws_a_bar_beside_each_figure(columns: int, pictures: bool) -> N
 # --- list, info and doctor
 
 
+def test_a_subscriber_of_two_publishers_is_one() -> None:
+    """It has an entry in each; and top names the publishers of a topic that has several."""
+
+    class Tick(zs.Sample):
+        n: zs.U32 = 0
+
+    with zs.Publisher("t", Tick, name="one"), zs.Publisher("t", Tick, name="two"), zs.Subscriber("t", Tick) as sub:
+        assert sub.wait_for_publishers(2)
+        assert re.search(r"^t +Tick +2 +1 ", zeroslot("list").stdout, re.MULTILINE)
+        text = zeroslot("top", "--once", "-i", "0.1").stdout
+    assert text.startswith("default: 1 topic, 2 publishers, 1 subscriber, ")
+    assert re.search(r"^ t \(one\) ", text, re.MULTILINE)
+    with zs.Subscriber("t", Tick):
+        assert re.search(r"^t +0 +1 waiting ", zeroslot("list").stdout, re.MULTILINE)
+
+
 @pytest.mark.parametrize("columns", [60, 110])
 def test_list_info_and_doctor_fit_the_terminal(columns: int, live: list[Child]) -> None:
     """Columns are left out, values cut, and sentences wrapped between words; nothing is lost of the rates."""
@@ -467,8 +483,10 @@ def test_list_info_and_doctor_fit_the_terminal(columns: int, live: list[Child]) 
         assert "lost" in terminal.text
     with Terminal("list", "-v", columns=columns) as terminal:
         assert terminal.end() == 0
-        assert "taken" in terminal.line_of("viewer")
-        assert len([line for line in terminal.lines if line]) == 3
+        assert "samples" in terminal.lines[0]
+        assert re.search(r"^  subscriber +viewer .* [\d,]+ ", terminal.line_of("viewer"))
+        assert re.search(r"^robot/imu  Tick$", terminal.line_of(TOPIC))
+        assert len([line for line in terminal.lines if line]) == 4
     with Terminal("info", TOPIC, columns=columns) as terminal:
         assert terminal.end() == 0
         assert len([line for line in terminal.lines if "process" in line]) == 2

@@ -50,7 +50,7 @@ def print_counters(topic: str | None, domain: str | None, *, json_output: bool) 
 
 
 def _block(each: zs.PublisherSnapshot) -> list[str]:
-    size = f", {as_bytes(each.sample_bytes)}" if each.sample_bytes else ""
+    size = f", {as_bytes(round(each.bytes / each.published))}" if each.published else ""
     width = terminal_width() or WIDTH
     title = f"{each.topic}  {each.name} (pid {each.pid})"
     about = cut(f"  {each.type_name}{size}, depth {each.depth}, on full {each.on_full}", width - width_of(title))

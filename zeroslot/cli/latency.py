@@ -80,9 +80,8 @@ def _print(
     print_problems(snapshot.problems)
     if waited:
         several = len(snapshot.publishers) > 1
-        headings, rows = HEADINGS, [_row(each) for each in waited]
-        if not several:
-            headings, rows = headings[1:], [row[1:] for row in rows]
+        headings = HEADINGS if several else HEADINGS[1:]
+        rows = [_row(each)[len(HEADINGS) - len(headings) :] for each in waited]
         print("\n".join(lines_of(headings, rows, right=NUMBERS, flexible="subscriber", droppable=DROPPED)))
         if seconds is None:
             _print_histograms(waited, several=several)

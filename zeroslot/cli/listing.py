@@ -6,18 +6,23 @@ of the time; and the rate is that of the samples that can be taken, for which on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_json, as_short_rate
-from zeroslot.cli.rates import rate_now
-from zeroslot.cli.table import BOLD, DIM, RED, Bar, Cell, lines_of, printable, styled
+from zeroslot.cli.rates import distinct_subscribers, rate_now
+from zeroslot.cli.table import BOLD, DIM, RED, YELLOW, Cell, lines_of, printable, styled
 from zeroslot.cli.topics import print_problems, wish_of
 
 HEADINGS = ("domain", "topic", "type", "publishers", "subscribers", "rate", "published", "lost")
 NUMBERS = HEADINGS[3:]
 DROPPED = ("published", "publishers", "type", "lost")
-VERBOSE = ("domain", "topic", "role", "pid", "name", "facts")
+VERBOSE = ("", "name", "pid", "rate", "samples", "lost", "held", "behind", "notes")
+VERBOSE_DROPPED = ("held", "notes", "pid", "rate")
+
+
+Rated = tuple[zs.PublisherSnapshot, float | None]  # a publisher and its rate
 
 
 @dataclass
@@ -27,9 +32,14 @@ class Listed:
     """
 
     domain: str
-    topics: dict[str, list[tuple[zs.PublisherSnapshot, float | None]]] = field(default_factory=dict)
+    topics: dict[str, list[Rated]] = field(default_factory=dict)
     problems: tuple[zs.Problem, ...] = ()
     waiting: dict[str, tuple[zs.WaitingInfo, ...]] = field(default_factory=dict)
+
+    def everything(self) -> Iterator[tuple[str, tuple[list[Rated], tuple[zs.WaitingInfo, ...]]]]:
+        """Each topic with its publishers and with the subscribers that wait, in the order of their names."""
+        for topic in sorted({*self.topics, *self.waiting}):
+            yield topic, (self.topics.get(topic, []), self.waiting.get(topic, ()))
 
 
 def list_topics(
@@ -55,11 +65,8 @@ def list_topics(
         unread = [{"topic": None, "domain": each, "publishers": [], "problems": [text]} for each, text in closed]
         print(as_json([*map(asdict, records), *unread]))
         return 0
-    rows = [row for each in found for row in (_verbose_rows(each) if verbose else _rows(each))]
-    if rows:
-        print("\n".join(_lines(rows, verbose=verbose, all_domains=all_domains)))
-    else:
-        print("no topic has a live publisher" + (" in any domain" if all_domains else ""))
+    lines = _verbose_lines(found, all_domains) if verbose else _lines(found, all_domains)
+    print("\n".join(lines) or "no topic has a live publisher" + (" in any domain" if all_domains else ""))
     print_problems([problem for each in found for problem in each.problems])
     for _, text in closed:
         print(styled(f"unreadable: {printable(text)}", RED))
@@ -76,54 +83,63 @@ def _look(domain: str | None) -> Listed:
         return found
 
 
-def _lines(rows: list[list[str | Cell]], *, verbose: bool, all_domains: bool) -> list[str]:
-    headings: tuple[str, ...] = VERBOSE if verbose else HEADINGS
-    if not all_domains:
-        headings, rows = headings[1:], [row[1:] for row in rows]
-    shown: list[list[str | Cell | Bar]] = [list(row) for row in rows]
-    if verbose:
-        return lines_of(headings, shown, right=("pid",), flexible="facts", droppable=("role", "pid"), least=24)
-    return lines_of(headings, shown, right=NUMBERS, flexible="topic", droppable=DROPPED, least=16)
+def _lines(found: list[Listed], all_domains: bool) -> list[str]:
+    """A line for each topic; none where there is no topic."""
+    rows = [row if all_domains else row[1:] for each in found for row in _rows(each)]
+    headings = HEADINGS if all_domains else HEADINGS[1:]
+    return lines_of(headings, rows, right=NUMBERS, flexible="topic", droppable=DROPPED, least=16) if rows else []
 
 
-def _rows(listed: Listed) -> list[list[str | Cell]]:
-    rows: list[list[str | Cell]] = []
-    for topic in sorted({*listed.topics, *listed.waiting}):
-        publishers, waiting = listed.topics.get(topic, []), len(listed.waiting.get(topic, ()))
-        peers = [peer for each, _ in publishers for peer in each.subscribers]
-        subscribers = f"{len(peers)} + {waiting} waiting" if waiting else str(len(peers))
+def _rows(listed: Listed) -> Iterator[list[str | Cell]]:
+    for topic, (publishers, waiting) in listed.everything():
+        readers = distinct_subscribers(each for each, _ in publishers)
+        counts = [str(readers)] if readers or not waiting else []
+        counts += [f"{len(waiting)} waiting"] if waiting else []
         rates = [rate for _, rate in publishers if rate is not None]
-        rows.append([
+        yield [
             listed.domain, Cell(topic, BOLD), ", ".join(sorted({each.type_name for each, _ in publishers})),
-            str(len(publishers)), subscribers, as_short_rate(sum(rates) if rates else None),
-            f"{sum(each.published for each, _ in publishers):,}", _lost(sum(peer.lost for peer in peers)),
-        ])  # fmt: skip  # a row is a row
-    return rows
-
-
-def _verbose_rows(listed: Listed) -> list[list[str | Cell]]:
-    rows: list[list[str | Cell]] = []
-    for each, rate in (pair for publishers in listed.topics.values() for pair in publishers):
-        size = f" of {as_bytes(each.sample_bytes)}" if each.sample_bytes else ""
-        rows.append([
-            listed.domain, Cell(each.topic, BOLD), "publisher", str(each.pid), each.name,
-            f"{as_short_rate(rate)}, {each.published:,} published, {each.type_name}{size}, depth {each.depth}",
-        ])  # fmt: skip  # a row is a row
-        rows += [
-            [
-                Cell(listed.domain, DIM), Cell(each.topic, DIM), "  subscriber", str(peer.pid), peer.name,
-                Cell(
-                    f"{peer.taken:,} taken, {peer.lost:,} lost, {peer.held} of {peer.max_leases} held"
-                    f"{f', {peer.behind:,} behind' if peer.behind else ''}{', reliable' if peer.reliable else ''}",
-                    RED if peer.lost else "",
-                ),
-            ]
-            for peer in each.subscribers
+            str(len(publishers)), " + ".join(counts), as_short_rate(sum(rates) if rates else None),
+            f"{sum(each.published for each, _ in publishers):,}",
+            _lost(sum(peer.lost for each, _ in publishers for peer in each.subscribers)),
         ]  # fmt: skip  # a row is a row
-    for topic, waiting in listed.waiting.items():
-        for peer in waiting:
-            rows.append([listed.domain, topic, "  waiting", str(peer.pid), peer.name, wish_of(peer)])
-    return rows
+
+
+def _verbose_lines(found: list[Listed], all_domains: bool) -> list[str]:
+    """A line for each topic, and one below it for each of its publishers and subscribers."""
+    titles: list[tuple[str, int]] = []
+    rows: list[list[str | Cell]] = []
+    for listed in found:
+        for topic, (publishers, waiting) in listed.everything():
+            below = [row for each, rate in publishers for row in _peers(each, rate)]
+            below += [[Cell("waiting", YELLOW), each.name, str(each.pid), *[""] * 5, wish_of(each)] for each in waiting]
+            types = ", ".join(dict.fromkeys(each.type_name for each, _ in publishers))
+            where = f"{listed.domain}: " if all_domains else ""
+            titles.append((f"{styled(printable(where + topic), BOLD)}  {styled(printable(types), DIM)}", len(below)))
+            rows += below
+    if not rows:
+        return []
+    lines = lines_of(
+        VERBOSE, rows, right=VERBOSE[2:-1], flexible="name", droppable=VERBOSE_DROPPED, indent="  ", heading_style=DIM
+    )
+    shown, at = lines[:1], 1
+    for title, count in titles:
+        shown += [title, *lines[at : at + count]]
+        at += count
+    return shown
+
+
+def _peers(each: zs.PublisherSnapshot, rate: float | None) -> Iterator[list[str | Cell]]:
+    """A publisher and its subscribers."""
+    size = f", {as_bytes(round(each.bytes / each.published))}" if each.published else ""
+    yield [
+        "publisher", each.name, str(each.pid), as_short_rate(rate), f"{each.published:,}", "", "", "",
+        Cell(f"depth {each.depth}{size}", DIM),
+    ]  # fmt: skip  # a row is a row
+    for peer in each.subscribers:
+        yield [
+            "subscriber", peer.name, str(peer.pid), "", f"{peer.taken:,}", _lost(peer.lost),
+            f"{peer.held} of {peer.max_leases}", f"{peer.behind:,}", Cell("reliable" if peer.reliable else "", DIM),
+        ]  # fmt: skip  # a row is a row
 
 
 def _lost(count: int) -> Cell:

@@ -1,4 +1,4 @@
-"""The rate of a publisher, computed from what a monitor sees.
+"""The rate of a publisher, computed from what a monitor sees; and how many subscribers it sees.
 
 Why it is exact: sequence and time of the newest sample belong together. Between two looks, the difference of the
 sequences over the difference of the times is the true rate of the samples between, whenever the looks happened and
@@ -7,7 +7,8 @@ however many samples nobody saw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -90,6 +91,15 @@ def rate_now(kept: Sequence[zs.SampleFacts], age_s: float | None) -> float | Non
     if rate is None or not age_s or age_s < max(PAUSE_S, SILENT_PERIODS / rate):
         return rate
     return min(rate, (kept[-1].sequence - kept[0].sequence) / age_s)
+
+
+def distinct_subscribers(publishers: Iterable[zs.PublisherSnapshot]) -> int:
+    """How many subscribers there are. One that reads several publishers of a topic has an entry in each."""
+    found: dict[str, Counter[tuple[int, str]]] = {}
+    for each in publishers:
+        entries = Counter((peer.pid, peer.name) for peer in each.subscribers)
+        found[each.topic] = found.get(each.topic, Counter()) | entries
+    return sum(each.total() for each in found.values())
 
 
 class Seen:

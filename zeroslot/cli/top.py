@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import zeroslot as zs
 from zeroslot.cli.drawing import sparkline
 from zeroslot.cli.figures import as_bytes, as_duration, as_json, as_short_rate, as_time
-from zeroslot.cli.rates import Measured, Rate
+from zeroslot.cli.rates import Measured, Rate, distinct_subscribers
 from zeroslot.cli.screen import Screen, is_terminal
 from zeroslot.cli.table import (
     BOLD,
@@ -81,7 +81,13 @@ class Row:
     rate: Rate
     measured: Measured
     peers: dict[tuple[int, int], PeerRow] = field(default_factory=dict)
+    is_one_of_several: bool = False  # publishers of the topic
     history: deque[float | None] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    @property
+    def title(self) -> str:
+        """The topic, and the publisher's name where there are several."""
+        return f"{self.now.topic} ({self.now.name})" if self.is_one_of_several else self.now.topic
 
     @property
     def lag_s(self) -> float:
@@ -122,6 +128,7 @@ class Model:
         self._looked_s = at_s
         self.problems = snapshot.problems
         known, self.rows = self.rows, {}
+        publishers = Counter(now.topic for now in snapshot.publishers)
         for now in snapshot.publishers:
             row = known.get(now.publisher_id)
             if row is None:
@@ -130,6 +137,7 @@ class Model:
             else:
                 row.now, row.measured = now, row.rate.update(now, seconds)
                 row.history.append(row.measured.rate_hz)
+            row.is_one_of_several = publishers[now.topic] > 1
             self._update_peers(row, at_s, seconds)
             self.rows[now.publisher_id] = row
 
@@ -210,6 +218,8 @@ class View:
         self.offset = 0
 
 
+KEYS = "q quit", "/ filter"
+MORE_KEYS = "s subscribers", "Space pause"  # where there is room
 MOVES: dict[str, Callable[[int], int]] = {
     "up": lambda _: -1,
     "down": lambda _: 1,
@@ -300,7 +310,7 @@ def _summary(model: Model) -> str:
     rate = sum(row.measured.rate_hz or 0.0 for row in rows)
     carried = sum(row.measured.bytes_per_s or 0.0 for row in rows)
     topics = len({row.now.topic for row in rows})
-    peers = sum(len(row.peers) for row in rows)
+    peers = distinct_subscribers(row.now for row in rows)
     return (
         f"{model.domain}: {_many(topics, 'topic')}, {_many(len(rows), 'publisher')}, {_many(peers, 'subscriber')}, "
         f"{as_short_rate(rate)}, {as_bytes(carried)}/s"
@@ -323,10 +333,10 @@ def _footer(view: View, columns: int, part: str) -> str:
     if view.typing:
         return cut(f" /{view.filter}_   Enter keeps the filter, Esc drops it", columns)
     sorts = "  ".join(f"{key} {name}" for key, name in SORTS.items())
-    left = f" q quit  sort: {sorts}  s subscribers  / filter  Space pause"
-    if view.filter:
-        left = f" filter: {view.filter} (Esc drops it) " + left
-    room = columns - len(part) - 1
+    left, room = "", columns - len(part) - 1
+    for each in (f"filter: {view.filter} (Esc drops it)" if view.filter else "", *KEYS, f"sort: {sorts}", *MORE_KEYS):
+        if each and len(left) + 2 + len(each) <= room:
+            left += f"{'  ' if left else ' '}{each}"
     return _painted(f"{cut(left, room):<{room}}{part}", DIM)
 
 
@@ -366,7 +376,7 @@ def _publisher(row: Row, *, history: bool) -> list[str | Cell]:
     if not measured.rate_hz and now.age_s:
         rate = Cell(f"none for {as_duration(now.age_s)}", YELLOW)
     return [
-        Cell(now.topic, BOLD), Cell(now.type_name, DIM), rate, *sparks,
+        Cell(row.title, BOLD), Cell(now.type_name, DIM), rate, *sparks,
         "-" if carried is None else f"{as_bytes(carried)}/s", "", "", "", "", "", Cell(str(now.pid), DIM),
     ]  # fmt: skip  # a row is a row
 

@@ -52,7 +52,7 @@ def _print_publisher(publisher: zs.PublisherInfo) -> None:
     _print_pairs(
         ("process", f"{publisher.pid}  {publisher.command}", ""),
         ("type", f"{publisher.type_name}  {publisher.type_hash[:8]}", ""),
-        ("sample", as_bytes(publisher.sample_bytes), ""),
+        ("sample", _size(publisher), ""),
         ("slots", f"{_slots(publisher)}, depth {publisher.depth}", ""),
         ("on full", publisher.on_full, ""),
         ("published", f"{publisher.published:,}", ""),
@@ -82,6 +82,13 @@ def wish_of(peer: zs.WaitingInfo) -> str:
 
 def _slots(publisher: zs.PublisherInfo) -> str:
     return ", ".join(f"{pool.slot_count} of {as_bytes(pool.slot_capacity)}" for pool in publisher.pools)
+
+
+def _size(publisher: zs.PublisherInfo) -> str:
+    """The bytes of a sample, and what they are on average where they vary."""
+    mean = round(publisher.counters["bytes"] / publisher.published) if publisher.published else publisher.sample_bytes
+    size = as_bytes(publisher.sample_bytes)
+    return size if mean == publisher.sample_bytes else f"{size} and what varies, {as_bytes(mean)} on average"
 
 
 def _promise(publisher: zs.PublisherInfo) -> list[tuple[str, str, str]]:
