@@ -192,7 +192,7 @@ def test_samples_with_a_crc_are_verified(sample_type: type[Any]) -> None:
         assert sub.stats.corrupt == 0
 
 
-@pytest.mark.row("SUB-22")
+@pytest.mark.row("SUB-22", "OBS-3")
 @pytest.mark.parametrize("sample_type", [Image, Large])
 def test_a_sample_that_changed_after_its_commit_is_passed_over(sample_type: type[Any]) -> None:
     """CorruptSegmentError with topic and sequence; it counts as taken and as corrupt, and the next one is taken."""

@@ -149,7 +149,7 @@ def test_a_class_that_is_too_small_for_the_type_is_refused():
         zs.Publisher("pools/small", Small, pools=[(64, 64), (4096, 16)])
 
 
-@pytest.mark.row("SLOT-15", "SLOT-18")
+@pytest.mark.row("SLOT-15", "SLOT-18", "OBS-3")
 def test_inspect_and_stats_show_each_pool():
     with zs.Publisher("pools/small", Small, pools=[(1024, 10), (4096, 10)]) as pub:
         pub.publish(Small(number=1))
