@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,10 @@ from tests.verbs import declared_verbs
 ENDLESS = {
     "zeroslot echo robot/imu": "--- # ",
     'zeroslot echo robot/imu --field accel --field "norm(accel)"': "norm",
-    'zeroslot echo robot/imu --filter "accel[2] > 9 and stamp_ns > 0" --csv > imu.csv': "",
+    'zeroslot echo robot/imu --filter "accel[2] > 9" --csv > imu.csv': "",
     "zeroslot bw camera/left --interval 0.5": "camera/left",
     "zeroslot latency robot/imu --interval 5": "robot/imu",
+    "zeroslot metrics --port 9464": "http://127.0.0.1:9464",
     "zeroslot plot robot/imu accel": "━━ accel",
     'zeroslot plot robot/imu "norm(accel)" "accel[2]" --window 30': "━━ accel",
     "zeroslot view camera/front": "▀",
@@ -47,8 +49,13 @@ def examples() -> list[str]:
     """The indented lines of all help texts; some stand in the help of several commands."""
     found = {}
     for verb in declared_verbs().values():
-        found |= dict.fromkeys(re.findall(r"^ {4,}(zeroslot .*)$", verb.help or "", re.MULTILINE))
+        found |= dict.fromkeys(examples_of(verb))
     return sorted(found)
+
+
+def examples_of(verb: Any) -> list[str]:
+    """The indented lines of its help text."""
+    return re.findall(r"^ {4,}(\S.*)$", verb.help or "", re.MULTILINE)
 
 
 @pytest.fixture
@@ -93,6 +100,14 @@ def robot(run_child: Children) -> Iterator[Child]:
     child.finish()
 
 
+@pytest.mark.parametrize("verb", sorted(declared_verbs()))
+def test_each_help_has_an_example_that_fits_a_terminal(verb: str) -> None:
+    """A longer one is broken into lines, and cannot be copied."""
+    found = examples_of(declared_verbs()[verb])
+    assert found
+    assert max(map(len, found)) <= 76
+
+
 def test_the_table_has_no_others() -> None:
     """What is listed as endless is in a help text."""
     assert set(ENDLESS) <= set(examples())
@@ -113,6 +128,7 @@ def test_it_works(example: str, robot: Child, tmp_path: Path) -> None:
     program.chmod(0o700)
     for name in ("imu", "log"):
         (tmp_path / f"{name}.py").write_text(TYPES, "utf-8")
+    (tmp_path / "imu.jsonl").write_text('{"sample": {"stamp_ns": 7, "accel": [0, 0, 9.8]}}\n', "utf-8")
     script = f"set -o pipefail; export PATH={program.parent}:$PATH; cd {tmp_path}; {example}"
     with Terminal(shell=script, columns=100, lines=40, COLORTERM="truecolor") as terminal:
         if example not in ENDLESS:

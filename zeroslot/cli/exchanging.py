@@ -60,7 +60,9 @@ def echo(
 
         zeroslot echo robot/imu --field accel --field "norm(accel)"
 
-        zeroslot echo robot/imu --filter "accel[2] > 9 and stamp_ns > 0" --csv > imu.csv
+        zeroslot echo robot/imu --filter "accel[2] > 9" --csv > imu.csv
+
+        zeroslot echo robot/imu -n 100 --json > imu.jsonl
 
     An expression has fields, numbers, texts, comparisons, arithmetic, and, or, not, indexes, slices, and the functions
     abs, all, any, len, max, mean, min, norm and sum. A sample of an array or of bytes is called data.
@@ -127,7 +129,7 @@ def pub(
 
         zeroslot pub robot/log '{"text": "started"}' --type log.py:Log --wait 0
 
-        zeroslot echo robot/imu -n 3 --json | jq -c .sample | zeroslot pub robot/copy - --type imu.py:Imu --wait 0
+        jq -c .sample imu.jsonl | zeroslot pub robot/imu - --wait 0
 
     Enumerators are numbers or names, bytes are base64, and an optional may be null. An array sample is nested lists, or
     {"dtype": "uint8", "data": nested lists}. With --json an object at the end: "topic", "type", "published" and
@@ -151,6 +153,8 @@ def demo(
     """See it run: an IMU at 1 kHz and a 1080p camera at 60 Hz, each read by two processes.
 
     Ends with status 0 when every sample arrived whole at every subscriber.
+
+        zeroslot demo --seconds 3
     """
     from zeroslot.cli.demo import run_demo
 
@@ -159,15 +163,25 @@ def demo(
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Which measurements; all of them where none is named.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="latency, handover, throughput, fanout, calls, import or attach; all of them where none is named.",
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a look, not a figure to quote.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure this machine: latency, throughput, fan-out, the cost of each call, import and attach."""
+    """Measure this machine: latency, throughput, fan-out, the cost of each call, import and attach.
+
+    Stop other programs meanwhile: the figures are of what they leave of the machine. With --json an object with
+    "machine" and "rows".
+
+        zeroslot bench calls attach --quick
+    """
     from zeroslot.cli.bench import MEASUREMENTS, run_bench
 
     unknown = [name for name in names or () if name not in MEASUREMENTS]
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}", param_hint="names")
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(MEASUREMENTS)}", param_hint="NAME")
     exit_with(run_bench(names or list(MEASUREMENTS), quick=quick, json_output=json))

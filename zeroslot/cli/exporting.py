@@ -62,6 +62,10 @@ def metrics(
     Only this machine can read them, unless --address says otherwise. Counters of processes of one name are summed, so
     that a restart makes no new time series. With --json they are printed once, as a list of objects: "name", "labels"
     and "value". For a registry of your own there is zeroslot.MetricsCollector.
+
+        zeroslot metrics --port 9464
+
+        zeroslot metrics --once | grep lost
     """
     from zeroslot.cli.metrics import print_metrics, serve_metrics
 

@@ -31,6 +31,8 @@ def gc(
     path, or the name of a shared-memory object), "removed" (true or false), "owner_uid" and "size_bytes" (of objects
     that only another user or root can remove; else null and 0).
 
+        zeroslot gc --dry-run
+
     Ends with status 0 when all that was found is removed, and after --dry-run; with 1 when something stays, such as
     another user's file.
     """
@@ -45,7 +47,7 @@ def doctor(
     topic: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TOPIC]", help="A topic that stays silent, such as robot/imu.", autocompletion=complete_topic
+            metavar="TOPIC", help="A topic that stays silent, such as robot/imu.", autocompletion=complete_topic
         ),
     ] = None,
     domain: Domain = None,
@@ -57,6 +59,10 @@ def doctor(
     and what dead processes left. Of a topic: its publishers and subscribers, and where it has no publisher, similar
     names, other domains, and other users. Nothing is changed. With --json a list of objects: "check", "verdict" ("ok",
     "note" or "wrong"), "what" and "advice".
+
+        zeroslot doctor
+
+        zeroslot doctor robot/imu || echo "something is wrong"
 
     Ends with status 1 when something is wrong; notes are no error.
     """

@@ -35,7 +35,12 @@ def list_(
 ) -> None:
     """List the topics that have a publisher, and what cannot be read.
 
-    With --json a list of the records that `zeroslot.topics(waiting=True)` gives.
+    Topics that have only subscribers, which wait for a publisher, are in it. With --json a list of the records that
+    `zeroslot.topics(waiting=True)` gives.
+
+        zeroslot list -v --all
+
+        zeroslot list --json | jq -r '.[].topic'
     """
     from zeroslot.cli.listing import list_topics
 
@@ -45,7 +50,10 @@ def list_(
 def info(topic: Topic, domain: Domain = None, json: Json = False) -> None:
     """Show a topic's publishers, its subscribers, and what each has taken, lost and holds.
 
-    Ends with status 1 when the topic has no publisher that can be read.
+    With --json the record that `zeroslot.inspect(topic, waiting=True)` gives. Ends with status 1 when the topic has no
+    publisher that can be read.
+
+        zeroslot info robot/imu
     """
     from zeroslot.cli.topics import show_topic
 
@@ -149,7 +157,7 @@ def stat(topic: SomeTopic = None, domain: Domain = None, json: Json = False) -> 
 
     Of all topics where none is named. With --json the record that `zeroslot.Monitor().snapshot()` gives.
 
-        zeroslot stat robot/imu --json | jq '.publishers[].subscribers[] | {name, lost}'
+        zeroslot stat robot/imu --json | jq '.publishers[].subscribers[].lost'
 
     Ends with status 1 when the topic that is named has no publisher that can be read.
     """

@@ -39,16 +39,19 @@ def complete_topic(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Domain = Annotated[str | None, typer.Option("--domain", "-d", help="The domain to look in.", show_default="default")]
+Domain = Annotated[
+    str | None,
+    typer.Option("--domain", "-d", help="The domain: that of ZEROSLOT_DOMAIN, or else default.", show_default=False),
+]
 Topic = Annotated[
     str, typer.Argument(metavar="TOPIC", help="The topic's name, such as robot/imu.", autocompletion=complete_topic)
 ]
 Interval = Annotated[float, typer.Option("--interval", "-i", help="Seconds from one report to the next.", min=0.05)]
 Times = Annotated[
-    int, typer.Option("--times", "-n", help="How many reports; 0: until Ctrl-C.", min=0, show_default="until Ctrl-C")
+    int, typer.Option("--times", "-n", help="How many reports; 0: until Ctrl-C.", min=0, show_default=False)
 ]
 Once = Annotated[bool, typer.Option("--once", help="One report, the same as --times 1.")]
 SomeTopic = Annotated[
     str | None,
-    typer.Argument(metavar="[TOPIC]", help="A topic's name; all topics without one.", autocompletion=complete_topic),
+    typer.Argument(metavar="TOPIC", help="A topic's name; all topics without one.", autocompletion=complete_topic),
 ]

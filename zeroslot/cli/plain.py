@@ -55,7 +55,7 @@ def _add(
     text: str,
 ) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=text, description=text, epilog=STATUS, allow_abbrev=False)
-    verb.add_argument("-d", "--domain", metavar="TEXT", help="The domain to look in (default: default).")
+    verb.add_argument("-d", "--domain", metavar="TEXT", help="The domain: that of ZEROSLOT_DOMAIN, or else default.")
     verb.add_argument("--json", action="store_true", help="Print JSON and nothing else.")
     verb.set_defaults(run=run, verb_parser=verb)
     return verb
