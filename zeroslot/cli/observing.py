@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
@@ -18,8 +19,8 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_)
     app.command()(info)
     app.command()(schema)
-    app.command()(hz)
-    app.command()(bw)
+    app.command("hz", help=HZ)(_rates("hz"))
+    app.command("bw", help=BW)(_rates("bw"))
     app.command()(latency)
     app.command()(stat)
     app.command()(top)
@@ -81,15 +82,7 @@ def schema(
     exit_with(print_schema(topic, domain, language, json_output=json))
 
 
-def hz(
-    topic: Topic,
-    domain: Domain = None,
-    interval: Interval = 1.0,
-    times: Times = 0,
-    once: Once = False,
-    json: Json = False,
-) -> None:
-    """Show at what rate a topic is published, without subscribing.
+HZ = """Show at what rate a topic is published, without subscribing.
 
     The rate is exact, however high: it comes from the numbers and the times of the newest samples at both ends of the
     interval. Single periods are known of the samples that were seen, as many as the column says. With --json an
@@ -99,20 +92,7 @@ def hz(
 
     Ends with status 1 when the topic has no publisher that can be read.
     """
-    from zeroslot.cli.measuring import report_rates
-
-    exit_with(report_rates(topic, domain, what="hz", interval=interval, times=1 if once else times, json_output=json))
-
-
-def bw(
-    topic: Topic,
-    domain: Domain = None,
-    interval: Interval = 1.0,
-    times: Times = 0,
-    once: Once = False,
-    json: Json = False,
-) -> None:
-    """Show how many bytes a second a topic carries, without subscribing.
+BW = """Show how many bytes a second a topic carries, without subscribing.
 
     It is the exact rate times the mean size of the interval's samples; the smallest and the largest size are those of
     the samples that were seen. With --json an object a line, as from hz.
@@ -121,9 +101,25 @@ def bw(
 
     Ends with status 1 when the topic has no publisher that can be read.
     """
-    from zeroslot.cli.measuring import report_rates
 
-    exit_with(report_rates(topic, domain, what="bw", interval=interval, times=1 if once else times, json_output=json))
+
+def _rates(what: Literal["hz", "bw"]) -> Callable[..., None]:
+    """The command for one of the two, which have the same options."""
+
+    def report(
+        topic: Topic,
+        domain: Domain = None,
+        interval: Interval = 1.0,
+        times: Times = 0,
+        once: Once = False,
+        json: Json = False,
+    ) -> None:
+        from zeroslot.cli.measuring import report_rates
+
+        count = 1 if once else times
+        exit_with(report_rates(topic, domain, what=what, interval=interval, times=count, json_output=json))
+
+    return report
 
 
 def latency(
