@@ -153,6 +153,13 @@ def test_plot_waits_for_a_publisher():
             terminal.wait_for(lambda: re.search(r"━━ accel\[2\] +3\.0", terminal.text))
 
 
+def test_a_narrow_legend_leaves_the_range_out(imu: zs.Publisher[Imu]):
+    """A line that is longer than the terminal would overwrite its own end."""
+    with terminal_of("plot", "robot/imu", "accel", columns=36, lines=12) as terminal:
+        terminal.wait_for(lambda: re.search(r"━━ accel\[2\] +\S+", terminal.text))
+        assert re.search(r"━━ accel\[2\] +9\.81$", terminal.line_of("accel[2]"))
+
+
 def test_q_ends_it_with_status_0(imu: zs.Publisher[Imu], camera: zs.Publisher[Frame]):
     """As every program that fills a screen."""
     for arguments in (["plot", "robot/imu", "accel"], ["view", "camera/front"]):

@@ -99,7 +99,7 @@ class Plot:
             self._taken.popleft()
         for curve in self._curves.values():
             curve.forget_before(begin_ns)
-        legend = self._legend()
+        legend = self._legend(width)
         picture = self._picture(width, max(height - len(legend) - 1, 4), now_ns)
         return [self._heading(width, lost), *picture, *legend][:height]
 
@@ -116,8 +116,10 @@ class Plot:
     def _names(self) -> list[str]:
         return [*self._arrays] if self._arrays else [*self._curves]
 
-    def _legend(self) -> list[str]:
-        """A line for each curve: its colour, its name, its newest value, the range of the window."""
+    def _legend(self, width: int) -> list[str]:
+        """A line for each curve: its colour, its name, its newest value, and where there is room the range of the
+        window.
+        """
         names = self._names()
         room = max(map(width_of, names), default=0)
         lines = []
@@ -127,7 +129,9 @@ class Plot:
             text = printable(name).ljust(room)
             if finite.size:
                 newest = f"{len(values)} values" if self._arrays else _short(values[-1])
-                text += f"  {newest:>12}  " + styled(f"{_short(finite.min())} … {_short(finite.max())}", DIM)
+                text += f"  {newest:>12}"
+                span = f"  {_short(finite.min())} … {_short(finite.max())}"
+                text += styled(span, DIM) if 4 + width_of(text + span) <= width else ""
             lines.append(f" {_coloured('━━', number)} {text.rstrip()}")
         return lines
 
