@@ -94,7 +94,8 @@ def _checked(what: str, name: object) -> str:
     if not isinstance(name, str):
         found = os.fsdecode(name) if isinstance(name, (bytes, os.PathLike)) else ""
         advice = f": write {found!r}" if _is_name(what, found) else ""
-        raise TopicNameError(f"a {what} is a str, not {type(name).__name__}{advice}", topic=repr(name))
+        shown = f"the class {name.__name__}" if isinstance(name, type) else type(name).__name__
+        raise TopicNameError(f"a {what} is a str, not {shown}{advice}", topic=repr(name))
     joined = ", parts joined by /" if what == "topic" else ""
     rule = f"letters, digits, _ . - (not . or - first), at most 64 a part{joined}"
     if len(name) > _TOPIC_LIMIT:
@@ -104,9 +105,8 @@ def _checked(what: str, name: object) -> str:
     for part in _parts(what, name):
         if not _is_part(part):
             advice = _advice(what, name)
-            raise TopicNameError(
-                f"{what} {name!r}: {advice}{part!r} is no name ({rule}; not ending in .flink or .tmp)", topic=name
-            )
+            wrong = f"{part!r} is no name" if part else "a part is empty" if name else "it is empty"
+            raise TopicNameError(f"{what} {name!r}: {advice}{wrong} ({rule}; not ending in .flink or .tmp)", topic=name)
     return name
 
 

@@ -56,7 +56,7 @@ def inspect(topic: str, domain: str | None = None, *, waiting: bool = False) -> 
         info = TopicInfo(checked, place, (), problems=(problem_of(directory, flink.unreadable_directory(directory)),))
     if not _is_something(info, waiting):
         raise TopicNotFoundError(
-            f"{topic} has no publisher in domain {info.domain}. Start one, or list the topics with topics()",
+            f"{topic} has no publisher in domain {info.domain}. Start one; `zeroslot list` or topics() shows all",
             topic=topic,
             domain=info.domain,
         )

@@ -201,7 +201,8 @@ def _no_sample_type(value: object) -> str:
             return f"{shown} is a sample, and not its type: write {name}."
     if not isinstance(value, type) and hasattr(value, "__zs_layout__"):
         return f"{shown} is a sample, and not its class: write {type(value).__name__}."
-    return f"{shown} is not a sample type. Derive a class from zeroslot.Sample."
+    text = " For texts give bytes, and publish text.encode()." if value is str else ""
+    return f"{shown} is not a sample type. Derive a class from zeroslot.Sample, or give np.ndarray or bytes.{text}"
 
 
 def has_open_parameters(sample_type: type[BaseModel]) -> bool:
@@ -275,5 +276,6 @@ def prepared(sample: Any, sample_type: type[Any]) -> Any:
     if isinstance(sample, Mapping):
         return sample_type.model_validate(dict(sample))
     raise TypeError(
-        f"a {sample_type.__name__}, a view of one, a numpy record or a mapping, not {type(sample).__name__}"
+        f"publish takes a {sample_type.__name__}, a view of one, a numpy record or a mapping, not "
+        f"{type(sample).__name__}"
     )
