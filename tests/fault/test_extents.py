@@ -121,6 +121,7 @@ BAD: dict[str, tuple[str, int, bytes]] = {
     "a larger shape": ("image", SHAPE, u64(21)),
     "a shape that overflows": ("image", SHAPE, u64(2**63) + u64(2)),
     "a shape whose product overflows": ("image", SHAPE, u64(2**32) + u64(2**32)),
+    "a shape without items that numpy cannot have": ("image", SHAPE, u64(0) + u64(2**62)),
     "more items than bytes, by a stride of zero": ("image", SHAPE, u64(400) + u64(30) + bytes(48) + u64(0) + u64(2)),
     "a negative stride": ("image", STRIDES, u64(-60)),
     "a stride beyond the data": ("image", STRIDES, u64(64)),

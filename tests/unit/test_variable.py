@@ -41,6 +41,10 @@ class Frame(Sample):
     last: zs.U8 = 5
 
 
+class Bounded(Sample):
+    content: Annotated[bytes, zs.MaxBytes(8)] = b""
+
+
 VARIABLE = ["image", "anything", "name", "jpeg", "points", "sizes", "cloud", "depth", "maybe"]
 HEAD = layout_of(Frame).size
 
@@ -175,6 +179,91 @@ def test_what_a_field_gives_up_is_wiped(pub: Publisher[Frame], sub: Subscriber[F
     assert b"assw" not in bytes(lease).lower()
 
 
+def test_a_large_text_that_gives_up_bytes_is_wiped(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
+    """Else the bytes in the middle of a character come back when it grows, and the text is no UTF-8."""
+    with pub.loan(name=9000) as view:
+        view.name = "€" * 3000
+        view.name = "a"
+        zs.resize(view, name=9000)
+    assert taken(sub).sample.name == "a" + "\0" * 8999
+
+
+def test_a_size_makes_an_optional_present(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
+    """Also a size of 0, as an empty value that is published does; None is no size."""
+    with pub.loan(depth=(0, 3), maybe={"points": 0}):
+        pass
+    sample = taken(sub).sample
+    assert sample.depth.shape == (0, 3)
+    assert sample.maybe.points.shape == (0,)
+    with pub.loan(depth=None):
+        pass
+    assert taken(sub).sample.depth is None
+
+
+def test_none_cannot_be_resized(pub: Publisher[Frame]) -> None:
+    """Its bytes would be in the sample, and the field None."""
+    with pub.loan(depth=(3, 3)) as view:
+        view.depth = None
+        with pytest.raises(ValueError, match="depth: it is None"):
+            zs.resize(view, depth=(2, 3))
+        view.depth = np.ones((2, 3))
+        zs.resize(view, depth=(1, 3))
+        assert view.depth.tolist() == [[1, 1, 1]]
+
+
+def test_sizes_by_name_in_any_order_and_number(pub: Publisher[Frame]) -> None:
+    """At more places of a program than are remembered, each of which gives other names, twice."""
+    names = ["image", "name", "jpeg", "points", "depth"]
+    calls = [{name: at + 1 for at, name in enumerate(names[first:] + names[:first])} for first in range(len(names))]
+    calls += [dict(list(call.items())[:2]) for call in calls]
+    for call in calls * 2:
+        loan = pub.loan_uninit(**call)
+        view: Any = loan.sample
+        got = {name: len(view.image if name == "image" else zs.buffer(view, name)) for name in call if name != "points"}
+        assert got == {name: size for name, size in call.items() if name != "points"}
+        assert len(view.points) == call.get("points", 0)
+        loan.discard()
+    with pytest.raises(TypeError, match="imago is no variable field"):
+        pub.loan(0, image=1, imago=2)
+    assert pub.allocator.loan_count == 0
+
+
+@pytest.mark.parametrize(
+    "value", [memoryview(b"a-b-c-")[::2], np.array([[97, 0], [98, 0], [99, 0]], np.uint8)[:, 0]], ids=["bytes", "array"]
+)
+def test_bytes_that_do_not_lie_in_a_row_are_copied(pub: Publisher[Frame], sub: Subscriber[Frame], value: Any) -> None:
+    """Into a variable field, into one with a bound and into whole bytes."""
+    model = frame()
+    model.__dict__["jpeg"] = value
+    pub.publish(model)
+    assert bytes(taken(sub).sample.jpeg) == b"abc"
+    with pub.loan(jpeg=3) as view:
+        view.jpeg = value
+    assert bytes(taken(sub).sample.jpeg) == b"abc"
+    with Publisher("bounded", Bounded) as bounded, bounded.loan() as written:
+        written.content = value
+        assert written.content == b"abc"
+    with Publisher("log", bytes, max_bytes=100) as log, Subscriber("log", bytes) as reader:
+        log.publish(value)
+        assert bytes(taken(reader).sample) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [[], {"names": [], "formats": [], "itemsize": 8}, [("a", [], 3), ("b", "u1")]],
+    ids=["no bytes", "no fields", "no fields within"],
+)
+def test_structures_that_no_subscriber_could_read_are_refused(pub: Publisher[Frame], dtype: Any) -> None:
+    """By publish and by loan, before a slot is borrowed."""
+    model = frame()
+    model.__dict__["anything"] = np.zeros(2, dtype)
+    with pytest.raises(TypeError, match="subscribers cannot read"):
+        pub.publish(model)
+    with pytest.raises(TypeError, match="subscribers cannot read"):
+        pub.loan(anything=(2, dtype))
+    assert pub.allocator.loan_count == 0
+
+
 def test_an_absent_optional_takes_no_bytes(pub: Publisher[Frame], sub: Subscriber[Frame]) -> None:
     """Also where it was sized and then set to None."""
     with pub.loan(depth=(100, 3), maybe={"points": 5}) as view:
@@ -225,7 +314,15 @@ def test_a_wrong_size_is_refused(
 
 @pytest.mark.row("VAR-7")
 @pytest.mark.parametrize(
-    "sizes", [{"image": 100_000}, {"image": (2**40, 2**40)}, {"image": 2**64 - 1}, {"points": 2**62}]
+    "sizes",
+    [
+        {"image": 100_000},
+        {"image": (2**40, 2**40)},
+        {"image": (2**40, 2**40, 0)},
+        {"image": (0, 2**62, 2**62)},
+        {"image": 2**64 - 1},
+        {"points": 2**62},
+    ],
 )
 def test_a_sample_larger_than_a_slot_is_refused_with_the_sizes(pub: Publisher[Frame], sizes: dict[str, Any]) -> None:
     """A loan and a publish, before a slot is borrowed."""

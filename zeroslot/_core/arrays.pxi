@@ -49,9 +49,12 @@ cdef cnp.ndarray elements_of(object value, cnp.dtype wanted, Py_ssize_t ndim):
     cdef cnp.ndarray given
     if (<object>wanted).names is not None and not isinstance(value, (cnp.ndarray, NumpyRecord)) and ndim >= 0:
         return records_from_python(value, wanted, ndim)
-    given = cnp.PyArray_FROM_O(value)
-    if given.dtype != wanted and not isinstance(value, cnp.ndarray):
-        given = from_python(given, value, wanted, ndim)
+    if isinstance(value, cnp.ndarray):
+        given = value
+    else:
+        given = cnp.PyArray_FROM_O(value)
+        if given.dtype != wanted:
+            given = from_python(given, value, wanted, ndim)
     return as_records(given, wanted)
 
 
@@ -211,7 +214,7 @@ cdef cnp.ndarray as_records(cnp.ndarray given, object wanted):
 
     ValueError and TypeError name the field.
     """
-    if given.dtype is wanted or given.dtype == wanted:  # to compare records takes a microsecond
+    if <object>given.descr is wanted or given.dtype == wanted:  # to compare records takes a microsecond
         return given
     if wanted.names is None:
         return converted(given, wanted)

@@ -593,6 +593,9 @@ class VariableField:
 class Extents: ...
 
 @final
+class Sizes: ...
+
+@final
 class Arrangement:
     def __new__(cls, fields: tuple[VariableField, ...], defaults: dict[str, Any], factories: set[str]) -> Self: ...
     @property

@@ -316,6 +316,8 @@ cdef extern from "Python.h":
     object PyFloat_FromDouble(double value)
     double PyFloat_AsDouble(object value) except? -1
     object PyNumber_Index(object value)
+    Py_ssize_t tuple_size "PyTuple_GET_SIZE"(object items) noexcept
+    PyObject *tuple_item "PyTuple_GET_ITEM"(object items, Py_ssize_t i) noexcept
     Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
 
 cdef extern from "numpy/arrayobject.h":

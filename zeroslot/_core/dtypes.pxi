@@ -4,7 +4,66 @@
 # The kinds of dtypes whose items are bytes that mean the same in each process.
 cdef str DTYPE_KINDS = "biufcSUVMm"
 
-# What stands in the extents of dtypes that were checked: to spell one takes numpy longer than all else of a loan.
+cdef extern from *:
+    """
+    static struct { char code[16]; PyObject *dtype; } zs_plain_dtypes[16];
+
+    static void zs_add_plain_dtype(int i, const char *code, size_t size, PyObject *dtype)
+    {
+        memcpy(zs_plain_dtypes[i].code, code, size);
+        zs_plain_dtypes[i].dtype = Py_NewRef(dtype); /* kept for ever */
+    }
+
+    /* A borrowed reference, or NULL. */
+    static PyObject *zs_plain_dtype_of(const char *code)
+    {
+        for (int i = 0; zs_plain_dtypes[i].dtype != NULL; i++)
+            if (memcmp(zs_plain_dtypes[i].code, code, 16) == 0)
+                return zs_plain_dtypes[i].dtype;
+        return NULL;
+    }
+
+    static const char *zs_plain_code_of(PyObject *dtype)
+    {
+        for (int i = 0; zs_plain_dtypes[i].dtype != NULL; i++)
+            if (zs_plain_dtypes[i].dtype == dtype)
+                return zs_plain_dtypes[i].code;
+        return NULL;
+    }
+    """
+    void zs_add_plain_dtype(int i, const char *code, size_t size, object dtype) noexcept
+    PyObject *zs_plain_dtype_of(const char *code) noexcept
+    const char *zs_plain_code_of(object dtype) noexcept
+
+# The dtypes of numbers, which numpy has one object of each of: they are found in a table of C, which does not change.
+# What else may be asked for by a type is in TYPES.
+cdef dict TYPES = {}
+
+
+cdef int add_plain_dtypes() except -1:
+    cdef int i = 0
+    cdef bytes code
+    for code in (b"|u1", b"<f4", b"<f8", b"<u2", b"|b1", b"|i1", b"<i2", b"<i4", b"<u4", b"<i8", b"<u8", b"<f2", b"<c8",
+                 b"<c16"):
+        dtype = numpy_dtype(code.decode())
+        zs_add_plain_dtype(i, code, len(code), dtype)
+        TYPES[dtype.type] = dtype
+        i += 1
+    return 0
+
+
+add_plain_dtypes()
+
+
+cdef cnp.dtype as_dtype(object kind):
+    """What numpy takes for a dtype."""
+    if isinstance(kind, cnp.dtype):
+        return kind
+    found = TYPES.get(kind) if isinstance(kind, type) else None
+    return cnp.dtype(kind) if found is None else found
+
+
+# What stands in the extents of other dtypes that were checked: to spell one takes numpy longer than all else of a loan.
 cdef dict CODES = {}
 cdef enum:
     CODES_LIMIT = 1024      # of those that are not structured
@@ -12,7 +71,7 @@ cdef enum:
 
 cdef object checked_dtype(object dtype, str letters=DTYPE_KINDS):
     """A dtype that shared memory can hold, of one of these kinds; TypeError for any other."""
-    if letters == DTYPE_KINDS and dtype in CODES:
+    if letters == DTYPE_KINDS and (zs_plain_code_of(dtype) != NULL or dtype in CODES):
         return dtype
     if dtype.hasobject or dtype.kind == "O":
         raise TypeError("shared memory cannot hold Python objects")
@@ -32,7 +91,12 @@ cdef object checked_dtype(object dtype, str letters=DTYPE_KINDS):
 
 cdef int put_dtype(char *code, object dtype) except -1:
     """Write the dtype as numpy spells it, such as `<f4`, or of a structure what stands for its description."""
-    cdef bytes text = CODES.get(dtype)
+    cdef const char *plain = zs_plain_code_of(dtype)
+    cdef bytes text
+    if plain != NULL:
+        memcpy(code, plain, 16)
+        return 0
+    text = CODES.get(dtype)
     if text is None:
         text = dtype.str.encode("ascii") if dtype.fields is None else description_of(dtype)
         if len(text) > 16:
@@ -81,9 +145,15 @@ cdef bytes description_of(object dtype):
     if code is None:
         if dtype.hasobject:
             raise TypeError("shared memory cannot hold Python objects")
-        text = json.dumps(structure_of(dtype), separators=(",", ":")).encode()
+        structure = structure_of(dtype)
+        text = json.dumps(structure, separators=(",", ":")).encode()
         if len(text) > DESCRIPTION_LIMIT:
             raise TypeError(f"the dtype has a description of {len(text)} bytes, and {DESCRIPTION_LIMIT} are the most")
+        try:
+            structured_dtype(structure, 0)
+        except (TypeError, ValueError, LookupError, errors.CorruptSegmentError):
+            raise TypeError(f"{dtype}: subscribers cannot read a structure without fields or bytes, or nested deeper "
+                            "than 16") from None
         code = b"{%04x%08x" % (len(text), zs_crc32c(<const char *><bytes>text, len(text)))
         DESCRIPTIONS[code.ljust(16, b"\0")] = text
         CODES[dtype] = code
@@ -176,7 +246,7 @@ cdef bint is_dtype_text(bytes text):
     if bracket and not (unit.endswith(b"]") and unit[: len(unit) - 1].isalnum() and head[1:2] in b"Mm"):
         return False
     return (len(head) >= 3 and head[:1] in b"<>|" and head[1:2] in DTYPE_KINDS.encode() and head[2:].isdigit()
-            and len(head) <= 11)
+            and len(head) <= 12)
 
 
 cdef cnp.ndarray open_array(object value, cnp.dtype dtype, str letters):

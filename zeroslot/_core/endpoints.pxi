@@ -301,8 +301,13 @@ cdef class PublisherEnd(Handle):
         )
 
     @cython.final
-    cdef Loan borrow_sized(self, object timeout, Extents extents, bint wipe):
-        """A loan with these extents, whose fixed part starts as `loan` says where `wipe` is set."""
+    cdef inline Loan borrow_sized(self, object timeout, Extents extents, bint wipe):
+        """A loan as `hold_sized` says."""
+        return self.loaned(self.hold_sized(timeout, extents, wipe))
+
+    @cython.final
+    cdef Hold hold_sized(self, object timeout, Extents extents, bint wipe):
+        """The Hold of a slot with these extents, whose fixed part starts as `loan` says where `wipe` is set."""
         cdef Hold hold
         cdef Plan plan = self.plan
         cdef uint64_t total = plan.variable.lay_out(extents, plan.size)
@@ -317,7 +322,15 @@ cdef class PublisherEnd(Handle):
         if wipe:
             write_spans(plan, hold.data)
         plan.variable.place(hold, wipe)
-        return self.loaned(hold)
+        return hold
+
+    @cython.final
+    cdef Loan start_with(self, object timeout, Extents extents, bint wipe):
+        """What `loan` gives, or `loan_uninit`, of a type with variable fields that all have their extents."""
+        cdef Loan loan = self.borrow_sized(timeout, extents, wipe)
+        if wipe and self.plan.factories:
+            fill_loan(self.plan, loan)
+        return loan
 
     @cython.final
     cdef Loan loaned(self, Hold hold):
@@ -538,11 +551,6 @@ cdef object timeout_and_size(Plan plan, PyObject **arguments, Py_ssize_t count, 
     cdef Py_ssize_t i
     cdef Py_ssize_t named = 0 if names == NULL else len(<tuple>names)
     cdef Py_ssize_t least = len(expected) - 1
-    if named == 0 and least <= count <= least + 1:
-        sizes[(<VariableField>plan.variable.fields[0]).path[0]] = (
-            (<object>arguments[0], <object>arguments[1]) if least == 2 else <object>arguments[0]
-        )
-        return <object>arguments[least] if count > least else ...
     form = f"loan({', '.join(expected[:len(expected) - 1])})"
     if count > len(expected):
         raise TypeError(f"{form} takes {len(expected)} arguments with the timeout, and {count} were given")
@@ -599,12 +607,39 @@ cdef bint flag_of(object value) except -1:
     return value
 
 
+cdef inline Loan loan_sized(PublisherEnd end, PyObject **arguments, Py_ssize_t count, PyObject *names, bint wipe):
+    """A loan by a call that gives sizes, perhaps with a timeout before or behind them, and nothing else. None: another
+    call.
+    """
+    cdef Plan plan = end.plan
+    cdef Extents extents
+    cdef Py_ssize_t sized
+    if plan.whole is None:
+        if names == NULL or count > 1:
+            return None
+        extents = plan.variable.sized(arguments + count, names, wipe)
+        if extents is None:
+            return None
+        return end.start_with(<object>arguments[0] if count == 1 else ..., extents, wipe)
+    sized = 2 if isinstance(plan.whole, VariableArrayCodec) else 1
+    if names != NULL or not sized <= count <= sized + 1:
+        return None
+    extents = plan.variable.sized_alone(
+        (<object>arguments[0], <object>arguments[1]) if sized == 2 else <object>arguments[0]
+    )
+    return end.start_with(<object>arguments[sized] if count > sized else ..., extents, wipe)
+
+
 cdef object call_loan(object self, PyObject **arguments, Py_ssize_t count, PyObject *names):
     cdef dict sizes
     cdef Loan loan
     cdef bint validate = False
     if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start(..., None)
+    if (<PublisherEnd>self).plan.variable is not None:
+        loan = loan_sized(<PublisherEnd>self, arguments, count, names, True)
+        if loan is not None:
+            return loan
     sizes = {}
     timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes, &validate)
     loan = (<PublisherEnd>self).start(timeout, sizes)
@@ -618,6 +653,10 @@ cdef object call_loan_uninit(object self, PyObject **arguments, Py_ssize_t count
     cdef bint validate = False
     if count == 0 and names == NULL and (<PublisherEnd>self).plan.whole is None:
         return (<PublisherEnd>self).start_uninit(..., None)
+    if (<PublisherEnd>self).plan.variable is not None:
+        loan = loan_sized(<PublisherEnd>self, arguments, count, names, False)
+        if loan is not None:
+            return loan
     sizes = {}
     timeout = timeout_and_sizes((<PublisherEnd>self).plan, arguments, count, names, sizes, &validate)
     loan = (<PublisherEnd>self).start_uninit(timeout, sizes)

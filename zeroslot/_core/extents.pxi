@@ -21,6 +21,7 @@ cdef extern from *:
     typedef struct zs_place {
         size_t at;              /* of the extent, from the start of the sample */
         uint64_t room;          /* bytes from extent.offset on that belong to the field */
+        uint64_t given;         /* whether the loan was asked for a size, which may be 0 */
         zs_array_extent extent; /* as it was written last */
     } zs_place;
 
@@ -43,7 +44,7 @@ cdef extern from *:
         int64_t strides[8]
     ctypedef struct zs_place:
         size_t at
-        uint64_t room
+        uint64_t room, given
         zs_array_extent extent
     void zs_load_once(void *to, const void *frm, size_t size) nogil
 
@@ -74,26 +75,24 @@ cdef object corrupt_extent(str problem, object found):
 
 
 @cython.final
+@cython.freelist(8)
+@cython.no_gc
 cdef class Extents:
     """The extents of one loan, each with its place. It refers to the Hold nowhere: the Hold refers to it."""
 
     cdef zs_place *places
     cdef zs_place first[2]  # of a type with so few variable fields, which needs no other memory
     cdef Py_ssize_t count
+    cdef bytearray more     # the places of any other type. An object, so that a deallocation runs nothing of this class
     cdef object whole       # of a whole type: its VariableCodec
     cdef dict prepared      # of a publish: id of a value -> the value, and the form of it that is written
-
-    def __dealloc__(self):
-        if self.places != self.first:
-            PyMem_RawFree(self.places)
 
     cdef int begin(self, Py_ssize_t count) except -1:
         if count <= 2:
             self.places = self.first
         else:
-            self.places = <zs_place *>PyMem_RawCalloc(count, sizeof(zs_place))
-        if self.places == NULL:
-            raise MemoryError
+            self.more = bytearray(count * sizeof(zs_place))
+            self.places = <zs_place *><char *>self.more
         self.count = count
         return 0
 
@@ -103,12 +102,12 @@ cdef class Extents:
         found = self.prepared.get(id(value))
         return value if found is None else found[1]
 
-    cdef int put(self, Hold hold, zs_place *place, zs_array_extent *extent, size_t size) except -1:
-        """Write an extent into the sample, and wipe the bytes that it gives up."""
+    cdef int put(self, Hold hold, zs_place *place, zs_array_extent *extent, size_t size, bint is_wiped) except -1:
+        """Write an extent into the sample, and wipe the bytes that it gives up: those of large data if `is_wiped`."""
         cdef uint64_t before = place.extent.size
         if not hold.is_writable():
             raise read_only(hold)
-        if before > extent.size and before - extent.size <= SMALL:
+        if before > extent.size and (is_wiped or before - extent.size <= SMALL):
             memset(hold.data + place.extent.offset + extent.size, 0, before - extent.size)
         place.extent = extent[0]
         memcpy(hold.data + place.at, extent, size)

@@ -100,6 +100,7 @@ cdef extern from *:
     """
     enum Kind "zs_kind":
         K_U8, K_U16, K_U32, K_U64, K_I8, K_I16, K_I32, K_I64, K_F16, K_F32, K_F64, K_BOOL
+    bint zs_exact_int(object value, long long *number) noexcept
     bint set_exact "zs_set_exact"(int kind, char *data, PyObject *value) noexcept
     object get_number "zs_get_number"(int kind, const char *data)
 
@@ -271,6 +272,14 @@ cdef class EnumCodec(Codec):
         return self.number.set(hold, data, number)
 
 
+cdef int get_bytes(object value, Py_buffer *content) except -1:
+    """The bytes of an object with a buffer: of a copy in C order where they do not lie in a row."""
+    try:
+        return PyObject_GetBuffer(value, content, PyBUF_SIMPLE)
+    except (BufferError, ValueError):
+        return PyObject_GetBuffer(memoryview(value).tobytes(), content, PyBUF_SIMPLE)
+
+
 @cython.final
 cdef class BytesCodec(Codec):
     """A u32 length and that many bytes, at most `max_bytes`; `text` is UTF-8."""
@@ -319,7 +328,7 @@ cdef class BytesCodec(Codec):
             return self.put(data, source, length)
         if not PyObject_CheckBuffer(value):
             raise TypeError(f"bytes, not {type(value).__name__}")
-        PyObject_GetBuffer(value, &content, PyBUF_SIMPLE)
+        get_bytes(value, &content)
         try:
             return self.put(data, <const char *>content.buf, content.len)
         finally:

@@ -1,4 +1,7 @@
 # Part of binding.pyx: the variable fields of a sample type, how large they are in a loan, and where their data lies.
+#
+# Why the names of sizes are remembered: a call site gives the same names each time, and names in source code are
+# interned, so comparing pointers takes the place of a dict of the sizes and of looking up each name.
 
 from sys import intern
 
@@ -16,6 +19,46 @@ cdef class VariableField:
         # As the names in a call are: a dict finds them then without a comparison of their characters.
         self.path = tuple([intern(name) for name in path])
         self.codec, self.at, self.presences = codec, at, presences
+
+
+cdef enum:
+    ORDERS = 8      # call sites that are remembered, for each sample type
+    MAX_SIZES = 8   # names of one
+
+
+# Of `loan`, which are sizes of fields with these names only in `sizes`.
+cdef frozenset OTHER_ARGUMENTS = frozenset({"timeout", "sizes", "validate"})
+
+
+cdef inline bint are_names(PyObject *names, tuple known) noexcept:
+    """Whether a call was made with these names; NULL: it was made without any."""
+    cdef Py_ssize_t i, count = tuple_size(known)
+    if names == NULL:
+        return count == 0
+    if tuple_size(<object>names) != count:
+        return False
+    for i in range(count):
+        if tuple_item(<object>names, i) != tuple_item(known, i):
+            return False
+    return True
+
+
+@cython.final
+cdef class Sizes:
+    """The fields to which one call of `loan` gives sizes by name, in its order."""
+
+    cdef tuple names
+    cdef Py_ssize_t fields[MAX_SIZES]   # as indices
+    cdef bint alone         # it gives nothing else: no timeout, and no field of a nested sample
+    cdef bint complete      # all other fields start empty: they have no default
+
+
+cdef object field_error(VariableField field, object error):
+    """The ValueError or TypeError of a field, with its name; the same one if it is the package's."""
+    if isinstance(error, errors.ZeroslotError):
+        return error
+    kind = ValueError if isinstance(error, ValueError) else TypeError
+    return kind(f"{': '.join(field.path)}: {error}")
 
 
 cdef object NOT_GIVEN = object()
@@ -55,10 +98,12 @@ cdef class Arrangement:
     cdef dict tree
     cdef dict defaults      # name -> value, or the factory of one
     cdef set factories      # the names of those that have one
+    cdef tuple recent       # Sizes of calls
 
     def __cinit__(self, tuple fields not None, dict defaults not None, set factories not None):
         cdef VariableField field
         self.fields, self.defaults, self.factories = fields, defaults, factories
+        self.recent = ()
         self.tree = {}
         for field in fields:
             branch = self.tree
@@ -74,42 +119,100 @@ cdef class Arrangement:
                 found[name] = value() if name in self.factories else value
         return found
 
+    cdef Extents begun(self):
+        """The extents of a new loan, of which none has a size."""
+        cdef Extents extents = Extents.__new__(Extents)
+        cdef Py_ssize_t i
+        extents.begin(tuple_size(self.fields))
+        for i in range(extents.count):
+            extents.places[i].at = (<VariableField>tuple_item(self.fields, i)).at
+        return extents
+
+    cdef int size(self, zs_place *place, Py_ssize_t i, object wanted) except -1:
+        """Give field `i` a size; None: no size."""
+        if wanted is not None:
+            try:
+                (<VariableField>tuple_item(self.fields, i)).codec.size_up(wanted, &place.extent)
+            except (ValueError, TypeError) as error:
+                raise field_error(<VariableField>tuple_item(self.fields, i), error) from None
+            place.room, place.given = place.extent.size, True
+        return 0
+
+    cdef Extents sized(self, PyObject **arguments, PyObject *names, bint with_defaults):
+        """The extents of a call of `loan` that gives sizes by these names and nothing else. None: the call gives more,
+        or is `with_defaults` and there are defaults of other fields.
+        """
+        cdef Sizes sizes = None
+        cdef Extents extents
+        cdef tuple recent
+        cdef Py_ssize_t i
+        with cython.critical_section(self):
+            recent = self.recent
+        for i in range(tuple_size(recent)):
+            if are_names(names, (<Sizes>tuple_item(recent, i)).names):
+                sizes = <Sizes>tuple_item(recent, i)
+                break
+        else:
+            sizes = self.remembered(<tuple>names)
+        if not sizes.alone or (with_defaults and not sizes.complete):
+            return None
+        extents = self.begun()
+        for i in range(tuple_size(sizes.names)):
+            self.size(&extents.places[sizes.fields[i]], sizes.fields[i], <object>arguments[i])
+        return extents
+
+    cdef Sizes remembered(self, tuple names):
+        """Remember the names of a call in place of the oldest ones."""
+        cdef Sizes sizes = Sizes.__new__(Sizes)
+        cdef list paths = [(<VariableField>field).path for field in self.fields]
+        cdef Py_ssize_t i
+        sizes.names, sizes.complete = names, self.defaults.keys() <= set(names)
+        sizes.alone = len(names) <= MAX_SIZES and not OTHER_ARGUMENTS & set(names)
+        for i in range(len(names)):
+            if (names[i],) not in paths:
+                sizes.alone = False
+            elif sizes.alone:
+                sizes.fields[i] = paths.index((names[i],))
+        with cython.critical_section(self):
+            self.recent = (sizes, *self.recent[: ORDERS - 1])
+        return sizes
+
+    cdef Extents sized_alone(self, object wanted):
+        """The extents of a loan of a type with one variable field, of this size."""
+        cdef Extents extents = self.begun()
+        self.size(extents.places, 0, wanted)
+        return extents
+
     cdef Extents measured(self, object sizes, object values, bint keep):
         """Measure `sizes`, and where they give none, `values`: two things with the names of fields.
 
         `keep`: the values are written soon, so forms of them that had to be made are kept.
         """
-        cdef Extents extents = Extents.__new__(Extents)
+        cdef Extents extents
         cdef VariableField field
         cdef zs_place *place
-        cdef Py_ssize_t i = 0
+        cdef Py_ssize_t i
         if sizes is not None and len(sizes) > 0:
             check_names(sizes, self.tree, "")
-        extents.begin(len(self.fields))
-        for field in self.fields:
+        extents = self.begun()
+        for i in range(extents.count):
+            field = <VariableField>tuple_item(self.fields, i)
             place = &extents.places[i]
-            i += 1
-            place.at = field.at
             wanted, value = NOT_GIVEN if sizes is None else sizes, values
             for name in field.path:
                 wanted, value = step_into(wanted, name), step_into(value, name)
-            try:
-                if wanted is not NOT_GIVEN and wanted is not None:
-                    field.codec.size_up(wanted, &place.extent)
-                elif value is not NOT_GIVEN and value is not None and wanted is NOT_GIVEN:
+            if wanted is not NOT_GIVEN:
+                self.size(place, i, wanted)
+            elif value is not NOT_GIVEN and value is not None:
+                try:
                     ready = field.codec.measure(value, &place.extent)
-                    if keep and ready is not value:
-                        if extents.prepared is None:
-                            extents.prepared = {}
-                        extents.prepared[id(value)] = (value, ready)
-                else:
-                    continue
-            except (ValueError, TypeError) as error:
-                if isinstance(error, errors.ZeroslotError):
-                    raise
-                kind = ValueError if isinstance(error, ValueError) else TypeError
-                raise kind(f"{': '.join(field.path)}: {error}") from None
-            place.room = place.extent.size
+                except (ValueError, TypeError) as error:
+                    raise field_error(field, error) from None
+                if keep and ready is not value:
+                    if extents.prepared is None:
+                        extents.prepared = {}
+                    extents.prepared[id(value)] = (value, ready)
+                place.room, place.given = place.extent.size, True
         return extents
 
     cdef uint64_t lay_out(self, Extents extents, uint64_t head) noexcept:
@@ -119,7 +222,7 @@ cdef class Arrangement:
         cdef uint64_t end = head
         cdef zs_place *place
         for i in range(extents.count):
-            field = <VariableField>self.fields[i]
+            field = <VariableField>tuple_item(self.fields, i)
             place = &extents.places[i]
             if place.room > LARGEST_SAMPLE:
                 return place.room
@@ -136,13 +239,14 @@ cdef class Arrangement:
         cdef uint64_t end = hold.head
         cdef zs_place *place
         for i in range(extents.count):
-            field = <VariableField>self.fields[i]
+            field = <VariableField>tuple_item(self.fields, i)
             place = &extents.places[i]
             memcpy(hold.data + place.at, &place.extent, field.codec.size)
+            if place.given:
+                for at in field.presences:
+                    hold.data[<size_t>at] = 1
             if place.room == 0:
                 continue
-            for at in field.presences:
-                hold.data[<size_t>at] = 1
             memset(hold.data + end, 0, place.extent.offset - end)
             if wipe and (place.room <= SMALL or field.codec.is_wiped):
                 memset(hold.data + place.extent.offset, 0, place.room)
@@ -167,6 +271,8 @@ def resize_fields(View sample not None, dict sizes not None):
         inner = member.codec
         data = sample.data + member.offset
         if isinstance(inner, OptionalCodec):
+            if data[0] == 0:
+                raise ValueError(f"{name}: it is None, and has no size: set it, or give loan() its size")
             data += (<OptionalCodec>inner).item_at
             inner = (<OptionalCodec>inner).item
         sample.hold.pin()

@@ -4,8 +4,7 @@
 # with. The slot has no Hold either, until a value comes that is not stored at once: text, an array, or an object whose
 # conversion may run code of the program's.
 #
-# Why `send` remembers in which order it was given fields: a call site gives the same names each time, and names in
-# source code are interned, so comparing pointers takes the place of looking up each name.
+# Why `send` remembers in which order it was given fields: as for the sizes of a loan, see placement.pxi.
 
 cdef extern from *:
     """
@@ -29,13 +28,8 @@ cdef extern from *:
     PyObject *zs_value_of(object values, Py_ssize_t *at, object name) noexcept
 
 cdef extern from "Python.h":
-    Py_ssize_t tuple_size "PyTuple_GET_SIZE"(object items) noexcept
-    PyObject *tuple_item "PyTuple_GET_ITEM"(object items, Py_ssize_t i) noexcept
     PyObject *PyErr_Occurred()
     object PyObject_GenericGetDict(object instance, void *context)
-
-cdef enum:
-    ORDERS = 8      # call sites of `send` that are remembered, for each sample type
 
 
 @cython.final
@@ -47,17 +41,6 @@ cdef class Order:
     cdef tuple made         # (FieldDescriptor, factory) of the fields that are not given and have a factory
     cdef bint complete      # all fields are given
 
-    cdef inline bint is_of(self, PyObject *names) noexcept:
-        cdef Py_ssize_t i, count = tuple_size(self.names)
-        if names == NULL:
-            return count == 0
-        if tuple_size(<object>names) != count:
-            return False
-        for i in range(count):
-            if tuple_item(<object>names, i) != tuple_item(self.names, i):
-                return False
-        return True
-
 
 cdef inline Order order_of(Plan plan, PyObject *names):
     """The Order of a call with these names, of which NULL is none. TypeError for names that make no sample."""
@@ -66,7 +49,7 @@ cdef inline Order order_of(Plan plan, PyObject *names):
     with cython.critical_section(plan):
         recent = plan.recent
     for i in range(tuple_size(recent)):
-        if (<Order>tuple_item(recent, i)).is_of(names):
+        if are_names(names, (<Order>tuple_item(recent, i)).names):
             return <Order>tuple_item(recent, i)
     return new_order(plan, () if names == NULL else <tuple>names)
 
@@ -110,7 +93,7 @@ cdef object call_send(object self, PyObject **arguments, Py_ssize_t count, PyObj
         return send_fixed(<PublisherEnd>self, order_of(plan, names), arguments)
     if plan.whole is not None:
         raise TypeError(f"samples of {plan.view_class.__name__} have no fields: use publish(sample)")
-    return send_sized(<PublisherEnd>self, arguments, () if names == NULL else <tuple>names)
+    return send_sized(<PublisherEnd>self, order_of(plan, names), arguments)
 
 
 cdef inline object send_fixed(PublisherEnd end, Order order, PyObject **arguments):
@@ -156,28 +139,29 @@ cdef object send_rest(Owner owner, Hold hold, Order order, PyObject **arguments,
         raise
 
 
-cdef object send_sized(PublisherEnd end, PyObject **arguments, tuple names):
+cdef object send_sized(PublisherEnd end, Order order, PyObject **arguments):
     """`send` of a type with variable fields, which get their sizes from the values."""
     cdef Plan plan = end.plan
     cdef FieldDescriptor field
-    cdef Loan loan
+    cdef Hold hold
     cdef Py_ssize_t i
     cdef dict values = {}
-    check_given(plan, names)
-    for i in range(len(names)):
-        values[names[i]] = <object>arguments[i]
-    values = {**plan.variable.starting_values(values), **values}
-    for name, made in plan.factories.items():
-        if name not in values:
-            values[name] = made()
-    loan = end.borrow_sized(..., plan.variable.measured(None, values, True), True)
+    for i in range(tuple_size(order.names)):
+        values[<object>tuple_item(order.names, i)] = <object>arguments[i]
+    if plan.variable.defaults:
+        values = {**plan.variable.starting_values(values), **values}
+    for field, made in order.made:
+        values[field.name] = made()
+    hold = end.hold_sized(..., plan.variable.measured(None, values, True), True)
     try:
-        for field in plan.codec.members:
-            if field.name in values:
-                field.put(loan.hold, loan.hold.data + field.offset, values[field.name])
-        return loan.finish(None)
+        for i in range(tuple_size(plan.codec.members)):
+            field = <FieldDescriptor>tuple_item(plan.codec.members, i)
+            value = values.get(field.name, NOT_GIVEN)
+            if value is not NOT_GIVEN and not set_exact(field.scalar, hold.data + field.offset, <PyObject *>value):
+                field.put(hold, hold.data + field.offset, value)
+        return number_of(end.owner.commit(hold, hold.size))
     except BaseException:
-        loan.give_up()
+        end.owner.discard(hold)
         raise
 
 
@@ -188,8 +172,12 @@ cdef object call_publish(object self, PyObject **arguments, Py_ssize_t count, Py
         sample, timeout, metadata = <object>arguments[0], ..., None
     else:
         sample, timeout, metadata = publish_arguments(arguments, count, names)
-    if metadata is None and end.plan is not None and type(sample) is end.plan.model and end.plan.variable is None:
-        return publish_model(end, PyObject_GenericGetDict(sample, NULL), timeout)
+    if metadata is None and end.plan is not None:
+        if end.plan.whole is not None:
+            if type(sample) is (cnp.ndarray if isinstance(end.plan.whole, VariableArrayCodec) else bytes):
+                return publish_whole(end, sample, timeout)
+        elif type(sample) is end.plan.model:
+            return publish_model(end, PyObject_GenericGetDict(sample, NULL), timeout)
     return end._publish(sample, timeout, metadata)
 
 
@@ -214,14 +202,18 @@ cdef tuple publish_arguments(PyObject **arguments, Py_ssize_t count, PyObject *n
 
 
 cdef object publish_model(PublisherEnd end, dict values, object timeout):
-    """Publish a model of the type, of one size. Its values are copied field by field, and not validated again."""
+    """Publish a model of the type. Its values are copied field by field, and not validated again."""
     cdef Owner owner = end.owner
     cdef tuple members = end.plan.codec.members
     cdef FieldDescriptor field
-    cdef Hold hold = end.hold_for(owner.reserve_slot(end.sample_size), timeout)
+    cdef Hold hold
     cdef PyObject *found
     cdef object value
     cdef Py_ssize_t i, at = 0
+    if end.plan.variable is None:
+        hold = end.hold_for(owner.reserve_slot(end.sample_size), timeout)
+    else:
+        hold = end.hold_sized(timeout, end.plan.variable.measured(None, values, True), False)
     try:
         for i in range(tuple_size(members)):
             field = <FieldDescriptor>tuple_item(members, i)
@@ -235,6 +227,26 @@ cdef object publish_model(PublisherEnd end, dict values, object timeout):
         return number_of(owner.commit(hold, hold.size))
     except BaseException:
         owner.discard(hold)
+        raise
+
+
+cdef object publish_whole(PublisherEnd end, object sample, object timeout):
+    """Publish an array or bytes as the whole sample."""
+    cdef VariableField field = <VariableField>tuple_item(end.plan.variable.fields, 0)
+    cdef Extents extents = end.plan.variable.begun()
+    cdef zs_place *place = extents.places
+    cdef Hold hold = None
+    try:
+        ready = field.codec.measure(sample, &place.extent)
+        place.room, place.given = place.extent.size, True
+        hold = end.hold_sized(timeout, extents, False)
+        field.codec.write(hold, &place.extent, ready)
+        return number_of(end.owner.commit(hold, hold.size))
+    except BaseException as error:
+        if hold is not None:
+            end.owner.discard(hold)
+        if isinstance(error, (ValueError, TypeError)):
+            raise field_error(field, error) from None
         raise
 
 

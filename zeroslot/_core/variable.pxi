@@ -9,7 +9,7 @@ cdef class VariableCodec(Codec):
     """Reads and writes a field through its extent. What the data means is the subclass's part."""
 
     cdef uint64_t alignment
-    cdef bint is_wiped      # a loan zeroes the data however large it is, since not all bytes are values
+    cdef bint is_wiped      # bytes that are not written are zeros however many they are: not all bytes are values
 
     def __cinit__(self, *arguments, **named):
         self.variable = True
@@ -55,18 +55,20 @@ cdef class VariableCodec(Codec):
             raise ValueError(f"{extent.size} bytes, and the loan has room for {place.room}: give the size to loan()")
         extent.offset = place.extent.offset
         self.write(hold, &extent, value)
-        extents.put(hold, place, &extent, self.size)
+        extents.put(hold, place, &extent, self.size, self.is_wiped)
         return 0
 
     cdef int resize(self, Hold hold, char *data, object wanted) except -1:
         """Give the data another size, within the room of the loan; what both sizes cover stays."""
         cdef zs_place *place = place_of(hold, data)
         cdef zs_array_extent extent
-        memcpy(&extent, &place.extent, sizeof(extent))
+        memset(&extent, 0, sizeof(extent))
+        extent.offset = place.extent.offset
+        memcpy(extent.dtype, place.extent.dtype, sizeof(extent.dtype))
         self.size_up(wanted, &extent)
         if extent.size > place.room:
             raise ValueError(f"{extent.size} bytes, and the loan has room for {place.room}: a size can only shrink")
-        extents_of(hold).put(hold, place, &extent, self.size)
+        extents_of(hold).put(hold, place, &extent, self.size, self.is_wiped)
         return 0
 
     cdef object value_of(self, Hold hold, zs_array_extent *extent):
@@ -74,11 +76,15 @@ cdef class VariableCodec(Codec):
         raise NotImplementedError
 
     cdef object measure(self, object value, zs_array_extent *extent):
-        """Fill in the extent that `value` needs, except for the offset; the value in the form that `write` takes."""
+        """Fill in the extent, which is zeros, that `value` needs, except for the offset; the value in the form that
+        `write` takes.
+        """
         raise NotImplementedError
 
     cdef int size_up(self, object wanted, zs_array_extent *extent) except -1:
-        """Fill in the extent of the size that a program asks for, except for the offset."""
+        """Fill in the extent of the size that a program asks for, except for the offset. It is zeros but for the offset
+        and the dtype.
+        """
         raise NotImplementedError
 
     cdef int write(self, Hold hold, zs_array_extent *extent, object value) except -1:
@@ -127,7 +133,7 @@ cdef class VariableBytesCodec(VariableCodec):
             return value
         if isinstance(value, str) or not PyObject_CheckBuffer(value):
             raise TypeError(f"bytes, not {type(value).__name__}")
-        PyObject_GetBuffer(value, &content, PyBUF_SIMPLE)
+        get_bytes(value, &content)
         extent.size = <uint64_t>content.len
         PyBuffer_Release(&content)
         return value
@@ -143,7 +149,7 @@ cdef class VariableBytesCodec(VariableCodec):
         if self.text:
             source = PyUnicode_AsUTF8AndSize(value, &length)
             return copy_bytes(hold, hold.data + extent.offset, source, <size_t>length)
-        PyObject_GetBuffer(value, &content, PyBUF_SIMPLE)
+        get_bytes(value, &content)
         try:
             if <uint64_t>content.len != extent.size:
                 raise ValueError("the bytes changed their length while they were published")
@@ -205,6 +211,9 @@ cdef object bytes_in_place(Hold hold, char *data, uint64_t size):
 
 cdef uint64_t byte_count(object wanted, uint64_t each) except? 0:
     """`wanted` items of `each` bytes."""
+    cdef long long number
+    if zs_exact_int(wanted, &number) and number >> 32 == 0 and each >> 16 == 0:
+        return <uint64_t>number * each      # what nearly all sizes are
     if type(wanted) is not int and isinstance(wanted, (bool, float, str, tuple, list)):
         raise TypeError(f"a size is a whole number, not {wanted!r}")
     return checked_product(<uint64_t>whole_size(wanted), each)
@@ -216,8 +225,8 @@ cdef class VariableArrayCodec(VariableCodec):
     then that of an array without items.
     """
 
-    cdef object dtype   # None: each sample has its own
-    cdef object default
+    cdef cnp.dtype dtype    # None: each sample has its own
+    cdef cnp.dtype default
     cdef str letters
     cdef bint takes_all
     cdef char code[16]
@@ -229,13 +238,19 @@ cdef class VariableArrayCodec(VariableCodec):
         self.alignment = ARRAY_ALIGNMENT
         put_dtype(self.code, dtype)
 
-    cdef object dtype_in(self, Hold hold, zs_array_extent *extent):
+    cdef cnp.dtype dtype_in(self, Hold hold, zs_array_extent *extent):
         """The dtype that an extent has, which may be any bytes."""
+        cdef PyObject *plain
         if self.dtype is not None:
             if memcmp(extent.dtype, self.code, sizeof(extent.dtype)) != 0 and extent.dtype[0] != 0:
                 raise corrupt_extent(f"has the dtype {extent.dtype[:16]!r}, not {self.dtype}", extent.dtype[:16])
             return self.dtype
-        if extent.dtype[0] == DESCRIBED:
+        plain = zs_plain_dtype_of(extent.dtype)
+        if plain != NULL:
+            if self.takes_all:
+                return <cnp.dtype>plain
+            dtype = <object>plain
+        elif extent.dtype[0] == DESCRIBED:
             dtype = described_dtype(extent.dtype[:16], hold.data + extent.offset, extent.size)
         elif extent.dtype[0] == 0:
             return self.default
@@ -254,6 +269,7 @@ cdef class VariableArrayCodec(VariableCodec):
         cdef cnp.npy_intp strides[MAX_NDIM]
         cdef uint64_t itemsize = <uint64_t>dtype.itemsize
         cdef uint64_t total = itemsize      # bytes of all items
+        cdef uint64_t reach = itemsize      # the same with 1 in place of each 0, which numpy limits too
         cdef uint64_t last = itemsize       # bytes up to the end of the item that lies last
         cdef uint64_t step
         cdef bint in_order = True
@@ -266,12 +282,13 @@ cdef class VariableArrayCodec(VariableCodec):
             raise corrupt_extent(f"has {ndim} dimensions, and {MAX_NDIM} are the most", ndim)
         for i in range(ndim):
             total = checked_product(total, extent.shape[i])
+            reach = checked_product(reach, max(extent.shape[i], 1))
+        if reach > LARGEST_SAMPLE:
+            raise corrupt_extent("has a shape that is larger than any sample", reach)
         if total > size or extent.size > LARGEST_SAMPLE:
             raise corrupt_extent(f"has {extent.size} bytes, and its shape is larger", extent.size)
         step = itemsize
         for i in reversed(range(ndim)):
-            if extent.shape[i] > LARGEST_SAMPLE:
-                raise corrupt_extent(f"has the dimension {extent.shape[i]}", extent.shape[i])
             dims[i] = <cnp.npy_intp>extent.shape[i]
             strides[i] = extent.strides[i]
             if total != 0 and extent.shape[i] > 1:
@@ -298,21 +315,22 @@ cdef class VariableArrayCodec(VariableCodec):
         if self.dtype is not None:
             memcpy(extent.dtype, self.code, sizeof(extent.dtype))
         else:
-            put_dtype(extent.dtype, given.dtype)
+            put_dtype(extent.dtype, given.descr)
         extent.ndim = <uint32_t>cnp.PyArray_NDIM(given)
         for i in range(cnp.PyArray_NDIM(given)):
             extent.shape[i] = <uint64_t>cnp.PyArray_DIM(given, i)
-        self.close(extent, <uint64_t>given.dtype.itemsize)
+        self.close(extent, <uint64_t>cnp.PyArray_ITEMSIZE(given))
         return given
 
     cdef int size_up(self, object wanted, zs_array_extent *extent) except -1:
         """A shape, with the dtype beside it where the declaration leaves it open: `((480, 640), np.uint8)`."""
         cdef cnp.dtype dtype = self.dtype
-        cdef uint32_t ndim = 0
+        cdef tuple shape
+        cdef Py_ssize_t i
         if dtype is None:
-            if type(wanted) is tuple and len(wanted) == 2 and not is_whole(wanted[1]):
+            if type(wanted) is tuple and tuple_size(wanted) == 2 and not is_whole((<tuple>wanted)[1]):
                 wanted, kind = wanted
-                dtype = checked_dtype(kind if isinstance(kind, cnp.dtype) else cnp.dtype(kind), self.letters)
+                dtype = checked_dtype(as_dtype(kind), self.letters)
                 put_dtype(extent.dtype, dtype)
             elif extent.dtype[0] != 0:      # of a loan, whose extents are in private memory
                 dtype = written_dtype(extent.dtype[:16])
@@ -321,26 +339,26 @@ cdef class VariableArrayCodec(VariableCodec):
         else:
             memcpy(extent.dtype, self.code, sizeof(extent.dtype))
         shape = tuple(wanted) if isinstance(wanted, (tuple, list)) else (wanted,)
-        if len(shape) > MAX_NDIM:
+        if tuple_size(shape) > MAX_NDIM:
             raise ValueError(f"{len(shape)} dimensions, and {MAX_NDIM} are the most")
-        for length in shape:
-            extent.shape[ndim] = byte_count(length, 1)
-            ndim += 1
-        extent.ndim = ndim
+        for i in range(tuple_size(shape)):
+            extent.shape[i] = byte_count(<object>tuple_item(shape, i), 1)
+        extent.ndim = <uint32_t>tuple_size(shape)
         self.close(extent, <uint64_t>dtype.itemsize)
         return 0
 
     cdef void close(self, zs_array_extent *extent, uint64_t itemsize) noexcept:
-        """Size and strides of the shape, in C order."""
+        """Size and strides of the shape, in C order. Of a shape that is refused because of `reach`, the size is too
+        large for any sample.
+        """
         cdef uint32_t i
         cdef uint64_t step = itemsize
-        for i in range(extent.ndim, <uint32_t>MAX_NDIM):
-            extent.shape[i] = 0
-            extent.strides[i] = 0
+        cdef uint64_t reach = itemsize      # as in `value_of`
         for i in reversed(range(extent.ndim)):
-            extent.strides[i] = <int64_t>min(step, LARGEST_SAMPLE)
+            extent.strides[i] = <int64_t>step
             step = checked_product(step, extent.shape[i])
-        extent.size = checked_sum(description_room(extent), step)
+            reach = checked_product(reach, max(extent.shape[i], 1))
+        extent.size = reach if reach > LARGEST_SAMPLE else checked_sum(description_room(extent), step)
 
     cdef void describe(self, Hold hold, zs_array_extent *extent) noexcept:
         cdef bytes text
@@ -361,4 +379,4 @@ cdef class VariableArrayCodec(VariableCodec):
 
 cdef bint is_whole(object value):
     """Whether it is a whole number, and not the dtype in `(shape, dtype)`."""
-    return isinstance(value, (int, NumpyInteger))
+    return not isinstance(value, (type, cnp.dtype)) and isinstance(value, (int, NumpyInteger))
