@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PRELUDE = "from typing import Annotated\nimport numpy as np\nfrom numpy.typing i
 TICK = "class Tick(zs.Sample):\n    number: int\n"
 
 # What a program does with a name, in as few other names as possible. `foreign` is a topic whose only publisher has
-# another format, `FLINK` its flink; `OWN` is a topic of the program's own, since the programs run side by side.
+# another format, `FLINK` its flink; `OWN` is a topic of the program's own.
 USES = {
     "Publisher": f"{TICK}with zs.Publisher(OWN, Tick) as pub: assert pub.publish(Tick(number=1)) == 1",
     "Subscriber": "with zs.Subscriber(OWN) as sub: assert sub.take() is None",
@@ -177,26 +177,42 @@ def flink(run_child: Children) -> Iterator[Path]:
     child.finish()
 
 
-def run_all(programs: dict[str, list[str]]) -> list[str]:
-    """Runs the commands, a few at a time; what those that fail have printed."""
-    failed = []
-    waiting = list(programs.items())
-    running: list[tuple[str, subprocess.Popen[str]]] = []
-    while waiting or running:
-        while waiting and len(running) < 2 * (os.cpu_count() or 1):
-            name, command = waiting.pop()
-            running.append(
-                (name, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-            )
-        name, process = running.pop(0)
-        output, _ = process.communicate()
-        if process.returncode != 0:
-            failed.append(f"{name}: {output}")
+# Forks for each program, which sees numpy and pydantic imported and nothing of zeroslot: importing these two is most of
+# what a new interpreter costs.
+FORK_FOR_EACH = """
+import json, os, sys, warnings
+import numpy.typing, pydantic.main
+
+programs, failed = json.load(sys.stdin), []
+assert not any(name.startswith("zeroslot") for name in sys.modules)
+for name, text in programs.items():
+    output, child = os.pipe()
+    if os.fork() == 0:
+        os.dup2(child, 1), os.dup2(child, 2)
+        warnings.simplefilter("error")
+        exec(text)
+        sys.exit()
+    os.close(child)
+    with open(output) as printed:
+        text = printed.read()
+    if os.wait()[1] != 0:
+        failed.append(f"{name}: {text}")
+json.dump(failed, sys.stdout)
+"""
+
+
+def run_all(programs: dict[str, str]) -> list[str]:
+    """Runs the programs, each in a process of its own; what those that fail have printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORK_FOR_EACH], input=json.dumps(programs), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    failed: list[str] = json.loads(done.stdout)
     return failed
 
 
-def program(name: str, text: str, flink: Path) -> list[str]:
-    return [sys.executable, "-W", "error", "-c", f"{PRELUDE}FLINK = {str(flink)!r}\nOWN = {name!r}\n{text}"]
+def program(name: str, text: str, flink: Path) -> str:
+    return f"{PRELUDE}FLINK = {str(flink)!r}\nOWN = {name!r}\n{text}"
 
 
 def test_each_public_name_works_in_an_interpreter_of_its_own(flink: Path) -> None:
