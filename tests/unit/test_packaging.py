@@ -17,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.watchdog(900.0)  # the first test compiles the binding: minutes, on a busy machine
+pytestmark = [
+    pytest.mark.watchdog(900.0),  # the first test compiles the binding: minutes, on a busy machine
+    pytest.mark.sources,
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -55,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         shutil.copy(ROOT / name, tree)
     made = shutil.ignore_patterns("__pycache__", "*.so", "*.c")
     shutil.copytree(ROOT / "zeroslot", tree / "zeroslot", ignore=made)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, tree, cwd=directory)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, tree, cwd=directory, CFLAGS="-O0")
     (sdist,) = dist.glob("*.tar.gz")
     (wheel,) = dist.glob("*.whl")
     with tarfile.open(sdist) as archive:
