@@ -18,8 +18,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 # EXTRAS=dev,recipes installs what more examples need, which are skipped without it.
 EXTRAS ?= dev
-JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+# One more than there are processors: the tests wait for processes and for the kernel.
+JOBS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 1) + 1)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# The tests start thousands of interpreters, and each would compile all modules of the package.
+unexport PYTHONDONTWRITEBYTECODE
 
 BINDING := $(wildcard zeroslot/_core/include/zeroslot/*.h zeroslot/_core/*.pyx zeroslot/_core/*.pxi) zeroslot/_core/build_backend.py
 
@@ -33,12 +36,15 @@ help:
 demo: $(VENV)/.cli
 	@$(BIN)/zeroslot demo
 
-# The parts before the whole suite run side by side; each one's output comes when it ends.
-test: $(VENV)/.dev
-	@$(MAKE) --jobs=$(JOBS) --output-sync=recurse parts
-	@$(MAKE) pytest
+# All parts run side by side; each one's output comes when it ends. The last line is the sum of all runs of pytest.
+RESULTS := build/results
 
-parts: others core gate model lint
+test: $(VENV)/.dev
+	@rm -rf $(RESULTS)
+	@$(MAKE) --jobs=$(JOBS) --output-sync=recurse parts
+	@$(BIN)/python -m tests.results $(RESULTS)
+
+parts: others pytest core gate model lint
 
 build: $(VENV)/.dev
 
@@ -92,29 +98,31 @@ core:
 model:
 	@$(MAKE) -C tests/core model
 
-pytest: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# The suite in the shares of tests/options.py. That PYTEST_ARGS leave a share without a test (status 5) is no failure.
+run_pytest = sh tests/own_shm.sh $(1)/bin/python -m pytest -q --junitxml=$(RESULTS)/$(2).xml $(3) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+pytest: pytest-process pytest-fault pytest-rest
+
+pytest-%: $(VENV)/.dev
+	@echo "tests, share $*, on $$($(BIN)/python --version)"
+	@$(call run_pytest,$(VENV),$*,--share=$*)
 
 gate: $(VENV)/.dev
 	@$(BIN)/python -m tests.gate
 
-# Each in a .venv-<version>. They are built one after the other, since all builds write the same C file, and tested side by side,
-# without the tests that look at the sources alone.
+# Each in a .venv-<version>, without the tests that look at the sources alone.
 others: $(VENV)/.dev
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))'); \
-	sh tests/interpreters.sh "$$own" | { runs=; while read -r version python; do \
-	    $(MAKE) build-on VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1; \
-	    runs="$$runs pytest-on-$$version"; \
-	done; \
-	[ -z "$$runs" ] || $(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$(JOBS) --output-sync=recurse) $$runs; }
+	runs=$$(sh tests/interpreters.sh "$$own" | sed 's/ .*//; s/^/on-/'); \
+	[ -z "$$runs" ] || $(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,--jobs=$(JOBS) --output-sync=recurse) $$runs
 
 .PHONY: build-on
 build-on: $(VENV)/.test
 
-pytest-on-%:
+on-%:
+	@python=$$(sh tests/interpreters.sh | sed -n 's/^$* //p') && $(MAKE) build-on VENV=.venv-$* PYTHON="$$python"
 	@echo "tests on $$(.venv-$*/bin/python --version)"
-	@sh tests/own_shm.sh .venv-$*/bin/python -m pytest -q -m "not stress and not bench and not sources" \
-	    tests/unit tests/process tests/property $(PYTEST_ARGS)
+	@$(call run_pytest,.venv-$*,$*,-m "not stress and not bench and not sources" tests/unit tests/process tests/property)
 
 # --- more --------------------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ from tests.children import Children
 
 pytest_plugins = ["tests.rows", "tests.options"]
 
+# A fifth of the start of each child: pydantic would look for plugins of it in every package that is installed.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+
 WATCHDOG_SECONDS = 400.0  # some tests compile the binding, which takes minutes on a busy machine
 STRESS_WATCHDOG_SECONDS = 3600.0
 

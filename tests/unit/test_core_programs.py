@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.core import read_core_table
+from tests.options import SHARES
 
 pytestmark = pytest.mark.sources
 
@@ -42,15 +43,16 @@ def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.row("NEW-17")
 def test_what_ci_runs_has_all_of_them(tmp_path: Path) -> None:
-    """`.ci/run` ends with `make test`: the checkers, the core's programs, the models, and at last pytest."""
+    """`.ci/run` ends with `make test`: the checkers, the core's programs, the models, and pytest; at last its sum."""
     last = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1]
     assert re.fullmatch(r"exec make test( EXTRAS=[a-z,]+)?", last)
     makefile = (ROOT / "Makefile").read_text("utf-8")
     rules = dict(re.findall(r"^(\w+):([^=\n]*)$", makefile, flags=re.MULTILINE))
-    assert {"lint", "core", "model", "gate", "others"} <= set(rules["parts"].split())
+    assert {"lint", "core", "model", "gate", "others", "pytest"} <= set(rules["parts"].split())
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
     assert recipe is not None
-    assert [line.split()[-1] for line in recipe[1].splitlines()] == ["parts", "pytest"]
+    assert [line.split()[-1] for line in recipe[1].splitlines()][1:] == ["parts", "$(RESULTS)"]
+    assert rules["pytest"].split() == [f"pytest-{share}" for share in (*SHARES, "rest")]
     core = dict(re.findall(r"^(\w+):([^=\n]*)$", (PROGRAMS / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
     assert {"asan", "tsan", "weak"} <= set(core["all"].split())
     assert f"-C {PROGRAMS.relative_to(ROOT)} all" in (ROOT / "Makefile").read_text("utf-8")
