@@ -150,7 +150,6 @@ class Whole(zs.Sample):
     maybe: zs.U8 | None = None
 
 array, wide = np.zeros(3, np.float32), np.zeros(3)
-pub, sub = zs.Publisher("whole", Whole, max_loans=3), zs.Subscriber("whole", Whole)  # three threads publish
 
 def built(array=array, part=None):
     return Whole(stamp_ns=1, frame="a", part=part or Part(x=1), parts=[{"x": 1}], array=array)
@@ -183,21 +182,30 @@ def run():
         act()
 
 def main():
+    global pub, sub
+    pub, sub = zs.Publisher("whole", Whole, max_loans=3), zs.Subscriber("whole", Whole)  # three threads publish
     for _ in range(2):
         threading.Thread(target=run, daemon=True).start()
     started.wait()
     for _ in range(20):
         act()
+
+def exit_in_children(count):
+    for _ in range(count):
+        if os.fork() == 0:
+            return main()
+        say(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
 @pytest.mark.parametrize("act", ["plain", "built", "converted", "mapping", "published", "taken"])
 def test_a_daemon_thread_that_builds_models_does_not_crash_the_exit(cast: Cast, act: str):
     """As with plain pydantic: the thread ends with the interpreter, and no signal kills the process."""
-    for _ in range(4 if act == "converted" else 15):  # numpy's own turns make each of those exits take seconds
-        child = cast(MODELS + f"act = {act}\nmain()\n")
-        child.finish()
-        assert child.stderr == ""
+    exits = 4 if act == "converted" else 15  # numpy's own turns make each of those exits take seconds
+    child = cast(MODELS + f"act = {act}\nexit_in_children({exits})\n")
+    assert [child.hear() for _ in range(exits)] == [0] * exits
+    child.finish()
+    assert child.stderr == ""
 
 
 # What a worker does, and what comes out of it when the program has ended.

@@ -354,7 +354,7 @@ def test_a_publisher_that_waits_for_subscribers_is_found():
         for number in range(2):
             pub.publish({"number": number})
         with pytest.raises(zs.BackpressureError):
-            pub.publish({"number": 2}, timeout=0.01)
+            pub.publish({"number": 2}, timeout=0.2)  # a busy machine may take 0.01 s before it waits
         (text,) = verdicts("t")["policy note"]
         assert "waited 1 times" in text
 
