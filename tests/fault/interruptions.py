@@ -25,7 +25,6 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Literal, Self
@@ -65,12 +64,15 @@ class Place:
         self._act = act
         self._left = k
 
-    def _event(self, where: str) -> None:
+    def _comes(self) -> bool:
+        """Whether this event is event `k`."""
         self._left -= 1
-        if self._left == 0:
-            self.injected = True
-            self.where = where
-            self._act()
+        return self._left == 0
+
+    def _inject(self, where: str) -> None:
+        self.injected = True
+        self.where = where
+        self._act()
 
     def _begin(self) -> None:
         raise NotImplementedError
@@ -114,13 +116,22 @@ class _Traced(Place):
         return self._inside
 
     def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
-        code = frame.f_code
-        if event == self._at and not self.injected and frame.f_lasti not in _inside_with(code):
-            self._event(f"{code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno} {code.co_name}")
+        if event == self._at and not self.injected:
+            code = frame.f_code
+            barred = _barred.get(id(code)) or _bar(code)
+            if frame.f_lasti not in barred[1] and self._comes():
+                self._inject(f"{code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno} {code.co_name}")
         return self._inside
 
 
-@cache
+# By id and with the code, which so lives on: the hash of a code object takes longer than all the rest of an event.
+_barred: dict[int, tuple[CodeType, frozenset[int]]] = {}
+
+
+def _bar(code: CodeType) -> tuple[CodeType, frozenset[int]]:
+    return _barred.setdefault(id(code), (code, _inside_with(code)))
+
+
 def _inside_with(code: CodeType) -> frozenset[int]:
     """The instructions between a `with` and its block, and between the block and the call of `__exit__`.
 
@@ -159,7 +170,8 @@ class _Patched(Place):
 
     def _wrapped(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **named: Any) -> Any:
-            self._event(name)
+            if self._comes():
+                self._inject(name)
             return original(*arguments, **named)
 
         return called
