@@ -26,9 +26,9 @@ SHARED = FileMode(0o660)
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
     """`value`, or ValueError or TypeError naming it."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {_shown(value)}{_advice(name, _as_whole(value))}")
+        raise TypeError(f"{name} is a whole number, not {shown(value)}{_advice(name, _as_whole(value))}")
     if not low <= value <= high:
-        raise ValueError(f"{name} is {value}, and has to be from {low} to {high}")
+        raise ValueError(f"{name} is {shown(value)}, and has to be from {low} to {high}")
     return value
 
 
@@ -36,25 +36,25 @@ def checked_seconds(name: str, value: Any) -> float | None:
     """A length of time above 0, or None; ValueError or TypeError naming it."""
     if value is None:
         return None
-    seconds = _real(name, "seconds or None", value)
+    seconds = real_number(name, "seconds or None", value)
     if not 0 < seconds < 1e9:
-        raise ValueError(f"{name} is {value}, and has to be above 0")
+        raise ValueError(f"{name} is {shown(value)}, and has to be above 0")
     return seconds
 
 
 def checked_period(name: str, value: Any) -> float:
     """A length of time above 0; ValueError or TypeError naming it."""
-    seconds = _real(name, "seconds", value)
+    seconds = real_number(name, "seconds", value)
     if not 0 < seconds < 1e9:
-        raise ValueError(f"{name} is {value}, and has to be above 0 and below 1e9")
+        raise ValueError(f"{name} is {shown(value)}, and has to be above 0 and below 1e9")
     return seconds
 
 
 def checked_spin_us(value: Any) -> float:
     """A number of microseconds, 0 or more; infinity is one. ValueError or TypeError for anything else."""
-    microseconds = _real("spin_us", "microseconds", value)
+    microseconds = real_number("spin_us", "microseconds", value)
     if not microseconds >= 0:
-        raise ValueError(f"spin_us is {value}, and has to be 0 or more")
+        raise ValueError(f"spin_us is {shown(value)}, and has to be 0 or more")
     return microseconds
 
 
@@ -62,7 +62,7 @@ def checked_flag(name: str, value: Any) -> bool:
     """`value`, or TypeError naming it."""
     if not isinstance(value, bool):
         found = bool(value) if isinstance(value, int) and value in (0, 1) else None
-        raise TypeError(f"{name} is True or False, not {_shown(value)}{_advice(name, found)}")
+        raise TypeError(f"{name} is True or False, not {shown(value)}{_advice(name, found)}")
     return value
 
 
@@ -73,10 +73,27 @@ def checked_flags(**flags: object) -> None:
 
 
 def checked_name(value: Any) -> str | None:
-    """The name of a process, or None; TypeError for anything else."""
+    """The name of a process, or None; ValueError for one that UTF-8 cannot hold, TypeError for anything else."""
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"name is a str or None, not {_shown(value)}{_advice('name', _as_text(value))}")
-    return value
+        raise TypeError(f"name is a str or None, not {shown(value)}{_advice('name', _as_text(value))}")
+    return None if value is None else plain_str("name", value)
+
+
+def plain_str(name: str, value: str) -> str:
+    """This text as a str, where a member of a StrEnum is given for example; ValueError where UTF-8 cannot hold it."""
+    text = str.__str__(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is {shown(text)}, which UTF-8 cannot hold") from None
+    return text
+
+
+def checked_choice(name: str, value: Any, *choices: str) -> None:
+    """ValueError where `value` is none of these texts."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = [f'"{each}"' for each in choices]
+        raise ValueError(f"{name} is {shown(value)}, and has to be {', '.join(others)} or {last}")
 
 
 def checked_mode(value: Any) -> int:
@@ -84,14 +101,14 @@ def checked_mode(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         meant = _mode_in(value) if isinstance(value, str) else None
         raise TypeError(
-            f"mode is a number such as 0o600, not {_shown(value)}{_advice('mode', PRIVATE if meant is None else meant)}"
+            f"mode is a number such as 0o600, not {shown(value)}{_advice('mode', PRIVATE if meant is None else meant)}"
         )
     if not _is_mode(value):
-        meant = _mode_in(str(value))
-        shown = f"mode {value:04o}" if value >= 0 else f"mode {value}"
+        meant = _mode_in(shown(value))
+        text = f"mode {value:04o}" if value >= 0 else f"mode {shown(value)}"
         if meant is not None:
             raise ValueError(f"mode {value} is {FileMode(value)!r}: write mode={meant!r}")
-        raise ValueError(f"{shown}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group")
+        raise ValueError(f"{text}: the owner reads and writes, others get nothing; 0o600, or 0o660 for a group")
     return value
 
 
@@ -108,7 +125,8 @@ def _mode_in(text: str) -> FileMode | None:
     return mode if _is_mode(mode) else None
 
 
-def _real(name: str, unit: str, value: Any) -> float:
+def real_number(name: str, unit: str, value: Any) -> float:
+    """`value` as a float, also as an infinite one; TypeError for what is no number."""
     if isinstance(value, bool) or not isinstance(value, Real):
         found = None
         if isinstance(value, str):
@@ -118,11 +136,13 @@ def _real(name: str, unit: str, value: Any) -> float:
                 found = None
         if found is not None and found.is_integer():
             found = int(found)
-        raise TypeError(f"{name} is a number of {unit}, not {_shown(value)}{_advice(name, found)}")
+        raise TypeError(f"{name} is a number of {unit}, not {shown(value)}{_advice(name, found)}")
     try:
         return float(value)
     except OverflowError:  # beyond all floats
-        return inf if str(value)[0] != "-" else -inf
+        return inf if value == abs(value) else -inf
+    except TypeError:  # numpy calls its times numbers
+        raise TypeError(f"{name} is a number of {unit}, not {shown(value)}") from None
 
 
 def _as_whole(value: Any) -> int | None:
@@ -144,9 +164,12 @@ def _as_text(value: Any) -> str | None:
         return None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value in an error."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # an int of too many digits, or what a program has written itself
+        return f"<{type(value).__name__} that cannot be shown>"
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 

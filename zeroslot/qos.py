@@ -34,7 +34,7 @@ from zeroslot._core.binding import (
     SUBSCRIBER_LIMIT,
     SegmentConfig,
 )
-from zeroslot.arguments import checked_flags, checked_seconds, whole_number
+from zeroslot.arguments import checked_choice, checked_flags, checked_seconds, whole_number
 
 OnFull = Literal["evict", "block", "raise"]
 ON_FULL: tuple[OnFull, ...] = POLICIES
@@ -68,7 +68,7 @@ def checked_capacity(name: str, capacity: int) -> int:
     return -(-whole_number(name, capacity, 1, PAYLOAD_LIMIT) // SLOT_ALIGN) * SLOT_ALIGN
 
 
-def _pairs(pools: Any) -> Iterator[tuple[int, int]]:
+def pool_pairs(pools: Any) -> Iterator[tuple[int, int]]:
     """The pairs in `pools`, or TypeError."""
     for pool in pools if isinstance(pools, Iterable) else (pools,):
         if not isinstance(pool, Sequence) or isinstance(pool, str) or len(pool) != 2:
@@ -93,7 +93,7 @@ def checked_pools(
     than 16.
     """
     found: dict[int, int] = {}
-    for pool in _pairs(pools):
+    for pool in pool_pairs(pools):
         capacity = checked_capacity("a slot capacity in pools", pool[0])
         if pool[0] < least_bytes:
             raise ValueError(f"the pool of {pool[0]} bytes is too small: each sample has at least {least_bytes}")
@@ -146,8 +146,7 @@ class Qos:
         whole_number("max_loans", self.max_loans, 1, SLOT_LIMIT - 1)
         whole_number("spare_slots", self.spare_slots, 0, SLOT_LIMIT - 1)
         whole_number("max_subscribers", self.max_subscribers, 1, SUBSCRIBER_LIMIT)
-        if self.on_full not in ON_FULL:
-            raise ValueError(f"on_full is {self.on_full!r}, and has to be one of {', '.join(map(repr, ON_FULL))}")
+        checked_choice("on_full", self.on_full, *ON_FULL)
         what = "the number of slots of all pools" if self.pools else "depth + max_loans + spare_slots + reserve"
         whole_number(what, self.slot_count, 2, SLOT_LIMIT)
         if self.on_full != "evict" and self.depth < self.max_loans:

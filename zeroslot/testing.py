@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from zeroslot._core.binding import Lease, stop_sample_clock
-from zeroslot.arguments import whole_number
+from zeroslot.arguments import real_number, shown, whole_number
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.in_memory import MemoryTopic
 from zeroslot.endpoints.publisher import Publisher, S
@@ -43,8 +43,10 @@ def abandon(handle: Publisher[Any] | SlotAllocator) -> None:
     """
     if isinstance(handle, Publisher):
         handle._abandon()
-    else:
+    elif isinstance(handle, SlotAllocator):
         handle.abandon()
+    else:
+        raise TypeError(f"abandon() takes a Publisher or a SlotAllocator, not {type(handle).__name__}")
 
 
 def lease_of(sample: S, *, sequence: int = 1) -> Lease[S]:
@@ -82,9 +84,10 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass. Raises ValueError for a negative number: the clock never goes back."""
-        if not seconds >= 0:
-            raise ValueError(f"seconds is {seconds}, and has to be 0 or more")
-        self._now_ns += round(seconds * 1e9)
+        passed = real_number("seconds", "seconds", seconds)
+        if not 0 <= passed < 1e9:
+            raise ValueError(f"seconds is {shown(seconds)}, and has to be 0 or more and below 1e9")
+        self._now_ns = whole_number("the time", self._now_ns + round(passed * 1e9), 1, 2**63)
         stop_sample_clock(self._now_ns)
 
 

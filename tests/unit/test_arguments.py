@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import zeroslot as zs
 from zeroslot.arguments import FileMode, checked_flag, checked_mode, checked_name, checked_seconds, whole_number
+from zeroslot.testing import MemoryTopic
 
 
 class Imu(zs.Sample):
@@ -25,6 +28,12 @@ def publish(**options: Any) -> None:
 
 def subscribe(**options: Any) -> None:
     zs.Subscriber(options.pop("topic", "t"), options.pop("sample_type", Imu), **options).close()
+
+
+def create(**options: Any) -> None:
+    if "pools" not in options:
+        options |= {"slot_count": 4, "slot_capacity": 64}
+    zs.SlotAllocator.create(**options).close()
 
 
 WRONG: list[tuple[Callable[..., None], dict[str, Any], type[Exception], str]] = [
@@ -81,6 +90,14 @@ WRONG: list[tuple[Callable[..., None], dict[str, Any], type[Exception], str]] = 
     (subscribe, {"max_leases": "4"}, TypeError, "write max_leases=4"),
     (subscribe, {"spin_us": "20"}, TypeError, "write spin_us=20"),
     (subscribe, {"name": 5}, TypeError, "name is a str or None, not 5"),
+    (publish, {"name": "\ud800"}, ValueError, "name is '\\ud800', which UTF-8 cannot hold"),
+    (publish, {"max_period": np.timedelta64(1, "s")}, TypeError, "max_period is a number of seconds or None, not np."),
+    (publish, {"on_full": np.zeros(3)}, ValueError, 'and has to be "evict", "block" or "raise"'),
+    (publish, {"match": np.zeros(3)}, ValueError, 'and has to be "exact" or "by_name"'),
+    (subscribe, {"missing": np.zeros(3), "match": "by_name"}, ValueError, 'and has to be "error" or "ignore"'),
+    (create, {"flink": "\0"}, ValueError, "'\\x00' cannot be the path of a file"),
+    (create, {"flink": "\ud800"}, ValueError, "'\\ud800' cannot be the path of a file"),
+    (create, {"flink": "f", "pools": 5}, TypeError, "not 5: write pools=[(4096, 64)]"),
 ]  # fmt: skip  # a table
 
 
@@ -154,6 +171,93 @@ def test_counts_of_the_wrong_kind_say_what_they_are() -> None:
         for call in (pub.loan_many, sub.take_many):
             with pytest.raises(TypeError, match="a size is a whole number, not '2'"):
                 call("2")
+
+
+@pytest.mark.parametrize("name", ["depth", "evict_after"])
+def test_a_number_that_python_refuses_to_show_is_refused_by_name(name: str) -> None:
+    """It has more than 4300 digits."""
+    with pytest.raises(ValueError, match=f"^{name} is <int that cannot be shown>, and has to be"):
+        publish(**{name: -(10**5000)})
+
+
+class Names(StrEnum):
+    TOPIC = "robot/imu"
+    DOMAIN = "lab"
+    NAME = "driver"
+    ON_FULL = "block"
+    MATCH = "by_name"
+
+
+def test_texts_may_be_members_of_an_enum() -> None:
+    """They mean what they say."""
+    options: dict[str, Any] = {"domain": Names.DOMAIN, "name": Names.NAME, "match": Names.MATCH}
+    with (
+        zs.Publisher(Names.TOPIC, Imu, on_full=cast("zs.OnFull", Names.ON_FULL), **options) as pub,
+        zs.Subscriber(Names.TOPIC, Imu, **options) as sub,
+        MemoryTopic(Imu, Names.TOPIC) as memory,
+    ):
+        pub.publish(Imu(n=7))
+        assert [each.name for each in zs.inspect("robot/imu", "lab").publishers] == ["driver"]
+        assert [each.name for each in zs.inspect(Names.TOPIC, Names.DOMAIN).publishers[0].subscribers] == ["driver"]
+        assert [type(each) for each in (pub.topic, pub.domain, sub.topic)] == [str, str, str]
+        with pytest.raises(zs.TopicNotFoundError, match=r"^robot/imu has"):
+            zs.inspect(Names.TOPIC)
+        memory.publisher().close()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda pub: pub.loan_many(1, validate=np.zeros(3)), "validate is True or False"),
+        (lambda pub: pub.loan_many(10**5000), "a number of 16610 bits samples at once"),
+        (lambda pub: pub.publish_many(5), "takes an array or an iterable of samples, not int"),
+        (lambda pub: pub.loan(sizes=5), "sizes is a dict with the size of each field, not int"),
+        (lambda pub: pub.publish(Imu(n=1), metadata=5), "metadata is a Metadata or a dict, not int"),
+        (
+            lambda pub: pub.publish(Imu(n=1), metadata={"user": "\ud800"}),
+            "metadata: user is no text that UTF-8 can hold",
+        ),
+        (lambda pub: pub.send(n=10**5000), "n: a number of 16610 bits is out of range for u64"),
+    ],
+)
+def test_a_call_that_is_refused_keeps_no_loan(call: Callable[[Any], Any], text: str) -> None:
+    """The error names the argument; all loans can be had afterwards."""
+    with zs.Publisher("t", Imu, metadata=True) as pub:
+        with pytest.raises((TypeError, ValueError), match=text):
+            call(pub)
+        with pub.loan_many(2):
+            pass
+
+
+def test_a_number_beyond_all_floats_names_its_field() -> None:
+    """As one beyond the field's own range does."""
+
+    class Floats(zs.Sample):
+        x: float = 0
+        y: zs.F32 = 0
+
+    with zs.Publisher("t", Floats) as pub, pub.loan() as floats:
+        for number, shown in ((10**400, "1000"), (10**5000, "a number of 16610 bits")):
+            with pytest.raises(ValueError, match=rf"^x: {shown}\d* is beyond the range of f64"):
+                floats.x = number
+            with pytest.raises(ValueError, match=rf"^y: {shown}\d* is beyond the range of f32"):
+                floats.y = number
+
+
+@pytest.mark.parametrize("last", [-1, 2**32, 1.0, None])
+def test_what_is_no_generation_is_refused(last: Any) -> None:
+    """A generation has 32 bits."""
+    with zs.SlotAllocator.in_memory(4, 64) as slots, slots.reader() as reader:
+        assert reader.wait_for_change((reader.generation + 1) % 2**32, timeout=0)
+        with pytest.raises(ValueError, match="last is a generation, which has 32 bits"):
+            reader.wait_for_change(last, timeout=0)
+
+
+def test_a_number_that_no_descriptor_has_is_not_open() -> None:
+    """As any other that is not."""
+    with zs.WaitSet() as waiting, pytest.raises(OSError, match="Bad file descriptor") as caught:
+        waiting.attach(2**70)
+    assert caught.value.errno == errno.EBADF
 
 
 def test_checks_give_back_what_they_accept() -> None:

@@ -119,7 +119,7 @@ def test_an_array_of_something_else_is_refused(pub) -> None:
         pub.publish_many(np.zeros(3))
     with pytest.raises(ValueError, match=r"2 dimensions .*reshape"):
         pub.publish_many(points(0, 4).reshape(2, 2))
-    with pytest.raises(TypeError, match="not iterable"):
+    with pytest.raises(TypeError, match="an iterable of samples, not int"):
         pub.publish_many(5)
     assert pub.sequence == 0
 

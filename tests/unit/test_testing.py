@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pytest
@@ -169,8 +169,11 @@ def test_a_stopped_clock_decides_when_samples_are_published() -> None:
             assert inspect("t").publishers[0].overdue is False
             clock.advance(2.1)
             assert inspect("t").publishers[0].overdue is True
-            with pytest.raises(ValueError, match="0 or more"):
-                clock.advance(-1)
+            for wrong in (-1, float("inf"), 10**400):
+                with pytest.raises(ValueError, match="0 or more"):
+                    clock.advance(wrong)
+            with pytest.raises(TypeError, match="seconds is a number of seconds, not '1'"):
+                clock.advance(cast("float", "1"))
     with MemoryTopic(Tick) as topic:
         before = time.monotonic_ns()
         sub, pub = topic.subscriber(), topic.publisher()
@@ -219,6 +222,8 @@ def test_an_abandoned_handle_is_closed(zeroslot_dir: Path) -> None:
         content = path.read_bytes()
         slots.close()
         abandon(slots)
+        with pytest.raises(TypeError, match=r"abandon\(\) takes a Publisher or a SlotAllocator, not str"):
+            abandon(cast("Any", "t"))
         assert path.read_bytes() == content
         assert successor.sequence == 0
 

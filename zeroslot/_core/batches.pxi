@@ -326,7 +326,7 @@ cdef class Copying:
             each = source.plan if source.plan.exact is None else source.plan.exact
             if each.dtype is None or (plan is not None and each.dtype != plan.dtype):
                 raise TypeError(
-                    f"samples of {source.publisher_id} cannot be copied into an array: take them one by one"
+                    f"samples of {each.view_class.__name__} cannot be copied into an array: take them one by one"
                 )
             plan = each
         if out is None:

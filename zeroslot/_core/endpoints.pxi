@@ -225,12 +225,14 @@ cdef class ReaderEnd(Handle):
         self.reader.check_fork()
         return self.reader.segment.generation
 
-    def wait_for_change(self, uint32_t last, timeout=None):
+    def wait_for_change(self, last, timeout=None):
         """Sleep until the generation is no longer `last`: True; False after `timeout` seconds (None: for ever).
 
         Capture the generation, look, then wait on what was captured: no change in between is missed.
         """
         cdef GenerationWait what = GenerationWait.__new__(GenerationWait)
+        if not isinstance(last, int) or not 0 <= last <= 0xFFFFFFFF:
+            raise ValueError(f"last is a generation, which has 32 bits, not {shown_number(last)}")
         what.end, what.last = self, last
         return wait_for(what, deadline_of(timeout))
 
@@ -400,12 +402,13 @@ cdef class PublisherEnd(Handle):
         cdef Loans loans = Loans.__new__(Loans)
         cdef Plan plan = self.plan
         cdef int64_t wanted = whole_size(count)
+        cdef bint validated = flag_of(validate)
         cdef list holds
         cdef Hold hold
         cdef Loan loan
         if wanted < 1 or wanted > self.owner.max_loans:
             raise ValueError(
-                f"{count} samples at once, and max_loans allows 1 to {self.owner.max_loans}. "
+                f"{shown_number(count)} samples at once, and max_loans allows 1 to {self.owner.max_loans}. "
                 "Create the publisher with a larger max_loans, or use publish_many"
             )
         if plan.variable is not None:
@@ -416,7 +419,7 @@ cdef class PublisherEnd(Handle):
                 self.owner, self.allocator, <uint32_t>wanted, self.sample_size,
                 deadline_of(self.default_timeout if timeout is ... else timeout),
             )
-        loans.owner, loans.validated, loans.accounted = self.owner, validate, True
+        loans.owner, loans.validated, loans.accounted = self.owner, validated, True
         loans.loans = [self.loaned(hold) for hold in holds]    # from here on each discards its slot if it is dropped
         for loan in loans.loans:
             write_spans(plan, loan.hold.data)
@@ -594,6 +597,8 @@ cdef object timeout_and_sizes(Plan plan, PyObject **arguments, Py_ssize_t count,
             else:
                 sizes[name] = <object>arguments[count + i]
     if more is not None:
+        if not isinstance(more, Mapping):
+            raise TypeError(f"sizes is a dict with the size of each field, not {type(more).__name__}")
         for name, wanted in dict(more).items():
             if name in sizes:
                 raise TypeError(f"loan() got the size of {name} twice")

@@ -153,7 +153,22 @@ cdef class Codec:
 
 
 cdef object out_of_range(object value, str kind, object low, object high):
-    return ValueError(f"{value} is out of range for {kind} ({low} to {high})")
+    return ValueError(f"{shown_number(value)} is out of range for {kind} ({low} to {high})")
+
+
+cdef object shown_number(object value):
+    """A number in an error: Python refuses to show those with thousands of digits."""
+    try:
+        return str(value)
+    except ValueError:
+        return f"a number of {value.bit_length()} bits"
+
+
+cdef double real_value(object value, str kind) except? -1:
+    try:
+        return PyFloat_AsDouble(value)
+    except OverflowError:   # beyond all floats
+        raise ValueError(f"{shown_number(value)} is beyond the range of {kind}") from None
 
 
 cdef int64_t signed_value(object value, str kind, int64_t low, int64_t high) except? -1:
@@ -187,11 +202,11 @@ cdef class ScalarCodec(Codec):
         cdef int kind = self.kind
         cdef double real
         if kind == K_F64:
-            (<double *>data)[0] = PyFloat_AsDouble(value)
+            (<double *>data)[0] = real_value(value, "f64")
         elif kind == K_U64:
             (<uint64_t *>data)[0] = unsigned_value(value)
         elif kind == K_F32:
-            real = PyFloat_AsDouble(value)
+            real = real_value(value, "f32")
             if isfinite_double(real) and not isfinite_double(<float>real):
                 raise ValueError(f"{value} is beyond the range of f32")
             (<float *>data)[0] = <float>real
@@ -217,7 +232,7 @@ cdef class ScalarCodec(Codec):
         elif kind == K_I8:
             (<signed char *>data)[0] = <signed char>signed_value(value, "i8", -0x80, 0x7F)
         else:
-            real = PyFloat_AsDouble(value)
+            real = real_value(value, "f16")
             try:
                 PyFloat_Pack2(real, data, 1)
             except OverflowError:

@@ -13,7 +13,10 @@ METADATA_ROOM = <int>(ZS_METADATA_SIZE + 7)     # what a slot needs for it, wher
 cdef bytes pack_metadata(object given):
     """A zs_metadata with these values. Raises TypeError and ValueError, which name the value."""
     cdef zs_metadata block
-    cdef dict values = given._asdict() if isinstance(given, Metadata) else dict(given)
+    cdef dict values
+    if not isinstance(given, (Metadata, Mapping)):
+        raise TypeError(f"metadata is a Metadata or a dict, not {type(given).__name__}")
+    values = given._asdict() if isinstance(given, Metadata) else dict(given)
     unknown = sorted([repr(name) for name in values if name not in Metadata._fields])
     if unknown:
         raise ValueError(f"metadata has content_type, producer and user, and not {', '.join(unknown)}")
@@ -32,7 +35,10 @@ cdef uint16_t put_limited(str name, uint8_t *to, size_t limit, object value, bin
         raise TypeError(f"metadata: {name} is a str, not {type(value).__name__}")
     if not text and not PyObject_CheckBuffer(value):
         raise TypeError(f"metadata: {name} is a str or bytes, not {type(value).__name__}")
-    content = value.encode() if text else bytes(value)
+    try:
+        content = value.encode() if text else bytes(value)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"metadata: {name} is no text that UTF-8 can hold: {error}") from None
     if <size_t>len(content) > limit:
         raise ValueError(f"metadata: {name} has {len(content)} bytes, and at most {limit} are allowed")
     memcpy(to, <const char *>content, len(content))

@@ -28,9 +28,10 @@ from zeroslot.memory.attach import attach_own
 from zeroslot.memory.cleanup import sweep_flink
 from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import group_to_share_with, root_identity
+from zeroslot.memory.flink import checked_path
 from zeroslot.memory.peers import pools_of
 from zeroslot.memory.processes import identity
-from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools
+from zeroslot.qos import PAYLOAD_LIMIT, OnFull, Pool, Qos, checked_capacity, checked_pools, pool_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class _Slots(NamedTuple):
         """The options, how many loans may be out (by default all slots), and the capacity where there are no pools."""
         capacity, depth, max_loans = 1, self.depth, self.max_loans
         pools: tuple[Pool, ...] = ()
-        asked = list(self.pools) if self.pools is not None else None
+        asked = list(pool_pairs(self.pools)) if self.pools is not None else None
         if asked is None:
             slot_count = whole_number("slot_count", _given("slot_count", self.slot_count), 2, SLOT_LIMIT)
             capacity = checked_capacity("slot_capacity", _given("slot_capacity", self.slot_capacity))
@@ -171,9 +172,9 @@ class SlotAllocator(AllocatorEnd):
         `grow`: `reserve` adds a pool of larger slots for a size that fits none, up to `max_bytes` where it is given,
         and `add_pool` works. There is room for 16 pools.
         """
-        path = Path(flink).absolute()
+        path = checked_path(flink)
         slots = _Slots(slot_count, slot_capacity, pools, depth, max_loans)
-        checked_name(name)
+        name = checked_name(name)
         qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
         bound = checked_max_bytes(max_bytes, grow=grow)
         whole_number("first_sequence", first_sequence, 1, 2**62 - 1)

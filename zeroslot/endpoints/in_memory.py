@@ -21,6 +21,7 @@ from zeroslot.endpoints.subscriber import Subscriber
 from zeroslot.memory import create
 from zeroslot.memory.attach import AttachedControl, attach_own
 from zeroslot.memory.bell import Bell
+from zeroslot.memory.directories import checked_topic
 from zeroslot.memory.objects import replace_descriptor
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class MemoryTopic(Generic[S]):
 
     def __init__(self, sample_type: type[S], topic: str = "memory") -> None:
         self.sample_type = sample_type
-        self.topic = topic
+        self.topic = checked_topic(topic)
         self._bell = _MemoryBell(Path(topic))
         self._segments: dict[str, OwnedSegment] = {}
         self._handles: list[Publisher[S] | Subscriber[S]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +210,7 @@ class Publisher(PublisherEnd[S]):
         self.domain = checked_domain(domain)
         checked_match(match)
         checked_mode(mode)
-        checked_name(name)
+        name = checked_name(name)
         record = whole.compiled_type(sample_type)
         self._is_whole = record.layout.whole
         layout, plan = record.layout, record.writing_plan
@@ -347,7 +347,7 @@ class Publisher(PublisherEnd[S]):
             return publish_array(self, record_of(samples, whole.compiled_type(self.sample_type).record_dtype), timeout)
         sequence, count = self.sequence, 0
         try:
-            for sample in samples:
+            for sample in _iterated(samples):
                 sequence = self.publish(sample, timeout)
                 count += 1
         except BaseException as error:
@@ -457,6 +457,15 @@ class Publisher(PublisherEnd[S]):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "of the parent process" if self._inherited else f"at {self.sequence}"
         return f"<Publisher {self.topic} of {self.sample_type.__name__}, {state}>"
+
+
+def _iterated(samples: Any) -> Iterator[Any]:
+    try:
+        return iter(samples)
+    except TypeError:
+        raise TypeError(
+            f"publish_many() takes an array or an iterable of samples, not {type(samples).__name__}"
+        ) from None
 
 
 def _advice(by_name: ByName, *, related: bool) -> str:

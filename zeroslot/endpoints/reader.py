@@ -64,7 +64,7 @@ class SlotReader(ReaderEnd):
         segment, this waits up to `timeout` seconds (None: for ever), then raises TopicNotFoundError. Raises FormatError
         or CorruptSegmentError for what is no segment, TooManyPeersError when its peer table is full.
         """
-        path = Path(flink_path).absolute()
+        path = flink.checked_path(flink_path)
         attached = cls._find(path)
         deadline = binding.deadline_after(timeout)
         while attached is None and binding.now_ns() < deadline:

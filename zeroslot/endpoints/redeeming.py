@@ -13,7 +13,7 @@ from zeroslot.endpoints.versions import published_layout
 from zeroslot.errors import TypeMismatchError
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.types import whole
-from zeroslot.types.by_name import Match
+from zeroslot.types.by_name import Match, checked_match
 from zeroslot.types.compiled import compiled, has_open_parameters
 from zeroslot.types.from_schema import sample_type_of
 from zeroslot.types.sample import Sample
@@ -60,8 +60,7 @@ def redeem(
     """
     if not isinstance(ticket, Ticket):
         raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
-    if match not in ("exact", "by_name"):
-        raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
+    checked_match(match)
     leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
     if sample_type is not None:
         whole.compiled_type(sample_type)  # raises for what is no sample type

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroslot._core.binding import SLOT_LIMIT, Batch, Lease, direct_methods, take_batch
-from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whole_number
+from zeroslot.arguments import checked_choice, checked_flag, checked_name, checked_spin_us, whole_number
 from zeroslot.endpoints import loops, waker
 from zeroslot.endpoints.callbacks import SampleCallback
 from zeroslot.endpoints.following import Following, S_co, Table
@@ -137,8 +137,7 @@ class Subscriber(Following[S_co]):
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
         self._match = checked_match(match)
-        if missing not in ("error", "ignore"):
-            raise ValueError(f'missing is {missing!r}, and has to be "error" or "ignore"')
+        checked_choice("missing", missing, "error", "ignore")
         if missing == "ignore" and match == "exact":
             raise ValueError('missing="ignore" is for match="by_name": with match="exact" no field is missing')
         self._ignore_missing = missing == "ignore"

@@ -12,6 +12,7 @@ Without descriptors the calling thread sleeps on the words itself, and no other 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -364,7 +365,10 @@ def _descriptor_of(what: object) -> int:
         raise TypeError(
             f"a WaitSet waits for subscribers, descriptors and objects with a fileno(), not {type(what).__name__}"
         )
-    os.fstat(descriptor)
+    try:
+        os.fstat(descriptor)
+    except OverflowError:  # no descriptor is as large
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
     return descriptor
 
 

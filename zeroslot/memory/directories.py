@@ -107,7 +107,7 @@ def _checked(what: str, name: object) -> str:
             advice = _advice(what, name)
             wrong = f"{part!r} is no name" if part else "a part is empty" if name else "it is empty"
             raise TopicNameError(f"{what} {name!r}: {advice}{wrong} ({rule}; not ending in .flink or .tmp)", topic=name)
-    return name
+    return str.__str__(name)  # of a StrEnum too
 
 
 def _parts(what: str, name: str) -> list[str]:

@@ -150,6 +150,18 @@ def read_flink(path: Path) -> str | None:
     return found[0] if found is not None else None
 
 
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a flink; ValueError for what no file can be called."""
+    found = Path(path).absolute()
+    try:
+        named = os.fsencode(found)
+    except UnicodeEncodeError:
+        named = b"\0"
+    if b"\0" in named:
+        raise ValueError(f"{os.fspath(path)!r} cannot be the path of a file")
+    return found
+
+
 def attach(path: Path, where: str, *, read_only: bool = False) -> AttachedControl | None:
     """Map the control object that a flink names and check it. None: flink or object do not exist, or were never
     completed.

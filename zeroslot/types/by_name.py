@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from zeroslot.arguments import checked_choice
 from zeroslot.types.layout import Layout
 from zeroslot.types.model import attribute_names
 from zeroslot.types.nodes.base import Field, Node
@@ -25,8 +26,7 @@ Match = Literal["exact", "by_name"]
 
 def checked_match(match: Match) -> Match:
     """`match`, or ValueError."""
-    if match not in ("exact", "by_name"):
-        raise ValueError(f'match is {match!r}, and has to be "exact" or "by_name"')
+    checked_choice("match", match, "exact", "by_name")
     return match
 
 
