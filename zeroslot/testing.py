@@ -121,7 +121,8 @@ def isolated_domain() -> Iterator[str]:
     both are as before, and what killed processes left is removed. Publishers that are still open then keep working
     until they are closed, but no subscriber finds them any more; a RuntimeWarning names them.
 
-    It changes the environment of the process: not for several threads at once.
+    It changes the environment of the process: not for several threads at once. A forked child that leaves the block
+    removes nothing: the domain is its parent's.
 
     >>> with isolated_domain():
     ...     with Publisher("robot/imu", Imu) as pub, Subscriber("robot/imu", Imu) as sub:
@@ -130,17 +131,20 @@ def isolated_domain() -> Iterator[str]:
     """
     directory = Path(tempfile.mkdtemp(prefix="zeroslot-test-", dir=SHM))
     domain = f"test-{secrets.token_hex(4)}"
+    pid = os.getpid()
     try:
         with _environment(ZEROSLOT_DIR=str(directory), ZEROSLOT_DOMAIN=domain):
             try:
                 yield domain
-                gc.collect()  # closes the handles in reference cycles
-                _warn_of_open_publishers()
+                if os.getpid() == pid:
+                    gc.collect()  # closes the handles in reference cycles
+                    _warn_of_open_publishers()
             finally:
-                for each in domains():
+                for each in domains() if os.getpid() == pid else ():
                     clean(each)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if os.getpid() == pid:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

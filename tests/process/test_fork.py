@@ -74,6 +74,41 @@ say(still_well())
     child.expect(True)
 
 
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit(0)", "raise ZeroDivisionError"])
+def test_a_forked_child_that_leaves_an_isolated_domain_removes_nothing(cast: Cast, end: str):
+    """The domain, its publishers and what dead ones left are its parent's."""
+    child = cast(
+        f"""
+import os
+import zeroslot as zs
+from tests.process.samples import Tick
+from zeroslot.testing import abandon, isolated_domain
+
+def leave_in_child():
+    with isolated_domain():
+        with zs.Publisher("t", Tick) as pub:
+            abandon(zs.Publisher("dead", Tick))
+            pub.publish(Tick(number=1))
+            child = os.fork()
+            if child == 0:
+                {end}
+                return None
+            os.waitpid(child, 0)
+            with zs.Subscriber("t", Tick, history=1) as sub:
+                return sub.take().sample.number, len(zs.clean())
+
+parent = os.getpid()
+try:
+    found = leave_in_child()
+finally:
+    if os.getpid() != parent:
+        os._exit(0)
+say(found)
+"""
+    )
+    child.expect([1, 1])
+
+
 def test_a_forked_child_can_open_handles_of_its_own(cast: Cast):
     """Both publish and both take, and each finds the other."""
     child = cast(
