@@ -66,6 +66,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """All cycles that the tests of a module have left are collected at its end. See `zeroslot_dir`."""
+    yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def zeroslot_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The root of discovery for this test and its children; afterwards nothing may be left, there and in /dev/shm.
@@ -79,6 +88,7 @@ def zeroslot_dir(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     try:
         yield root
         gc.collect()
+        gc.freeze()  # the collection after the next test looks only at what is new
         excused = request.node.get_closest_marker("leaves_remains")
         left = shared_memory.left_behind(before, looks=1 if excused else shared_memory.LOOKS)
         files = shared_memory.files(root)
