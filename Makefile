@@ -110,7 +110,7 @@ pytest-%: $(VENV)/.dev
 gate: $(VENV)/.dev
 	@$(BIN)/python -m tests.gate
 
-# Each in a .venv-<version>, without the tests that look at the sources alone.
+# Each in a .venv-<version>, without the tests that look at the sources alone or run tools of the repository.
 others: $(VENV)/.dev
 	@own=$$($(BIN)/python -c 'import sys; print("%d.%d%s" % (*sys.version_info[:2], getattr(sys, "abiflags", "")))'); \
 	runs=$$(sh tests/interpreters.sh "$$own" | sed 's/ .*//; s/^/on-/'); \
@@ -122,7 +122,7 @@ build-on: $(VENV)/.test
 on-%:
 	@python=$$(sh tests/interpreters.sh | sed -n 's/^$* //p') && $(MAKE) build-on VENV=.venv-$* PYTHON="$$python"
 	@echo "tests on $$(.venv-$*/bin/python --version)"
-	@$(call run_pytest,.venv-$*,$*,-m "not stress and not bench and not sources" tests/unit tests/process tests/property)
+	@$(call run_pytest,.venv-$*,$*,-m "not stress and not bench and not sources and not tools" tests/unit tests/process tests/property)
 
 # --- more --------------------------------------------------------------------------------------------------------------------
 

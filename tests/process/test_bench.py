@@ -16,6 +16,8 @@ from tests.bench.peers import PEERS
 from tests.bench.suite import PARTS
 from tests.bench.ways import End, Opened, Peer, burst, loop
 
+pytestmark = pytest.mark.tools
+
 FEW = "zeroslot;os.pipe"
 
 
