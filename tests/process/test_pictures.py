@@ -153,6 +153,24 @@ def test_plot_waits_for_a_publisher():
             terminal.wait_for(lambda: re.search(r"━━ accel\[2\] +3\.0", terminal.text))
 
 
+def test_two_publishers_have_curves_of_their_own():
+    """Of one topic: a line from one to the other would be of nothing."""
+
+    class Level(zs.Sample):
+        level: float
+
+    with zs.Publisher("tank", Level, name="left") as left, zs.Publisher("tank", Level, name="right") as right:
+        for number in range(3):
+            left.send(level=1.0 + number / 10)
+            right.send(level=5.0)
+        with terminal_of("plot", "tank", "level", "--history", "3", columns=80, lines=14) as terminal:
+            terminal.wait_for(lambda: "level (right)" in terminal.text and "level (left)" in terminal.text)
+            terminal.wait_for(lambda: terminal.line_of("level (right)").rstrip().endswith("5.0 … 5.0"))
+            terminal.wait_for(lambda: terminal.line_of("level (left)").rstrip().endswith("1.2  1.0 … 1.2"))
+            terminal.type("q")
+            assert terminal.end() == 0
+
+
 def test_a_narrow_legend_leaves_the_range_out(imu: zs.Publisher[Imu]):
     """A line that is longer than the terminal would overwrite its own end."""
     with terminal_of("plot", "robot/imu", "accel", columns=36, lines=12) as terminal:

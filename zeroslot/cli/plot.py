@@ -66,15 +66,22 @@ class Plot:
         self._topic = topic
         self._fields = fields
         self._view = view
-        self._curves: dict[str, Curve] = {}
+        self._publishers: dict[str, str] = {}  # their names, by their ids
+        self._curves: dict[tuple[str, str], Curve] = {}  # by their names, and those of the publishers
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}  # where arrays are curves by themselves
         self._taken: deque[int] = deque(maxlen=KEPT)  # the times of all samples of the window
 
-    def add(self, lease: zs.Lease[Any]) -> None:
-        """Take the values of a sample. Raises CommandError for what cannot be drawn."""
+    def add(self, lease: zs.Lease[Any], subscriber: zs.Subscriber[Any]) -> None:
+        """Take the values of a sample. Raises CommandError for what cannot be drawn.
+
+        Publishers of one name, such as one that was started again, have their curves in common.
+        """
+        if lease.publisher_id not in self._publishers:
+            self._publishers |= {each.publisher_id: each.name for each in subscriber.publishers}
+        publisher = self._publishers.setdefault(lease.publisher_id, "")
         self._taken.append(lease.published_ns)
         if self._arrays and self._curves:
-            names = f"{next(iter(self._arrays))} and {next(iter(self._curves))}"
+            names = f"{next(iter(self._arrays))} and {next(iter(self._curves))[0]}"
             raise CommandError(f"{names} cannot be drawn together: one is a curve over its index, one over time")
         for expression in self._fields:
             value = expression(lease.sample)
@@ -82,7 +89,7 @@ class Plot:
                 self._arrays[expression.text] = _numbers(value.ravel(), expression.text)
                 continue
             for name, number in _named(expression.text, value):
-                curve = self._curves.setdefault(name, Curve())
+                curve = self._curves.setdefault((name, publisher), Curve())
                 curve.times_ns.append(lease.published_ns)
                 curve.values.append(number)
 
@@ -114,17 +121,20 @@ class Plot:
         return f" {styled(topic, BOLD)}{space}{styled(rate, DIM)}{styled(loss, RED)}"
 
     def _names(self) -> list[str]:
-        return [*self._arrays] if self._arrays else [*self._curves]
+        if self._arrays:
+            return [*self._arrays]
+        several = len({publisher for _, publisher in self._curves}) > 1
+        return [f"{name} ({publisher})" if several else name for name, publisher in self._curves]
 
     def _legend(self, width: int) -> list[str]:
         """A line for each curve: its colour, its name, its newest value, and where there is room the range of the
         window.
         """
-        names = self._names()
+        names, curves = self._names(), [*self._curves.values()]
         room = max(map(width_of, names), default=0)
         lines = []
         for number, name in enumerate(names):
-            values = self._arrays[name] if self._arrays else np.fromiter(self._curves[name].values, np.float64)
+            values = self._arrays[name] if self._arrays else np.fromiter(curves[number].values, np.float64)
             finite = values[np.isfinite(values)]
             text = printable(name).ljust(room)
             if finite.size:
@@ -305,5 +315,5 @@ def _collect(plot: Plot, subscriber: zs.Subscriber[Any], seconds: float) -> None
     while (left := end - time.monotonic()) > 0:
         lease = subscriber.take(left)
         if lease is not None:
-            plot.add(lease)
+            plot.add(lease, subscriber)
             lease.release()
