@@ -12,11 +12,12 @@ from zeroslot.cli.drawing import bar, sparkline, spread_lines, spread_of
 from zeroslot.cli.figures import Histogram, as_bytes, as_time
 from zeroslot.cli.screen import Screen as Terminal
 from zeroslot.cli.screen import is_terminal
-from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, RED, Cell, cut, lines_of, styled
+from zeroslot.cli.table import BOLD, CYAN, DIM, GREEN, RED, Cell, cut, lines_of, styled, terminal_width
 
 LINE_S = 0.99
 HISTORY = 40  # rates that are remembered, and columns of their picture
-SPARKS = 16
+SPARKS, NARROW_SPARKS = 16, 12
+WIDE = 100  # columns, from which the pictures of rates are wide
 RECENT_NS = 1_000_000_000
 
 
@@ -184,18 +185,19 @@ class Picture:
 
 
 HEADINGS = ("topic", "pid", "samples", "rate", "history", "bandwidth", "p50", "p99", "lost", "torn", "latency")
-DROPPED = ("pid", "bandwidth", "history", "latency", "samples", "p50")
+DROPPED = ("pid", "bandwidth", "samples", "latency", "history", "p50")
 
 
 def _picture(topics: list[TopicState], columns: int | None, *, recent: bool) -> list[str]:
     """The table of all topics, and what its column of latencies means."""
     subscribers = [one for topic in topics for one in topic.subscribers]
+    sparks = NARROW_SPARKS if (columns or terminal_width() or WIDE) < WIDE else SPARKS
     spreads, scale = spread_lines([spread_of(one.latency.values()) for one in subscribers])
     spread = {one.pid: line for one, line in zip(subscribers, spreads, strict=True)}
     rows: list[list[str | Cell]] = []
     for topic in topics:
-        rows.append(_publisher(topic, recent=recent))
-        rows += [_subscriber(one, topic, spread[one.pid], recent=recent) for one in topic.subscribers]
+        rows.append(_publisher(topic, sparks, recent=recent))
+        rows += [_subscriber(one, topic, spread[one.pid], sparks, recent=recent) for one in topic.subscribers]
     lines = lines_of(HEADINGS, rows, right=HEADINGS[1:-1], flexible="topic", least=17, droppable=DROPPED, width=columns,
                      indent=" ", heading_style=DIM)  # fmt: skip  # what is shown, and how
     if scale and "latency" in lines[0]:
@@ -204,22 +206,22 @@ def _picture(topics: list[TopicState], columns: int | None, *, recent: bool) -> 
     return lines
 
 
-def _publisher(topic: TopicState, *, recent: bool) -> list[str | Cell]:
+def _publisher(topic: TopicState, sparks: int, *, recent: bool) -> list[str | Cell]:
     rate = topic.rate.per_second if recent else topic.published / max(topic.seconds, 1e-9)
     return [
         Cell(f"{topic.name} {topic.type_name}", BOLD), str(topic.pid), f"{topic.published:,}", f"{rate:.1f}/s",
-        Cell(sparkline(list(topic.rate.history), SPARKS), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
+        Cell(sparkline(list(topic.rate.history), sparks), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
         "", "", "", "", "",
     ]  # fmt: skip  # a row is a row
 
 
-def _subscriber(one: SubscriberState, topic: TopicState, spread: str, *, recent: bool) -> list[str | Cell]:
+def _subscriber(one: SubscriberState, topic: TopicState, spread: str, sparks: int, *, recent: bool) -> list[str | Cell]:
     rate = one.rate.per_second if recent else one.taken / max(topic.seconds, 1e-9)
     times = one.recent if recent and one.recent.buckets else one.latency
     highest = max((each for each in topic.rate.history if each is not None), default=None)
     return [
         "  subscriber", str(one.pid), f"{one.taken:,}", f"{rate:.1f}/s",
-        Cell(sparkline(list(one.rate.history), SPARKS, highest), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
+        Cell(sparkline(list(one.rate.history), sparks, highest), CYAN), f"{as_bytes(rate * topic.sample_bytes)}/s",
         as_time(times.at(0.5)), as_time(times.at(0.99)), _count(one.lost), _count(one.torn), Cell(spread, GREEN),
     ]  # fmt: skip  # a row is a row
 
