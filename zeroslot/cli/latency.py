@@ -53,7 +53,8 @@ def report_latencies(topic: str, domain: str | None, *, interval: float | None, 
             time.sleep(max(0.0, began + number * interval - time.monotonic()))
             snapshot = monitor.snapshot()
             seconds = time.monotonic() - began
-            _print(snapshot, topic, _waited(snapshot, before), json_output=json_output, seconds=seconds)
+            waited = _waited(snapshot, before)
+            _print(snapshot, topic, waited, json_output=json_output, seconds=seconds, explain=number == 1)
         return int(not snapshot.publishers)
 
 
@@ -66,7 +67,13 @@ def _waited(snapshot: zs.Snapshot, before: dict[tuple[str, int, int], zs.Latency
 
 
 def _print(
-    snapshot: zs.Snapshot, topic: str, waited: list[Waited], *, json_output: bool, seconds: float | None = None
+    snapshot: zs.Snapshot,
+    topic: str,
+    waited: list[Waited],
+    *,
+    json_output: bool,
+    seconds: float | None = None,
+    explain: bool = True,
 ) -> None:
     if json_output:
         facts = {"topic": topic, "domain": snapshot.domain, "seconds": seconds, "every": _every(waited),
@@ -85,7 +92,7 @@ def _print(
         print("\n".join(lines_of(headings, rows, right=NUMBERS, flexible="subscriber", droppable=DROPPED)))
         if seconds is None:
             _print_histograms(waited, several=several)
-        for line in paragraph(_how_coarse(waited), indent="").splitlines():
+        for line in paragraph(_how_coarse(waited), indent="").splitlines() if explain else ():
             print(styled(line, DIM))
     elif snapshot.publishers:
         print("no subscriber")
