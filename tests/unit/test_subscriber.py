@@ -795,3 +795,16 @@ def test_the_domain_comes_from_the_environment(zeroslot_dir: Path, monkeypatch: 
     monkeypatch.setenv("ZEROSLOT_DOMAIN", "")
     with make() as sub:
         assert sub.domain == "default"
+
+
+@pytest.mark.parametrize("names", [{"__eq__": object.__lt__}, {"__hash__": None}, {"__hash__": lambda _: 1}])
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(Publisher, ("t", Reading)), (Subscriber, ("t",)), (zs.WaitSet, ())], ids=str
+)
+def test_a_handle_is_equal_to_itself_alone(
+    kind: type[Any], arguments: tuple[Any, ...], names: dict[str, Any], zeroslot_dir: Path
+) -> None:
+    """A subclass that compares in another way is refused before anything is opened."""
+    with pytest.raises(TypeError, match="Odd has an __eq__ or a __hash__ of its own"):
+        type("Odd", (kind,), names)(*arguments)
+    assert list(zeroslot_dir.iterdir()) == []

@@ -11,11 +11,20 @@ cdef class Handle:
     that was interrupted, and in a forked child, where it does nothing.
 
     Why the finalizer is here and not in Python: it runs once, and a signal handler may raise in any Python function.
+
+    Why a subclass may not compare in its own way: the handles of a process are kept in sets, to be closed at exit and
+    to be woken. Of two that are equal a set has one.
     """
 
     cdef uint64_t fork  # the fork generation in which it was made
 
     def __cinit__(self):
+        kind = type(self)
+        if kind.__hash__ is not object.__hash__ or kind.__eq__ is not object.__eq__:
+            raise TypeError(
+                f"{kind.__name__} has an __eq__ or a __hash__ of its own: a handle is equal to itself alone. Leave "
+                "them out; for a dataclass, say eq=False"
+            )
         self.fork = zs_fork_generation
 
     def __del__(self):
