@@ -22,7 +22,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path.name[0].isdigit())
 RECIPES = sorted(path for path in (ROOT / "examples" / "recipes").glob("*.md") if path.name != "README.md")
-ROWS = {"logging": pytest.mark.row("OBS-7")}  # of tests/rows.txt, by recipe
 
 # Becomes the program, which then dies with the thread that started it.
 LAUNCHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])"
@@ -125,9 +124,10 @@ def can_unshare() -> bool:
         return False
 
 
+@pytest.mark.row("OBS-7")  # logging.md
 @pytest.mark.parametrize(
     "document",
-    [pytest.param(path, id=path.stem, marks=ROWS.get(path.stem, ())) for path in (ROOT / "README.md", *RECIPES)],
+    [pytest.param(path, id=path.stem) for path in (ROOT / "README.md", *RECIPES)],
 )
 def test_the_files_in_a_document_run_as_they_stand(document: Path, tmp_path: Path) -> None:
     """The files that the README or a recipe shows, run by the commands that it shows."""
