@@ -81,12 +81,16 @@ def test_a_publisher_that_is_killed_in_a_batch_leaves_whole_samples(run_child: C
     with zs.Subscriber("imu", Imu) as sub:
         pub.tell("go")
         assert len(sub.take_many(timeout=None)) > 0
+        assert sub.wait(timeout=None)  # there are more, which the kill leaves
         assert pub.kill() == -9
+        left = 0
         while True:
             batch = sub.take_many(timeout=0.1)
             if not len(batch):
                 break
             assert np.array_equal((batch.samples["stamp_ns"] + 1) % 10**9, batch.sequences)
+            left += len(batch)
+        assert left > 0
         assert sub.stats.leases == 0
         assert sub.publishers == ()
         with zs.Publisher("imu", Imu) as heir:
