@@ -34,6 +34,11 @@ class Pair(zs.Sample):
     value: zs.F64
 
 
+class Frame(zs.Sample):
+    stamp_ns: zs.U64
+    image: NDArray[np.uint8]
+
+
 def nothing() -> Callable[[], Any]:
     def run() -> None:
         for _ in range(ROUNDS):
@@ -148,6 +153,34 @@ def empty_take(sub: zs.Subscriber[Tick]) -> Callable[[], Any]:
     return run
 
 
+def sized_loan_commit(pub: zs.Publisher[Frame]) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.loan_uninit(image=(4, 8, 3)).commit()
+
+    return run
+
+
+def publish_sized_model(pub: zs.Publisher[Frame]) -> Callable[[], Any]:
+    model = Frame(stamp_ns=7, image=np.zeros((4, 8, 3), np.uint8))
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.publish(model)
+
+    return run
+
+
+def publish_whole_array(pub: zs.Publisher[NDArray[Any]]) -> Callable[[], Any]:
+    array = np.zeros((4, 8, 3), np.uint8)
+
+    def run() -> None:
+        for _ in range(ROUNDS):
+            pub.publish(array)
+
+    return run
+
+
 def scalar_get(view: Tick) -> Callable[[], Any]:
     def run() -> None:
         for _ in range(ROUNDS):
@@ -190,6 +223,8 @@ def main(library: str) -> None:
         zs.Subscriber("gate", Tick, spin_us=0) as sub,
         zs.Publisher("pairs", Pair, depth=DEPTH) as pairs,
         zs.Subscriber("pairs", Pair, spin_us=0) as pairs_sub,
+        zs.Publisher("frames", Frame, max_bytes=1024) as frames,
+        zs.Publisher("arrays", np.ndarray, max_bytes=1024) as arrays,
     ):
         pub.loan().commit()
         kept = sub.take()
@@ -204,6 +239,9 @@ def main(library: str) -> None:
             "send of two numbers": lambda: send_scalars(pairs),
             "publish_many, a sample": lambda: publish_many(pairs),
             "take_many, a sample": lambda: take_many(pairs, pairs_sub),
+            "loan of a size + commit": lambda: sized_loan_commit(frames),
+            "publish(model) of a size": lambda: publish_sized_model(frames),
+            "publish(array)": lambda: publish_whole_array(arrays),
             "take + release": lambda: take_release(pub, sub),
             "take + read + release": lambda: take_read_release(pub, sub),
             "empty take": lambda: empty_take(sub),
