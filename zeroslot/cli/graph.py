@@ -7,6 +7,7 @@ from the times of the samples that can still be taken: one look is enough, and i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,6 +16,7 @@ from zeroslot.cli.drawing import has_blocks
 from zeroslot.cli.figures import as_json, as_short_rate
 from zeroslot.cli.rates import rate_now
 from zeroslot.cli.table import BOLD, CYAN, DIM, RED, YELLOW, cut, printable, styled, terminal_width, width_of
+from zeroslot.cli.topics import print_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Everything of one domain."""
+    """Everything of one domain. `problems`: what of it cannot be read."""
 
     domain: str
     processes: tuple[Process, ...]
     topics: tuple[Topic, ...]
     edges: tuple[Edge, ...]
+    problems: tuple[zs.Problem, ...] = ()
 
 
 def graph_of(domain: str | None) -> Graph:
@@ -62,7 +65,8 @@ def graph_of(domain: str | None) -> Graph:
     types: dict[str, dict[str, None]] = {}
     edges: dict[tuple[str, int, str], Edge] = {}
     with zs.Monitor(domain=domain) as monitor:
-        for each in monitor.snapshot().publishers:
+        snapshot = monitor.snapshot()
+        for each in snapshot.publishers:
             names.setdefault(each.pid, {})[each.name] = None
             types.setdefault(each.topic, {})[each.type_name] = None
             _add(
@@ -82,6 +86,7 @@ def graph_of(domain: str | None) -> Graph:
             tuple(Process(pid, tuple(found)) for pid, found in sorted(names.items())),
             tuple(Topic(topic, tuple(found)) for topic, found in sorted(types.items())),
             tuple(edges.values()),
+            snapshot.problems,
         )
 
 
@@ -96,13 +101,14 @@ def _add(edges: dict[tuple[str, int, str], Edge], edge: Edge) -> None:
 
 
 def print_graph(domain: str | None, *, form: str) -> int:
-    """Print the graph of a domain."""
+    """Print the graph of a domain. What cannot be read is told on stderr, or in the JSON."""
     found = graph_of(domain)
     if form == "json":
         print(as_json(asdict(found)))
-    else:
-        forms = {"text": as_picture, "mermaid": as_mermaid, "dot": as_dot}
-        print("\n".join(forms[form](found)))
+        return 0
+    forms = {"text": as_picture, "mermaid": as_mermaid, "dot": as_dot}
+    print("\n".join(forms[form](found)))
+    print_problems(found.problems, file=sys.stderr)
     return 0
 
 

@@ -136,6 +136,9 @@ class Announcement:
         except FileNotFoundError:
             self._make_directory()
             descriptor = self._descriptor = _open_new(self._path)
+        except PermissionError:
+            info = os.stat(self._directory)
+            raise access.permission_error(self._directory, info, "this process may not make a file in it") from None
         try:
             locked = descriptor.try_lock(_LOCK_BYTE)
             info = os.fstat(descriptor.fileno())

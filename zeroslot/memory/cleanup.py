@@ -158,9 +158,11 @@ def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool 
 
     That is: dead publishers' flinks and objects, complete or not; dead subscribers' entries in live segments, and
     their announcements; unused bells; empty directories. What a live process uses is not touched, whichever user's it
-    is, and nothing of another root is. With `dry_run` nothing is removed.
+    is, and nothing of another root is. With `dry_run` nothing is removed. What cannot be read is left alone, and said.
 
     `everything`: all domains of the root, and the segments and pools without an owner of all roots.
+
+    Raises PermissionError when the root, or without `everything` the domain's directory, may not be read.
     """
     if everything and domain is not None:
         raise ValueError("everything=True is for all domains: give no domain with it")
@@ -168,8 +170,18 @@ def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool 
     seen: set[str] = set()
     found: list[Remains] = []
     for each in domains:
+        try:
+            topics, unreadable = flink.list_domain(each)
+        except (PermissionError, NotADirectoryError) as error:
+            if not everything:
+                raise
+            topics, unreadable = {}, {"": error}
+        found += [
+            Remains(f"left alone: {error}", str(topic_directory(each, topic)), removed=False)
+            for topic, error in unreadable.items()
+        ]
         found += _marked_segments(each, dry_run, seen)
-        found += _published_segments(each, dry_run, seen)
+        found += _published_segments(topics, dry_run, seen)
     found += _unnamed_segments(dry_run, seen, everything=everything)
     for each in domains:
         found += _dead_announcements(each, dry_run)
@@ -185,10 +197,10 @@ def _marked_segments(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Rem
             yield from _sweep_dead(control_name, path, what, dry_run, seen)
 
 
-def _published_segments(domain: str, dry_run: bool, seen: set[str]) -> Iterator[Remains]:
-    """Segments of dead publishers that have a flink, and dead subscribers of live ones."""
-    for topic in flink.list_topics(domain):
-        for path in flink.list_flinks(topic_directory(domain, topic)):
+def _published_segments(topics: dict[str, list[Path]], dry_run: bool, seen: set[str]) -> Iterator[Remains]:
+    """Segments of dead publishers that have a flink, and dead subscribers of live ones. `topics`: their flinks."""
+    for topic, paths in topics.items():
+        for path in paths:
             try:
                 control_name = flink.read_flink(path)
             except (ValueError, PermissionError) as error:

@@ -103,7 +103,7 @@ def _checked(what: str, name: object) -> str:
             f"{what} {name[:40]!r}… has {len(name)} characters, {_TOPIC_LIMIT} are allowed", topic=name
         )
     for part in _parts(what, name):
-        if not _is_part(part):
+        if not is_part(part):
             advice = _advice(what, name)
             wrong = f"{part!r} is no name" if part else "a part is empty" if name else "it is empty"
             raise TopicNameError(f"{what} {name!r}: {advice}{wrong} ({rule}; not ending in .flink or .tmp)", topic=name)
@@ -114,7 +114,8 @@ def _parts(what: str, name: str) -> list[str]:
     return name.split("/") if what == "topic" else [name]
 
 
-def _is_part(part: str) -> bool:
+def is_part(part: str) -> bool:
+    """Whether a part of a topic may have this name."""
     return _PART.fullmatch(part) is not None and not part.endswith((".flink", ".tmp"))
 
 
@@ -124,7 +125,7 @@ def is_domain(name: str) -> bool:
 
 
 def _is_name(what: str, name: str) -> bool:
-    return len(name) <= _TOPIC_LIMIT and all(map(_is_part, _parts(what, name)))
+    return len(name) <= _TOPIC_LIMIT and all(map(is_part, _parts(what, name)))
 
 
 def _advice(what: str, name: str) -> str:
@@ -230,7 +231,7 @@ def _open_existing(path: Path, parent: Descriptor | None, *, repair: bool = Fals
             "directory itself"
         )
     if not stat.S_ISDIR(info.st_mode):
-        raise NotADirectoryError(f"{path} is not a directory. Remove it, or choose another place with ZEROSLOT_DIR")
+        raise NotADirectoryError(_not_a_directory(path))
     if repair and info.st_uid == os.geteuid() and info.st_mode & 0o700 != 0o700:
         _set_rights(name, access.PRIVATE_DIRECTORY, None)
     try:
@@ -239,6 +240,10 @@ def _open_existing(path: Path, parent: Descriptor | None, *, repair: bool = Fals
     except PermissionError:
         reason = "this process may not use it. Choose another place with ZEROSLOT_DIR"
         raise access.permission_error(path, info, reason) from None
+
+
+def _not_a_directory(path: Path) -> str:
+    return f"{path} is not a directory. Remove it, or choose another place with ZEROSLOT_DIR"
 
 
 def _make_below(parent: int, name: str, group: int | None) -> None:
@@ -269,11 +274,28 @@ def _set_rights(path: Path, mode: int, group: int | None) -> None:
 
 
 def names_in(directory: Path) -> list[str]:
-    """The names in a directory; none where it does not exist."""
+    """The names in a directory; none where it does not exist.
+
+    Raises PermissionError where it may not be read, NotADirectoryError where a file is in its place.
+    """
     try:
         return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except (PermissionError, NotADirectoryError) as error:
+        raise unreadable_directory(directory, error) from None
+
+
+def unreadable_directory(path: Path, error: OSError) -> OSError:
+    """The error for a directory that cannot be read, with what is in the way: itself, or one above it."""
+    if isinstance(error, NotADirectoryError):
+        file = next((each for each in (*reversed(path.parents), path) if os.path.isfile(each)), path)
+        return NotADirectoryError(_not_a_directory(file))
+    for each in (path, *path.parents):
+        with suppress(OSError):
+            reason = "this process may not read the directory. Run as its owner, or share it with a group (chmod 2770)"
+            return access.permission_error(each, each.lstat(), reason)
+    return error
 
 
 def remove_empty(directory: Path) -> None:

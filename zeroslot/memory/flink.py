@@ -26,6 +26,7 @@ from zeroslot.memory.attach import attach_control
 from zeroslot.memory.directories import (
     domain_directory,
     is_domain,
+    is_part,
     names_in,
     open_directory,
     remove_empty,
@@ -33,6 +34,7 @@ from zeroslot.memory.directories import (
     root,
     root_of,
     sharing_group,
+    unreadable_directory,
 )
 from zeroslot.memory.objects import NOT_REGULAR, segment_id_of
 
@@ -225,18 +227,18 @@ def list_markers(directory: Path) -> list[tuple[Path, str]]:
 
 
 def list_topics(domain: str) -> list[str]:
-    """The topics of a domain that have a flink, sorted. Directories that may not be read are left out."""
+    """The topics of a domain that have a flink, sorted. Directories that cannot be read are left out."""
     return sorted(list_domain(domain)[0])
 
 
-def list_domain(domain: str, *, waiting: bool = False) -> tuple[dict[str, list[Path]], dict[str, PermissionError]]:
+def list_domain(domain: str, *, waiting: bool = False) -> tuple[dict[str, list[Path]], dict[str, OSError]]:
     """The flinks of each topic of a domain, both sorted; and the topics whose directories may not be read. `waiting`:
     also the topics that have only announcements, without flinks.
 
-    Raises PermissionError where the domain's own directory may not be read.
+    Raises PermissionError where the domain's own directory may not be read, NotADirectoryError where it is a file.
     """
     found: dict[str, list[Path]] = {}
-    unreadable: dict[str, PermissionError] = {}
+    unreadable: dict[str, OSError] = {}
     top = domain_directory(domain)
     unread = [""]
     while unread:
@@ -245,40 +247,33 @@ def list_domain(domain: str, *, waiting: bool = False) -> tuple[dict[str, list[P
         try:
             with os.scandir(here) as entries:
                 below = list(entries)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             continue  # its publisher has removed it
-        except PermissionError:
-            error = unreadable_directory(Path(here))
+        except (PermissionError, NotADirectoryError) as error:
+            unreadable[topic] = unreadable_directory(Path(here), error)
             if not topic:
-                raise error from None
-            unreadable[topic] = error
+                raise unreadable[topic] from None
             continue
         flinks = sorted(entry.path for entry in below if _FLINK_NAME.fullmatch(entry.name))
         if topic and (flinks or (waiting and any(is_announcement(entry.name) for entry in below))):
             found[topic] = list(map(Path, flinks))
         prefix = f"{topic}/" if topic else ""
-        unread += [f"{prefix}{entry.name}" for entry in below if entry.is_dir(follow_symlinks=False)]
+        unread += [
+            f"{prefix}{entry.name}" for entry in below if is_part(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
     return dict(sorted(found.items())), dict(sorted(unreadable.items()))
 
 
 def list_domains() -> list[str]:
-    """The domains below the root, sorted. Raises PermissionError where the root may not be read."""
+    """The domains below the root, sorted. Raises PermissionError where the root may not be read, NotADirectoryError
+    where it is a file.
+    """
     top = root()
     try:
         with os.scandir(top) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
-    except PermissionError:
-        raise unreadable_directory(top) from None
+    except (PermissionError, NotADirectoryError) as error:
+        raise unreadable_directory(top, error) from None
     return sorted(filter(is_domain, names))
-
-
-def unreadable_directory(path: Path) -> PermissionError:
-    """The error for a directory that this process may not read."""
-    try:
-        info = path.lstat()
-    except OSError:
-        return PermissionError(f"{path} may not be read by uid {os.geteuid()}: its directory belongs to another user")
-    reason = "this process may not read the directory. Run as its owner, or share it with a group (chmod 2770)"
-    return access.permission_error(path, info, reason)

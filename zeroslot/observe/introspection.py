@@ -6,6 +6,7 @@ the reason for the question. Only a directory without which there is no answer a
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,15 @@ from zeroslot.memory.peers import publisher_info
 if TYPE_CHECKING:
     from zeroslot.types.layout import Layout
 
+UNREADABLE = (ValueError, OSError, MismatchError, CorruptSegmentError)  # what may come of a flink and its segment
+
+log = logging.getLogger("zeroslot")
+
 
 def domains() -> tuple[str, ...]:
-    """Every domain that has a directory, sorted. Raises PermissionError when the root may not be read."""
+    """Every domain that has a directory, sorted. Raises PermissionError when the root may not be read,
+    NotADirectoryError when it is a file.
+    """
     return tuple(flink.list_domains())
 
 
@@ -52,8 +59,8 @@ def inspect(topic: str, domain: str | None = None, *, waiting: bool = False) -> 
     directory = topic_directory(place, checked)
     try:
         info = _topic_info(checked, place, flink.list_flinks(directory), with_schema=True)
-    except PermissionError:
-        info = TopicInfo(checked, place, (), problems=(problem_of(directory, flink.unreadable_directory(directory)),))
+    except (PermissionError, NotADirectoryError) as error:
+        info = TopicInfo(checked, place, (), problems=(problem_of(directory, error),))
     if not _is_something(info, waiting):
         raise TopicNotFoundError(
             f"{topic} has no publisher in domain {info.domain}. Start one; `zeroslot list` or topics() shows all",
@@ -64,13 +71,17 @@ def inspect(topic: str, domain: str | None = None, *, waiting: bool = False) -> 
 
 
 def waiting_subscribers(domain: str | None = None) -> dict[str, tuple[WaitingInfo, ...]]:
-    """By topic, the subscribers of a domain that are attached to no publisher. Topics without such are left out.
+    """By topic, the subscribers of a domain that are attached to no publisher. Topics without such are left out; so are
+    those whose directories cannot be read, each with a warning in the log.
 
     Raises PermissionError when the domain's directory may not be read.
     """
     checked = checked_domain(domain)
     found: dict[str, tuple[WaitingInfo, ...]] = {}
-    for topic, paths in flink.list_domain(checked, waiting=True)[0].items():
+    listed, unreadable = flink.list_domain(checked, waiting=True)
+    for topic, error in unreadable.items():
+        log.warning("%s: its subscribers cannot be told: %s", topic, error)
+    for topic, paths in listed.items():
         announced = announcement.announced_in(topic_directory(checked, topic))
         attached_ids: set[int] = set()
         for attached in map(attach_live, paths if announced else []):
@@ -85,15 +96,22 @@ def waiting_subscribers(domain: str | None = None) -> dict[str, tuple[WaitingInf
 def schema_of(topic: str, domain: str | None = None, *, publisher_id: str | None = None) -> Layout:
     """The layout of a topic's samples, from the segment of its first live publisher, or of the one with this id.
 
-    Raises TopicNotFoundError.
+    Raises TopicNotFoundError; where there is no such publisher and something that cannot be read, what Subscriber
+    raises for that: FormatError, CorruptSegmentError, PermissionError.
     """
     from zeroslot.types.schema import unpack_schema
 
     checked, place = checked_topic(topic), checked_domain(domain)
+    unread: Exception | None = None
     for path in flink.list_flinks(topic_directory(place, checked)):
-        attached = attach_live(path) if publisher_id in (None, path.stem) else None
-        if isinstance(attached, AttachedControl) and attached.segment.info.payload_kind == TYPED:
-            return unpack_schema(attached.segment.schema(), topic)
+        try:
+            attached = _attached(path) if publisher_id in (None, path.stem) else None
+            if attached is not None and attached.segment.info.payload_kind == TYPED:
+                return unpack_schema(attached.segment.schema(), topic)
+        except UNREADABLE as error:
+            unread = unread or error
+    if unread is not None:
+        raise unread
     raise TopicNotFoundError(f"{topic} has no publisher of typed samples in domain {place}", topic=topic, domain=place)
 
 
@@ -102,12 +120,17 @@ def attach_live(path: Path) -> AttachedControl | Problem | None:
     its owner is dead. A problem: it cannot be read.
     """
     try:
-        attached = flink.attach(path, str(path), read_only=True)
-        if attached is None or not attached.is_live():
-            return None
-        attached.check_not_truncated()
-    except (ValueError, OSError, MismatchError, CorruptSegmentError) as error:
+        return _attached(path)
+    except UNREADABLE as error:
         return problem_of(path, error)
+
+
+def _attached(path: Path) -> AttachedControl | None:
+    """As `attach_live`, but what cannot be read is an exception, one of UNREADABLE."""
+    attached = flink.attach(path, str(path), read_only=True)
+    if attached is None or not attached.is_live():
+        return None
+    attached.check_not_truncated()
     return attached
 
 

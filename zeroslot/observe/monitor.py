@@ -180,8 +180,8 @@ class Monitor:
         directory = topic_directory(self.domain, self.topic)
         try:
             return {self.topic: flink.list_flinks(directory)}, []
-        except PermissionError:
-            return {}, [problem_of(directory, flink.unreadable_directory(directory))]
+        except (PermissionError, NotADirectoryError) as error:
+            return {}, [problem_of(directory, error)]
 
 
 def _watch(topic: str, path: Path) -> _Watched | Problem | None:
