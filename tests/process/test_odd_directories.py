@@ -191,7 +191,7 @@ CASES = [
 ABOUT_THE_DOMAIN = {
     "topics", "topics with waiting", "clean", "clean everything", "Monitor", "list", "list --json", "list --all",
     "stat", "top", "gc", "gc --all", "graph", "graph --json",
-}  # fmt: skip  # names
+}  # fmt: skip  # names of calls and verbs
 COUNTED = {"MetricsCollector", "metrics"}  # by their kind
 WITHOUT_TOPICS = {"domains"}
 ABOUT_SUBSCRIBERS = {"waiting_subscribers"}

@@ -31,6 +31,7 @@ from zeroslot import (
     layout_of,
 )
 from zeroslot._core.binding import now_ns
+from zeroslot.endpoints import subscriber
 from zeroslot.testing import abandon
 
 
@@ -503,7 +504,7 @@ def test_a_sample_that_is_there_is_taken_with_any_timeout(pub: Publisher[Reading
 @pytest.mark.row("SUB-7", "NOT-1", "NOT-5", "NOT-8")
 def test_a_wait_spins_only_where_samples_come_soon(pub: Publisher[Reading], monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight long waits end it, a short one begins it again. A `spin_us` of the program's own holds always."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(subscriber, "PROCESSORS", 2)
     with make() as sub, make(spin_us=20) as fixed:
         for _ in range(8):
             assert sub._spins
@@ -514,7 +515,7 @@ def test_a_wait_spins_only_where_samples_come_soon(pub: Publisher[Reading], monk
         pub.publish(Reading(n=1, values=np.zeros(2)))
         while not sub._spins:  # a wait that is preempted is long
             assert sub.wait()
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(subscriber, "PROCESSORS", 1)
     with make() as sub:
         assert not sub._spins
 

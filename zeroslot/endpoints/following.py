@@ -229,7 +229,7 @@ class Following(SubscriberEnd[S_co]):
             if not reported:
                 self._say(log.warning, "%s: new publishers cannot be found: %s", self.topic, error)
             return None
-        if joining or table.retry_ns:
+        if (joining and paths) or table.retry_ns:
             self._exchange_table(table, table.publishers | dict.fromkeys(paths if joining else (), Pending(None)))
         return paths
 

@@ -29,11 +29,12 @@ from zeroslot.types import whole
 from zeroslot.types.by_name import Match, checked_match
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
+PROCESSORS = os.cpu_count()
 
 
 def default_spin_us() -> float:
     """How long a subscriber spins that does not say it. On one processor the publisher could not run meanwhile."""
-    return DEFAULT_SPIN_US if os.cpu_count() != 1 else 0.0
+    return DEFAULT_SPIN_US if PROCESSORS != 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,19 +132,19 @@ class Announcement:
         own_id = int.from_bytes(os.urandom(8), "little") or 1
         self._path = f"{self._directory}/.{own_id:016x}.sub"
         try:
-            descriptor = self._descriptor = _open_new(self._path)
+            above = os.stat(self._directory)
         except FileNotFoundError:
             self._make_directory()
+            above = os.stat(self._directory)
+        try:
             descriptor = self._descriptor = _open_new(self._path)
         except PermissionError:
-            info = os.stat(self._directory)
-            raise access.permission_error(self._directory, info, "this process may not make a file in it") from None
+            raise access.permission_error(self._directory, above, "this process may not make a file in it") from None
         try:
             locked = descriptor.try_lock(_LOCK_BYTE)
             info = os.fstat(descriptor.fileno())
             if not locked or not info.st_nlink:
                 raise FileNotFoundError(self._path)  # noqa: TRY301  # `retry` makes another one
-            above = os.stat(self._directory)
             if access.is_shared(above):
                 access.set_rights(descriptor.fileno(), info, 0o660, above.st_gid)
             else:

@@ -17,6 +17,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -46,13 +47,19 @@ def root() -> Path:
     Absolute, so that a handle finds its files again after chdir.
     """
     chosen = os.environ.get("ZEROSLOT_DIR")
-    top = Path(chosen).absolute() if chosen else _default_root()
+    top = _path_of(chosen).absolute() if chosen else _default_root()
     _roots.add(top)
     return top
 
 
+@lru_cache(maxsize=8)
+def _path_of(text: str) -> Path:
+    # Cached: each handle asks for the root several times, and a Path takes longer to make than a file to open.
+    return Path(text)
+
+
 def _default_root() -> Path:
-    return SHM / f"zeroslot-{os.geteuid()}"
+    return _path_of(f"{SHM}/zeroslot-{os.geteuid()}")
 
 
 def root_of(path: Path) -> Path | None:
@@ -142,7 +149,7 @@ def domain_directory(domain: str) -> Path:
 
 def topic_directory(domain: str, topic: str) -> Path:
     """The directory of a checked topic."""
-    return domain_directory(domain).joinpath(*topic.split("/"))
+    return root().joinpath(domain, *topic.split("/"))
 
 
 def retry(create: Callable[[], T]) -> T:

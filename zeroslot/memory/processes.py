@@ -32,7 +32,7 @@ class Identity:
 def identity(name: str | None) -> Identity:
     """This process, under the given name (default: its program's)."""
     if name is None:
-        name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+        name = os.path.basename(sys.argv[0].rstrip("/")) if sys.argv and sys.argv[0] else "python"
         name = name.encode("utf-8", "backslashreplace").decode()  # the name of a file need not be UTF-8
     pid = os.getpid()
     return Identity(pid, _own_start_time(pid), name, time_namespace(pid))

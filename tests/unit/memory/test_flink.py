@@ -59,13 +59,15 @@ def test_a_flink_is_published_with_its_directories(zeroslot_dir: Path, umask: in
 
 @pytest.mark.row("DIS-1")
 def test_a_missing_flink_is_read_as_none(zeroslot_dir: Path) -> None:
-    """Also without its directory, and below a file."""
+    """Also without its directory, and below a file, which is an error where a directory is listed."""
     (zeroslot_dir / "file").write_text("x")
     for path in (zeroslot_dir / "a", zeroslot_dir / "a" / "b", zeroslot_dir / "file" / "a"):
         assert flink.read_flink(path) is None
         flink.withdraw_flink(path, NAME)
         flink.remove_marker(path, NAME)
-        assert flink.list_flinks(path) == []
+    assert flink.list_flinks(zeroslot_dir / "a" / "b") == []
+    with pytest.raises(NotADirectoryError, match=r"file is not a directory\. Remove it"):
+        flink.list_flinks(zeroslot_dir / "file" / "a")
     (zeroslot_dir / "file").unlink()
 
 
