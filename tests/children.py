@@ -46,7 +46,8 @@ _ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
 _sys.path[:0] = {path!r}
 _out = _os.fdopen(_os.dup(1), "w", encoding="utf-8")
 _os.dup2(2, 1)
-import faulthandler as _faulthandler, warnings as _warnings
+import faulthandler as _faulthandler, logging as _logging, warnings as _warnings
+_logging.getLogger("zeroslot").addHandler(_logging.NullHandler())  # else warnings go to stderr, as in any program
 _faulthandler.enable()
 _warnings.filterwarnings("ignore", ".* multi-threaded, use of fork", DeprecationWarning)  # what tests of fork are about
 _faulthandler.register(10, all_threads=True)  # SIGUSR1: where is it?

@@ -24,7 +24,6 @@ Why the names stand here twice: type checkers need import statements, and cannot
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  # registers fork hooks, which must not happen inside the hook below
-import logging
 import os
 import sys
 from importlib import import_module
@@ -168,8 +167,6 @@ _HOME = {
 }
 _MODULE_OF = {name: f"zeroslot.{module}" for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  # from the table; checkers see the imports
-
-logging.getLogger("zeroslot").addHandler(logging.NullHandler())
 
 
 def _finish_loading() -> None:

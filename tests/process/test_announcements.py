@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -199,9 +201,9 @@ def test_evict_stale_ends_the_wait(cast: Cast) -> None:
     cast.subscriber("t", reliable=True)
     with zs.Publisher("t", Tick, on_full="raise", depth=2, max_loans=1) as pub:
         assert pub.allocator.evict_stale(0.0) == 0  # nothing is published: it is not behind
-        pub.publish(Tick(number=1))
         assert pub.allocator.evict_stale(60.0) == 0
-        assert pub.allocator.evict_stale(0.0) == 1
+        pub.publish(Tick(number=1))
+        assert pub.allocator.evict_stale(0.0) == 1  # also where it was not found behind before
         for number in range(2, 6):
             pub.publish(Tick(number=number))
 
@@ -371,3 +373,20 @@ def test_other_reasons_why_a_publisher_is_left_out(caplog: pytest.LogCaptureFixt
         assert numbers(sub, 1) == [1]
         assert len([each for each in caplog.records if "left out" in each.message]) == 2
         assert "1 publishers, 2 left out (full, policy)" in repr(sub)
+
+
+@pytest.mark.row("DIS-9")
+def test_a_publisher_that_is_left_out_is_told_by_default() -> None:
+    """On stderr, once, in a program that has configured no logging."""
+    program = """
+import zeroslot as zs
+from tests.process.samples import Tick
+with zs.Subscriber("t", Tick, reliable=True) as sub:
+    for _ in range(3):
+        sub.take()
+"""
+    with zs.Publisher("t", Tick, on_full="block"), zs.Publisher("t", Tick):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("t: this publisher is left out: t has on_full='evict'")

@@ -21,7 +21,7 @@ FIRST, SECOND, THIRD, GROUP, OTHER_GROUP = 60001, 60002, 60003, 60010, 60011
 
 # A process of one user. Its umask would take every right from group and others.
 USER = """
-import os
+import logging, os
 import zeroslot as zs
 from tests.process.samples import Tick
 
@@ -52,12 +52,18 @@ def take():
 def hold():
     held["lease"] = held["sub"].take(timeout=None)
 
+def poll():
+    lease = held["sub"].take()
+    return None if lease is None else lease.sample.number
+
 def opened(path, flags):
     os.close(os.open(path, flags))
     return "opened"
 
 verbs = {
     "publisher": publisher, "subscriber": subscriber, "attach": attach, "take": take, "hold": hold, "opened": opened,
+    "show warnings": logging.getLogger("zeroslot").handlers.clear,  # as in any program
+    "poll": poll, "lost": lambda: held["sub"].lost,
     "publish": lambda number: held["pub"].publish(Tick(number=number, sender=str(uid))),
     "publishers": lambda: len(held["sub"].publishers),
     "subscribers": lambda: held["pub"].subscriber_count,
@@ -87,10 +93,10 @@ class User:
         assert kind == "ok", result
         return result
 
-    def is_refused(self, verb: str, *rest: object) -> str:
-        """The text of the PermissionError that it gets."""
+    def is_refused(self, verb: str, *rest: object, why: str = "PermissionError") -> str:
+        """The text of the PermissionError, or other error, that it gets."""
         kind, text = self.child.ask([verb, *rest])
-        assert kind == "PermissionError", (kind, text)
+        assert kind == why, (kind, text)
         return str(text)
 
 
@@ -364,3 +370,125 @@ def test_an_object_that_another_user_planted_is_refused(
     assert second.does("attach", str(flink)) == "attached"
     first.does("close")
     second.does("close")
+
+
+NARROW = {"on_full": "raise", "depth": 1, "max_loans": 1}
+
+
+def announcements(root: Path) -> list[Path]:
+    return sorted(root.rglob(".*.sub"))
+
+
+@pytest.mark.row("NOT-12", "SEC-1")
+def test_a_publisher_waits_for_the_announced_subscriber_of_another_user(user: Callable[..., User], shared: Path):
+    """In a directory that both share: it reads the announcement, waits, goes on when the other has joined, and removes
+    the announcement when the other has been killed.
+    """
+    first, second = user(FIRST, GROUP), user(SECOND, GROUP)
+    assert second.does("subscriber", "a/t", {"reliable": True, "name": "second"}) == 0
+    (announced,) = announcements(shared)
+    assert rights(announced) == ("0o660", SECOND, GROUP)
+    first.does("publisher", "a/t", SHARED | NARROW)
+    assert first.does("publish", 1) == 1
+    text = first.is_refused("publish", 2, why="BackpressureError")
+    assert f"second (pid {second.child.pid}" in text
+    assert second.does("poll") == 1
+    assert first.does("publish", 2) == 2
+    second.child.kill()
+    assert first.does("publish", 3) == 3
+    assert announcements(shared) == [announced]
+    first.does("close")
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.row("NOT-12", "SEC-1")
+@pytest.mark.parametrize("remover", ["publisher", "clean"])
+@pytest.mark.parametrize("sticky", [False, True])
+def test_the_announcement_of_another_user_that_died_is_removed(
+    user: Callable[..., User], shared: Path, remover: str, *, sticky: bool
+):
+    """By the next publisher or by clean, where the directory permits it; where it is sticky, only by its own user. It
+    delays no publisher in either case.
+    """
+    first, second = user(FIRST, GROUP), user(SECOND, GROUP)
+    second.does("subscriber", "t", {"reliable": True})
+    (announced,) = announcements(shared)
+    if sticky:
+        announced.parent.chmod(0o3770)
+    second.child.kill()
+    if remover == "clean":
+        found = {str(what): removed for what, removed, *_ in first.does("clean")}
+        assert found["the announcement of a dead subscriber"] is not sticky
+    first.does("publisher", "t", SHARED | NARROW)
+    assert announcements(shared) == ([announced] if sticky else [])
+    assert [first.does("publish", number) for number in (1, 2, 3)] == [1, 2, 3]
+    first.does("close")
+    second = user(SECOND, GROUP)
+    second.does("clean")
+    second.does("publisher", "t", SHARED)
+    second.does("close")
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.row("NOT-12", "SEC-2")
+@pytest.mark.parametrize("wrong", ["of another group", "open to all", "of a user outside"])
+def test_an_announcement_that_others_may_have_written_is_not_waited_for(
+    user: Callable[..., User], shared: Path, wrong: str
+):
+    """Its process lives, but the file is not one that only the group can write."""
+    first, second = user(FIRST, GROUP), user(SECOND, GROUP)
+    second.does("subscriber", "t", {"reliable": True})
+    (announced,) = announcements(shared)
+    if wrong == "open to all":
+        announced.chmod(0o666)
+    else:
+        os.chown(announced, *((SECOND, OTHER_GROUP) if wrong == "of another group" else (THIRD, THIRD)))
+        announced.chmod(0o660 if wrong == "of another group" else 0o600)
+    first.does("publisher", "t", SHARED | NARROW)
+    assert [first.does("publish", number) for number in (1, 2, 3)] == [1, 2, 3]
+    assert announcements(shared) == [announced]
+    os.chown(announced, SECOND, GROUP)
+    assert second.does("poll") == 3
+    assert second.does("lost") == 2
+    second.does("close")
+    first.does("close")
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.row("NOT-12", "SEC-1")
+def test_a_subscriber_that_may_not_announce_itself_says_so_once(user: Callable[..., User], zeroslot_dir: Path):
+    """It may read the directory and not write to it: it reads the publishers that are there as ever, and one that
+    starts later does not wait for it. What that one published too early is counted.
+    """
+    os.chown(zeroslot_dir, FIRST, FIRST)
+    first = user(FIRST)
+    topic = Path(str(first.does("publisher", "t", NARROW))).parent
+    topic.chmod(0o500)
+    sub = user(FIRST)
+    sub.does("show warnings")
+    assert sub.does("subscriber", "t", {"reliable": True}) == 1
+    assert announcements(zeroslot_dir) == []
+    assert first.does("publish", 1) == 1
+    first.is_refused("publish", 2, why="BackpressureError")
+    assert sub.does("poll") == 1
+    topic.chmod(0o700)
+    first.does("close")
+    topic.mkdir(mode=0o500)
+    os.chown(topic, FIRST, FIRST)
+    (topic / "note").touch()  # or it would be removed, being empty
+    assert [sub.does("poll") for _ in range(3)] == [None] * 3
+    assert sub.child.stderr.count("cannot be announced") == 1
+    assert f"{topic} belongs to uid {FIRST} and gid {FIRST} with mode 0500" in sub.child.stderr
+    topic.chmod(0o700)
+    (topic / "note").unlink()
+    other = user(FIRST)
+    other.does("publisher", "t", NARROW)
+    assert [other.does("publish", number) for number in (1, 2, 3)] == [1, 2, 3]
+    assert sub.does("poll") is None  # it joins where no loan has to wait for it at once
+    assert sub.does("lost") == 3
+    assert other.does("publish", 4) == 4
+    assert sub.does("poll") == 4
+    sub.does("close")
+    sub.child.finish()
+    other.does("close")
+    assert list(zeroslot_dir.iterdir()) == []

@@ -72,7 +72,8 @@ class Awaiting:
         """For how long one has let this publisher wait, as far as it knows. None: nothing is published yet."""
         if self._owner.published < self._owner.segment.info.first_sequence:
             return None
-        return (now_ns() - self._since_ns.setdefault(each.id, now_ns())) / 1e9
+        since_ns = self._since_ns.setdefault(each.id, now_ns())
+        return (now_ns() - since_ns) / 1e9
 
     def describe(self, each: Announced) -> str:
         """One of them in the words of an error text."""
