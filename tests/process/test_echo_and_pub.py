@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -242,6 +243,75 @@ def test_pub_waits_until_its_subscriber_has_the_sample(robot: Path, listener: Ch
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "published 1 sample of Command on robot/command, to 1 subscriber\n"
     assert listener.hear()[:2] == [1, '{"speed":1.0,"mode":3,"path":[1,2]}']
+
+
+@contextmanager
+def publishing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`zeroslot pub` of bytes on t, which has ended with status 0 at the end of the block."""
+    with subprocess.Popen(command("pub", "t", '"aGk="', "--type", "bytes", *arguments), stdout=-1, text=True) as pub:
+        try:
+            yield pub
+            pub.wait()
+        finally:
+            pub.kill()
+    assert pub.returncode == 0
+
+
+def wait_until_published(count: int) -> None:
+    while not any(each.published == count for facts in zs.topics() for each in facts.publishers):
+        os.sched_yield()
+
+
+def contents(subscriber: zs.Subscriber[bytes], count: int) -> list[bytes]:
+    found = []
+    while len(found) < count and (lease := subscriber.take(None)):
+        found.append(bytes(lease.sample))
+        lease.release()
+    return found
+
+
+@pytest.mark.row("NOT-12")
+def test_pub_waits_for_an_announced_reliable_subscriber():
+    """It makes no call until the publisher has filled its segment, and then gets every sample."""
+    with zs.Subscriber("t", bytes, reliable=True) as subscriber:
+        with publishing("--times", "20", "--wait", "0"):
+            wait_until_published(8)
+            assert contents(subscriber, 20) == [b"hi"] * 20
+        assert subscriber.lost == 0
+
+
+def test_pub_stays_for_an_announced_subscriber():
+    """One that is busy until all has been published: nothing is lost, and it stays no longer than for that."""
+    with zs.Subscriber("t", bytes) as subscriber:
+        with publishing("--times", "5", "--wait", "0", "--linger", "600") as pub:
+            wait_until_published(5)
+            with pytest.raises(subprocess.TimeoutExpired):
+                pub.wait(0.3)  # longer than it stays where there is no subscriber
+            assert contents(subscriber, 5) == [b"hi"] * 5
+        assert subscriber.lost == 0
+
+
+def test_pub_lets_announced_subscribers_attach_first(run_child: Children):
+    """Two that are there: it begins when both are attached, and not when the first one is."""
+
+    def attach() -> None:
+        import zeroslot as zs
+
+        with zs.Subscriber("t", bytes) as subscriber:
+            say("ready")  # noqa: F821  # defined in the child
+            subscriber.wait_for_publishers()
+            hear()  # noqa: F821  # the same
+
+    first = run_child(attach)
+    first.expect("ready")
+    with zs.Subscriber("t", bytes) as second:
+        with publishing("--times", "5", "--linger", "600"):
+            while not any(each.subscribers for facts in zs.topics() for each in facts.publishers):
+                os.sched_yield()
+            assert [each.published for facts in zs.topics() for each in facts.publishers] == [0]
+            assert contents(second, 5) == [b"hi"] * 5
+            first.kill()
+        assert second.lost == 0
 
 
 def test_pub_takes_the_type_from_a_live_publisher(imu: zs.Publisher[Imu]):

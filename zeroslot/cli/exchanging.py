@@ -115,13 +115,19 @@ def pub(
         float | None, typer.Option(help="Wait for them no longer than so many seconds.", min=0, show_default="for ever")
     ] = None,
     linger: Annotated[
-        float, typer.Option(help="Seconds to stay at the end, while subscribers have not taken everything.", min=0)
+        float,
+        typer.Option(
+            help="Seconds to wait for subscribers that are there: to attach first, unless --wait is 0, and at the end "
+            "to take everything.",
+            min=0,
+        ),
     ] = 1.0,
     json: Json = False,
 ) -> None:
     """Publish a sample that is given as JSON, once, several times, or at a rate.
 
-    The type is that of a live publisher of the topic, or what --type says. FILE is run as a module.
+    The type is that of a live publisher of the topic, or what --type says. FILE is run as a module. Reliable
+    subscribers get every sample: it waits for them.
 
         zeroslot pub robot/imu '{"stamp_ns": 7, "accel": [0, 0, 9.8]}'
 

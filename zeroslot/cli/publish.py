@@ -1,4 +1,11 @@
-"""`zeroslot pub`: publishes samples that are given as JSON."""
+"""`zeroslot pub`: publishes samples that are given as JSON.
+
+Why on_full="block": a reliable subscriber gets every sample, whether it was there before or joins while this publishes.
+With another policy it would leave this publisher out. Where there is none, nothing blocks.
+
+Why it stays for subscribers that are announced: one that is busy has not attached yet, and what a publisher leaves
+behind is there for those alone that are attached.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +23,15 @@ from zeroslot.cli.figures import as_json
 from zeroslot.cli.types import WHOLE
 
 LEAST_STAY_S = 0.1  # for subscribers that are about to attach
-LOOK_S = 0.01  # between two looks whether all has been taken
+LOOK_S = 0.01  # between two looks whether all have attached, or taken everything
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is published and how often. `text`: JSON, or `-` for lines of stdin. `rate_hz` None: back to back. `times`
-    None: without end. `wait`: subscribers to wait for, up to `timeout` seconds. `linger`: seconds to stay after the
-    last sample for subscribers that have not taken it.
+    None: without end. `wait`: subscribers to wait for, up to `timeout` seconds. `linger`: seconds to wait
+    before the first sample for announced subscribers to attach, unless `wait` is 0, and after the last one for all to
+    take everything.
     """
 
     topic: str
@@ -43,6 +51,8 @@ def publish_samples(plan: Plan, sample_type: type[Any], *, fill: bool, json_outp
     with _publisher(plan, sample_type) as publisher:
         if not publisher.wait_for_subscribers(plan.wait, 0) and not _wait(plan, publisher):
             return 1
+        if plan.wait:
+            _let_attach(plan, publisher)
         if not json_output and plan.rate_hz is not None:
             print(f"publishing {encoder.type_name} on {plan.topic} at {plan.rate_hz:g} Hz", flush=True)
         try:
@@ -77,7 +87,7 @@ def _parsed(text: str, what: str) -> Any:
 
 
 def _publisher(plan: Plan, sample_type: type[Any]) -> zs.Publisher[Any]:
-    options: dict[str, Any] = {"domain": plan.domain, "name": "zeroslot pub", "match": "by_name"}
+    options: dict[str, Any] = {"domain": plan.domain, "name": "zeroslot pub", "match": "by_name", "on_full": "block"}
     if sample_type in WHOLE.values() or zs.layout_of(sample_type).variable:
         options["grow"] = True
     return zs.Publisher(plan.topic, sample_type, **options)
@@ -99,6 +109,20 @@ def _wait(plan: Plan, publisher: zs.Publisher[Any]) -> bool:
     return False
 
 
+def _let_attach(plan: Plan, publisher: zs.Publisher[Any]) -> None:
+    """Until those that are announced are attached: samples that come all at once would push out the first ones before a
+    best-effort subscriber has looked.
+    """
+    began = time.monotonic()
+    while _some_are_announced(publisher) and time.monotonic() - began < plan.linger:
+        publisher.wait_for_subscribers(publisher.subscriber_count + 1, LOOK_S)
+
+
+def _some_are_announced(publisher: zs.Publisher[Any]) -> bool:
+    """Whether there are subscribers that fit, and have not attached."""
+    return publisher.wait_for_subscribers(publisher.subscriber_count + 1, 0, announced=True)
+
+
 def _subscribers(count: int) -> str:
     return f"{count} subscriber{'s' * (count != 1)}"
 
@@ -117,12 +141,10 @@ def _publish(plan: Plan, publisher: zs.Publisher[Any], samples: Iterable[Any]) -
 
 
 def _stay(plan: Plan, publisher: zs.Publisher[Any]) -> None:
-    """Until every subscriber has taken everything: what a publisher leaves behind is there for those alone that are
-    attached.
-    """
+    """Until every subscriber has taken everything, those included that are announced and have not attached."""
     began = time.monotonic()
     while (passed := time.monotonic() - began) < plan.linger:
-        if passed >= LEAST_STAY_S and _all_taken(plan, publisher):
+        if passed >= LEAST_STAY_S and not _some_are_announced(publisher) and _all_taken(plan, publisher):
             return
         time.sleep(LOOK_S)
 
