@@ -194,6 +194,22 @@ def load() -> None:
         yield lambda: (pub, pub.loan(), pub.loan(timeout=0.004))
 
     @scenario
+    def wait_for_announced(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        """Reliable subscriptions were announced before it, and have not joined."""
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.loan(timeout=0.004))
+
+    @scenario
+    def count_announced(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.wait_for_subscribers(9, timeout=0, announced=True))
+
+    @scenario
+    def evict_announced(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
+        pub = publisher(topic, published, **options)
+        yield lambda: (pub, pub.allocator.evict_stale(0.0))
+
+    @scenario
     def flush(topic: str, published: int, **options: Any) -> Iterator[Callable[[], object]]:
         pub = publisher(topic, published, **options)
         yield lambda: (pub, pub.flush(timeout=0.002))
@@ -243,6 +259,19 @@ def load() -> None:
                     number = int(lease.sample.number)
                     if number != lease.sequence or number > last or not whole(lease.sample, number):
                         raise AssertionError(f"sample {lease.sequence} is {number}")
+
+        yield operation
+
+    @scenario
+    def join_and_take_all(topic: str, **options: Any) -> Iterator[Callable[[], object]]:
+        """It stays. The publisher's table tells how many it took."""
+
+        def operation() -> Subscriber[Parcel]:
+            sub = zs.Subscriber(topic, Parcel, spin_us=0, **options)
+            for lease in iter(sub.take, None):
+                if not whole(lease.sample, lease.sequence):
+                    raise AssertionError(f"sample {lease.sequence} is not whole")
+            return sub
 
         yield operation
 
