@@ -137,6 +137,26 @@ def test_a_timer_comes_again_and_again() -> None:
 
 
 @pytest.mark.row("NOT-11")
+def test_a_timer_that_is_late_goes_on_in_time() -> None:
+    """However many times were missed, the next one is in the future."""
+    with zs.WaitSet() as waiting:
+        timer = waiting.every(1000.0)
+        timer._next_ns -= 3_500_000_000_000
+        assert waiting.wait(0) == [timer]
+        assert timer.missed == 2
+        assert waiting.wait(0) == []
+
+
+def test_what_is_ready_comes_in_the_order_of_attaching(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> None:
+    """Whatever kind it is of."""
+    with zs.WaitSet() as waiting:
+        event = waiting.event()
+        waiting.attach(sub)
+        event.set()
+        pub.publish(Tick(number=1))
+        assert waiting.wait() == [event, sub]
+
+
 def test_timers_have_their_own_times() -> None:
     """The faster one comes more often."""
     with zs.WaitSet() as waiting:
