@@ -13,6 +13,7 @@ from pydantic import Field
 
 import zeroslot as zs
 import zeroslot.testing
+from zeroslot import testing
 
 
 class Mode(enum.IntEnum):
@@ -363,3 +364,61 @@ def whole_types() -> None:
     assert line is not None
     print(line.sample[:4], len(line.sample))
     assert_type(line.copy(), bytes)
+
+
+async def event_loops(sub: zs.Subscriber[Imu]) -> None:
+    """Coroutines and iteration give leases of the type."""
+    assert_type(await sub.take_async(1.0), zs.Lease[Imu] | None)
+    assert_type(await sub.latest_async(timeout=None), zs.Lease[Imu] | None)
+    async for lease in sub:
+        assert_type(lease, zs.Lease[Imu])
+    assert_type(sub.fileno(), int)
+    assert_type(sub.peek(), zs.SampleFacts | None)
+    assert_type(sub.refused, tuple[zs.RefusedInfo, ...])
+
+
+def waiting(sub: zs.Subscriber[Imu], other: zs.Subscriber[Vector]) -> None:
+    """What is attached is given back with its type."""
+    with zs.WaitSet(sub, 0) as waits:
+        assert_type(waits.attach(other), zs.Subscriber[Vector])
+        assert_type(waits.attach(1, read=False, write=True), int)
+        assert_type(waits.every(1.0), zs.Timer)
+        assert_type(waits.deadline(sub, 0.5), zs.Deadline)
+        assert_type(waits.event(), zs.UserEvent)
+        waits.detach(other)
+        for ready in waits.wait(timeout=0):
+            print(ready is sub)
+    with sub.on_sample(lambda lease: print(lease.sample.stamp_ns), latest=True) as callback:
+        assert_type(callback, zs.SampleCallback)
+        assert_type(callback.stop(1.0), bool)
+
+
+def watching() -> None:
+    """Records of what is there."""
+    assert_type(zs.domains(), tuple[str, ...])
+    assert_type(zs.topics(waiting=True), tuple[zs.TopicInfo, ...])
+    assert_type(zs.waiting_subscribers(), dict[str, tuple[zs.WaitingInfo, ...]])
+    assert_type(zs.schema_of("robot/imu"), zs.Layout)
+    print(zs.type_from_schema(zs.schema_of("robot/imu")).model_fields)
+    assert_type(zs.diagnose("robot/imu"), tuple[zs.Finding, ...])
+    assert_type(zs.clean(dry_run=True), tuple[zs.Remains, ...])
+    with zs.Monitor("robot/imu", domain="lab") as monitor:
+        seen = monitor.snapshot()
+        assert_type(seen, zs.Snapshot)
+        assert_type(seen.problems, tuple[zs.Problem, ...])
+        assert_type(monitor.samples_after(seen.publishers[0].publisher_id), list[zs.SampleFacts])
+        assert_type(seen.publishers[0].subscribers[0].latency, zs.LatencyHistogram)
+    for metric in zs.MetricsCollector(domain="lab").collect():
+        print(metric.name)
+
+
+def own_tests() -> None:
+    """`zeroslot.testing`."""
+    assert_type(testing.lease_of(Vector(x=1.0)), zs.Lease[Vector])
+    assert_type(testing.view_of(Vector(x=1.0)), Vector)
+    with testing.isolated_domain() as domain, testing.stopped_clock() as clock:
+        assert_type(domain, str)
+        assert_type(clock, testing.Clock)
+    with testing.MemoryTopic(Vector, "t") as topic:
+        topic.publisher().publish(Vector())
+        print(topic.subscriber(history=1).take())

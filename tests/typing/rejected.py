@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from zeroslot import testing
 
 
 class Imu(zs.Sample):
@@ -102,3 +103,13 @@ def untyped_slots() -> None:
     print(slots.reader().take().size)  # error: union-attr
     mapping: Mapping[str, int] = slots.reserve()  # error: assignment
     print(mapping)
+
+
+def waits_and_watchers(sub: zs.Subscriber[Imu]) -> None:
+    """A set waits for numbers of seconds, and a function takes a lease."""
+    zs.WaitSet().every("1")  # error: arg-type
+    zs.WaitSet().deadline("robot/imu", 1.0)  # error: arg-type
+    sub.on_sample(print, newest=True)  # error: call-arg
+    wrong: zs.Lease[Other] | None = testing.lease_of(Imu(stamp_ns=1, accel=np.zeros(3)))  # error: arg-type
+    zs.Monitor(3)  # error: arg-type
+    print(zs.waiting_subscribers(waiting=True), wrong)  # error: call-arg
