@@ -57,7 +57,7 @@ def calls(topic, domain):
         "topics with waiting": lambda: zs.topics(domain, waiting=True),
         "inspect": lambda: zs.inspect(topic, domain),
         "schema_of": lambda: zs.schema_of(topic, domain),
-        "waiting_subscribers": lambda: zs.waiting_subscribers(domain),
+        "waiting_subscribers": lambda: zs.waiting_subscribers(domain=domain),
         "clean": lambda: zs.clean(domain, dry_run=True),
         "clean everything": lambda: zs.clean(everything=True, dry_run=True),
         "Monitor": lambda: watched(domain=domain),

@@ -76,7 +76,7 @@ def graph_of(domain: str | None) -> Graph:
             for peer in each.subscribers:
                 names.setdefault(peer.pid, {})[peer.name] = None
                 _add(edges, Edge("subscriber", peer.pid, each.topic, lost=peer.lost))
-        for topic, waiting in zs.waiting_subscribers(domain).items():
+        for topic, waiting in zs.waiting_subscribers(domain=domain).items():
             types.setdefault(topic, {})
             for one in waiting:
                 names.setdefault(one.pid, {})[one.name] = None

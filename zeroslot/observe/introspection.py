@@ -70,7 +70,7 @@ def inspect(topic: str, domain: str | None = None, *, waiting: bool = False) -> 
     return info
 
 
-def waiting_subscribers(domain: str | None = None) -> dict[str, tuple[WaitingInfo, ...]]:
+def waiting_subscribers(*, domain: str | None = None) -> dict[str, tuple[WaitingInfo, ...]]:
     """By topic, the subscribers of a domain that are attached to no publisher. Topics without such are left out; so are
     those whose directories cannot be read, each with a warning in the log.
 
