@@ -19,6 +19,8 @@ pytest_plugins = ["tests.rows", "tests.options"]
 
 # A fifth of the start of each child: pydantic would look for plugins of it in every package that is installed.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+# trio has one for hypothesis, which warns when it is loaded.
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
 
 WATCHDOG_SECONDS = 400.0  # some tests compile the binding, which takes minutes on a busy machine
 STRESS_WATCHDOG_SECONDS = 3600.0
