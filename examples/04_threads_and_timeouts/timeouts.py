@@ -1,4 +1,8 @@
+import logging
+
 import zeroslot as zs
+
+logging.getLogger("zeroslot").setLevel(logging.ERROR)  # a warning tells that the first subscriber may hold too much
 
 
 class Tick(zs.Sample):
