@@ -10,10 +10,12 @@ import contextlib
 import importlib.metadata
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ RECIPES = sorted(path for path in (ROOT / "examples" / "recipes").glob("*.md") i
 
 # Becomes the program, which then dies with the thread that started it.
 LAUNCHER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); os.execv(sys.executable, sys.argv[1:])"
+
+PATIENCE_S = 200.0  # for the next program to end: half of the watchdog's, which ends the whole run
 
 
 @dataclass
@@ -49,6 +53,24 @@ def terminals(text: str) -> list[Terminal]:
     return found
 
 
+def as_they_end(running: list[subprocess.Popen[bytes]]) -> Iterator[int]:
+    """The numbers of processes in the order in which they end, so that one that fails is seen where others wait for it
+    for ever.
+    """
+    pending = {os.pidfd_open(process.pid): number for number, process in enumerate(running)}
+    try:
+        while pending:
+            ended, _, _ = select.select(list(pending), [], [], PATIENCE_S)
+            assert ended, f"still running: {[running[number].args for number in pending.values()]}"
+            for descriptor in ended:
+                number = pending.pop(descriptor)
+                os.close(descriptor)
+                yield number
+    finally:
+        for descriptor in pending:
+            os.close(descriptor)
+
+
 def run_all(wanted: list[Terminal], directory: Path, logs: Path) -> None:
     """Runs the commands at once, each in a process group of its own, and compares what each of them prints."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -69,10 +91,10 @@ def run_all(wanted: list[Terminal], directory: Path, logs: Path) -> None:
                         start_new_session=True,
                     )
                 )
-        for process, terminal, (out, err) in zip(running, wanted, outputs, strict=True):
-            status = process.wait()
-            assert (status, err.read_text("utf-8")) == (0, ""), f"python {shlex.join(terminal.command)}"
-            assert out.read_text("utf-8") == terminal.output, f"python {shlex.join(terminal.command)}"
+        for number in as_they_end(running):
+            (out, err), what = outputs[number], f"python {shlex.join(wanted[number].command)}"
+            assert (running[number].wait(), err.read_text("utf-8")) == (0, ""), what
+            assert out.read_text("utf-8") == wanted[number].output, what
     finally:
         for process in running:
             if process.poll() is None:
