@@ -208,7 +208,7 @@ def main() -> None:
     core = given["cores"][0 if is_first else 1]
     if peer.pinned and core is not None:
         os.sched_setaffinity(0, {core})
-    if not peer.pinned or core is None:  # a real-time priority would keep its own threads, or the other side, from running
+    if not peer.pinned or core is None:  # at a real-time priority its threads, or the other side, might not run
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     (theirs if is_first else ours).close()
     side = Side(peer, first=is_first, wait=given["wait"], name=given["prefix"], shared=shared)
