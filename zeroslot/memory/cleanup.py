@@ -177,7 +177,7 @@ def clean(domain: str | None = None, *, dry_run: bool = False, everything: bool 
                 raise
             topics, unreadable = {}, {"": error}
         found += [
-            Remains(f"left alone: {error}", str(topic_directory(each, topic)), removed=False)
+            Remains(f"{LEFT_ALONE}{error}", str(topic_directory(each, topic)), removed=False)
             for topic, error in unreadable.items()
         ]
         found += _marked_segments(each, dry_run, seen)
