@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,6 @@ import pytest
 
 import zeroslot as zs
 from tests.process.samples import Tick
-
-
-@pytest.fixture
-def pub() -> Iterator[zs.Publisher[Tick]]:
-    with zs.Publisher("t", Tick, depth=64) as made:
-        yield made
-
-
-@pytest.fixture
-def sub(pub: zs.Publisher[Tick]) -> Iterator[zs.Subscriber[Tick]]:
-    with zs.Subscriber("t", Tick) as made:
-        yield made
 
 
 def publish(pub: zs.Publisher[Tick], *numbers: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,18 +12,6 @@ from tests.process.samples import Tick
 
 trio: Any = pytest.importorskip("trio", reason="trio is not installed: the extra `recipes` has it")
 pytest.importorskip("trio.testing")  # which trio itself does not import
-
-
-@pytest.fixture
-def pub() -> Iterator[zs.Publisher[Tick]]:
-    with zs.Publisher("t", Tick, depth=64) as made:
-        yield made
-
-
-@pytest.fixture
-def sub(pub: zs.Publisher[Tick]) -> Iterator[zs.Subscriber[Tick]]:
-    with zs.Subscriber("t", Tick) as made:
-        yield made
 
 
 def number_of(lease: zs.Lease[Tick] | None) -> int:
