@@ -129,9 +129,11 @@ import resource
 large = zs.SlotAllocator.in_memory(64, 1 << 20)
 os.waitpid(os.fork() or os._exit(0), 0)  # the first fork imports the rest
 used = int(re.search("VmData:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1]) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (used + (1 << 20), used + (1 << 20)))
+unlimited = resource.getrlimit(resource.RLIMIT_DATA)
+resource.setrlimit(resource.RLIMIT_DATA, (used + (8 << 20), unlimited[1]))  # `large` does not fit, all else does
 pid = os.fork()
 if pid == 0:
+    resource.setrlimit(resource.RLIMIT_DATA, unlimited)  # what Python needs from here on
     lines = [line for line in open("/proc/self/maps") if re.search(OF_THE_PACKAGE, line)]
     say([any(" r--s " in line for line in lines), writable_mappings(), view.stamp_ns, array.tolist(), raw.tolist()[0]])
     loan.discard(), slot.discard()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 import zeroslot as zs
 from tests.bench.harness import Effort, Row, turn_about
 from zeroslot.cli.figures import median
@@ -60,9 +62,13 @@ def measure(effort: Effort) -> Iterator[Row]:
 
 
 def hz(rate: int, effort: Effort) -> Row:
-    """Its figure against the publisher's own counter and clock; and what a publish costs with and without it."""
+    """Its figure against the publisher's own counter and clock; and what a publish costs with and without it.
+
+    Beside these, what a publish costs while `hz` watches another topic: a process that works on the other processor and
+    reads nothing of this publisher.
+    """
     errors: list[float] = []
-    costs: dict[str, list[float]] = {"with": [], "without": []}
+    costs: dict[str, list[float]] = {"with": [], "without": [], "beside": []}
     report_s = max(0.1, min(1.0, effort.budget_s * 10))
     for run in range(effort.runs):
         for side in turn_about(run, list(costs)):
@@ -71,24 +77,35 @@ def hz(rate: int, effort: Effort) -> Row:
                     time.sleep(0.01)  # between looks, before anything is measured
                 if side == "with":
                     errors.append(error_of(monitor, report_s))
+                elif side == "beside":
+                    with zs.Publisher("another", np.ndarray, max_bytes=64):
+                        subprocess.run(hz_command("another", report_s), stdout=subprocess.DEVNULL, check=True)
                 else:
                     time.sleep(2 * report_s)  # as long as the side with a monitor takes
                 costs[side].append(float(process.communicate()[0]))
-    ratios = [one / other for one, other in zip(costs["with"], costs["without"], strict=True)]
+
+    def ratio_to(side: str) -> float:
+        return median([one / other for one, other in zip(costs["with"], costs[side], strict=True)])
+
     figures = {
         "off_percent": 100 * median(errors),
         "most_off_percent": 100 * max(errors),
         "publish": median(costs["with"]),
         "publish_without": median(costs["without"]),
-        "ratio": median(ratios),
+        "ratio": ratio_to("without"),
+        "ratio_to_hz_of_another_topic": ratio_to("beside"),
     }
     return Row("watching", f"hz at {rate:,} Hz", "zeroslot", figures, runs=costs["with"])
 
 
+def hz_command(topic: str, report_s: float) -> list[str]:
+    """Two reports of so many seconds each."""
+    return [*COMMAND, "hz", topic, "--times", "2", "--interval", str(report_s), "--json"]
+
+
 def error_of(monitor: zs.Monitor, report_s: float) -> float:
     """By how much a report differs from the count of all samples in the time that it covers, of the same clock."""
-    command = [*COMMAND, "hz", "ticks", "--times", "2", "--interval", str(report_s), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(hz_command("ticks", report_s), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None  # for the type checker
         process.stdout.readline()
         (before,) = monitor.snapshot().publishers
