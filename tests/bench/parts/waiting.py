@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import socket
 import threading
 import time
@@ -138,6 +139,7 @@ def measure(effort: Effort) -> Iterator[Row]:
     here, there = pair_of_cores() or (None, None)
     with contextlib.ExitStack() as stack:
         publishing = Publishing(stack, there)
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))  # else all later parts run on one processor
         pin(here)
         subs = [
             stack.enter_context(zs.Subscriber(f"bench/w{n}", Tick, spin_us=0, max_leases=30)) for n in range(TOPICS)
