@@ -15,6 +15,8 @@ import pytest
 
 import zeroslot as zs
 from tests.children import Child, Children
+from tests.process.actors import Cast
+from tests.process.samples import Tick
 from tests.terminal import Terminal
 from tests.unit.control_bytes import ControlBytes
 
@@ -471,6 +473,21 @@ def test_a_subscriber_of_two_publishers_is_one() -> None:
     assert re.search(r"^ t \(one\) ", text, re.MULTILINE)
     with zs.Subscriber("t", Tick):
         assert re.search(r"^t +0 +1 waiting ", zeroslot("list").stdout, re.MULTILINE)
+
+
+@pytest.mark.row("DIS-9", "DIS-12")
+def test_top_shows_the_subscribers_that_wait(cast: Cast) -> None:
+    """In a line of their own: on the screen, in one table and in JSON, until a publisher comes."""
+    sub = cast.subscriber("alone", name="viewer")
+    line = f" waiting for a publisher: alone (viewer {sub.pid})"
+    assert line in zeroslot("top", "--once", "-i", "0.1").stdout.splitlines()
+    (found,) = answer("top", "--once", "-i", "0.1")
+    assert [peer["pid"] for peer in found["waiting"]["alone"]] == [sub.pid]
+    with Terminal("top", "--interval", "0.2", columns=100) as terminal:
+        terminal.wait_for(lambda: line.strip() in terminal.text)
+        with zs.Publisher("alone", Tick):
+            sub.ask(["poll"])
+            terminal.wait_for(lambda: "waiting for" not in terminal.text)
 
 
 @pytest.mark.parametrize("columns", [60, 110])

@@ -403,7 +403,7 @@ def watching() -> None:
     assert_type(zs.diagnose("robot/imu"), tuple[zs.Finding, ...])
     assert_type(zs.clean(dry_run=True), tuple[zs.Remains, ...])
     with zs.Monitor("robot/imu", domain="lab") as monitor:
-        seen = monitor.snapshot()
+        seen = monitor.snapshot(waiting=True)
         assert_type(seen, zs.Snapshot)
         assert_type(seen.problems, tuple[zs.Problem, ...])
         assert_type(monitor.samples_after(seen.publishers[0].publisher_id), list[zs.SampleFacts])

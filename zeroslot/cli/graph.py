@@ -65,7 +65,7 @@ def graph_of(domain: str | None) -> Graph:
     types: dict[str, dict[str, None]] = {}
     edges: dict[tuple[str, int, str], Edge] = {}
     with zs.Monitor(domain=domain) as monitor:
-        snapshot = monitor.snapshot()
+        snapshot = monitor.snapshot(waiting=True)
         for each in snapshot.publishers:
             names.setdefault(each.pid, {})[each.name] = None
             types.setdefault(each.topic, {})[each.type_name] = None
@@ -76,7 +76,7 @@ def graph_of(domain: str | None) -> Graph:
             for peer in each.subscribers:
                 names.setdefault(peer.pid, {})[peer.name] = None
                 _add(edges, Edge("subscriber", peer.pid, each.topic, lost=peer.lost))
-        for topic, waiting in zs.waiting_subscribers(domain=domain).items():
+        for topic, waiting in snapshot.waiting.items():
             types.setdefault(topic, {})
             for one in waiting:
                 names.setdefault(one.pid, {})[one.name] = None

@@ -75,8 +75,8 @@ def list_topics(
 
 def _look(domain: str | None) -> Listed:
     with zs.Monitor(domain=domain) as monitor:
-        snapshot = monitor.snapshot()
-        found = Listed(snapshot.domain, problems=snapshot.problems, waiting=zs.waiting_subscribers(domain=domain))
+        snapshot = monitor.snapshot(waiting=True)
+        found = Listed(snapshot.domain, problems=snapshot.problems, waiting=snapshot.waiting)
         for each in snapshot.publishers:
             rate = rate_now(monitor.samples_after(each.publisher_id), each.age_s)
             found.topics.setdefault(each.topic, []).append((each, rate))

@@ -117,16 +117,17 @@ class Model:
         self._monitor = monitor
         self._looked_s: float | None = None
         self.rows: dict[str, Row] = {}
+        self.waiting: dict[str, tuple[zs.WaitingInfo, ...]] = {}
         self.problems: tuple[zs.Problem, ...] = ()
         self.domain = monitor.domain
 
     def look(self) -> None:
         """Read all counters."""
-        snapshot = self._monitor.snapshot()
+        snapshot = self._monitor.snapshot(waiting=True)
         at_s = time.monotonic()
         seconds = max(at_s - self._looked_s, 1e-6) if self._looked_s is not None else math.inf
         self._looked_s = at_s
-        self.problems = snapshot.problems
+        self.problems, self.waiting = snapshot.problems, snapshot.waiting
         known, self.rows = self.rows, {}
         publishers = Counter(now.topic for now in snapshot.publishers)
         for now in snapshot.publishers:
@@ -254,7 +255,8 @@ def _print(model: Model, view: View, interval: float, *, once: bool, json_output
             print(as_json(facts) if once else json.dumps(facts, default=str), flush=True)
         else:
             rows = view.rows(model)
-            print("\n".join([printable(_summary(model)), *_table(rows, view, None, history=False)]))
+            table = _table(rows, view, None, history=False)
+            print("\n".join([printable(_summary(model)), *table, *_waiting(model, view)]))
             print_problems(model.problems)
         if once:
             return 0
@@ -280,8 +282,9 @@ def _picture(model: Model, view: View, columns: int, lines: int, interval: float
     """The lines of the screen, and how many of them are rows."""
     rows = view.rows(model)
     told = model.problems[: max(lines // 4, 1)]
-    problems = [_painted(cut(f" {_short(each)}", columns), RED) for each in told]
-    room = max(lines - 3 - len(problems), 1)
+    notes = [_painted(cut(each, columns), YELLOW) for each in _waiting(model, view)]
+    notes += [_painted(cut(f" {_short(each)}", columns), RED) for each in told]
+    room = max(lines - 3 - len(notes), 1)
     height = [1 + (len(row.peers) if view.subscribers else 0) for row in rows]
     view.offset = min(view.offset, max(0, sum(height) - room))
     first, above = 0, 0
@@ -302,7 +305,7 @@ def _picture(model: Model, view: View, columns: int, lines: int, interval: float
     title = _title(model, columns, interval, paused=view.paused)
     shown_part = f"{min(view.offset + 1, sum(height))}-{min(view.offset + room, sum(height))} of {sum(height)}"
     footer = _footer(view, columns, shown_part if sum(height) > room else "")
-    return [title, heading, *body, *problems, footer], room
+    return [title, heading, *body, *notes, footer], room
 
 
 def _summary(model: Model) -> str:
@@ -315,6 +318,13 @@ def _summary(model: Model) -> str:
         f"{model.domain}: {_many(topics, 'topic')}, {_many(len(rows), 'publisher')}, {_many(peers, 'subscriber')}, "
         f"{as_short_rate(rate)}, {as_bytes(carried)}/s"
     )
+
+
+def _waiting(model: Model, view: View) -> list[str]:
+    """One line of the subscribers that wait for a publisher, by topic; none where there are none."""
+    found = [(topic, peers) for topic, peers in model.waiting.items() if view.filter in topic]
+    told = [f"{topic} ({', '.join(f'{peer.name} {peer.pid}' for peer in peers)})" for topic, peers in found]
+    return [printable(f" waiting for a publisher: {', '.join(told)}")] if told else []
 
 
 def _many(count: int, noun: str) -> str:
@@ -398,6 +408,7 @@ def _facts(model: Model, view: View) -> dict[str, Any]:
     return {
         "domain": model.domain,
         "publishers": [_publisher_facts(row) for row in view.rows(model)],
+        "waiting": {topic: [asdict(each) for each in peers] for topic, peers in model.waiting.items()},
         "problems": [asdict(each) for each in model.problems],
     }
 

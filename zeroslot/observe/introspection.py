@@ -19,6 +19,8 @@ from zeroslot.memory.directories import checked_domain, checked_topic, topic_dir
 from zeroslot.memory.peers import publisher_info
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zeroslot.types.layout import Layout
 
 UNREADABLE = (ValueError, OSError, MismatchError, CorruptSegmentError)  # what may come of a flink and its segment
@@ -82,12 +84,7 @@ def waiting_subscribers(*, domain: str | None = None) -> dict[str, tuple[Waiting
     for topic, error in unreadable.items():
         log.warning("%s: its subscribers cannot be told: %s", topic, error)
     for topic, paths in listed.items():
-        announced = announcement.announced_in(topic_directory(checked, topic))
-        attached_ids: set[int] = set()
-        for attached in map(attach_live, paths if announced else []):
-            if isinstance(attached, AttachedControl):
-                attached_ids |= _announced_ids(attached)
-        waiting = tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
+        waiting = waiting_in(topic_directory(checked, topic), map(attach_live, paths))
         if waiting:
             found[topic] = waiting
     return found
@@ -145,8 +142,7 @@ def _topic_info(topic: str, domain: str, flinks: list[Path], *, with_schema: boo
     """A topic's publishers, problems and subscribers that wait. `with_schema`: check the schemas as well, which takes
     longer.
     """
-    announced = announcement.announced_in(topic_directory(domain, topic))
-    attached_ids: set[int] = set()
+    readable: list[AttachedControl] = []
     publishers: list[PublisherInfo] = []
     problems: list[Problem] = []
     for path in flinks:
@@ -157,20 +153,26 @@ def _topic_info(topic: str, domain: str, flinks: list[Path], *, with_schema: boo
             continue
         try:
             publishers.append(publisher_info(attached, path))
-            if announced:
-                attached_ids |= _announced_ids(attached)
+            readable.append(attached)
             if with_schema:
                 _check_schema(attached, topic)
         except (MismatchError, CorruptSegmentError) as error:
             problems.append(problem_of(path, error))
-    waiting = tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
+    waiting = waiting_in(topic_directory(domain, topic), readable)
     return TopicInfo(topic, domain, tuple(publishers), problems=tuple(problems), waiting=waiting)
 
 
-def _announced_ids(attached: AttachedControl) -> set[int]:
-    """The ids of the announcements whose subscriptions are attached to a publisher."""
-    mapped = attached.segment
-    return {mapped.peer(index).announcement for index in mapped.active_indexes()}
+def waiting_in(directory: Path, publishers: Iterable[AttachedControl | Problem | None]) -> tuple[WaitingInfo, ...]:
+    """The subscriptions that are announced in a topic's directory and attached to none of its publishers.
+
+    The announcements are read first: one that is attached meanwhile does not wait.
+    """
+    announced = announcement.announced_in(directory)
+    attached_ids: set[int] = set()
+    for each in publishers if announced else ():
+        if isinstance(each, AttachedControl):
+            attached_ids |= {each.segment.peer(index).announcement for index in each.segment.active_indexes()}
+    return tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
 
 
 def _is_something(info: TopicInfo, waiting: bool) -> bool:

@@ -12,13 +12,13 @@ time of the newest sample belong together, however; rates come from two such pai
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from zeroslot._core.binding import now_ns
 from zeroslot.errors import ClosedError, CorruptSegmentError, MismatchError
-from zeroslot.info import PoolInfo, Problem, SampleFacts
+from zeroslot.info import PoolInfo, Problem, SampleFacts, WaitingInfo
 from zeroslot.memory import flink, liveness
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.clocks import shares_clock
@@ -26,7 +26,7 @@ from zeroslot.memory.directories import checked_domain, checked_topic, topic_dir
 from zeroslot.memory.objects import segment_id_of
 from zeroslot.memory.peers import pools_of, type_of
 from zeroslot.observe.histogram import LatencyHistogram
-from zeroslot.observe.introspection import attach_live, problem_of
+from zeroslot.observe.introspection import attach_live, problem_of, waiting_in
 from zeroslot.qos import ON_FULL, OnFull
 
 _TRIES = 16  # to read the newest sample of a publisher that publishes meanwhile
@@ -88,13 +88,15 @@ class PublisherSnapshot:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a monitor saw: the live publishers by topic, and what it could not read. `read_ns`: when it looked
-    (CLOCK_MONOTONIC).
+    (CLOCK_MONOTONIC). `waiting`: by topic, the subscribers that are attached to no publisher; none where nobody asked
+    for them.
     """
 
     domain: str
     read_ns: int
     publishers: tuple[PublisherSnapshot, ...]
     problems: tuple[Problem, ...]
+    waiting: dict[str, tuple[WaitingInfo, ...]] = field(default_factory=dict)
 
 
 class Monitor:
@@ -110,22 +112,28 @@ class Monitor:
         self._watched: dict[Path, _Watched] | None = {}
         self._pid = os.getpid()
 
-    def snapshot(self) -> Snapshot:
-        """The publishers that live now, and their counters.
+    def snapshot(self, *, waiting: bool = False) -> Snapshot:
+        """The publishers that live now, and their counters. `waiting`: also the subscribers that wait for a publisher.
 
         Raises PermissionError when the domain's directory may not be read, ClosedError after `close`.
         """
-        watched, problems = self._look()
+        topics, problems = self._look(waiting=waiting)
         read_ns = now_ns()
-        publishers = []
-        for path, each in watched.items():
-            try:
-                if each.attached.is_live():
-                    publishers.append(each.snapshot())
-            except (MismatchError, CorruptSegmentError, OSError) as error:
-                problems.append(problem_of(path, error))
+        publishers: list[PublisherSnapshot] = []
+        waiters: dict[str, tuple[WaitingInfo, ...]] = {}
+        for topic, watched in topics.items():
+            live: list[AttachedControl] = []
+            for each in watched:
+                try:
+                    if each.attached.is_live():
+                        publishers.append(each.snapshot())
+                        live.append(each.attached)
+                except (MismatchError, CorruptSegmentError, OSError) as error:
+                    problems.append(problem_of(each.path, error))
+            if waiting and (found := waiting_in(topic_directory(self.domain, topic), live)):
+                waiters[topic] = found
         publishers.sort(key=lambda publisher: publisher.topic)
-        return Snapshot(self.domain, read_ns, tuple(publishers), tuple(problems))
+        return Snapshot(self.domain, read_ns, tuple(publishers), tuple(problems), waiters)
 
     def samples_after(self, publisher_id: str, sequence: int = 0, limit: int = 65535) -> list[SampleFacts]:
         """The newest samples of a publisher after `sequence` that can still be taken, at most `limit`, oldest first.
@@ -156,25 +164,28 @@ class Monitor:
             self._watched, self._pid = {}, os.getpid()
         return self._watched
 
-    def _look(self) -> tuple[dict[Path, _Watched], list[Problem]]:
-        """Map the publishers that have come, forget those that have gone."""
+    def _look(self, *, waiting: bool) -> tuple[dict[str, list[_Watched]], list[Problem]]:
+        """Map the publishers that have come, forget those that have gone; by topic. `waiting`: also topics with nothing
+        but announcements.
+        """
         known = self._current()
-        watched: dict[Path, _Watched] = {}
-        flinks, problems = self._flinks()
+        topics: dict[str, list[_Watched]] = {}
+        flinks, problems = self._flinks(waiting=waiting)
         for topic, paths in flinks.items():
+            watched = topics[topic] = []
             for path in paths:
                 found = known.get(path) or _watch(topic, path)
                 if isinstance(found, Problem):
                     problems.append(found)
                 elif found is not None:
-                    watched[path] = found
+                    watched.append(found)
         if self._watched is not None:  # else another thread has closed it meanwhile
-            self._watched = watched
-        return watched, problems
+            self._watched = {each.path: each for watched in topics.values() for each in watched}
+        return topics, problems
 
-    def _flinks(self) -> tuple[dict[str, list[Path]], list[Problem]]:
+    def _flinks(self, *, waiting: bool) -> tuple[dict[str, list[Path]], list[Problem]]:
         if self.topic is None:
-            flinks, unreadable = flink.list_domain(self.domain)
+            flinks, unreadable = flink.list_domain(self.domain, waiting=waiting)
             problems = [problem_of(topic_directory(self.domain, topic), error) for topic, error in unreadable.items()]
             return flinks, problems
         directory = topic_directory(self.domain, self.topic)
