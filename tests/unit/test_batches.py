@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -124,6 +126,52 @@ def test_an_array_of_something_else_is_refused(pub) -> None:
     assert pub.sequence == 0
 
 
+@pytest.mark.parametrize("one", [Point(n=1, xyz=np.zeros(3)), {}, points(0, 1)[0]], ids=["model", "mapping", "record"])
+def test_a_single_sample_is_no_batch(pub, one: Any) -> None:
+    """It would be iterated over as well: the error says what to call."""
+    with pytest.raises(TypeError, match=r"this is one \(\w+\): use publish\(\)"):
+        pub.publish_many(one)
+    assert pub.sequence == 0
+
+
+def refuse_everything() -> Iterator[Any]:
+    yield points(0, 1)[0]
+    raise FrozenError(1)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+@pytest.mark.parametrize(
+    ("samples", "published"),
+    [
+        (np.zeros(3), 0),
+        (np.zeros(3, POINT).reshape(3, 1), 0),
+        (np.zeros(3, [("n", "u8")]), 0),
+        (5, 0),
+        ([points(0, 1)[0], 5], 1),
+    ],
+)
+def test_whatever_a_batch_raises_tells_how_many_were_published(pub, samples: Any, published: int) -> None:
+    """Also where nothing was looked at yet."""
+    with pytest.raises((TypeError, ValueError)) as error:
+        pub.publish_many(samples)
+    assert error.value.published == published == pub.sequence
+    pub.close()
+    with pytest.raises(zs.ClosedError) as closed:
+        pub.publish_many(points(0, 3))
+    assert closed.value.published == 0
+
+
+def test_an_exception_without_room_for_the_count_stays_what_it_is(pub) -> None:
+    """One that an iterable raises, and that is frozen."""
+    with pytest.raises(FrozenError):
+        pub.publish_many(refuse_everything())
+    assert pub.sequence == 1
+
+
 def test_any_iterable_of_samples_is_published(pub, sub) -> None:
     """Models, mappings and records, from a list or a generator."""
     assert pub.publish_many([Point(n=1, xyz=np.zeros(3)), {"n": 2, "xyz": [1, 2, 3]}, points(3, 1)[0]]) == 3
@@ -206,6 +254,53 @@ def test_an_empty_batch_has_the_dtype_of_the_samples(sub) -> None:
         assert len(unknown.take_many()) == 0
 
 
+class Several(zs.Sample):
+    points: Annotated[list[Point], zs.Shape(8)]
+
+
+def test_a_batch_is_not_written_into_a_sample_that_was_committed_meanwhile(pub, sub) -> None:
+    """`out` may lie in a loan, which a signal handler or another thread can commit while take_many waits."""
+    with zs.Publisher("several", Several) as outer, zs.Subscriber("several", Several) as reader:
+        loan = outer.loan()
+        out = np.asarray(loan.sample.points)
+        out["n"] = 7
+
+        def commit(_signum: int, _frame: Any) -> None:
+            loan.commit()
+            pub.publish_many(points(0, 3))
+
+        with pytest.raises(ValueError, match="out is read-only"):
+            take_during(signal_handler=commit, sub=sub, out=out)
+        assert [item.n for item in reader.take().sample.points] == [7] * 8
+        assert numbers(sub.take_many()) == [0, 1, 2]
+
+
+def test_a_batch_stays_within_an_array_that_gets_another_shape_meanwhile(pub, sub) -> None:
+    """Its memory is the same, and the steps between its items are others."""
+    out = np.zeros(6, POINT)
+
+    def reshape(_signum: int, _frame: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer numpy advises against it
+            out.shape = (2, 3)
+        pub.publish_many(points(0, 3))
+
+    with pytest.raises(TypeError, match="one dimension"):
+        take_during(signal_handler=reshape, sub=sub, out=out)
+    assert not out["n"].any()
+    assert numbers(sub.take_many()) == [0, 1, 2]
+
+
+def take_during(signal_handler: Any, sub: zs.Subscriber[Point], out: NDArray[Any]) -> None:
+    """Wait for a batch, with a signal in between."""
+    before = signal.signal(signal.SIGALRM, signal_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        sub.take_many(out=out, timeout=None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.row("SUB-8", "PUB-5")
 def test_what_a_batch_overwrites_is_counted_as_lost(pub, sub) -> None:
     """A batch larger than the depth pushes out its own first samples, as single samples do."""
@@ -282,6 +377,31 @@ def test_a_full_window_ends_a_batch_with_an_error_that_counts(on_full: zs.OnFull
             pub.publish_many((Point(n=n, xyz=np.zeros(3)) for n in range(10)), timeout=0)
         assert error.value.published == 4
         assert len(sub.take_many()) == 10
+
+
+@pytest.mark.parametrize("is_array", [True, False])
+def test_the_timeout_of_a_batch_is_that_of_all_its_samples(is_array: bool) -> None:
+    """A subscriber that takes a sample each quarter of it does not keep the batch going."""
+    with (
+        zs.Publisher("points", Point, depth=2, on_full="block") as pub,
+        zs.Subscriber("points", Point, reliable=True) as sub,
+    ):
+        pub.publish_many(points(0, 2))
+        done = threading.Event()
+
+        def take_slowly() -> None:
+            while not done.wait(0.05):
+                sub.take()
+
+        thread = threading.Thread(target=take_slowly)
+        thread.start()
+        try:
+            with pytest.raises(zs.BackpressureError) as error:
+                pub.publish_many(points(0, 1000) if is_array else list(points(0, 1000)), timeout=0.2)
+        finally:
+            done.set()
+            thread.join()
+        assert error.value.published == pub.sequence - 2 < 1000
 
 
 def test_held_slots_end_a_batch_with_an_error_that_counts() -> None:

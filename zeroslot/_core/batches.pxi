@@ -41,21 +41,22 @@ def publish_array(PublisherEnd end not None, cnp.ndarray items not None, timeout
     cdef Py_ssize_t stride
     cdef bytearray scratch = None
     cdef object refused = None
-    if items.dtype is not plan.dtype and items.dtype != plan.dtype:
-        raise TypeError(f"an array of dtype {items.dtype}, not {plan.dtype}")
-    if cnp.PyArray_NDIM(items) != 1:
-        raise ValueError(
-            f"samples in {cnp.PyArray_NDIM(items)} dimensions have no order to publish them in. Use array.reshape(-1)"
-        )
-    owner.check()
-    if plan.padding is None:
-        plan.padding = padding_of(plan.dtype)
-    if plan.padding:
-        scratch = bytearray(most * plan.size)
-    count, stride = cnp.PyArray_DIM(items, 0), cnp.PyArray_STRIDE(items, 0)
-    samples.size, samples.capacity = plan.size, plan.size + owner.room
-    samples.crc, samples.published_ns = owner.crc, sample_ns()
     try:
+        if items.dtype is not plan.dtype and items.dtype != plan.dtype:
+            raise TypeError(f"an array of dtype {items.dtype}, not {plan.dtype}")
+        if cnp.PyArray_NDIM(items) != 1:
+            raise ValueError(
+                f"samples in {cnp.PyArray_NDIM(items)} dimensions have no order to publish them in. "
+                "Use array.reshape(-1)"
+            )
+        owner.check()
+        if plan.padding is None:
+            plan.padding = padding_of(plan.dtype)
+        if plan.padding:
+            scratch = bytearray(most * plan.size)
+        count, stride = cnp.PyArray_DIM(items, 0), cnp.PyArray_STRIDE(items, 0)
+        samples.size, samples.capacity = plan.size, plan.size + owner.room
+        samples.crc, samples.published_ns = owner.crc, sample_ns()
         while done < count:
             wanted, got = min(count - done, most), 0
             if codec.checked:
@@ -194,11 +195,7 @@ def take_batch(SubscriberEnd end not None, most, out, timeout):
     if most is not None:
         limit = whole_size(most)
     if out is not None:
-        if not isinstance(out, cnp.ndarray) or cnp.PyArray_NDIM(<cnp.ndarray>out) != 1:
-            raise TypeError("out is an array of one dimension")
-        if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
-            raise ValueError("out is read-only")
-        limit = min(limit, cnp.PyArray_DIM(<cnp.ndarray>out, 0))
+        limit = min(limit, room_in(out))
     if limit < 1:
         raise ValueError("a batch has room for at least one sample")
     batch = copy_batch(end, limit, out)
@@ -214,6 +211,15 @@ def take_batch(SubscriberEnd end not None, most, out, timeout):
             break
     batch.lost = lost
     return batch
+
+
+cdef Py_ssize_t room_in(object out) except -1:
+    """How many samples `out` takes now. TypeError and ValueError where it takes none."""
+    if not isinstance(out, cnp.ndarray) or cnp.PyArray_NDIM(<cnp.ndarray>out) != 1:
+        raise TypeError("out is an array of one dimension")
+    if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
+        raise ValueError("out is read-only")
+    return cnp.PyArray_DIM(<cnp.ndarray>out, 0)
 
 
 cdef Batch copy_batch(SubscriberEnd end, Py_ssize_t limit, object out):
@@ -318,7 +324,11 @@ cdef class Copying:
         return left
 
     cdef int make_room(self, Py_ssize_t room, object out) except -1:
-        """Samples of all sources become those of the subscriber's own layout, also those that are read by name."""
+        """Samples of all sources become those of the subscriber's own layout, also those that are read by name.
+
+        `out` is checked again: a wait runs other threads and signal handlers, which may commit the loan that it lies
+        in, or give it another shape.
+        """
         cdef Source source
         cdef Plan plan = None
         cdef Plan each
@@ -331,6 +341,8 @@ cdef class Copying:
             plan = each
         if out is None:
             self.samples = new_array(plan.dtype, room)
+        elif room_in(out) < room:
+            raise ValueError("out was made shorter during the wait")
         elif out.dtype is plan.dtype or out.dtype == plan.dtype:
             self.samples = out
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -343,17 +344,23 @@ class Publisher(PublisherEnd[S]):
         has the attribute `published`: how many samples were.
         """
         is_records = isinstance(samples, np.ndarray) and samples.ndim > 0 and not samples.dtype.hasobject
-        if is_records and not self._is_whole:
-            return publish_array(self, record_of(samples, whole.compiled_type(self.sample_type).record_dtype), timeout)
-        sequence, count = self.sequence, 0
+        count, left = 0, timeout
         try:
-            for sample in _iterated(samples):
-                sequence = self.publish(sample, timeout)
-                count += 1
+            if not is_records or self._is_whole:
+                sequence = self.sequence
+                for sample in _iterated(samples):
+                    began = time.monotonic()
+                    sequence = self.publish(sample, left)
+                    count += 1
+                    if isinstance(left, (int, float)) and left > 0:
+                        left = max(left - (time.monotonic() - began), 0.0)
+                return sequence
+            array = record_of(samples, whole.compiled_type(self.sample_type).record_dtype)
         except BaseException as error:
-            error.published = count  # type: ignore[attr-defined]  # of any exception, KeyboardInterrupt included
+            with suppress(AttributeError):  # of a frozen one
+                error.published = count  # type: ignore[attr-defined]  # of any exception, KeyboardInterrupt included
             raise
-        return sequence
+        return publish_array(self, array, timeout)
 
     @property
     def flink(self) -> Path:
@@ -460,6 +467,8 @@ class Publisher(PublisherEnd[S]):
 
 
 def _iterated(samples: Any) -> Iterator[Any]:
+    if isinstance(samples, (Sample, Mapping, np.void)):
+        raise TypeError(f"publish_many() takes many samples, and this is one ({type(samples).__name__}): use publish()")
     try:
         return iter(samples)
     except TypeError:
