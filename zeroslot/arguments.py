@@ -20,7 +20,6 @@ class FileMode(int):
 
 
 PRIVATE = FileMode(0o600)
-SHARED = FileMode(0o660)
 
 
 def whole_number(name: str, value: Any, low: int, high: int) -> int:

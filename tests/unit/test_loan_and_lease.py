@@ -45,10 +45,6 @@ class Imu(Sample):
     maybe: zs.I16 | None = None
 
 
-class Grid(Sample):
-    cells: Annotated[NDArray[np.uint8], zs.Shape(16, 16)]
-
-
 class Pair:
     """A publisher and a subscriber of one topic."""
 

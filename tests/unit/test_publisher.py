@@ -291,10 +291,6 @@ def test_a_model_of_a_derived_class_gives_the_fields_of_the_declared_one() -> No
 
 def test_a_view_of_another_class_is_copied_by_the_names_of_its_fields() -> None:
     """Such as one of a subscriber that has only the schema. A field that it lacks is an error."""
-
-    class Fewer(Sample):
-        raw: Annotated[bytes, zs.MaxBytes(4)] = b""
-
     with Publisher("whole", Whole) as pub, Subscriber("whole", max_leases=8) as sub, Publisher("part", Part) as other:
         pub.publish(Whole(n=5, part=Part(x=7), parts=[Part(x=8)]))
         lease = sub.take()

@@ -384,7 +384,7 @@ def test_layouts_are_built_alike_in_many_threads():
 
     def ask() -> None:
         start.wait()
-        Late.__zs_layout_cache__ = None
+        Late.__zs_compiled__ = None
         found.append(layout_of(Late))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

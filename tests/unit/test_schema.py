@@ -228,7 +228,7 @@ def imu(*members):
     return build_layout("Imu", members)
 
 
-F32_3, F64_3, F64_4 = Array(SCALARS["f32"], (3,)), Array(SCALARS["f64"], (3,)), Array(SCALARS["f64"], (4,))
+F32_3, F64_4 = Array(SCALARS["f32"], (3,)), Array(SCALARS["f64"], (4,))
 
 
 @pytest.mark.row("NEW-3")

@@ -4,7 +4,7 @@ It reads what a `Monitor` reads, at each scrape, and so takes no part.
 
 Why the labels are names and not process ids: each new value of a label is a new time series, which a Prometheus keeps.
 A publisher that restarts every hour would make one an hour. Processes of the same name are summed, and no sum gets
-smaller when one of them ends. `with_pid` tells them apart, for those who restart rarely.
+smaller when one of them ends. `with_pid` tells them apart, for processes that restart rarely.
 
 Why the histogram has fewer buckets than the segment: each is a time series as well.
 """
@@ -46,7 +46,7 @@ POOL_COUNTERS = {
     "passed_on": ("pool_passed_on_loans", "Loans that fit this capacity and got a larger slot."),
     "no_free_slot": ("pool_no_free_slot", "Loans that fit this capacity and got no slot."),
 }
-PUBLISHER, SUBSCRIBER = ("domain", "topic", "publisher"), ("domain", "topic", "publisher", "subscriber")
+PUBLISHER_LABELS = ("domain", "topic", "publisher")
 # The ends of the buckets of the latency histogram: each is four times the one before, from 64 ns to 17 s.
 ENDS = tuple(bucket for bucket in range(9, len(BOUNDS_NS), 8) if BOUNDS_NS[bucket] < 20e9)
 
@@ -76,6 +76,7 @@ class MetricsCollector:
         self.domain = checked_domain(domain)
         self.topic = topic
         self.with_pid = with_pid
+        self._publisher_label_names = (*PUBLISHER_LABELS, *(("publisher_pid",) if with_pid else ()))
         self._monitor = Monitor(topic, domain=self.domain)
         self._lock = threading.Lock()
         self._sums = {name: Accumulated() for name in ("publishers", "pools", "subscribers")}
@@ -128,7 +129,7 @@ class MetricsCollector:
         return (*publisher, peer.name, *pid)
 
     def _of_publishers(self, publishers: list[tuple[Labels, PublisherSnapshot]]) -> Iterator[Metric]:
-        names = (*PUBLISHER, *(("publisher_pid",) if self.with_pid else ()))
+        names = self._publisher_label_names
         now: dict[Hashable, tuple[Labels, Counts]] = {
             each.publisher_id: (labels, tuple(each.counters[name] for name in PUBLISHER_COUNTERS))
             for labels, each in publishers
@@ -148,7 +149,7 @@ class MetricsCollector:
         yield _gauge("max_period_seconds", "The longest time between two samples that is promised.", names, promised)
 
     def _of_pools(self, publishers: list[tuple[Labels, PublisherSnapshot]]) -> Iterator[Metric]:
-        names = (*PUBLISHER, *(("publisher_pid",) if self.with_pid else ()), "slot_bytes")
+        names = (*self._publisher_label_names, "slot_bytes")
         pools = [
             ((*labels, str(pool.slot_capacity)), (each.publisher_id, k), pool)
             for labels, each in publishers
@@ -165,8 +166,7 @@ class MetricsCollector:
     def _of_subscribers(
         self, subscribers: list[tuple[Labels, PublisherSnapshot, SubscriberSnapshot]]
     ) -> Iterator[Metric]:
-        pids = ("publisher_pid",) if self.with_pid else ()
-        names = (*PUBLISHER, *pids, "subscriber", *(("subscriber_pid",) if self.with_pid else ()))
+        names = (*self._publisher_label_names, "subscriber", *(("subscriber_pid",) if self.with_pid else ()))
         now: dict[Hashable, tuple[Labels, Counts]] = {
             (each.publisher_id, peer.index, peer.epoch): (
                 labels,
