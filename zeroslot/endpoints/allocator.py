@@ -401,8 +401,8 @@ class SlotAllocator(AllocatorEnd):
     @property
     def size(self) -> SegmentSize:
         """The shared memory this segment takes."""
-        mapped = self.native.segment
-        return _size(mapped.control.size, pools_of(mapped))
+        segment = self.native.segment
+        return _size(segment.control.size, pools_of(segment))
 
     @property
     def huge_bytes(self) -> int:

@@ -16,7 +16,7 @@ from zeroslot._core.binding import now_ns
 from zeroslot.endpoints.reader import check_qos
 from zeroslot.errors import BackpressureError, QosMismatchError
 from zeroslot.memory import announcement
-from zeroslot.memory.peers import describe
+from zeroslot.memory.peers import announcements_joined, describe
 from zeroslot.qos import ON_FULL
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ log = logging.getLogger("zeroslot")
 
 
 class Awaiting:
-    """What one publisher knows of them."""
+    """The announced subscriptions that one publisher waits for, and for how long each has let it wait."""
 
     def __init__(self, owner: Owner, topic: str, directory: Path) -> None:
         self._owner = owner
@@ -39,7 +39,7 @@ class Awaiting:
         self._since_ns: dict[int, int] = {}  # when this publisher first found itself behind one
 
     def begin(self) -> None:
-        """Find them. The flink exists, and nothing is published yet."""
+        """Find the announced subscriptions. The flink exists, and nothing is published yet."""
         announcement.remove_dead(self._directory)
         info = self._owner.segment.info
         if ON_FULL[info.policy] == "evict":
@@ -50,37 +50,41 @@ class Awaiting:
         self._owner.wait_for_announced(len(self._left))
 
     def meet(self) -> list[Announced]:
-        """Forget those that have joined, have refused this publisher, were closed or have died: those that are left."""
+        """Forget those that have joined, have refused this publisher, were closed or have died. Returns those that are
+        left.
+        """
         if not self._left:
             return []
-        mapped = self._owner.segment
-        joined = joined_ids(mapped)
+        segment = self._owner.segment
+        joined = announcements_joined(segment)
         for each in list(self._left.values()):
             now = None if each.id in joined else announcement.read(each.path)
-            if now is None or mapped.info.segment_id in now.refused:
+            if now is None or segment.info.segment_id in now.refused:
                 self._left.pop(each.id, None)
                 self._since_ns.pop(each.id, None)
         self._owner.wait_for_announced(len(self._left))
         return list(self._left.values())
 
     def look(self) -> None:
-        """Forget those, and note how long the others have let this publisher wait."""
+        """As `meet`; and note how long those that are left have let this publisher wait."""
         for each in self.meet():
             self.stalled_s(each)
 
     def stalled_s(self, each: Announced) -> float | None:
-        """For how long one has let this publisher wait, as far as it knows. None: nothing is published yet."""
+        """For how many seconds a subscription has let this publisher wait, counted from the first call for it. None:
+        nothing is published yet.
+        """
         if self._owner.published < self._owner.segment.info.first_sequence:
             return None
         since_ns = self._since_ns.setdefault(each.id, now_ns())
         return (now_ns() - since_ns) / 1e9
 
     def describe(self, each: Announced) -> str:
-        """One of them in the words of an error text."""
+        """A subscription in the words of an error text."""
         return f"{describe(announcement.waiting_info(each))}, which has not joined yet"
 
     def error(self, left: list[Announced]) -> BackpressureError:
-        """Why a loan cannot be had now: they have not joined."""
+        """The error for a loan that has to wait because the subscriptions in `left` have not joined."""
         return BackpressureError(
             f"{self._topic}: waiting for a reliable subscription that was there before this publisher: "
             f"{'; '.join(map(self.describe, left))}. It has to make a call, or to be closed; evict_after ends the wait "
@@ -90,7 +94,7 @@ class Awaiting:
         )
 
     def evict_stale(self, max_age: float) -> int:
-        """Wait no longer for those that have let this publisher wait for `max_age` seconds; how many.
+        """Wait no longer for those that have let this publisher wait for `max_age` seconds. Returns how many.
 
         When one of them joins after that, what it has missed is counted as lost.
         """
@@ -105,17 +109,11 @@ class Awaiting:
         return count
 
 
-def joined_ids(mapped: Segment) -> set[int]:
-    """The ids of the announcements whose subscriptions are attached, and 0 where others are."""
-    # SYNC join: an id stands in its entry before the entry is active.
-    return {mapped.peer(index).announcement for index in mapped.active_indexes()}
-
-
-def announced_to(mapped: Segment, directory: Path) -> list[Announced]:
+def announced_to(segment: Segment, directory: Path) -> list[Announced]:
     """The announced subscriptions of a topic that fit a publisher, and are not attached to it."""
     announced = announcement.announced_in(directory)
-    joined = joined_ids(mapped)
-    return [each for each in announced if each.id not in joined and not refuses(each, mapped.info)]
+    joined = announcements_joined(segment)
+    return [each for each in announced if each.id not in joined and not refuses(each, segment.info)]
 
 
 def refuses(each: Announced, info: SegmentInfo) -> bool:

@@ -238,12 +238,12 @@ class Following(SubscriberEnd[S_co]):
         reported before.
         """
         pending = known or NEWER
-        after, mapped = pending.after, pending.segment
+        after, segment = pending.after, pending.segment
         reader = attached = None
         try:
             attached = self._map(path)
             if attached is None or not attached.is_live():
-                if attached is not None or mapped is not None:
+                if attached is not None or segment is not None:
                     self._change(publisher_id, known, Ignored(), pending.missed())
                 return
             attached.check_not_truncated()
@@ -259,16 +259,16 @@ class Following(SubscriberEnd[S_co]):
                 )
             plan, differing = self._plan_for(attached.segment)
             check_qos(self.topic, info, self._history, self._reliable, self._verify)
-            mapped = attached.segment
-            mapped.note_space()
+            segment = attached.segment
+            segment.note_space()
             if after is None:  # so that what is published from here on is counted, however long the join takes
-                after = max(mapped.published - self._history, info.first_sequence - 1)
+                after = max(segment.published - self._history, info.first_sequence - 1)
             if not attached.map_pools():  # being closed, or removed for a moment
                 self._change(
-                    publisher_id, known, replace(pending, after=after, segment=mapped, due_ns=now_ns() + RETRY_NS)
+                    publisher_id, known, replace(pending, after=after, segment=segment, due_ns=now_ns() + RETRY_NS)
                 )
                 return
-            others = sum(mapped.peer(index).max_leases for index in mapped.active_indexes())
+            others = sum(segment.peer(index).max_leases for index in segment.active_indexes())
             reader = SlotReader._join(
                 attached,
                 history=self._history,
@@ -293,7 +293,7 @@ class Following(SubscriberEnd[S_co]):
             again = replace(
                 pending,
                 after=after,
-                segment=mapped,
+                segment=segment,
                 reported=pending.reported | {reason},
                 due_ns=now_ns() + RETRY_NS,
                 refused=self._refuse(path, error, attached),
@@ -388,15 +388,15 @@ class Following(SubscriberEnd[S_co]):
         for record in self._table.attached().values():
             record.reader._probe()
 
-    def _plan_for(self, mapped: Segment) -> tuple[Plan, str]:
+    def _plan_for(self, segment: Segment) -> tuple[Plan, str]:
         """How to read this publisher's samples, and where that is by name, what differs. Raises TypeMismatchError."""
         published = None
         if self.sample_type is None:
-            published = published_layout(mapped, self.topic)
+            published = published_layout(segment, self.topic)
             made = cast("type[S_co]", whole.type_of(published))  # without a type it is a Subscriber[Any]
             if self.sample_type is None:  # still: a signal handler may have met another publisher meanwhile
                 self.sample_type = made
-        return plan_for(self.topic, mapped, self.sample_type, self._match, self._ignore_missing, published)
+        return plan_for(self.topic, segment, self.sample_type, self._match, self._ignore_missing, published)
 
     def _warn_of_leases(self, leases: int, info: SegmentInfo) -> None:
         if leases > info.spare_slots:
@@ -414,7 +414,7 @@ class Following(SubscriberEnd[S_co]):
 
 def plan_for(
     topic: str,
-    mapped: Segment,
+    segment: Segment,
     sample_type: type[Any],
     match: Match,
     ignore_missing: bool = False,
@@ -423,11 +423,11 @@ def plan_for(
     """How to read a publisher's samples as this type, and where that is by name, what differs. `published`: their
     layout, where it is known. Raises TypeMismatchError.
     """
-    info = mapped.info
+    info = segment.info
     here = whole.compiled_type(sample_type)
     if info.type_hash == here.layout.type_hash:
         return here.reading_plan, ""
-    published = published or published_layout(mapped, topic)
+    published = published or published_layout(segment, topic)
     by_name = ByName(published, here.layout, ignore_missing=ignore_missing)
     if match == "exact" or not by_name.readable:
         raise type_mismatch(topic, info, published, here.layout, by_name, _advice(by_name))
@@ -454,5 +454,5 @@ def _refusal(error: Exception) -> Refusal:
     return "system"
 
 
-def _has_name(mapped: Segment) -> bool:
-    return exists(f"/zs-{mapped.info.segment_id:016x}")
+def _has_name(segment: Segment) -> bool:
+    return exists(f"/zs-{segment.info.segment_id:016x}")

@@ -33,11 +33,11 @@ class Pressure:
 
         It looks in this call, and forgets what is no longer so.
         """
-        mapped = self._owner.segment
-        peer = mapped.peer(index)
+        segment = self._owner.segment
+        peer = segment.peer(index)
         # A slot and the time of its sample identify a hold: a subscriber does not take the same sample twice.
-        reasons: list[tuple[int, ...]] = [(peer.epoch, *hold) for hold in mapped.held_by(index)]
-        if peer.reliable and index in mapped.active_indexes() and peer.cursor < self._owner.published:
+        reasons: list[tuple[int, ...]] = [(peer.epoch, *hold) for hold in segment.held_by(index)]
+        if peer.reliable and index in segment.active_indexes() and peer.cursor < self._owner.published:
             reasons.append((peer.epoch, peer.cursor))
         now = binding.now_ns()
         before = self._since_ns.get(index, {})
@@ -71,18 +71,18 @@ class Pressure:
 
     def no_slot_error(self, size: int, count: int = 1) -> NoFreeSlotError | BackpressureError:
         """Why `count` slots of at least `size` bytes cannot be reserved now."""
-        owner, mapped = self._owner, self._owner.segment
+        owner, segment = self._owner, self._owner.segment
         if owner.loans_out < owner.max_loans < owner.loans_out + count:
             return NoFreeSlotError(
                 f"{self._topic}: {owner.loans_out} loans are out, and max_loans allows {owner.max_loans}: there is no "
                 f"room for {count} more. Commit or discard some, or create it with a larger max_loans",
-                topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
+                topic=self._topic, slot_count=segment.slot_count, loaned=owner.loans_out,
             )  # fmt: skip  # the facts on one line
         if owner.loans_out >= owner.max_loans:
             return NoFreeSlotError(
                 f"{self._topic}: as many loans are out as max_loans allows, {owner.max_loans}. "
                 "Commit or discard one, or create it with a larger max_loans",
-                topic=self._topic, slot_count=mapped.slot_count, loaned=owner.loans_out,
+                topic=self._topic, slot_count=segment.slot_count, loaned=owner.loans_out,
             )  # fmt: skip  # the facts on one line
         blocking = owner.blocking_subscriber(count)
         if blocking == binding.NO_READER and self.awaiting is not None:
@@ -99,15 +99,15 @@ class Pressure:
         pools = owner.slots_for(size)
         slot_count = sum(map(len, pools))
         leased = {
-            index: sum(slot in pool for slot, _ in mapped.held_by(index) for pool in pools)
-            for index in mapped.indexes_in_use()
+            index: sum(slot in pool for slot, _ in segment.held_by(index) for pool in pools)
+            for index in segment.indexes_in_use()
         }
         holders = [index for index, count in leased.items() if count]
-        of_size = f" of {size} bytes or more" if slot_count != mapped.slot_count else ""
+        of_size = f" of {size} bytes or more" if slot_count != segment.slot_count else ""
         kept = f"{owner.withheld} are kept back until evict_after ends a registration, " if owner.withheld else ""
         return NoFreeSlotError(
             f"{self._topic}: {'none' if count == 1 else f'fewer than {count}'} of {slot_count} slots{of_size} "
-            f"{'is' if count == 1 else 'are'} free: {mapped.info.depth} keep the newest "
+            f"{'is' if count == 1 else 'are'} free: {segment.info.depth} keep the newest "
             f"samples, {owner.loans_out} are loaned, {kept}the others are read: "
             f"{'; '.join(map(self.describe, holders)) or 'by views in this process'}. "
             "Let subscribers release sooner, or create it with more spare_slots",

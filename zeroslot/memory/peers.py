@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from zeroslot.memory.attach import AttachedControl
 
 
-def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None) -> SubscriberInfo:
+def subscriber_info(segment: Segment, index: int, stalled_s: float | None = None) -> SubscriberInfo:
     """The subscriber at `index`, dead or alive. One that has left is not behind."""
-    published = mapped.published
-    peer = mapped.peer(index)
-    held = mapped.held_by(index)
+    published = segment.published
+    peer = segment.peer(index)
+    held = segment.held_by(index)
     oldest = min((published_ns for _, published_ns in held), default=None)
     return SubscriberInfo(
         index=index,
@@ -38,11 +38,17 @@ def subscriber_info(mapped: Segment, index: int, stalled_s: float | None = None)
         lost=peer.lost,
         skipped=peer.skipped,
         held=len(held),
-        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and shares_clock(mapped) else None,
-        behind=max(0, published - peer.cursor) if index in mapped.active_indexes() else 0,
+        oldest_held_s=(now_ns() - oldest) / 1e9 if oldest is not None and shares_clock(segment) else None,
+        behind=max(0, published - peer.cursor) if index in segment.active_indexes() else 0,
         stalled_s=stalled_s,
         by_ticket=peer.by_ticket,
     )
+
+
+def announcements_joined(segment: Segment) -> set[int]:
+    """The ids of the announcements whose subscriptions are attached; 0 for subscriptions without an announcement."""
+    # SYNC join: an id stands in its entry before the entry is active.
+    return {segment.peer(index).announcement for index in segment.active_indexes()}
 
 
 def describe(peer: SubscriberInfo | WaitingInfo) -> str:
@@ -61,11 +67,11 @@ def describe_publisher(info: SegmentInfo) -> str:
     return f"{info.owner_name} (pid {info.owner_pid}{': ' + command if command else ''})"
 
 
-def pools_of(mapped: Segment) -> tuple[PoolInfo, ...]:
+def pools_of(segment: Segment) -> tuple[PoolInfo, ...]:
     """The pools of the pool table."""
     found = []
-    for k in range(mapped.info.pool_limit):
-        entry = mapped.pool(k)
+    for k in range(segment.info.pool_limit):
+        entry = segment.pool(k)
         if entry.state == 0:
             break
         counts = (entry.committed, entry.discarded, entry.passed_on, entry.no_free_slot)
@@ -75,12 +81,12 @@ def pools_of(mapped: Segment) -> tuple[PoolInfo, ...]:
 
 def register_reader(attached: AttachedControl) -> int:
     """Take an index of the peer table. TooManyPeersError when there is none."""
-    mapped = attached.segment
-    index = liveness.register(mapped, attached.descriptor)
+    segment = attached.segment
+    index = liveness.register(segment, attached.descriptor)
     if index is not None:
         return index
-    count = mapped.info.max_subscribers
-    peers = tuple(subscriber_info(mapped, index) for index in liveness.registered_peers(mapped, attached.probe))
+    count = segment.info.max_subscribers
+    peers = tuple(subscriber_info(segment, index) for index in liveness.registered_peers(segment, attached.probe))
     raise TooManyPeersError(
         f"{attached.where} has room for {count} subscribers and processes that redeem its tickets, and has as many: "
         f"{'; '.join(map(describe, peers))}. Close one, or create the publisher with a larger max_subscribers",
@@ -104,14 +110,14 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo:
 
     Raises CorruptSegmentError or FormatError where the segment is cut short, or does not state its type.
     """
-    mapped = attached.segment
-    info = mapped.info
+    segment = attached.segment
+    info = segment.info
     attached.check_not_truncated()
     type_name, sample_bytes = type_of(attached)
-    published = mapped.published
-    pools = pools_of(mapped)
-    max_period_s, overdue = promised_period(mapped)
-    alive = liveness.live_peers(mapped, attached.probe)
+    published = segment.published
+    pools = pools_of(segment)
+    max_period_s, overdue = promised_period(segment)
+    alive = liveness.live_peers(segment, attached.probe)
     return PublisherInfo(
         publisher_id=segment_id_of(attached.control_name) if attached.control_name else f"{info.segment_id:016x}",
         flink=flink,
@@ -129,7 +135,7 @@ def publisher_info(attached: AttachedControl, flink: Path) -> PublisherInfo:
         published=published,
         max_period_s=max_period_s,
         overdue=overdue,
-        counters=mapped.counters()._asdict(),
-        subscribers=tuple(subscriber_info(mapped, index) for index in alive),
+        counters=segment.counters()._asdict(),
+        subscribers=tuple(subscriber_info(segment, index) for index in alive),
         pools=pools,
     )

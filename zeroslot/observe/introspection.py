@@ -16,7 +16,7 @@ from zeroslot.info import Problem, PublisherInfo, TopicInfo, WaitingInfo
 from zeroslot.memory import announcement, flink
 from zeroslot.memory.attach import AttachedControl
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
-from zeroslot.memory.peers import publisher_info
+from zeroslot.memory.peers import announcements_joined, publisher_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +171,7 @@ def waiting_in(directory: Path, publishers: Iterable[AttachedControl | Problem |
     attached_ids: set[int] = set()
     for each in publishers if announced else ():
         if isinstance(each, AttachedControl):
-            attached_ids |= {each.segment.peer(index).announcement for index in each.segment.active_indexes()}
+            attached_ids |= announcements_joined(each.segment)
     return tuple(announcement.waiting_info(each) for each in announced if each.id not in attached_ids)
 
 
