@@ -25,7 +25,7 @@ import numpy as np
 
 from zeroslot._core.binding import OPEN, TYPED, Plan, Segment, SegmentInfo, Source, SubscriberEnd, now_ns
 from zeroslot.endpoints.reader import SlotReader, check_qos
-from zeroslot.endpoints.versions import published_layout, type_mismatch
+from zeroslot.endpoints.versions import published_layout, type_mismatch, untyped_publisher
 from zeroslot.errors import (
     CorruptSegmentError,
     FormatError,
@@ -249,14 +249,8 @@ class Following(SubscriberEnd[S_co]):
             attached.check_not_truncated()
             info = attached.segment.info
             if info.payload_kind != TYPED:
-                raise TypeMismatchError(
-                    f"{self.topic} carries bytes without a type, of {describe_publisher(info)}. Read it with "
-                    f"SlotReader.attach({str(path)!r})",
-                    topic=self.topic,
-                    publisher_name=info.owner_name,
-                    publisher_pid=info.owner_pid,
-                    here_type=None if self.sample_type is None else self.sample_type.__name__,
-                )
+                advice = f"Read it with SlotReader.attach({str(path)!r})"
+                raise untyped_publisher(self.topic, info, self.sample_type, advice)
             plan, differing = self._plan_for(attached.segment)
             check_qos(self.topic, info, self._history, self._reliable, self._verify)
             segment = attached.segment

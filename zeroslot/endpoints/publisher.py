@@ -28,8 +28,7 @@ from zeroslot.arguments import PRIVATE, checked_flag, checked_mode, checked_name
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.awaiting import announced_to
 from zeroslot.endpoints.handle import close_at_exit
-from zeroslot.endpoints.versions import published_layout, type_mismatch
-from zeroslot.errors import TypeMismatchError
+from zeroslot.endpoints.versions import published_layout, type_mismatch, untyped_publisher
 from zeroslot.info import PoolInfo, SubscriberInfo
 from zeroslot.memory import announcement, flink
 from zeroslot.memory.bell import Bell
@@ -37,7 +36,6 @@ from zeroslot.memory.cleanup import sweep_topic
 from zeroslot.memory.create import Contents
 from zeroslot.memory.directories import checked_domain, checked_topic, root_identity, topic_directory
 from zeroslot.memory.objects import segment_id_of
-from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import identity
 from zeroslot.qos import (
     LEAST_SPARE,
@@ -228,18 +226,18 @@ class Publisher(PublisherEnd[S]):
         else:
             spare = spare_slots
         qos = Qos(
-            depth,
-            max_loans,
-            spare,
-            max_subscribers,
-            on_full,
-            evict_after,
-            max_period,
-            crc,
-            metadata,
-            hugepages,
-            classes,
-            grow,
+            depth=depth,
+            max_loans=max_loans,
+            spare_slots=spare,
+            max_subscribers=max_subscribers,
+            on_full=on_full,
+            evict_after=evict_after,
+            max_period=max_period,
+            crc=crc,
+            metadata=metadata,
+            hugepages=hugepages,
+            pools=classes,
+            grow=grow,
         )
         self._directory = topic_directory(self.domain, self.topic)
         self._ended = False
@@ -292,15 +290,7 @@ class Publisher(PublisherEnd[S]):
                 continue
             info = attached.segment.info
             if info.payload_kind != TYPED:
-                raise TypeMismatchError(
-                    f"{self.topic} carries bytes of {describe_publisher(info)}, not {layout.name}. Publish under "
-                    "another topic",
-                    topic=self.topic,
-                    publisher_name=info.owner_name,
-                    publisher_pid=info.owner_pid,
-                    here_type=layout.name,
-                    here_hash=layout.type_hash,
-                )
+                raise untyped_publisher(self.topic, info, self.sample_type, "Publish under another topic")
             if info.type_hash != layout.type_hash:
                 other = published_layout(attached.segment, self.topic)
                 by_name = ByName(other, layout)

@@ -9,9 +9,7 @@ from zeroslot._core.binding import SLOT_LIMIT, TYPED, Lease, Source, Ticket
 from zeroslot.arguments import whole_number
 from zeroslot.endpoints import tickets
 from zeroslot.endpoints.following import plan_for
-from zeroslot.endpoints.versions import published_layout
-from zeroslot.errors import TypeMismatchError
-from zeroslot.memory.peers import describe_publisher
+from zeroslot.endpoints.versions import published_layout, untyped_publisher
 from zeroslot.types import whole
 from zeroslot.types.by_name import Match, checked_match
 from zeroslot.types.compiled import compiled, has_open_parameters
@@ -81,13 +79,7 @@ def _source_for(reader: TicketReader, ticket: Ticket, sample_type: type[Sample] 
         where = ticket.topic or ticket.publisher_id
         reader.attached.check_not_truncated()
         if segment.info.payload_kind != TYPED:
-            raise TypeMismatchError(
-                f"{where} carries bytes without a type, of {describe_publisher(segment.info)}. Use SlotReader.redeem",
-                topic=ticket.topic,
-                publisher_name=segment.info.owner_name,
-                publisher_pid=segment.info.owner_pid,
-                here_type=None if sample_type is None else sample_type.__name__,
-            )
+            raise untyped_publisher(where, segment.info, sample_type, "Use SlotReader.redeem")
         here = sample_type
         if here is None:
             published = published_layout(segment, where)

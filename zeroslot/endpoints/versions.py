@@ -6,11 +6,12 @@ which of them is the old one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zeroslot.errors import CorruptSegmentError, TypeMismatchError
 from zeroslot.memory.peers import describe_publisher
 from zeroslot.memory.processes import command_of
+from zeroslot.types import whole
 from zeroslot.types.difference import difference
 from zeroslot.types.schema import unpack_schema
 
@@ -36,6 +37,20 @@ def published_layout(segment: Segment, topic: str) -> Layout:
             expected=layout.type_hash,
         )
     return layout
+
+
+def untyped_publisher(topic: str, info: SegmentInfo, here: type[Any] | None, advice: str) -> TypeMismatchError:
+    """The error for a publisher of bytes without a type, where samples of `here` (None: of any type) are wanted; the
+    caller raises it. `advice`: what to do.
+    """
+    return TypeMismatchError(
+        f"{topic} carries bytes without a type, of {describe_publisher(info)}. {advice}",
+        topic=topic,
+        publisher_name=info.owner_name,
+        publisher_pid=info.owner_pid,
+        here_type=None if here is None else here.__name__,
+        here_hash=None if here is None else whole.compiled_type(here).layout.type_hash,
+    )
 
 
 def type_mismatch(
