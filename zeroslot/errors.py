@@ -171,7 +171,9 @@ class SampleGoneError(ZeroslotError, LookupError):
 
 
 class OutOfSharedMemoryError(ZeroslotError, OSError):
-    """Shared memory has no room for this segment. Raised at creation only: a segment has all its memory then."""
+    """Shared memory has no room for this segment, at its creation or when it is to grow. All memory of a segment is
+    reserved then, so nothing else raises it.
+    """
 
     topic: str | None = None
     needed_bytes: int | None = None
@@ -179,9 +181,8 @@ class OutOfSharedMemoryError(ZeroslotError, OSError):
 
     def __init__(self, message: str = "", /, **facts: Any) -> None:
         super().__init__(message, **facts)
-        OSError.__init__(
-            self, errno.ENOSPC, message
-        )  # fills errno and strerror, which the one-argument form leaves None
+        # Fills errno and strerror, which the form with one argument leaves None.
+        OSError.__init__(self, errno.ENOSPC, message)
 
     def __str__(self) -> str:
         return str(self.strerror)

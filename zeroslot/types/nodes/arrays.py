@@ -26,23 +26,15 @@ from zeroslot.types.nodes.base import (
     annotation_text,
     checked_object,
 )
-from zeroslot.types.nodes.bounds import Bound, list_validator, without_alias
+from zeroslot.types.nodes.bounds import Bound, SingleBound, list_validator, without_alias
 from zeroslot.types.nodes.families import Family
 from zeroslot.types.nodes.scalars import ELEMENT_TYPES, ELEMENTS, SCALARS, Scalar
 
 
-class UpTo(Bound):
+class UpTo(SingleBound):
     """A dimension that has a bound in place of a length: `Shape(UpTo(200_000), 3)`."""
 
     __slots__ = ()
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-
-    @property
-    def limit(self) -> int:
-        """The greatest length."""
-        return self.limits[0]
 
 
 class Shape(Bound):

@@ -138,10 +138,9 @@ class BoundedArray(Record):
         """An array of the same elements whose dims are within these."""
         if not isinstance(published, (Array, BoundedArray)) or published.item != self.item:
             return None
-        theirs = published.dims
-        fits = len(theirs) == len(self.dims) and all(
-            one == here or (isinstance(here, UpTo) and _limit(one) <= here.limit)
-            for one, here in zip(theirs, self.dims, strict=True)
+        fits = len(published.dims) == len(self.dims) and all(
+            dim == here or (isinstance(here, UpTo) and _limit(dim) <= here.limit)
+            for dim, here in zip(published.dims, self.dims, strict=True)
         )
         return published if fits else None
 

@@ -52,6 +52,20 @@ class Bound:
         return hash((type(self), self.limits))
 
 
+class SingleBound(Bound):
+    """A bound of one number."""
+
+    __slots__ = ()
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+
+    @property
+    def limit(self) -> int:
+        """The greatest length: of a dimension, in items or in bytes."""
+        return self.limits[0]
+
+
 def with_widths(annotation: Any) -> Any:
     """`annotation` with I64, F64 and Bool for plain int, float and bool: pydantic then refuses what memory cannot
     hold.

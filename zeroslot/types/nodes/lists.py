@@ -30,22 +30,14 @@ from zeroslot.types.nodes.base import (
     place,
     repeated,
 )
-from zeroslot.types.nodes.bounds import Bound, list_validator
+from zeroslot.types.nodes.bounds import SingleBound, list_validator
 from zeroslot.types.nodes.scalars import SCALARS, Scalar
 
 
-class MaxLen(Bound):
-    """The room of an inline list with a count: `Annotated[list[Point], MaxLen(16)]`."""
+class MaxLen(SingleBound):
+    """The room of an inline list with a count: at most 16 items in `Annotated[list[Point], MaxLen(16)]`."""
 
     __slots__ = ()
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-
-    @property
-    def limit(self) -> int:
-        """The most items."""
-        return self.limits[0]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return list_validator(source, handler, None, self.limit) if get_origin(source) is list else handler(source)

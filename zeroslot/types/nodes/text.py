@@ -14,22 +14,14 @@ from pydantic_core import CoreSchema, core_schema
 from zeroslot._core import binding
 from zeroslot.types.nodes.arrays import Array
 from zeroslot.types.nodes.base import Declaration, Declarator, Field, Inner, Node, Record, StoredNode, TypeWriter, place
-from zeroslot.types.nodes.bounds import Bound
+from zeroslot.types.nodes.bounds import SingleBound
 from zeroslot.types.nodes.scalars import SCALARS
 
 
-class MaxBytes(Bound):
-    """The room of an inline str (in UTF-8) or bytes: `Annotated[str, MaxBytes(32)]`."""
+class MaxBytes(SingleBound):
+    """The room of an inline str (in UTF-8) or bytes: at most 32 bytes in `Annotated[str, MaxBytes(32)]`."""
 
     __slots__ = ()
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-
-    @property
-    def limit(self) -> int:
-        """The most bytes."""
-        return self.limits[0]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return bytes_validator(source, handler, self.limit) if source in (str, bytes) else handler(source)
