@@ -116,10 +116,11 @@ class NoFreeSlotError(ZeroslotError, RuntimeError):
 
 
 class SampleTooLargeError(ZeroslotError, ValueError):
-    """The sample does not fit into a slot.
+    """The sample does not fit into a slot, or is larger than the publisher's `max_bytes`.
 
-    `size`: its bytes. `capacity`: the bytes of the slot, or of the largest slots. `capacities`: where no slot is large
-    enough, the bytes of a slot of each size class. `total_bytes`: those of the whole segment, where it cannot grow.
+    `size`: its bytes. `capacity`: the bytes of the slot, of the largest slots, or `max_bytes`. `capacities`: where no
+    slot may take it, the bytes of a slot of each size class. `total_bytes`: those of the whole segment, where it
+    cannot grow.
     """
 
     topic: str | None = None

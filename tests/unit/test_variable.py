@@ -337,6 +337,19 @@ def test_a_sample_larger_than_a_slot_is_refused_with_the_sizes(pub: Publisher[Fr
 
 
 @pytest.mark.row("VAR-7")
+@pytest.mark.parametrize("options", [{}, {"grow": True}, {"pools": [(8192, 10)]}])
+def test_a_sample_of_max_bytes_is_published_and_no_larger_one(options: dict[str, Any]) -> None:
+    """To the byte, although slots have a few more."""
+    with Publisher("frame", Frame, max_bytes=HEAD + 1001, **options) as pub:
+        pub.loan_uninit(name=1001).commit()
+        with pytest.raises(
+            SampleTooLargeError, match=f"frame: {HEAD + 1002} bytes do not fit max_bytes={HEAD + 1001} "
+        ):
+            pub.loan_uninit(name=1002)
+        assert (pub.sequence, pub.allocator.loan_count) == (1, 0)
+
+
+@pytest.mark.row("VAR-7")
 def test_max_bytes_is_required_for_variable_fields_and_for_nothing_else() -> None:
     """And is at least what the fixed part takes."""
     with pytest.raises(ValueError, match=r"image, anything, name, .*max_bytes"):

@@ -142,21 +142,37 @@ def test_what_is_no_array_is_refused(frames: Any, sample: Any, text: str) -> Non
 
 
 @pytest.mark.row("VAR-7")
-def test_max_bytes_is_the_size_of_the_largest_array_or_bytes() -> None:
-    """As many bytes fit, whatever the dtype's description takes; more is SampleTooLargeError; none is a ValueError."""
-    with Publisher("a", np.ndarray, max_bytes=5 * POINT.itemsize, depth=1) as pub, Subscriber("a", np.ndarray) as sub:
-        pub.publish(np.zeros(5, POINT))
-        assert taken(sub).sample.shape == (5,)
-        with pytest.raises(SampleTooLargeError, match="bytes do not fit"):
-            pub.publish(np.zeros(5000, POINT))
+@pytest.mark.parametrize("options", [{}, {"grow": True}, {"pools": [(256, 10), (16384, 10)]}])
+def test_max_bytes_is_the_size_of_the_largest_array_or_bytes(options: Any) -> None:
+    """As many bytes fit, whatever the dtype's description takes, and not one more, although the slots have the room."""
+    most = 300 * POINT.itemsize
+    with Publisher("a", np.ndarray, max_bytes=most, **options) as pub, Subscriber("a", np.ndarray) as sub:
+        for array in (np.zeros(300, POINT), np.zeros(most, "u1"), np.zeros(most // 8)):
+            pub.publish(array)
+            assert taken(sub).sample.shape == array.shape
+        for larger in (np.zeros(301, POINT), np.zeros(most + 1, "u1"), np.zeros((2, most))):
+            with pytest.raises(
+                SampleTooLargeError, match=f"a: {larger.nbytes} bytes do not fit max_bytes={most} "
+            ) as got:
+                pub.publish(larger)
+            assert (got.value.size, got.value.capacity) == (larger.nbytes, most)
+            assert str(pub.allocator.size.total_bytes) in str(got.value)
+            with pytest.raises(SampleTooLargeError, match=f"max_bytes={most} "):
+                pub.loan(larger.shape, larger.dtype)
         with pytest.raises(SampleTooLargeError):
             pub.loan(1 << 40, "u1")
-    with Publisher("b", bytes, max_bytes=10) as log:
-        log.publish(b"0123456789")
+    with Publisher("b", bytes, max_bytes=4096, **options) as log, Subscriber("b", bytes) as sub:
+        log.publish(bytes(4096))
+        assert taken(sub).sample == bytes(4096)
+        with pytest.raises(SampleTooLargeError, match="b: 4097 bytes do not fit max_bytes=4096 "):
+            log.publish(bytes(4097))
         with pytest.raises(SampleTooLargeError):
-            log.publish(bytes(5000))
+            log.loan_uninit(4097)
+        assert log.allocator.loan_count == 0
     with pytest.raises(ValueError, match="any size: give max_bytes"):
         Publisher("c", np.ndarray)
+    with pytest.raises(ValueError, match="max_bytes is 4000, which takes slots of 5024 bytes, and the largest slots"):
+        Publisher("d", bytes, max_bytes=4000, pools=[(4096, 10)])
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ cdef class AllocatorEnd(Handle):
         """Add a pool with slots for `size` bytes, which fit no slot, or raise. The subclass provides it."""
         raise NotImplementedError
 
+    def _beyond_max_bytes(self, size, max_bytes):
+        """The error for a sample of `size` bytes where a publisher allows `max_bytes`. The subclass provides it."""
+        raise NotImplementedError
+
     def _no_slot_error(self, size, count=1):
         """Why there is still no slot of at least `size` bytes. The subclass provides it."""
         raise NotImplementedError
@@ -281,13 +285,19 @@ cdef class PublisherEnd(Handle):
     cdef Owner owner
     cdef Plan plan
     cdef uint64_t sample_size
+    cdef uint64_t max_bytes     # as the publisher was given it
+    cdef uint64_t largest       # bytes of a sample that needs no closer look
     cdef object default_timeout
 
-    def __init__(self, AllocatorEnd allocator not None, Plan plan not None, default_timeout):
+    def __init__(self, AllocatorEnd allocator not None, Plan plan not None, default_timeout, max_bytes=None):
         if plan.size > allocator.owner.largest():
             raise ValueError("the sample does not fit its slots")
         self.allocator, self.owner, self.plan, self.default_timeout = allocator, allocator.owner, plan, default_timeout
         self.sample_size = plan.size
+        self.max_bytes = LARGEST_SAMPLE if max_bytes is None else max_bytes
+        self.largest = self.max_bytes
+        if plan.whole is not None and max_bytes is not None:
+            self.largest += plan.whole.start_after(plan.size)
 
     cdef bint has_opened(self):
         return hasattr(self, "_bell")
@@ -322,6 +332,8 @@ cdef class PublisherEnd(Handle):
         cdef Hold hold
         cdef Plan plan = self.plan
         cdef uint64_t total = plan.variable.lay_out(extents, plan.size)
+        if total > self.largest:
+            self.check_max_bytes(total, extents)
         hold = self.owner.reserve(total)
         if hold is None:
             hold = reserve_slowly(
@@ -334,6 +346,19 @@ cdef class PublisherEnd(Handle):
             write_spans(plan, hold.data)
         plan.variable.place(hold, wipe)
         return hold
+
+    @cython.final
+    cdef int check_max_bytes(self, uint64_t total, Extents extents) except -1:
+        """Raise SampleTooLargeError for a sample of more than `max_bytes`: of a whole type, of so many bytes of data,
+        without what describes its dtype.
+        """
+        cdef zs_array_extent *data
+        if self.plan.whole is not None:
+            data = &extents.places[0].extent
+            total = data.size - description_room(data)
+        if total > self.max_bytes:
+            raise self.allocator._beyond_max_bytes(total, self.max_bytes)
+        return 0
 
     @cython.final
     cdef Loan start_with(self, object timeout, Extents extents, bint wipe):

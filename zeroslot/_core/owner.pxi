@@ -298,13 +298,17 @@ cdef class Owner(Side):
         zs_unlock(&self.mutex)
         return [self.hold_of(slot, size) for slot in slots] if got == count else None
 
-    def too_large(self, uint64_t size, str advice="Create the segment with larger slots", total_bytes=None):
-        """The error for a sample that fits no slot."""
+    def too_large(
+        self, uint64_t size, str advice="Create the segment with larger slots", total_bytes=None, max_bytes=None
+    ):
+        """The error for a sample that fits no slot; with `max_bytes`, for one that has more."""
         cdef list capacities = self.capacities
         cdef uint64_t largest = self.largest()
         cdef str slots = f"a slot of {largest}"
         if len(capacities) > 1:
             slots = f"any slot; this segment has slots of {', '.join(map(str, capacities))} bytes"
+        if max_bytes is not None:
+            slots, largest = f"max_bytes={max_bytes}", max_bytes
         where = "" if self.topic is None else f"{self.topic}: "
         total = "" if total_bytes is None else f" ({total_bytes} bytes in total)"
         return errors.SampleTooLargeError(

@@ -227,7 +227,7 @@ cdef class Arrangement:
             if place.room > LARGEST_SAMPLE:
                 return place.room
             if place.room != 0:
-                place.extent.offset = (end + field.codec.alignment - 1) // field.codec.alignment * field.codec.alignment
+                place.extent.offset = field.codec.start_after(end)
                 end = place.extent.offset + place.room
         return end
 

@@ -16,6 +16,11 @@ cdef class VariableCodec(Codec):
         self.size = EXTENT_SIZE
         self.alignment = DATA_ALIGNMENT
 
+    @cython.final
+    cdef inline uint64_t start_after(self, uint64_t end) noexcept:
+        """Where data may begin that lies behind `end` bytes."""
+        return (end + self.alignment - 1) // self.alignment * self.alignment
+
     cdef object get(self, Hold hold, char *data):
         cdef zs_array_extent extent
         self.load(hold, data, &extent)

@@ -376,6 +376,10 @@ class SlotAllocator(AllocatorEnd):
                     raise
                 self._add_pool(size + qos.metadata_bytes, qos.class_slots)
 
+    def _beyond_max_bytes(self, size: int, max_bytes: int) -> Exception:
+        advice = "Create the publisher with a larger max_bytes"
+        return self.native.too_large(size, advice, self.size.total_bytes, max_bytes)
+
     @property
     def depth(self) -> int:
         """How many of the newest samples can always be taken."""

@@ -76,26 +76,28 @@ def _largest_sample(layout: Layout, max_bytes: int | None, pools: tuple[Pool, ..
         if max_bytes is not None:
             raise ValueError(f"max_bytes is for types with variable fields; a {layout.name} has {layout.size} bytes")
         return layout.size
-    if layout.whole and max_bytes is not None:
-        max_bytes = whole.HEAD_ROOM + whole_number("max_bytes", max_bytes, 0, PAYLOAD_LIMIT - whole.HEAD_ROOM)
     if max_bytes is not None:
-        whole_number("max_bytes", max_bytes, layout.size, PAYLOAD_LIMIT)
-        if pools and not grow and max_bytes > pools[-1].slot_capacity:
+        room = whole.HEAD_ROOM if layout.whole else 0
+        least = 0 if layout.whole else layout.size
+        largest = whole_number("max_bytes", max_bytes, least, PAYLOAD_LIMIT - room) + room
+        if pools and not grow and largest > pools[-1].slot_capacity:
+            needed = f", which takes slots of {largest} bytes" if room else ""
             raise ValueError(
-                f"max_bytes is {max_bytes}, and the largest slots in pools have {pools[-1].slot_capacity} bytes. Add a "
-                "pool of larger slots, or give grow=True"
+                f"max_bytes is {max_bytes}{needed}, and the largest slots in pools have {pools[-1].slot_capacity} "
+                "bytes. Add a pool of larger slots, or give grow=True"
             )
-    elif not pools and not grow and layout.whole:
+        return largest
+    if not pools and not grow and layout.whole:
         raise ValueError(
             f"samples of {layout.name} have any size: give max_bytes, that of the largest, or pools, or grow=True"
         )
-    elif not pools and not grow:
+    if not pools and not grow:
         names = ", ".join(field.name for field in layout.members if field.node.variable)
         raise ValueError(
             f"{layout.name} has variable fields ({names}): give max_bytes, the size of its largest sample in bytes, "
             f"of which {layout.size} are its fixed part, or pools, or grow=True"
         )
-    return max_bytes
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +248,8 @@ class Publisher(PublisherEnd[S]):
             capacity = max(1, _first_capacity(layout, largest, grow=grow) + qos.metadata_bytes)  # a type may be empty
             contents = Contents(identity(name), TYPED, layout.type_hash, pack_schema(layout), root=root_identity())
             allocator = self._create(layout, match, SegmentRequest(qos, max_loans, capacity, contents, mode))
-            allocator._max_bytes = max_bytes
-            super().__init__(allocator, plan, None if on_full == "block" else 0)
+            allocator._max_bytes = largest if layout.variable else None
+            super().__init__(allocator, plan, None if on_full == "block" else 0, max_bytes)
             self._meet_topic(layout, match)
             close_at_exit(self)
             self._bell.ring()
