@@ -176,7 +176,9 @@ def summary(runs: list[list[float]]) -> tuple[dict[str, float], list[float]]:
 def workspace() -> Iterator[None]:
     """A directory for sockets, and domains and files of zeroslot that are gone afterwards."""
     folder = tempfile.mkdtemp(prefix="zb")
-    before = {name: os.environ.get(name) for name in ("ZEROSLOT_BENCH_DIR", "ZEROSLOT_DIR")}
+    names = "ZEROSLOT_BENCH_DIR", "ZEROSLOT_DIR", "PYTHONDONTWRITEBYTECODE"
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else a checkout, and no peer, is compiled by each import
     os.environ["ZEROSLOT_BENCH_DIR"] = folder
     os.environ["ZEROSLOT_DIR"] = f"/dev/shm/{Path(folder).name}"
     try:
@@ -187,7 +189,7 @@ def workspace() -> Iterator[None]:
         shutil.rmtree(os.environ["ZEROSLOT_DIR"], ignore_errors=True)
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
