@@ -305,7 +305,7 @@ def passing_on(lease: zs.Lease[Imu], raw: zs.SlotLease) -> zs.Lease[Imu]:
     assert_type(zs.redeem(ticket), zs.Lease[Any])
     assert_type(zs.SlotReader.redeem(raw.ticket()), zs.SlotLease)
     kept = {ticket: lease}
-    print(kept, zs.redeem(ticket, Imu, match="by_name", max_leases=8).sample.accel)
+    print(kept, zs.redeem(ticket, Imu, match="by_name", missing="ignore", max_leases=8).sample.accel)
     try:
         return zs.redeem(ticket, Imu)
     except zs.SampleGoneError as error:

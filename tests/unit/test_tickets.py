@@ -356,6 +356,28 @@ def test_the_type_may_be_given_or_left_to_the_ticket(pub: zs.Publisher[Frame], s
         zs.redeem("ticket")  # type: ignore[call-overload]  # on purpose
 
 
+def test_a_ticket_is_redeemed_without_the_fields_that_its_publisher_lacks(
+    pub: zs.Publisher[Frame], sub: zs.Subscriber[Frame]
+):
+    """As the error for them says. Each way of reading is kept apart."""
+
+    class Longer(zs.Sample):
+        number: zs.U64
+        gain: zs.F32
+
+    ticket = taken(pub, sub).ticket()
+    for _ in range(2):
+        with pytest.raises(zs.TypeMismatchError, match='give gain a default or say missing="ignore"'):
+            zs.redeem(ticket, Longer, match="by_name")
+        with zs.redeem(ticket, Longer, match="by_name", missing="ignore") as lease:
+            assert lease.sample.number == 1
+            assert not hasattr(lease.sample, "gain")
+    with pytest.raises(ValueError, match='for match="by_name"'):
+        zs.redeem(ticket, Longer, missing="ignore")
+    with pytest.raises(ValueError, match="missing is"):
+        zs.redeem(ticket, Longer, match="by_name", missing="some")  # type: ignore[call-overload]  # on purpose
+
+
 def test_a_class_that_this_process_does_not_have_is_made_from_the_schema(zeroslot_dir: Path):
     """As for a Subscriber without a type."""
 

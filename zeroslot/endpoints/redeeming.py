@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from zeroslot._core import binding
 from zeroslot._core.binding import SLOT_LIMIT, TYPED, Lease, Source, Ticket
@@ -11,7 +11,7 @@ from zeroslot.endpoints import tickets
 from zeroslot.endpoints.following import plan_for
 from zeroslot.endpoints.versions import published_layout, untyped_publisher
 from zeroslot.types import whole
-from zeroslot.types.by_name import Match, checked_match
+from zeroslot.types.by_name import Match, checked_match, checked_missing
 from zeroslot.types.compiled import compiled, has_open_parameters
 from zeroslot.types.from_schema import sample_type_of
 from zeroslot.types.sample import Sample
@@ -27,22 +27,42 @@ MOST_TYPES = 8
 
 
 @overload
-def redeem(ticket: Ticket, sample_type: type[S], *, match: Match = ..., max_leases: int = ...) -> Lease[S]: ...
+def redeem(
+    ticket: Ticket,
+    sample_type: type[S],
+    *,
+    match: Match = ...,
+    missing: Literal["error", "ignore"] = ...,
+    max_leases: int = ...,
+) -> Lease[S]: ...
 
 
 @overload
-def redeem(ticket: Ticket, sample_type: None = None, *, match: Match = ..., max_leases: int = ...) -> Lease[Any]: ...
+def redeem(
+    ticket: Ticket,
+    sample_type: None = None,
+    *,
+    match: Match = ...,
+    missing: Literal["error", "ignore"] = ...,
+    max_leases: int = ...,
+) -> Lease[Any]: ...
 
 
 def redeem(
-    ticket: Ticket, sample_type: type[Sample] | None = None, *, match: Match = "exact", max_leases: int = 4
+    ticket: Ticket,
+    sample_type: type[Sample] | None = None,
+    *,
+    match: Match = "exact",
+    missing: Literal["error", "ignore"] = "error",
+    max_leases: int = 4,
 ) -> Lease[Any]:
     """Lease the sample that a ticket names, in place: in a worker, behind a queue, or in the process that made it.
 
     Without a `sample_type` the sample has the class of this process that the publisher's samples have, if one has been
-    imported, and one made from the stored schema otherwise. `match` is that of `Subscriber`. `max_leases`: how many
-    samples of one publisher this process holds by tickets, at most; tickets of one sample share its lease. They are in
-    addition to what subscribers hold, and keep slots from being reused: give the publisher `spare_slots` for them.
+    imported, and one made from the stored schema otherwise. `match` and `missing` are those of `Subscriber`.
+    `max_leases`: how many samples of one publisher this process holds by tickets, at most; tickets of one sample share
+    its lease. They are in addition to what subscribers hold, and keep slots from being reused: give the publisher
+    `spare_slots` for them.
 
     The process takes a place among the publisher's `max_subscribers` while it redeems, and is no subscriber. It costs
     an attach at the first ticket of a publisher, and about what `take` costs after that.
@@ -58,20 +78,22 @@ def redeem(
     """
     if not isinstance(ticket, Ticket):
         raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
-    checked_match(match)
+    ignore_missing = checked_missing(missing, checked_match(match))
     leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
     if sample_type is not None:
         whole.compiled_type(sample_type)  # raises for what is no sample type
     with tickets.lock:
         reader = tickets.reader_for(ticket, leases)
-        lease = binding.redeem(_source_for(reader, ticket, sample_type, match), ticket, leases)
+        lease = binding.redeem(_source_for(reader, ticket, sample_type, match, ignore_missing), ticket, leases)
         if lease is None:
             raise tickets.gone(ticket, reader)
         return lease
 
 
-def _source_for(reader: TicketReader, ticket: Ticket, sample_type: type[Sample] | None, match: Match) -> Source:
-    source = reader.sources.get((sample_type, match))
+def _source_for(
+    reader: TicketReader, ticket: Ticket, sample_type: type[Sample] | None, match: Match, ignore_missing: bool
+) -> Source:
+    source = reader.sources.get((sample_type, match, ignore_missing))
     if source is None:
         if len(reader.sources) >= MOST_TYPES:
             reader.sources.clear()
@@ -84,8 +106,9 @@ def _source_for(reader: TicketReader, ticket: Ticket, sample_type: type[Sample] 
         if here is None:
             published = published_layout(segment, where)
             here = _class_of(published) or whole.type_of(published)
-        plan, _ = plan_for(where, segment, here, match)
-        source = reader.sources[sample_type, match] = Source(reader.native, plan, ticket.publisher_id)
+        plan, _ = plan_for(where, segment, here, match, ignore_missing)
+        source = Source(reader.native, plan, ticket.publisher_id)
+        reader.sources[sample_type, match, ignore_missing] = source
     return source
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroslot._core.binding import SLOT_LIMIT, Batch, Lease, direct_methods, take_batch
-from zeroslot.arguments import checked_choice, checked_flag, checked_name, checked_spin_us, whole_number
+from zeroslot.arguments import checked_flag, checked_name, checked_spin_us, whole_number
 from zeroslot.endpoints import loops, waker
 from zeroslot.endpoints.callbacks import SampleCallback
 from zeroslot.endpoints.following import Following, S_co, Table
@@ -26,7 +26,7 @@ from zeroslot.memory.bell import Bell
 from zeroslot.memory.directories import checked_domain, checked_topic, topic_directory
 from zeroslot.memory.peers import publisher_info
 from zeroslot.types import whole
-from zeroslot.types.by_name import Match, checked_match
+from zeroslot.types.by_name import Match, checked_match, checked_missing
 
 DEFAULT_SPIN_US = 20.0  # about what a wake-up costs, so spinning at most doubles the cost of one
 PROCESSORS = os.cpu_count()
@@ -138,10 +138,7 @@ class Subscriber(Following[S_co]):
         self.topic = checked_topic(topic)
         self.domain = checked_domain(domain)
         self._match = checked_match(match)
-        checked_choice("missing", missing, "error", "ignore")
-        if missing == "ignore" and match == "exact":
-            raise ValueError('missing="ignore" is for match="by_name": with match="exact" no field is missing')
-        self._ignore_missing = missing == "ignore"
+        self._ignore_missing = checked_missing(missing, match)
         spin = checked_spin_us(default_spin_us() if spin_us is None else spin_us)
         self.sample_type = sample_type
         if sample_type is not None:

@@ -30,6 +30,14 @@ def checked_match(match: Match) -> Match:
     return match
 
 
+def checked_missing(missing: str, match: Match) -> bool:
+    """Whether fields that the publisher lacks are left out. ValueError for a choice that makes no sense."""
+    checked_choice("missing", missing, "error", "ignore")
+    if missing == "ignore" and match == "exact":
+        raise ValueError('missing="ignore" is for match="by_name": with match="exact" no field is missing')
+    return missing == "ignore"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class SharedLayout(Layout):
     """What this side reads of the samples of another version: members in the order of this side, at the offsets of
