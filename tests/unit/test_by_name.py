@@ -661,6 +661,28 @@ def test_the_error_of_a_publisher_advises_a_publisher() -> None:
             assert "Subscribe" not in str(caught.value)
 
 
+class Blob(Sample):
+    """Its field has the name that the layout of a whole array or bytes uses."""
+
+    data: bytes
+
+
+@pytest.mark.parametrize(
+    ("published", "here"), [(bytes, np.ndarray), (np.ndarray, bytes), (bytes, Blob), (Blob, bytes), (np.ndarray, Blob)]
+)
+@pytest.mark.parametrize("options", [{}, {"match": "by_name"}, {"match": "by_name", "missing": "ignore"}])
+def test_whole_arrays_and_bytes_share_no_field(published: Any, here: Any, options: dict[str, Any]) -> None:
+    """So no advice is about fields."""
+    with Publisher("t", published, max_bytes=64):
+        with pytest.raises(TypeMismatchError) as caught:
+            Subscriber("t", here, **options)
+        assert str(caught.value).endswith(
+            "\nThey share no field: subscribe with the publisher's type, or to another topic."
+        )
+        with pytest.raises(TypeMismatchError, match="They share no field: publish under another topic"):
+            Publisher("t", here, max_bytes=64, match=options.get("match", "exact"))
+
+
 def test_untyped_publishers_are_named_in_the_error(zeroslot_dir: Any) -> None:
     """A topic that carries bytes."""
     directory = zeroslot_dir / "default" / "t"

@@ -63,13 +63,14 @@ class ByName:
     `missing`: the fields of `here`, such as `pose.x` or `points[].x`, that the publisher lacks and that have no
     default. `unreadable`: those that cannot be read, because they are missing (unless `ignore_missing`), or because the
     publisher has them in a way that is not safe to read. `layout` is for use only where `readable`.
-    `shares_names`: whether any field of one has the name of one of the other.
+    `shares_names`: whether any field of one has the name of one of the other; whole arrays and bytes have no fields.
     """
 
     def __init__(self, published: Layout, here: Layout, *, ignore_missing: bool = False) -> None:
         self.unreadable: list[str] = []
         self.missing: list[str] = []
-        self.shares_names = bool({each.name for each in published.members} & {each.name for each in here.members})
+        names = {each.name for each in published.members} & {each.name for each in here.members}
+        self.shares_names = bool(names) and not published.whole and not here.whole
         self._ignore_missing = ignore_missing
         self.layout = self._shared_layout(published, here, "")
 
