@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
-from zeroslot._core.binding import Descriptor, PublisherEnd, Region, Segment, direct_methods
+from zeroslot._core.binding import Descriptor, Members, PublisherEnd, Region, Segment, direct_methods
 
 
 @pytest.fixture
@@ -118,3 +118,27 @@ def test_the_interpreter_finds_native_methods_in_the_public_classes() -> None:
 
     assert type(vars(Counting)["loan"]) is FunctionType
     assert type(vars(Counting)["send"]) is MethodDescriptorType
+
+
+def test_members_may_come_and_go_while_they_are_read() -> None:
+    """One that reads has the members of one moment, and keeps those alive alone that it has read."""
+
+    class Member:
+        pass
+
+    members: Members[Member] = Members()
+    kept = [Member(), Member()]
+    for each in kept:
+        members.add(each)
+    read = iter(members)
+    assert next(read) in kept
+    members.add(new := Member())
+    members.discard(kept[0])
+    assert next(read) in kept
+    assert list(read) == []
+    del read, each
+    assert set(members) == {kept[1], new}
+    kept.clear()
+    assert list(members) == [new]
+    assert len(members) == 1
+    members.discard(Member())

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import select
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 import zeroslot as zs
 from tests.process.samples import Tick
+from zeroslot.endpoints.loops import _bells
 
 
 def publish(pub: zs.Publisher[Tick], *numbers: int) -> None:
@@ -259,6 +264,32 @@ def test_loops_that_are_closed_are_forgotten(pub: zs.Publisher[Tick], sub: zs.Su
         assert number_of(asyncio.run(sub.take_async())) == number
     task.get_coro().close()  # type: ignore[union-attr]  # it is a coroutine
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # what asyncio would complain of
+
+
+@pytest.mark.row("NOT-9")
+@pytest.mark.parametrize("woken", [False, True])
+def test_loops_that_are_closed_while_tasks_wait_leave_nothing(
+    pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick], woken: bool
+) -> None:
+    """The loop, its tasks and its descriptor go, whether a sample has come for a task that did not run any more."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    loops = weakref.WeakSet[asyncio.AbstractEventLoop]()
+    for _ in range(10):
+        loop = asyncio.new_event_loop()
+        loops.add(loop)
+        task = loop.create_task(sub.take_async())
+        loop.run_until_complete(suspended(task))
+        if woken:
+            publish(pub, 1)
+            assert select.select([_bells[loop]().doorbell], [], [], 30)[0]  # type: ignore[misc]  # it is there
+        loop.close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # what asyncio would complain of
+        del loop, task
+        while sub.take() is not None:
+            pass
+    gc.collect()
+    assert not loops
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 @pytest.mark.row("NOT-9")

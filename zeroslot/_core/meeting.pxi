@@ -7,10 +7,44 @@
 # A wait only tries the lock of another subscriber: a thread that holds it follows already. What goes wrong is kept, and
 # raised or logged by the next call of the subscriber that it concerns.
 
-from weakref import WeakSet
+from weakref import ref
 
 cdef enum:
     BUSY_NS = 10_000_000    # the time to the next try, where another thread follows for a subscriber
+
+
+@cython.final
+cdef class Members:
+    """Objects that are known as long as they live, as in a WeakSet. Other threads and signal handlers may change it
+    while it is read: one that is read has the members that it had at one moment.
+    """
+
+    cdef dict references
+
+    def __cinit__(self):
+        self.references = {}
+
+    def add(self, member not None):
+        self.references[ref(member, self._forget)] = None
+
+    def discard(self, member not None):
+        self.references.pop(ref(member), None)
+
+    def _forget(self, reference):
+        self.references.pop(reference, None)
+
+    cdef list living(self):
+        # `list` is one step of the interpreter.
+        return [member for member in [reference() for reference in list(self.references)] if member is not None]
+
+    def __iter__(self):
+        return iter(self.living())
+
+    def __len__(self):
+        return len(self.living())
+
+    def __reduce__(self):
+        raise unpicklable(self)
 
 
 @cython.final
@@ -19,7 +53,7 @@ cdef class MetBell:
 
     cdef Word word
     cdef uint32_t followed  # the value at which all of them had followed
-    cdef object followers   # a WeakSet
+    cdef Members followers
 
 
 @cython.final
@@ -64,7 +98,7 @@ cdef class Meeting:
                     break
             else:
                 bell = MetBell.__new__(MetBell)
-                bell.word, bell.followers = word, WeakSet()
+                bell.word, bell.followers = word, Members()
                 self.bells = (*self.bells, bell)
             bell.followers.add(follower)
             bell.followed = zs_load32(word.word, ZS_ACQUIRE) - 1    # it may have rung since its first look

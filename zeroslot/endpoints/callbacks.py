@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
-from zeroslot._core.binding import Flag, Lease, deadline_after, now_ns, wait_for_any
+from zeroslot._core.binding import Flag, Lease, Members, deadline_after, now_ns, wait_for_any
 from zeroslot.endpoints.following import Following
 from zeroslot.errors import ClosedError, ForkedHandleError
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _RETRY_NS = 50_000_000  # the time to the next try, where a sample cannot be taken
 _EXIT_NS = 1_000_000_000  # how long functions that run may take at the end of the interpreter
 
-_running: WeakSet[SampleCallback] = WeakSet()
+_running: Members[SampleCallback] = Members()
 
 
 class SampleCallback:

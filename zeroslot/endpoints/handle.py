@@ -15,7 +15,6 @@ import logging
 import os
 import sys
 import threading
-import weakref
 from concurrent.futures import thread as executors
 from contextlib import suppress
 from typing import Any, Protocol
@@ -31,7 +30,7 @@ class _Closable(Protocol):
     def close(self) -> None: ...
 
 
-_handles: weakref.WeakSet[Any] = weakref.WeakSet()
+_handles: binding.Members[Any] = binding.Members()
 _watched_pid = 0
 
 

@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from zeroslot._core.binding import Doorbell, SubscriberEnd, deadline_after, now_ns
 from zeroslot.endpoints.waker import SubscriberWake, arm, disarm
@@ -47,18 +47,25 @@ class _LoopBell:
 
     def leave(self, loop: asyncio.AbstractEventLoop) -> None:
         """A task waits no more, and was not woken. The last one removes the descriptor."""
-        if not self.waiting and _bells.get(loop) is self:
+        if not self.waiting and not loop.is_closed() and _found(loop) is self:
             del _bells[loop]
             loop.remove_reader(self.doorbell.fileno())
 
 
-_bells: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopBell] = WeakKeyDictionary()
+# The loop has the bell as its reader. What is here must not keep it: it keeps the tasks, and these keep the loop.
+_bells: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[_LoopBell]] = WeakKeyDictionary()
+
+
+def _found(loop: asyncio.AbstractEventLoop) -> _LoopBell | None:
+    reference = _bells.get(loop)
+    return None if reference is None else reference()
 
 
 def _bell_of(loop: asyncio.AbstractEventLoop) -> _LoopBell:
-    bell = _bells.get(loop)
+    bell = _found(loop)
     if bell is None:
-        bell = _bells[loop] = _LoopBell(loop)
+        bell = _LoopBell(loop)
+        _bells[loop] = ref(bell)
     return bell
 
 

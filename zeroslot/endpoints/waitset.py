@@ -19,9 +19,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
-from weakref import WeakSet
 
-from zeroslot._core.binding import Doorbell, Flag, Handle, Several, deadline_after, now_ns, poll_until
+from zeroslot._core.binding import Doorbell, Flag, Handle, Members, Several, deadline_after, now_ns, poll_until
 from zeroslot.arguments import checked_flags, checked_period
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.subscriber import Subscriber
@@ -191,7 +190,7 @@ class WaitSet(Handle):
         self._flag = Flag()  # moves when an event is set, and when something is attached or detached
         self._table = _Table({}, self._flag)
         self._changing = threading.RLock()  # a signal handler may attach as well
-        self._polling: WeakSet[_Polling] = WeakSet()
+        self._polling: Members[_Polling] = Members()
         self._released = False
         close_at_exit(self)
         for each in attached:

@@ -23,11 +23,10 @@ import os
 import re
 import stat
 import threading
-import weakref
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from zeroslot._core.binding import Descriptor, Region, Word
+from zeroslot._core.binding import Descriptor, Members, Region, Word
 from zeroslot.memory import access
 from zeroslot.memory.directories import domain_directory, names_in, open_directory, remove_empty, retry
 from zeroslot.memory.objects import reopen
@@ -50,7 +49,7 @@ class _OpenBell:
         self.path = path
         self.descriptor = descriptor
         self.word = Word(region, 0)
-        self.users: weakref.WeakSet[Bell] = weakref.WeakSet()
+        self.users: Members[Bell] = Members()
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file: a test or a user may have removed it."""
