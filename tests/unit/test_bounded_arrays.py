@@ -6,6 +6,7 @@ import enum
 import pickle
 import re
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,6 +24,10 @@ from zeroslot.types.schema import from_json_schema
 class Point(Sample):
     x: zs.F32 = 0.0
     label: zs.U8 = 0  # three bytes of padding follow
+
+
+class Other(Sample):
+    x: zs.F32
 
 
 class Arrays(Sample):
@@ -175,9 +180,16 @@ def test_elements_are_converted_where_nothing_is_lost(pub: Publisher[Arrays]) ->
         [{"label": 7, "x": 1.5}, {"label": 8, "x": 2.5}],
         [(1.5, 7), (2.5, 8)],
         list(other[["x", "label"]]),
+        [Point(x=1.5, label=7), Point(x=2.5, label=8)],
+        [MappingProxyType({"x": 1.5, "label": 7}), (2.5, 8)],
     ):
         arrays.points = records
         assert arrays.points.tolist() == [(1.5, 7), (2.5, 8)]
+        assert Arrays.model_validate({**VALUES, "points": records}).points.tolist() == [(1.5, 7), (2.5, 8)]
+    with pytest.raises(TypeError, match="points: records with the fields x, label, not int"):
+        arrays.points = [1, 2]
+    with pytest.raises(ValueError, match="points: a record has the fields x, label"):
+        arrays.points = [Other(x=1.0), Other(x=2.0)]
     arrays.line = []
     assert arrays.line.shape == (0,)
     loan.discard()

@@ -149,7 +149,12 @@ def test_a_size_shrinks_before_the_commit(pub: Publisher[Frame], sub: Subscriber
         view.image[:] = np.arange(20).reshape(4, 5)
         view.maybe.points[:] = 1
         zs.resize(view, image=(2, 5), points=1, name=2)
+        zs.resize(view, maybe={"points": (7,)})
         zs.resize(view.maybe, points=(5,))
+        with pytest.raises(ValueError, match="maybe: points: 4004 bytes, and the loan has room for 4000"):
+            zs.resize(view, maybe={"points": (1001,)})
+        with pytest.raises(TypeError, match="cloud: it keeps its size"):
+            zs.resize(view, cloud=3)
         assert view.image.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
         view.name = "ab"
         view.name = "0123456789"
@@ -330,6 +335,8 @@ def test_a_sample_larger_than_a_slot_is_refused_with_the_sizes(pub: Publisher[Fr
         pub.loan(**sizes)
     assert caught.value.size is not None
     assert caught.value.size > 100_000
+    if caught.value.size > 2**48:
+        assert f"more than {2**48} bytes do not fit" in str(caught.value)
     assert caught.value.topic == "frame"
     with pytest.raises(SampleTooLargeError):
         pub.publish(frame(image=np.zeros(100_000, np.uint8)))

@@ -145,7 +145,7 @@ cdef cnp.ndarray from_python(object given, object value, object wanted, Py_ssize
 
 
 cdef cnp.ndarray records_from_python(object value, object wanted, Py_ssize_t ndim):
-    """Nested lists of mappings, of tuples, or of records, as an array of records."""
+    """Nested lists of mappings, of tuples, of records, or of samples, as an array of records."""
     cdef list items = [value], shape = [], columns
     cdef Py_ssize_t i
     for i in range(ndim):
@@ -154,6 +154,7 @@ cdef cnp.ndarray records_from_python(object value, object wanted, Py_ssize_t ndi
             raise ValueError("the lists are not of one length")
         shape += lengths or {0}
         items = [inner for item in items for inner in item]
+    items = [as_mapping(item, wanted.names) for item in items]
     made = zeros(len(items), wanted)
     for i, name in enumerate(wanted.names):
         for item in items:
@@ -166,6 +167,17 @@ cdef cnp.ndarray records_from_python(object value, object wanted, Py_ssize_t ndi
         except (ValueError, TypeError) as error:
             raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{name}: {error}") from None
     return made.reshape(shape)
+
+
+cdef object as_mapping(object item, tuple names):
+    """One record in the forms that Python has; of a model or a view its fields."""
+    if isinstance(item, (dict, tuple, list, NumpyRecord)):
+        return item
+    if isinstance(item, Mapping):
+        return dict(item)
+    if isinstance(item, View) or hasattr(type(item), "__pydantic_fields__"):
+        return {name: getattr(item, name) for name in names if hasattr(item, name)}
+    raise TypeError(f"records with the fields {', '.join(names)}, not {type(item).__name__}")
 
 
 cdef dict CONVERTIBLE = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu", "M": "Miu", "m": "miu"}

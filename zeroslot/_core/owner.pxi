@@ -311,8 +311,9 @@ cdef class Owner(Side):
             slots, largest = f"max_bytes={max_bytes}", max_bytes
         where = "" if self.topic is None else f"{self.topic}: "
         total = "" if total_bytes is None else f" ({total_bytes} bytes in total)"
+        bytes_text = f"{size} bytes" if size <= LARGEST_SAMPLE else f"more than {LARGEST_SAMPLE} bytes"
         return errors.SampleTooLargeError(
-            f"{where}{size} bytes do not fit {slots}{total}. {advice}",
+            f"{where}{bytes_text} do not fit {slots}{total}. {advice}",
             topic=self.topic, size=size, capacity=largest, capacities=tuple(capacities), total_bytes=total_bytes,
         )
 

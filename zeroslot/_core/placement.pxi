@@ -277,7 +277,10 @@ def resize_fields(View sample not None, dict sizes not None):
             inner = (<OptionalCodec>inner).item
         sample.hold.pin()
         try:
-            inner.resize(sample.hold, data, wanted)
+            if isinstance(inner, StructCodec) and isinstance(wanted, Mapping):
+                resize_fields(inner.get(sample.hold, data), dict(wanted))
+            else:
+                inner.resize(sample.hold, data, wanted)
         except (ValueError, TypeError) as error:
             if isinstance(error, errors.ZeroslotError):
                 raise

@@ -215,7 +215,7 @@ def resize(sample: Any, /, **sizes: Any) -> None:
     """Give fields of a loan other sizes before it is committed: `resize(frame, image=(1000, 1920, 3), name=4)`.
 
     A variable field can have any size that the loan has room for, and a field with a bound (UpTo, MaxLen, MaxBytes) any
-    size up to that. Sizes are shapes, numbers of items and numbers of bytes. The first bytes of a field stay; those of
+    size up to that. Sizes are shapes, numbers of items and numbers of bytes; for a nested sample a dict of them. The first bytes of a field stay; those of
     an array are in C order, so the first rows stay where only the first dimension changes. What a field holds beyond
     its size before is not said: write it. Arrays and lists that were read from the sample before keep their size.
 
