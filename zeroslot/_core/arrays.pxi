@@ -175,7 +175,7 @@ cdef object as_mapping(object item, tuple names):
         return item
     if isinstance(item, Mapping):
         return dict(item)
-    if isinstance(item, View) or hasattr(type(item), "__pydantic_fields__"):
+    if hasattr(type(item), "__zs_sample__") or hasattr(type(item), "__pydantic_fields__"):
         return {name: getattr(item, name) for name in names if hasattr(item, name)}
     raise TypeError(f"records with the fields {', '.join(names)}, not {type(item).__name__}")
 

@@ -55,9 +55,6 @@ cdef enum:
     EXTENT_SIZE = sizeof(zs_extent)
     ARRAY_EXTENT_SIZE = sizeof(zs_array_extent)
 
-# No sample is larger, whatever its slots are; sums of so many bytes do not overflow.
-cdef uint64_t LARGEST_SAMPLE = <uint64_t>1 << 48
-
 
 cdef inline uint64_t checked_product(uint64_t one, uint64_t other) noexcept nogil:
     """The product; LARGEST_SAMPLE + 1 where it is larger than that."""

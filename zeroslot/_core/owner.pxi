@@ -1,5 +1,8 @@
 # Part of binding.pyx: the owner's side of a segment.
 
+# No sample is larger, whatever its slots are; sums of so many bytes do not overflow.
+cdef uint64_t LARGEST_SAMPLE = <uint64_t>1 << 48
+
 
 @cython.final
 @cython.no_gc

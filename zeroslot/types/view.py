@@ -215,9 +215,10 @@ def resize(sample: Any, /, **sizes: Any) -> None:
     """Give fields of a loan other sizes before it is committed: `resize(frame, image=(1000, 1920, 3), name=4)`.
 
     A variable field can have any size that the loan has room for, and a field with a bound (UpTo, MaxLen, MaxBytes) any
-    size up to that. Sizes are shapes, numbers of items and numbers of bytes; for a nested sample a dict of them. The first bytes of a field stay; those of
-    an array are in C order, so the first rows stay where only the first dimension changes. What a field holds beyond
-    its size before is not said: write it. Arrays and lists that were read from the sample before keep their size.
+    size up to that. Sizes are shapes, numbers of items and numbers of bytes, and dicts of these for nested samples. The
+    first bytes of a field stay; those of an array are in C order, so the first rows stay where only the first dimension
+    changes. What a field holds beyond its size before is not said: write it. Arrays and lists that were read from the
+    sample before keep their size.
 
     Raises ValueError for a size that there is no room for, TypeError for a field that keeps its size and for what is no
     sample in place, ClosedError after the commit.
