@@ -50,7 +50,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def zeroslot(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, input=stdin)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    return subprocess.run(command(*arguments), capture_output=True, encoding=encoding, input=stdin)
 
 
 @pytest.fixture
@@ -400,6 +401,37 @@ def test_json_that_is_none_is_status_1(imu: zs.Publisher[Imu]):
     done = zeroslot("pub", "robot/imu", "-", "--wait", "0", stdin='{"stamp_ns": 1, "accel": [1, 2, 3]}\n{\n')
     assert (done.returncode, "line 2 of stdin: it is no JSON" in done.stderr) == (1, True)
     assert done.stdout.startswith("published 1 sample of Imu")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"stamp_ns": ' + "9" * 5000 + "}"], ids=["deep", "long"])
+def test_json_without_bounds_is_a_line(text: str, imu: zs.Publisher[Imu], tmp_path: Path):
+    """Of a sample, and of the file of a schema."""
+    path = tmp_path / "schema.json"
+    path.write_text(text, "utf-8")
+    for done in (
+        zeroslot("pub", "robot/imu", "-", "--wait", "0", stdin=text),
+        zeroslot("pub", "robot/new", "{}", "--wait", "0", "--type", str(path)),
+    ):
+        assert (done.returncode, len(done.stderr.splitlines()), "is no JSON" in done.stderr) == (1, 1, True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_stdout_cannot_show_is_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch):
+    """JSON stays JSON, and nothing is an error."""
+
+    class Log(zs.Sample):
+        text: str
+
+    with zs.Publisher("robot/log", Log, max_bytes=100) as publisher:
+        publisher.publish(Log(text="漢 é\x9b"))
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        arguments = ["echo", "robot/log", "--once", "--history", "1", "--timeout", "0"]
+        assert json.loads(zeroslot(*arguments, "--json").stdout)["sample"] == {"text": "漢 é\x9b"}
+        for words in (arguments, [*arguments, "--csv"], ["top", "--once"], ["echo", "--help"]):
+            done = zeroslot(*words)
+            assert (done.returncode, done.stderr) == (0, "")
+            if words[0] == "echo" and words != ["echo", "--help"]:
+                assert "\\u6f22" in done.stdout
 
 
 # --- schema

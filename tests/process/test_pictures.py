@@ -303,6 +303,8 @@ def test_view_decodes_files(encoding: str, sample_type: type[Any], tmp_path: Pat
         (stripes()[..., :1], "grey", "L"),
         (np.dstack([stripes(), np.full((40, 60), 128, np.uint8)]), "rgba", "RGBA"),
         (np.arange(2400, dtype=np.uint16).reshape(40, 60) * 20, "uint16", "I;16"),
+        (np.arange(2400, dtype=np.uint16).reshape(40, 60, 1) * 20, "uint16", "I;16"),
+        (np.arange(-1200, 1200, dtype=np.int16).reshape(40, 60), "int16", "L"),
         (np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60), "float32", "L"),
         (np.eye(40, 60, dtype=np.bool_), "bool", "L"),
     ],

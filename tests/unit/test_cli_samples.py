@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import zeroslot as zs
 from zeroslot.cli.declaration import source_of
 from zeroslot.cli.decoding import Form, cell, columns_of, lines_of_value, plain, text_of, value_at, whole_sample
-from zeroslot.cli.encoding import Encoder, SampleError, array_of
+from zeroslot.cli.encoding import TELLS_OF_UNKNOWN_FIELDS, Encoder, SampleError, array_of
 from zeroslot.cli.schemas import dtype_source
 
 
@@ -226,6 +226,15 @@ def test_what_is_missing_is_shown_in_a_whole_sample(foreign: type[Any]):
         Encoder(foreign).sample({})
     template = json.loads(str(caught.value).splitlines()[-1])
     assert Encoder(foreign).sample(template) == Encoder(foreign, fill=True).sample({})
+
+
+@pytest.mark.parametrize(("given", "where"), [({"cuont": 1}, "cuont"), ({"at": {"x": 1, "w": 2}}, "at.w")])
+def test_a_misspelt_field_is_refused(given: Any, where: str, foreign: type[Any]):
+    """Zeros would be published in its place."""
+    if not TELLS_OF_UNKNOWN_FIELDS:
+        pytest.skip("needs pydantic 2.12")
+    with pytest.raises(SampleError, match=f"{where}: there is no such field"):
+        Encoder(foreign, fill=True).sample(given)
 
 
 def test_fill_goes_into_nested_samples(foreign: type[Any]):

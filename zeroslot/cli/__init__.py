@@ -13,6 +13,7 @@ The exit status of every command:
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Callable
@@ -25,6 +26,11 @@ STATUS = (
 )
 
 
+# Letters of pictures where the encoding of stdout lacks them, such as that of LC_ALL=C; other letters become \xe9.
+PLAIN = dict(zip("…▴▾→←▀━─│┌┐└┘├┤┬┴┼", "~^v><#--|+++++++++", strict=True))
+BRAILLE = range(0x2800, 0x2900)
+
+
 class CommandError(ValueError):
     """A command cannot do what it was asked to; the text says why, and what to give."""
 
@@ -32,9 +38,25 @@ class CommandError(ValueError):
 def main() -> int:
     """Run the command line on `sys.argv`: its exit status."""
     try:
+        codecs.register_error("zeroslot", _in_plain_letters)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="zeroslot")
         return _ended(_chosen())
     except KeyboardInterrupt:
         return 130
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is printed for letters that cannot be encoded: a handler of `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter = error.object[error.start]
+    if letter in PLAIN:
+        return PLAIN[letter], error.start + 1
+    if ord(letter) in BRAILLE:
+        return " *"[ord(letter) > BRAILLE.start], error.start + 1
+    escaped, _ = codecs.backslashreplace_errors(UnicodeEncodeError("ascii", letter, 0, 1, error.reason))
+    return escaped, error.start + 1
 
 
 def _chosen() -> Callable[[], int]:

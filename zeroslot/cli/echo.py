@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import zeroslot as zs
 from zeroslot.cli.decoding import Form, cell, columns_of, lines_of_value, plain, text_of, value_at, whole_sample
+from zeroslot.cli.drawing import has_blocks
 from zeroslot.cli.expression import Expression
 from zeroslot.cli.figures import as_time
 from zeroslot.cli.reading import Clock, Source, check_names, leases_of, note_silence, subscribe
-from zeroslot.cli.table import BOLD, DIM, RED, styled
+from zeroslot.cli.table import BOLD, DIM, RED, printable, styled
 
 Output = Literal["text", "json", "csv"]
 Printer = Callable[[zs.Lease[Any], zs.Subscriber[Any]], None]
@@ -66,7 +67,8 @@ class _TextPrinter:
     def __call__(self, lease: zs.Lease[Any], subscriber: zs.Subscriber[Any]) -> None:
         lost = subscriber.lost
         if lost > self._lost:
-            print(styled(f"# {lost - self._lost} samples lost", RED))
+            missed = lost - self._lost
+            print(styled(f"# {missed} sample{'s' * (missed != 1)} lost", RED))
             self._lost = lost
         if len(self._fields) == 1:
             print(text_of(self._fields[0](lease.sample), self._form))
@@ -111,7 +113,10 @@ class _JsonPrinter:
             "lost": subscriber.lost,
             "sample": plain(sample, self._form),
         }
-        print(json.dumps(facts, ensure_ascii=False, separators=(",", ":")))
+        line = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+        if not (line.isprintable() and has_blocks()):  # a terminal's commands, or letters that stdout cannot show
+            line = json.dumps(facts, separators=(",", ":"))
+        print(line)
 
 
 class _CsvPrinter:
@@ -123,6 +128,7 @@ class _CsvPrinter:
         self._writer = csv.writer(sys.stdout, lineterminator="\n")
         self._columns: dict[type, tuple[tuple[str, ...], list[Any]]] = {}
         self._titles: tuple[str, ...] = ()
+        self._for_people = sys.stdout.isatty()
 
     def __call__(self, lease: zs.Lease[Any], _: zs.Subscriber[Any]) -> None:
         sample = lease.sample
@@ -142,4 +148,6 @@ class _CsvPrinter:
             self._writer.writerow(["sequence", "published_ns", "publisher_id", *titles])
             self._titles = titles
         cells = [cell(value, self._form) for value in values]
+        if self._for_people:
+            cells = [printable(each) for each in cells]
         self._writer.writerow([lease.sequence, lease.published_ns, lease.publisher_id, *cells])

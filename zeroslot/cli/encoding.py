@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import VERSION, ValidationError
 
 import zeroslot as zs
 from zeroslot.cli import CommandError
 from zeroslot.cli.expression import WHOLE
 
 Schema = Mapping[str, Any]
+UNKNOWN = "extra_forbidden"  # what pydantic calls a field that the type does not have
+TELLS_OF_UNKNOWN_FIELDS = tuple(map(int, VERSION.split(".")[:2])) >= (2, 12)
 
 
 class SampleError(CommandError):
@@ -51,13 +53,23 @@ class Encoder:
         if self._fill:
             value = _filled(value, self._schema)
         try:
-            return self.sample_type.model_validate_json(json.dumps(value))
+            return self._validated(json.dumps(value))
+        except RecursionError as error:
+            raise SampleError(f"this is no sample of {self.type_name}: {error}") from None
         except ValidationError as error:
-            problems = "\n".join(f"  {_place(each['loc'])}: {each['msg']}" for each in error.errors())
+            problems = "\n".join(f"  {_place(each['loc'])}: {_reason(each)}" for each in error.errors())
             text = f"this is no sample of {self.type_name}:\n{problems}"
-            if any(each["type"] == "missing" for each in error.errors()):
-                text += f"\nGive all fields, or --fill for zeros. A whole sample:\n{self.template()}"
+            kinds = {each["type"] for each in error.errors()}
+            if kinds & {"missing", UNKNOWN}:
+                advice = "Give all fields, or --fill for zeros. " if "missing" in kinds else ""
+                text += f"\n{advice}A whole sample:\n{self.template()}"
             raise SampleError(text) from None
+
+    def _validated(self, text: str) -> Any:
+        """A misspelt field would be ignored, and a default published in its place; a class may allow them."""
+        if not TELLS_OF_UNKNOWN_FIELDS or self.sample_type.model_config.get("extra") is not None:
+            return self.sample_type.model_validate_json(text)
+        return self.sample_type.model_validate_json(text, extra="forbid")
 
     def template(self) -> str:
         """A sample of zeros, as JSON."""
@@ -112,6 +124,10 @@ def _with_numbers(given: Any, schema: Schema, where: str) -> Any:
     if isinstance(given, list) and "items" in schema:
         return [_with_numbers(each, schema["items"], f"{where}[{at}]") for at, each in enumerate(given)]
     return given
+
+
+def _reason(problem: Mapping[str, Any]) -> str:
+    return "there is no such field" if problem["type"] == UNKNOWN else str(problem["msg"])
 
 
 def _place(location: tuple[str | int, ...]) -> str:

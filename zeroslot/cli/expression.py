@@ -36,30 +36,37 @@ class ExpressionError(CommandError):
     """An expression that is not allowed, or makes no sense for a sample."""
 
 
-def _of_array(function: Callable[[Any], Any]) -> Callable[..., Any]:
+def _of_array(name: str, function: Callable[[Any], Any]) -> Callable[..., Any]:
     def compute(*values: Any) -> Any:
         if len(values) == 1 and values[0] is None:
             return None
         array = np.asarray(values[0] if len(values) == 1 else values)
+        if array.dtype.kind not in ("biufcmM" if function in (np.max, np.min) else "biufcm"):
+            raise ExpressionError(f"{name} is of numbers, and not of {_kind_of(array)}")
         return None if array.size == 0 and function is not np.sum else function(array)
 
     return compute
 
 
 def _length(value: Any) -> int | None:
-    return None if value is None else len(value)
+    if value is None:
+        return None
+    if not hasattr(value, "__len__"):
+        raise ExpressionError(f"{_kind_of(value)} has no length")
+    return len(value)
 
 
+ONE_ARGUMENT = ("abs", "all", "any", "len")  # the others take several numbers as well
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": lambda value: None if value is None else abs(_number(value)),
     "all": lambda value: bool(np.all(value)),
     "any": lambda value: bool(np.any(value)),
     "len": _length,
-    "max": _of_array(np.max),
-    "mean": _of_array(np.mean),
-    "min": _of_array(np.min),
-    "norm": _of_array(lambda array: np.sqrt(np.sum(np.square(array, dtype=np.float64)))),
-    "sum": _of_array(np.sum),
+    "max": _of_array("max", np.max),
+    "mean": _of_array("mean", np.mean),
+    "min": _of_array("min", np.min),
+    "norm": _of_array("norm", lambda array: np.sqrt(np.sum(np.square(array, dtype=np.float64)))),
+    "sum": _of_array("sum", np.sum),
 }
 
 
@@ -142,6 +149,8 @@ class Expression:
             raise ExpressionError(f"{self.text}: {error}") from None
         except (TypeError, ValueError, AttributeError) as error:
             raise ExpressionError(f"{self.text}: {error}") from None
+        except MemoryError:
+            raise ExpressionError(f"{self.text}: the result is too large") from None
 
     def holds(self, sample: Any) -> bool:
         """Whether it is true of a sample. Raises ExpressionError, also where its value is an array."""
@@ -190,6 +199,9 @@ class Expression:
             case ast.Compare(left=left, ops=ops, comparators=others):
                 return self._comparison([type(op) for op in ops], [inner(each) for each in (left, *others)])
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+                if not arguments or (len(arguments) > 1 and name in ONE_ARGUMENT):
+                    few = "one argument" if name in ONE_ARGUMENT else "an argument, or several"
+                    raise ExpressionError(f"{name} has {few}, such as {name}({'speed' if name == 'abs' else 'accel'})")
                 function, values_of = FUNCTIONS[name], [inner(argument) for argument in arguments]
                 return lambda sample: function(*[value_of(sample) for value_of in values_of])
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -272,14 +284,45 @@ def _truth(value: Any) -> bool:
 def _item(owner: Any, index: Any) -> Any:
     if owner is None or index is None:
         return None
+    if isinstance(owner, np.ndarray):
+        _check_index(index)
     if isinstance(index, str) and not isinstance(owner, (np.ndarray, np.void)):
         raise ExpressionError(f"there is no item {index!r}")
     return owner[index]
 
 
+def _in_order(op: type, one: Any, other: Any) -> Any:
+    """Times are compared with times, or with texts: `stamps[0] > '2030-01-01'`."""
+    one, other = _as_time(one, other), _as_time(other, one)
+    try:
+        return ORDER[op](one, other)
+    except TypeError:
+        raise ExpressionError(f"{_kind_of(one)} and {_kind_of(other)} have no order") from None
+
+
+def _as_time(value: Any, other: Any) -> Any:
+    is_time = isinstance(other, (np.generic, np.ndarray)) and other.dtype.kind == "M"
+    return np.datetime64(value) if is_time and isinstance(value, str) else value
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return "text" if value.dtype.kind == "U" else str(value.dtype)
+    return type(value).__name__
+
+
+def _check_index(index: Any) -> None:
+    """An array of numbers as an index, or a new axis, makes an array that can be much larger than both."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if part is None or (isinstance(part, np.ndarray) and part.ndim and part.dtype != np.bool_):
+            raise ExpressionError("an index is a number, a slice, a list of numbers or a condition")
+        if isinstance(part, list) and any(np.ndim(each) for each in part):
+            raise ExpressionError("a list as an index has numbers alone")
+
+
 def _compare(op: type, one: Any, other: Any) -> Any:
     if op in ORDER:
-        return False if one is None or other is None else ORDER[op](one, other)
+        return False if one is None or other is None else _in_order(op, one, other)
     if op in EQUALITY:
         if isinstance(one, str) and isinstance(other, enum.Enum):
             one, other = other, one

@@ -1,8 +1,8 @@
 """Images in samples: what is one, how it becomes text for a terminal, and a file.
 
 What is an image: an array of uint8 with the shape (height, width), or (height, width, 1, 3 or 4) for grey, RGB and
-RGBA; bytes that begin as a JPEG or PNG file does; and what a depth camera gives, an array of bool, uint16 or float with
-the shape (height, width), whose range becomes black to white.
+RGBA; bytes that begin as a JPEG or PNG file does; and what a depth camera gives, an array of bool, of other integers or
+of float with the shape (height, width) or (height, width, 1), whose range becomes black to white.
 
 Why the text is made here and not by rich: a picture of 200 columns has ten thousand colours, and rich makes an object
 of each. Which colours the terminal has is asked of rich.
@@ -56,7 +56,7 @@ def image_of(value: Any, *, bgr: bool = False) -> Image | None:
     if encoding:
         pixels = _decoded(bytes(value), encoding)
         form = encoding
-    elif isinstance(value, np.ndarray) and value.size and value.dtype.kind in "buf":
+    elif isinstance(value, np.ndarray) and value.size and value.dtype.kind in "biuf":
         found = _pixels_of(value)
         if found is None:
             return None
@@ -89,9 +89,10 @@ def _encoding_of(value: Any) -> str:
 
 
 def _has_image_shape(array: NDArray[Any]) -> bool:
-    if array.ndim == 3:
-        return array.dtype == np.uint8 and array.shape[2] in CHANNELS
-    return array.ndim == 2 and array.dtype.kind in "buf" and array.dtype.itemsize <= 8
+    if array.dtype == np.uint8 and array.ndim == 3:
+        return array.shape[2] in CHANNELS
+    flat = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    return flat and array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
 
 
 def _pixels_of(array: NDArray[Any]) -> NDArray[np.uint8] | None:
@@ -144,8 +145,8 @@ def save(image: Image, path: Path) -> None:
         return
     pillow = _pillow("--save")
     pixels: NDArray[Any] = image.pixels[..., 0] if image.pixels.shape[2] == 1 else image.pixels
-    if image.form == "uint16" and encoding == "png" and image.raw.ndim == 2:
-        pixels = image.raw
+    if image.form == "uint16" and encoding == "png" and pixels.ndim == 2:
+        pixels = image.raw.reshape(pixels.shape)
     made = pillow.fromarray(np.ascontiguousarray(pixels))
     if encoding == "jpeg" and made.mode == "RGBA":
         made = made.convert("RGB")

@@ -82,7 +82,7 @@ def _samples_of_lines(encoder: Encoder) -> Iterator[Any]:
 def _parsed(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also too many digits, and too many levels
         raise SampleError(f"{what} is no JSON: {error}") from None
 
 

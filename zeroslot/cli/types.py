@@ -47,7 +47,7 @@ def _schema_in(path: Path) -> Any:
     """A schema as `zeroslot schema --as json` prints it."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise TypeArgumentError(f"{path} is no JSON: {error}") from None
 
 
