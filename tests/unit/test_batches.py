@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import signal
 import threading
@@ -430,6 +431,40 @@ def test_a_signal_handler_runs_between_two_parts_of_a_batch(pub) -> None:
         publish_for_ever(pub, array)
     published = getattr(error.value, "published", 0)
     assert pub.sequence % 3_000_000 == published
+
+
+def publish_until_signal(pub: zs.Publisher[Point], sample: Any, after: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, after)
+    pub.publish_many(itertools.repeat(sample))
+
+
+@pytest.mark.parametrize("form", ["model", "mapping", "record"])
+def test_an_interrupted_batch_counts_the_sample_that_was_published_last(pub, form: str) -> None:
+    """A signal during the publication of a sample is handled before the batch has counted it, or after both."""
+    forms = {"model": Point(n=1, xyz=np.zeros(3)), "mapping": {"n": 1, "xyz": [0, 0, 0]}, "record": points(0, 1)[0]}
+
+    def interrupt(_signum: int, _frame: Any) -> None:
+        raise InterruptedError
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for turn in range(60):
+            before = pub.sequence
+            with pytest.raises(InterruptedError) as error:
+                publish_until_signal(pub, forms[form], after=0.002 + turn * 7e-6)
+            assert getattr(error.value, "published", 0) == pub.sequence - before
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_other_threads_run_while_models_are_published(pub) -> None:
+    """A batch of models without an end keeps the interpreter for itself no longer than other code."""
+    thread = threading.Timer(0.01, pub.close)
+    thread.start()
+    with pytest.raises(zs.ClosedError) as error:
+        pub.publish_many(itertools.repeat(Point(n=1, xyz=np.zeros(3))))
+    thread.join()
+    assert error.value.published > 0
 
 
 def test_a_signal_handler_may_publish_and_close(pub, sub) -> None:

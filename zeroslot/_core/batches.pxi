@@ -11,6 +11,7 @@
 cdef enum:
     # Bytes that are copied before other threads may run; small samples count as 64 bytes.
     SHARE = 262144
+    SWITCH_NS = 5000000     # or the time after which they may: what the interpreter gives a thread
 
 cdef extern from *:
     """
@@ -87,6 +88,43 @@ def publish_array(PublisherEnd end not None, cnp.ndarray items not None, timeout
                     pass
     except BaseException as error:
         error.published = done
+        raise
+    return newest
+
+
+def publish_each(PublisherEnd end not None, samples not None, timeout):
+    """Publish each sample of an iterable, with `published` and `timeout` as in `publish_array`. Returns the sequence of
+    the last one.
+
+    Why compiled: in Python code a signal handler that raises does so at the end of a call, and a signal during
+    `publish` would come after the sample was published and before it was counted.
+    """
+    cdef uint64_t done = 0
+    cdef uint64_t began, now
+    cdef uint64_t since = zs_now_ns()   # when other threads could run
+    cdef bint limited = isinstance(timeout, (int, float)) and timeout > 0
+    cdef object left = timeout
+    cdef object newest = None
+    try:
+        end.owner.check_fork()
+        newest = number_of(end.owner.c.published)
+        for sample in samples:
+            began = zs_now_ns()
+            newest = end.publish(sample) if left is ... else end.publish(sample, left)
+            done += 1
+            now = zs_now_ns()
+            if limited:
+                left = max(left - <double>(now - began) * 1e-9, 0.0)
+            look_up()
+            if now - since > SWITCH_NS:
+                since = now
+                with nogil:
+                    pass
+    except BaseException as error:
+        try:
+            error.published = done
+        except AttributeError:  # a frozen one
+            pass
         raise
     return newest
 

@@ -3,7 +3,7 @@
 # Why Loan, Lease and the two ends of a topic are generic here: at run time they know their sample type as an object, a
 # type checker shall know it as a class.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, GenericAlias, TracebackType
 from typing import (
     Any,
@@ -833,12 +833,12 @@ class PublisherEnd(Handle, Generic[_S]):
         *,
         metadata: Metadata | Mapping[str, str | bytes] | None = None,
     ) -> int: ...
-    def _publish(
+    def _written(
         self,
         sample: Any,
         timeout: float | EllipsisType | None,
         metadata: Metadata | Mapping[str, str | bytes] | None,
-    ) -> int: ...
+    ) -> Loan[_S]: ...
     def _loan_for(self, sample: Any, timeout: float | EllipsisType | None) -> Loan[_S]: ...
     def loan_many(
         self, count: int, timeout: float | EllipsisType | None = ..., *, validate: bool = False
@@ -960,5 +960,6 @@ class Batch:
 @final
 class Copying: ...
 
+def publish_each(end: PublisherEnd[Any], samples: Iterable[Any], timeout: float | EllipsisType | None) -> int: ...
 def publish_array(end: PublisherEnd[Any], items: NDArray[Any], timeout: float | EllipsisType | None) -> int: ...
 def take_batch(end: SubscriberEnd[Any], most: int | None, out: NDArray[Any] | None, timeout: float | None) -> Batch: ...

@@ -462,8 +462,10 @@ cdef class PublisherEnd(Handle):
         loans.accounted = False
         return loans
 
-    def _publish(self, sample, timeout, metadata):
-        """What `publish` does with anything but a model of the publisher's type. The subclass provides it."""
+    def _written(self, sample, timeout, metadata):
+        """A loan with all of `sample`, which is anything but a model of the publisher's type, for `publish` to commit.
+        The subclass provides it.
+        """
         raise NotImplementedError
 
     def _write(self, Loan loan not None, sample):

@@ -178,7 +178,9 @@ cdef object call_publish(object self, PyObject **arguments, Py_ssize_t count, Py
                 return publish_whole(end, sample, timeout)
         elif type(sample) is end.plan.model:
             return publish_model(end, PyObject_GenericGetDict(sample, NULL), timeout)
-    return end._publish(sample, timeout, metadata)
+    # The commit is outside of Python code, where a signal handler could raise after it: an error means that nothing
+    # was published.
+    return number_of((<Loan?>end._written(sample, timeout, metadata)).finish(None))
 
 
 cdef tuple PUBLISH_ARGUMENTS = ("sample", "timeout", "metadata")

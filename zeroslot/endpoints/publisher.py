@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from zeroslot._core.binding import (
     PublisherEnd,
     direct_methods,
     publish_array,
+    publish_each,
     record_of,
 )
 from zeroslot.arguments import PRIVATE, checked_flag, checked_mode, checked_name, whole_number
@@ -53,6 +53,9 @@ from zeroslot.types.compiled import prepared
 from zeroslot.types.layout import Layout
 from zeroslot.types.sample import Sample
 from zeroslot.types.schema import pack_schema
+
+if TYPE_CHECKING:
+    from zeroslot._core.binding import Loan
 
 log = logging.getLogger("zeroslot")
 
@@ -300,12 +303,12 @@ class Publisher(PublisherEnd[S]):
                 if match == "exact" or not related:
                     raise type_mismatch(self.topic, info, other, layout, by_name, _advice(by_name, related=related))
 
-    def _publish(
+    def _written(
         self,
         sample: S | Mapping[str, Any] | np.void | NDArray[Any],
         timeout: float | EllipsisType | None,
         metadata: Metadata | Mapping[str, str | bytes] | None,
-    ) -> int:
+    ) -> Loan[S]:
         if self._is_whole:
             ready = whole.wrapped(sample, self.sample_type)
         else:
@@ -318,7 +321,7 @@ class Publisher(PublisherEnd[S]):
         except BaseException:
             loan.discard()
             raise
-        return loan.commit()
+        return loan
 
     def publish_many(
         self,
@@ -336,23 +339,18 @@ class Publisher(PublisherEnd[S]):
         has the attribute `published`: how many samples were.
         """
         is_records = isinstance(samples, np.ndarray) and samples.ndim > 0 and not samples.dtype.hasobject
-        count, left = 0, timeout
+        items: NDArray[Any] | Iterator[Any]
         try:
-            if not is_records or self._is_whole:
-                sequence = self.sequence
-                for sample in _iterated(samples):
-                    began = time.monotonic()
-                    sequence = self.publish(sample, left)
-                    count += 1
-                    if isinstance(left, (int, float)) and left > 0:
-                        left = max(left - (time.monotonic() - began), 0.0)
-                return sequence
-            array = record_of(samples, whole.compiled_type(self.sample_type).record_dtype)
+            if is_records and not self._is_whole:
+                items = record_of(samples, whole.compiled_type(self.sample_type).record_dtype)
+            else:
+                items = _iterated(samples)
         except BaseException as error:
-            with suppress(AttributeError):  # of a frozen one
-                error.published = count  # type: ignore[attr-defined]  # of any exception, KeyboardInterrupt included
+            error.published = 0  # type: ignore[attr-defined]  # of any exception
             raise
-        return publish_array(self, array, timeout)
+        if isinstance(items, np.ndarray):
+            return publish_array(self, items, timeout)
+        return publish_each(self, items, timeout)
 
     @property
     def flink(self) -> Path:
