@@ -408,6 +408,23 @@ def test_on_full_raise_raises_at_once() -> None:
             pub.publish(Reading(n=n))
 
 
+def test_a_take_while_the_error_is_made_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subscriber in the way may go on at any time: then the sample is published, and no error names something else."""
+    make_error = SlotAllocator._no_slot_error
+    with (
+        Publisher("r", Reading, depth=2, on_full="raise") as pub,
+        Subscriber("r", Reading, reliable=True) as sub,
+    ):
+
+        def make_error_late(allocator: SlotAllocator, *arguments: Any) -> Exception:
+            sub.take()
+            return make_error(allocator, *arguments)
+
+        monkeypatch.setattr(SlotAllocator, "_no_slot_error", make_error_late)
+        assert [pub.publish(Reading(n=n)) for n in range(1, 5)] == [1, 2, 3, 4]
+        assert pub.stats.no_free_slot == 0
+
+
 @pytest.mark.row("PUB-2", "PUB-6", "NOT-4")
 def test_on_full_block_waits_for_a_take() -> None:
     """The publisher sleeps until the subscriber has taken; nothing is lost, and the order is kept."""

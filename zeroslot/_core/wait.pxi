@@ -315,8 +315,12 @@ cdef list reserve_all_slowly(Owner owner, object allocator, uint32_t count, uint
         finally:
             zs_owner_block_end(s)
             zs_count(&s.counters.blocked_ns, zs_now_ns() - began)
+    error = allocator._no_slot_error(size, count)
+    holds = owner.reserve_all(count, size)  # what was in the way may have gone by now, so the error would name another
+    if holds is not None:
+        return holds
     owner.count_no_slot(size)
-    raise allocator._no_slot_error(size, count)
+    raise error
 
 
 @cython.final
