@@ -409,7 +409,7 @@ def test_on_full_raise_raises_at_once() -> None:
 
 
 def test_a_take_while_the_error_is_made_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The subscriber in the way may go on at any time: then the sample is published, and no error names something else."""
+    """The subscriber in the way may go on at any time; then the sample is published."""
     make_error = SlotAllocator._no_slot_error
     with (
         Publisher("r", Reading, depth=2, on_full="raise") as pub,
