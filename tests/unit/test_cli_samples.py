@@ -120,6 +120,26 @@ def test_its_json_is_that_of_the_library(rich: Any):
     assert plain(rich, Form()) == json.loads(rich.model_dump_json())
 
 
+class Open(zs.Sample):
+    array: NDArray[Any]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([b"\xff"]),
+        np.array([b"a\0"], "V2"),
+        np.array(1.5, np.longdouble),
+        np.array([1j, np.nan], np.clongdouble),
+        np.array([(b"\xff", np.inf)], [("a", "S1"), ("b", "g")]),
+    ],
+    ids=str,
+)
+def test_arrays_of_bytes_and_wide_numbers_have_the_json_of_the_library(array: np.ndarray[Any, Any]):
+    """Bytes as base64, and numbers as f64, which is all that JSON has."""
+    assert json.dumps(plain(array, Form())) == json.dumps(json.loads(Open(array=array).model_dump_json())["array"])
+
+
 def test_what_echo_prints_is_what_pub_reads(rich: Any, foreign: type[Any]):
     """The same sample, through a text and a type without its class."""
     read = Encoder(foreign).sample(json.loads(json.dumps(plain(rich, Form()))))
@@ -137,6 +157,12 @@ def test_what_echo_prints_is_what_pub_reads(rich: Any, foreign: type[Any]):
         np.array([(1, (2, 3))], [("a", "u1"), ("b", [("c", "i2"), ("d", "i2")])]),
         np.zeros((0, 3), np.float32),
         np.array(7, np.int16),
+        np.array([b"\xfb\xff", b"a"]),
+        np.array([b"a\0b"], "V3"),
+        np.array(["hä", ""]),
+        np.array([0.5, np.nan], np.longdouble),
+        np.array([(b"a", b"\0b", 1 + 2j, 5)], [("a", "S2"), ("b", "V2"), ("c", "c16"), ("t", "M8[s]")]),
+        np.array([([[b"a"], [b"b"]], [1j, 2])], [("a", "S1", (2, 1)), ("c", "c8", (2,))]),
     ],
     ids=str,
 )
@@ -146,6 +172,33 @@ def test_a_whole_array_keeps_its_dtype(array: np.ndarray[Any, Any]):
     read = Encoder(np.ndarray).sample(given)
     assert read.dtype == array.dtype
     assert np.array_equal(read.reshape(array.shape), array, equal_nan=array.dtype.kind in "fcM")
+
+
+def test_records_with_gaps_or_overlaps_are_packed():
+    """JSON has their fields, in order; numpy has no list for overlaps."""
+    for offsets, itemsize in (([0, 8], 16), ([8, 0], 12), ([0, 2], 6)):
+        dtype = np.dtype({"names": ["a", "b"], "formats": ["<u4", "<i4"], "offsets": offsets, "itemsize": itemsize})
+        array = np.zeros(2, dtype)
+        array["a"], array["b"] = 1, 2
+        read = Encoder(np.ndarray).sample(json.loads(json.dumps(plain(whole_sample(array), Form()))))
+        assert read.dtype == np.dtype([("a", "<u4"), ("b", "<i4")])
+        assert (read["a"].tolist(), read["b"].tolist()) == (array["a"].tolist(), array["b"].tolist())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dtype": "S3", "data": [3]},
+        {"dtype": "S3", "data": ["***"]},
+        {"dtype": [["a", "S3"]], "data": [{"b": "YQ=="}]},
+        {"dtype": [["a", "c8"]], "data": [{"a": ["x", 1]}]},
+        {"dtype": "O", "data": ["x"]},
+        ["text"],
+    ],
+)
+def test_what_is_no_array_says_so(given: Any):
+    with pytest.raises(SampleError, match="this is no array"):
+        Encoder(np.ndarray).sample(given)
 
 
 def test_whole_bytes_are_base64():

@@ -282,6 +282,8 @@ def nested_lists(value):
     records as mappings. What JSON has no number for becomes the strings that pydantic uses for them.
     """
     kind = value.dtype.kind
+    if value.dtype.char in "gG":  # JSON has no wider numbers than f64
+        value = value.astype("f8" if kind == "f" else "c16")
     if kind == "c":
         value = asarray(value, order="C")
         value = value.view(f"f{value.itemsize // 2}").reshape(*value.shape, 2)

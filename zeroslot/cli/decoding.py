@@ -49,7 +49,7 @@ def plain(value: Any, form: Form) -> Any:
         return _cut_text(value, form.limit)
     if isinstance(value, (bytes, memoryview)):
         data = bytes(value[: form.limit])
-        return base64.urlsafe_b64encode(data).decode() + (CUT if len(data) < len(value) else "")
+        return _base64(data) + (CUT if len(data) < len(value) else "")
     if isinstance(value, np.ndarray):
         return _plain_array(value, form)
     if isinstance(value, Mapping):
@@ -77,8 +77,11 @@ def whole_sample(sample: Any) -> Any:
 
 
 def dtype_text(dtype: np.dtype[Any]) -> Any:
-    """A dtype as JSON: its name, or a list of name, dtype and shape of each field."""
-    return json.loads(json.dumps(dtype.descr)) if dtype.names is not None else dtype.str.lstrip("|")
+    """A dtype as JSON: its name, or a list of name, dtype and shape of each field, without the padding."""
+    if dtype.names is None:
+        return dtype.str.lstrip("|")
+    fields = [(name, dtype[name]) for name in dtype.names]
+    return [[name, dtype_text(of.base), *([list(of.shape)] if of.shape else [])] for name, of in fields]
 
 
 def description_of(value: Any) -> str:
@@ -94,6 +97,10 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
 
 def _plain_number(value: Any) -> Any:
     number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, (np.longdouble, np.clongdouble)):
+        number = float(number) if isinstance(number, np.longdouble) else complex(number)
+    if isinstance(number, bytes):
+        return _base64(number)
     if isinstance(number, complex):
         return [_plain_number(number.real), _plain_number(number.imag)]
     if isinstance(value, (np.datetime64, np.timedelta64)):
@@ -112,6 +119,8 @@ def _plain_array(array: np.ndarray[Any, Any], form: Form) -> Any:
     if array.dtype.names is not None:
         columns = {name: _plain_array(array[name], form) for name in array.dtype.names}
         return _records(columns, array.shape)
+    if array.dtype.kind in "SV" or array.dtype.char in "gG":
+        return _named(array.tolist())
     if array.dtype.kind == "c":
         pairs = np.ascontiguousarray(array).view(array.real.dtype).reshape(*array.shape, 2)
         return _plain_array(pairs, form)
@@ -130,6 +139,10 @@ def _records(columns: dict[str, Any], shape: tuple[int, ...]) -> Any:
 
 def _named(value: Any) -> Any:
     return [_named(each) for each in value] if isinstance(value, list) else _plain_number(value)
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode()
 
 
 def _cut_text(text: str, limit: int | None) -> str:

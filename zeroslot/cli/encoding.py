@@ -150,12 +150,12 @@ def array_of(given: Any) -> np.ndarray[Any, Any]:
             return (pairs[..., 0] + 1j * pairs[..., 1]).astype(dtype)
         if dtype is not None and dtype.kind in "mM":
             return np.array(stated[WHOLE], np.int64).view(dtype)
-        if dtype is not None and dtype.names is not None:
-            return np.array(_as_tuples(stated[WHOLE]), dtype)
+        if dtype is not None and (dtype.names is not None or dtype.kind in "SV"):
+            return np.array(_items_of(stated[WHOLE], dtype), dtype)
         array = np.array(stated[WHOLE], dtype)
     except (TypeError, ValueError, KeyError, IndexError, OverflowError, SyntaxError) as error:
         raise SampleError(f"this is no array: {error}") from None
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in ("biufc" if dtype is None else "biufcU"):
         raise SampleError("this is no array of numbers")
     return array
 
@@ -175,17 +175,28 @@ def _descr_of(stated: Any) -> Any:
     ]
 
 
-def _as_tuples(given: Any) -> Any:
-    if isinstance(given, dict):
-        return tuple(_as_tuples(each) for each in given.values())
-    return [_as_tuples(each) for each in given] if isinstance(given, list) else given
+def _items_of(given: Any, dtype: np.dtype[Any]) -> Any:
+    """What JSON has of records and bytes as numpy wants it: tuples, complex numbers, and the bytes."""
+    if isinstance(given, list):
+        if dtype.kind == "c" and len(given) == 2 and not any(isinstance(part, list) for part in given):
+            return complex(*map(float, given))
+        return [_items_of(each, dtype) for each in given]
+    if dtype.names is not None:
+        return tuple(_items_of(given[name], dtype[name].base) for name in dtype.names)
+    return _from_base64(given) if dtype.kind in "SV" else given
 
 
 def _bytes_of(given: Any) -> bytes:
     text = given.get(WHOLE) if isinstance(given, dict) else given
-    if not isinstance(text, str):
-        raise SampleError('bytes are a text in base64, or {"data": the text}')
     try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+        return _from_base64(text)
+    except TypeError:
+        raise SampleError('bytes are a text in base64, or {"data": the text}') from None
     except binascii.Error as error:
         raise SampleError(f"this is no base64: {error}") from None
+
+
+def _from_base64(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"bytes are a text in base64, not {text!r}")
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
