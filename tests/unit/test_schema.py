@@ -22,6 +22,7 @@ from zeroslot.types.nodes.lists import BoundedList, FixedList, MaxLen
 from zeroslot.types.nodes.optional import Optional
 from zeroslot.types.nodes.scalars import F32, SCALARS, U8, U16, U32, U64
 from zeroslot.types.nodes.text import MaxBytes
+from zeroslot.types.nodes.variable import VariableList
 from zeroslot.types.sample import Sample, layout_of
 from zeroslot.types.schema import from_json_schema, pack_schema, unpack_schema
 
@@ -302,6 +303,25 @@ def test_difference_looks_into_lists_and_optionals_of_samples():
     ]
     texts = " ".join(difference(several(one, 3), several(other, 4)).split())
     assert "points publisher list[Point?]<=3 at 32 here list[Other?]<=4 at 32 maybe.x" in texts
+
+
+@pytest.mark.row("NEW-3")
+def test_difference_looks_into_lists_of_variable_size():
+    """With offsets in an item, also where the list may be absent; one of other items is one line."""
+    one = build_layout("Point", [("x", SCALARS["u64"]), ("y", SCALARS["f32"])])
+    other = build_layout("Other", [("y", SCALARS["f64"]), ("x", SCALARS["u64"])])
+
+    def several(point):
+        return imu(("points", VariableList(point)), ("more", Optional(VariableList(point))))
+
+    assert difference(several(one), several(other)).splitlines() == [
+        "  points[].x   publisher u64 at 0     here u64 at 8",
+        "  points[].y   publisher f32 at 8     here f64 at 0",
+        "  more[].x     publisher u64 at 0     here u64 at 8",
+        "  more[].y     publisher f32 at 8     here f64 at 0",
+    ]
+    one_line = difference(imu(("points", VariableList(one))), imu(("points", VariableList(SCALARS["u8"]))))
+    assert " ".join(one_line.split()) == "points publisher list[Point] at 0 here list[u8] at 0"
 
 
 def test_equal_layouts_differ_in_nothing():

@@ -13,12 +13,14 @@ from zeroslot.types.layout import Layout
 from zeroslot.types.nodes.base import Field, Node, Record
 from zeroslot.types.nodes.lists import BoundedList, FixedList
 from zeroslot.types.nodes.optional import Optional
+from zeroslot.types.nodes.variable import VariableList
 
 
 def difference(publisher: Record, here: Record) -> str:
     """One line for every field that is not the same on both sides; empty when the layouts are equal.
 
-    First what both have and differs, then what is missing here, then what is missing at the publisher.
+    First what both have and differs, then what is missing here, then what is missing at the publisher. In a list of
+    variable size offsets are those in an item.
     """
     rows = list(_rows(publisher, here, "", 0, 0))
     name_width = max((len(name) for name, _, _ in rows), default=0)
@@ -57,6 +59,8 @@ def _changed(
     if publisher.node != here.node:
         inside = _samples_inside(publisher.node, here.node)
         if inside is not None:
+            if inside.has_place_of_its_own:
+                publisher_at = here_at = 0
             yield from _rows(
                 inside.publisher,
                 inside.here,
@@ -71,28 +75,33 @@ def _changed(
 
 
 class _Samples(NamedTuple):
-    """Two samples in two nodes, and their offsets in these; of a list the first."""
+    """Two samples in two nodes, and their offsets in these; of a list the first. Those of a list of variable size lie
+    elsewhere: their offsets are counted from there.
+    """
 
     publisher: Layout
     here: Layout
     suffix: str = ""
     publisher_at: int = 0
     here_at: int = 0
+    has_place_of_its_own: bool = False
 
 
 def _samples_inside(publisher: Node, here: Node) -> _Samples | None:
     """The samples that two nodes are made of. None: they are of other kinds, or differ in more than their samples."""
     if isinstance(publisher, Layout) and isinstance(here, Layout):
         return _Samples(publisher, here)
-    if not isinstance(publisher, (Optional, FixedList, BoundedList)) or type(here) is not type(publisher):
+    if not isinstance(publisher, (Optional, FixedList, BoundedList, VariableList)) or type(here) is not type(publisher):
         return None
     inner = _samples_inside(publisher.item, here.item)
     if inner is None or replace(publisher, item=here.item) != here:  # another bound
         return None
+    own = inner.has_place_of_its_own or isinstance(publisher, VariableList)
     return inner._replace(
         suffix=("" if isinstance(publisher, Optional) else "[]") + inner.suffix,
-        publisher_at=_item_at(publisher) + inner.publisher_at,
-        here_at=_item_at(here) + inner.here_at,
+        publisher_at=inner.publisher_at + (0 if own else _item_at(publisher)),
+        here_at=inner.here_at + (0 if own else _item_at(here)),
+        has_place_of_its_own=own,
     )
 
 
