@@ -155,6 +155,8 @@ def test_a_size_shrinks_before_the_commit(pub: Publisher[Frame], sub: Subscriber
             zs.resize(view, maybe={"points": (1001,)})
         with pytest.raises(TypeError, match="cloud: it keeps its size"):
             zs.resize(view, cloud=3)
+        with pytest.raises(TypeError, match=r"fixed length, 1 items.* resize\(\) sets"):
+            view.points.append(Point())
         assert view.image.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
         view.name = "ab"
         view.name = "0123456789"

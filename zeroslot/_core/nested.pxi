@@ -406,6 +406,9 @@ cdef class ListView:
             return
         self.put(self.item_at(index), value)
 
+    def __delitem__(self, index):
+        raise TypeError("a list in place does not move its items: assign a whole list")
+
     cdef int put(self, char *to, object value) except -1:
         self.alive(True)    # an index that is an object of the user's may have committed the loan
         self.hold.pin()     # as in FieldDescriptor
@@ -421,12 +424,18 @@ cdef class ListView:
     def __contains__(self, value):
         return value in list(self)
 
+    cdef object of_fixed_length(self):
+        return TypeError(
+            f"this list has a fixed length, {self.codec.capacity} items: assign to them, or assign a whole list. "
+            "resize() sets the size of a list without a bound"
+        )
+
     def append(self, value):
         """Add an item. Raises ValueError when MaxLen is reached, TypeError for a list of fixed length."""
         cdef Py_ssize_t count
         self.alive(True)
         if not self.codec.bounded:
-            raise TypeError(f"a list of Shape({self.codec.capacity}) has a fixed length")
+            raise self.of_fixed_length()
         count = self.codec.count(self.data)
         if count >= self.codec.capacity:
             raise ValueError(f"the list is full: it holds {self.codec.capacity} items")
@@ -442,7 +451,7 @@ cdef class ListView:
         """Leave no item. Raises TypeError for a list of fixed length."""
         self.alive(True)
         if not self.codec.bounded:
-            raise TypeError(f"a list of Shape({self.codec.capacity}) has a fixed length")
+            raise self.of_fixed_length()
         self.codec.put_count(self.data, 0)
 
     def __eq__(self, other):

@@ -221,6 +221,9 @@ cdef class FieldDescriptor:
             self.check(instance)
         self.write(<View>instance, value)
 
+    def __delete__(self, instance):
+        raise AttributeError(f"{self.name}: a field of a sample in place cannot be deleted")
+
     @cython.nonecheck(False)    # a view with data has a Hold
     cdef inline object read(self, View view):
         """The value in a view of the owner's."""
