@@ -32,18 +32,13 @@ def whole_number(name: str, value: Any, low: int, high: int) -> int:
 
 
 def checked_seconds(name: str, value: Any) -> float | None:
-    """A length of time above 0, or None; ValueError or TypeError naming it."""
-    if value is None:
-        return None
-    seconds = real_number(name, "seconds or None", value)
-    if not 0 < seconds < 1e9:
-        raise ValueError(f"{name} is {shown(value)}, and has to be above 0")
-    return seconds
+    """A length of time in seconds, above 0 and below 1e9, or None; ValueError or TypeError naming it."""
+    return None if value is None else checked_period(name, value, "seconds or None")
 
 
-def checked_period(name: str, value: Any) -> float:
-    """A length of time above 0; ValueError or TypeError naming it."""
-    seconds = real_number(name, "seconds", value)
+def checked_period(name: str, value: Any, unit: str = "seconds") -> float:
+    """A length of time in seconds, above 0 and below 1e9; ValueError or TypeError naming it. `unit`: for the text."""
+    seconds = real_number(name, unit, value)
     if not 0 < seconds < 1e9:
         raise ValueError(f"{name} is {shown(value)}, and has to be above 0 and below 1e9")
     return seconds

@@ -177,10 +177,9 @@ class SlotAllocator(AllocatorEnd):
         name = checked_name(name)
         qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
         bound = checked_max_bytes(max_bytes, grow=grow)
-        whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
+        contents = Contents(identity(name), first_sequence=first_sequence, root=root_identity())
         if sweep_flink(path) and not force:
             raise FileExistsError(f"{path} is the flink of a live segment. Close its owner, or use another path")
-        contents = Contents(identity(name), first_sequence=first_sequence, root=root_identity())
         made = cls._create(qos, limit, capacity, contents, lambda _: path, mode=mode, topic=str(path), force=force)
         made._max_bytes = bound
         return made
@@ -270,7 +269,6 @@ class SlotAllocator(AllocatorEnd):
         slots = _Slots(slot_count, slot_capacity, pools, depth, max_loans)
         qos, limit, capacity = slots.qos(max_subscribers, on_full, hugepages=hugepages, grow=grow)
         bound = checked_max_bytes(max_bytes, grow=grow)
-        whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
         contents = Contents(identity(None), first_sequence=first_sequence)
         made = cls(create.create_in_memory(qos, capacity, contents), qos, limit, None, "this segment")
         made._max_bytes = bound

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from zeroslot._core.binding import Region, Word
-from zeroslot.arguments import whole_number
 from zeroslot.endpoints.allocator import SlotAllocator
 from zeroslot.endpoints.following import S_co
 from zeroslot.endpoints.publisher import Publisher, S
@@ -55,8 +54,7 @@ class MemoryTopic(Generic[S]):
         """A publisher with the options of `Publisher`, whose samples are counted from `first_sequence`. Options that
         tell where it is (domain, mode) have no effect.
         """
-        first = whole_number("first_sequence", first_sequence, 1, 2**62 - 1)
-        made = _MemoryPublisher(self, first, options)
+        made = _MemoryPublisher(self, first_sequence, options)
         self._handles.append(made)
         return made
 

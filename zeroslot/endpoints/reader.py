@@ -82,8 +82,6 @@ class SlotReader(ReaderEnd):
 
         Raises SampleGoneError, TooManyLeasesError, TooManyPeersError, EvictedError and PermissionError, as that does.
         """
-        if not isinstance(ticket, Ticket):
-            raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
         leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
         with tickets.lock:
             reader = tickets.reader_for(ticket, leases)

@@ -76,8 +76,6 @@ def redeem(
     >>> with redeem(queue.get(), Imu) as lease:  # in another process
     ...     print(lease.sample.accel)
     """
-    if not isinstance(ticket, Ticket):
-        raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
     ignore_missing = checked_missing(missing, checked_match(match))
     leases = whole_number("max_leases", max_leases, 1, SLOT_LIMIT)
     if sample_type is not None:

@@ -19,7 +19,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zeroslot._core.binding import Reader
+from zeroslot._core.binding import Reader, Ticket
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.errors import SampleGoneError
 from zeroslot.memory import access
@@ -28,7 +28,7 @@ from zeroslot.memory.peers import register_reader
 from zeroslot.memory.processes import identity
 
 if TYPE_CHECKING:
-    from zeroslot._core.binding import Source, Ticket
+    from zeroslot._core.binding import Source
     from zeroslot.memory.attach import AttachedControl
 
 MOST_UNUSED = 8
@@ -73,8 +73,11 @@ os.register_at_fork(after_in_child=_forget_parent)
 def reader_for(ticket: Ticket, max_leases: int) -> TicketReader:
     """The reader of the ticket's segment. Under `lock`.
 
-    Raises SampleGoneError where the segment is gone, TooManyPeersError, and what attaching raises.
+    Raises TypeError for what is no ticket, SampleGoneError where the segment is gone, TooManyPeersError, and what
+    attaching raises.
     """
+    if not isinstance(ticket, Ticket):
+        raise TypeError(f"redeem takes a Ticket, which lease.ticket() makes, not {type(ticket).__name__}")
     known = _readers.pop(ticket.publisher_id, None)
     if known is None or known.native.closed:
         _close_unused()

@@ -47,7 +47,7 @@ def is_member(group: int) -> bool:
 
 
 def is_shared(info: os.stat_result) -> bool:
-    """Whether a directory of a tree that was checked is shared with its group."""
+    """Whether the mode of a directory says that it is shared with its group."""
     return info.st_mode & _SHARES == _SHARES
 
 
@@ -103,7 +103,7 @@ def check_root(fd: int, path: Path, *, shareable: bool) -> int | None:
     """
     info = os.fstat(fd)
     _check_no_acl(fd, path, info)
-    if shareable and info.st_mode & _SHARES == _SHARES:
+    if shareable and is_shared(info):
         _check_shared(path, info)
         if not is_member(info.st_gid):
             raise permission_error(path, info, "this process is not in its group. Join the group, or set ZEROSLOT_DIR")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zeroslot._core.binding import BYTES, OWNER_BYTE, Region, Segment
+from zeroslot.arguments import whole_number
 from zeroslot.errors import OutOfSharedMemoryError
 from zeroslot.memory import access, hugepages
 from zeroslot.memory.objects import (
@@ -48,6 +49,9 @@ class Contents:
     first_sequence: int = 1
     root: tuple[int, int] = (0, 0)  # see zeroslot.memory.directories.root_identity
 
+    def __post_init__(self) -> None:
+        whole_number("first_sequence", self.first_sequence, 1, 2**62 - 1)
+
 
 @dataclass(slots=True)
 class OwnedSegment:
@@ -66,9 +70,7 @@ class OwnedSegment:
     def unlink(self) -> None:
         """Remove the objects' names, the control object's last."""
         if self.control_name is not None:
-            for k in range(self.segment.pool_count):
-                unlink(pool_name(self.control_name, k))
-            unlink(self.control_name)
+            _unlink(self.control_name, self.segment.pool_count)
 
 
 def control_size(qos: Qos, schema_size: int) -> int:
