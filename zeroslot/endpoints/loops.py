@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from zeroslot._core.binding import Doorbell, SubscriberEnd, deadline_after, now_ns
-from zeroslot.endpoints.waker import SubscriberWake, arm, disarm
+from zeroslot.endpoints.waker import NEVER, SubscriberWake, arm, disarm
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 R = TypeVar("R")
-NEVER = 2**64 - 1  # nanoseconds
 
 TAKES_AT_ONCE = 32  # a turn of a loop takes about 20 us, so a sample waits less than 1 us for it on average
 

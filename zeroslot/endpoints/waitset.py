@@ -24,15 +24,14 @@ from zeroslot._core.binding import Doorbell, Flag, Handle, Members, Several, dea
 from zeroslot.arguments import checked_flags, checked_period
 from zeroslot.endpoints.handle import close_at_exit
 from zeroslot.endpoints.subscriber import Subscriber
-from zeroslot.endpoints.waker import SubscriberWake, Wake, arm, disarm
+from zeroslot.endpoints.waker import NEVER, SubscriberWake, Wake, arm, disarm
 from zeroslot.errors import ClosedError, ForkedHandleError
 
 A = TypeVar("A")
-NEVER = 2**64 - 1  # nanoseconds
 
 
-class Coming(ABC):
-    """What is ready by itself, once for each time that it comes: the base of timers, deadlines and events."""
+class Trigger(ABC):
+    """What becomes ready without a subscriber or descriptor, once each time: base of timers, deadlines and events."""
 
     @abstractmethod
     def _due_ns(self) -> int:
@@ -43,7 +42,7 @@ class Coming(ABC):
         """Whether it was ready; from now on it is not."""
 
 
-class Timer(Coming):
+class Timer(Trigger):
     """Ready each `seconds`, counted from when it was made. `missed`: how often it came while it was ready already."""
 
     def __init__(self, seconds: float) -> None:
@@ -68,7 +67,7 @@ class Timer(Coming):
         return f"<Timer of {self.seconds} s>"
 
 
-class Deadline(Coming):
+class Deadline(Trigger):
     """Ready when nothing was published to a subscriber's topic for `seconds`, and again after each further `seconds` of
     silence. The first ones are counted from when it was made.
     """
@@ -100,7 +99,7 @@ class Deadline(Coming):
         return f"<Deadline of {self.seconds} s for {self.subscriber.topic}>"
 
 
-class UserEvent(Coming):
+class UserEvent(Trigger):
     """Ready from `set` to `clear`, as in threading; after `notify` once, however often that was called before."""
 
     def __init__(self, owner: WaitSet) -> None:
@@ -154,7 +153,7 @@ class _Table:
         self.attached = attached  # by key: the object, its descriptor or -1, and the events to poll for
         self.objects = [each for each, _, _ in attached.values()]
         self.subscribers: list[Subscriber[Any]] = [each for each in self.objects if isinstance(each, Subscriber)]
-        self.coming = [each for each in self.objects if isinstance(each, Coming)]
+        self.triggers = [each for each in self.objects if isinstance(each, Trigger)]
         self.polled = [(each, fd, events) for each, fd, events in attached.values() if fd >= 0]
         self.several = Several(self.subscribers, flag)
 
@@ -258,14 +257,14 @@ class WaitSet(Handle):
             self._check()
             seen = self._flag.value
             table = self._table
-            until_ns = min([deadline_ns, *[each._due_ns() for each in table.coming]])
+            until_ns = min([deadline_ns, *[each._due_ns() for each in table.triggers]])
             if table.polled:
                 ready = self._poll(table, seen, until_ns)
             else:
                 ready = table.several.wait(seen, until_ns)
             now = now_ns()
-            if table.coming:
-                ready += [each for each in table.coming if each._take(now)]
+            if table.triggers:
+                ready += [each for each in table.triggers if each._take(now)]
             if len(ready) > 1 and len(table.subscribers) < len(table.objects):
                 ids = {id(each) for each in ready}
                 ready = [each for each in table.objects if id(each) in ids]

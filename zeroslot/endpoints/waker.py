@@ -24,23 +24,23 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from zeroslot._core.binding import Doorbell, Flag, SubscriberEnd, now_ns, wait_for_any
+from zeroslot._core.binding import Doorbell, Flag, SubscriberEnd, deadline_after, now_ns, wait_for_any
 from zeroslot.endpoints.handle import close_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NEVER = deadline_after(None)  # the deadline of what has no timeout
 _ROUND_NS = 1_000_000_000  # the longest time in which the waker keeps a subscriber that was dropped
-
-
 _UNARMED = object()
 
 
 class Wake:
-    """That `ring` is called once when a subscriber has something; without a subscriber, never.
+    """What the waker calls for one wait: once it is armed, `ring` is called a single time, when its subscriber has
+    something. This base has no subscriber, and its `ring` is never called.
 
-    While any is armed the waker follows the topics of the process, as every wait does. `ring` is called by the waker,
-    must not block, and may be called once more after `disarm`. A wake that is dropped is disarmed.
+    While any is armed the waker follows the topics of the process, as every wait does. `ring` runs in the waker's
+    thread, must not block, and may be called once more after `disarm`. A wake that is dropped is disarmed.
     """
 
     __slots__ = ("__weakref__",)
@@ -63,7 +63,7 @@ class Wake:
 
 
 class SubscriberWake(Wake):
-    """The same for a subscriber, which it keeps, with a function to call."""
+    """A wake for a subscriber, which it keeps, with a function to call."""
 
     __slots__ = ("_ring", "_subscriber")
 
@@ -224,7 +224,7 @@ def arm(wake: Wake) -> None:
 
 
 def disarm(wake: Wake) -> bool:
-    """Do not, after all. False: it was called already."""
+    """Take back an `arm`. False: `ring` was called already, or the wake was not armed."""
     return _waker.remove(ref(wake))
 
 
