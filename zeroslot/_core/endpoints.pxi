@@ -428,7 +428,7 @@ cdef class PublisherEnd(Handle):
         """Borrow as many free slots at once and write the next samples into them, in place.
 
         Each starts as `loan` says. Entering the Loans gives a tuple of the samples, leaving commits all of them in this
-        order and wakes subscribers once, an exception discards all. Nobody can see any of them before that.
+        order and wakes subscribers once, an exception discards all. No subscriber can see any of them before that.
         `validate`: as `loan` has it, for each; a failure discards all.
 
         Raises what `loan` raises, while not all of them can be had, and ValueError for more than max_loans.
@@ -478,7 +478,7 @@ cdef class PublisherEnd(Handle):
 
     @property
     def sequence(self):
-        """The newest published sequence; 0 before any."""
+        """The newest published sequence; before any, one less than that of the first sample, which is usually 1."""
         self.owner.check_fork()
         return self.owner.c.published
 
@@ -498,7 +498,7 @@ cdef int fill_loan(Plan plan, Loan loan) except -1:
 
 
 cdef int write_values(Loan loan, dict values) except -1:
-    """Write the starting values of variable fields; the same."""
+    """Write the starting values of variable fields. What they raise discards the loan."""
     try:
         for name, value in values.items():
             setattr(loan.viewed(), name, value)
@@ -584,7 +584,9 @@ cdef tuple BYTES_ARGUMENTS = ("size", "timeout")
 
 
 cdef object timeout_and_size(Plan plan, PyObject **arguments, Py_ssize_t count, PyObject *names, dict sizes):
-    """The same for a whole array or bytes: `loan(shape, dtype)`, `loan(size)`."""
+    """The timeout of a call of loan for a whole array or bytes, `loan(shape, dtype)` or `loan(size)`; the size is added
+    to `sizes`.
+    """
     cdef tuple expected = ARRAY_ARGUMENTS if isinstance(plan.whole, VariableArrayCodec) else BYTES_ARGUMENTS
     cdef dict given = {}
     cdef Py_ssize_t i

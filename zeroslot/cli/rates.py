@@ -2,7 +2,7 @@
 
 Why it is exact: sequence and time of the newest sample belong together. Between two looks, the difference of the
 sequences over the difference of the times is the true rate of the samples between, whenever the looks happened and
-however many samples nobody saw.
+however many samples were not seen.
 """
 
 from __future__ import annotations

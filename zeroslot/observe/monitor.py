@@ -88,8 +88,8 @@ class PublisherSnapshot:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a monitor saw: the live publishers by topic, and what it could not read. `read_ns`: when it looked
-    (CLOCK_MONOTONIC). `waiting`: by topic, the subscribers that are attached to no publisher; none where nobody asked
-    for them.
+    (CLOCK_MONOTONIC). `waiting`: by topic, the subscribers that are attached to no publisher; none where they
+    were not asked for.
     """
 
     domain: str

@@ -123,9 +123,8 @@ class Sample(BaseModel, metaclass=SampleType):
         inner: Any = handler.resolve_ref_schema(schema)
         if inner.get("function", {}).get("function") is binding.view_as_model:
             return schema  # pydantic kept it from the first time; a second wrapper would only cost time
-        bare = {
-            key: value for key, value in inner.items() if key != "ref"
-        }  # others refer to the whole, wrapper included
+        # Without its name, by which others refer to the whole, wrapper included.
+        bare = {key: value for key, value in inner.items() if key != "ref"}
         return core_schema.no_info_before_validator_function(
             binding.view_as_model, cast("CoreSchema", bare), ref=inner.get("ref")
         )
