@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import zeroslot as zs
-from zeroslot.cli.figures import as_bytes, as_duration, as_json, as_share, as_time
+from zeroslot.cli.figures import as_bytes, as_duration, as_json, as_lag, as_share, as_time
 from zeroslot.cli.table import (
     BOLD,
     DIM,
@@ -14,6 +14,7 @@ from zeroslot.cli.table import (
     YELLOW,
     Cell,
     cut,
+    fault_cell,
     lines_of,
     printable,
     styled,
@@ -62,7 +63,7 @@ def _pools(each: zs.PublisherSnapshot) -> list[str]:
     rows: list[list[str | Cell]] = [
         [
             f"{pool.slot_count} x {as_bytes(pool.slot_capacity)}", as_bytes(pool.size_bytes), f"{pool.committed:,}",
-            f"{pool.discarded:,}", f"{pool.passed_on:,}", _count(pool.no_free_slot),
+            f"{pool.discarded:,}", f"{pool.passed_on:,}", fault_cell(pool.no_free_slot),
         ]
         for pool in each.pools
     ]  # fmt: skip  # a row is a row
@@ -97,13 +98,8 @@ def _grid(each: zs.PublisherSnapshot) -> list[str]:
 
 def _peer(peer: zs.SubscriberSnapshot) -> list[str | Cell]:
     due = peer.taken + peer.lost + peer.skipped
-    lag = "-" if peer.lag_s is None else as_time(peer.lag_s * 1e9) if peer.behind else "0"
     return [
-        peer.name, str(peer.pid), f"{peer.taken:,}", _count(peer.lost), as_share(peer.lost / due if due else 0.0),
-        f"{peer.skipped:,}", f"{peer.held} of {peer.max_leases}", f"{peer.behind:,}", lag,
+        peer.name, str(peer.pid), f"{peer.taken:,}", fault_cell(peer.lost), as_share(peer.lost / due if due else 0.0),
+        f"{peer.skipped:,}", f"{peer.held} of {peer.max_leases}", f"{peer.behind:,}", as_lag(peer.lag_s, peer.behind),
         "reliable" if peer.reliable else "",
     ]  # fmt: skip  # a row is a row
-
-
-def _count(bad: int) -> Cell:
-    return Cell(f"{bad:,}", RED if bad else "")

@@ -13,7 +13,7 @@ from zeroslot.cli.decoding import Form, cell, columns_of, lines_of_value, plain,
 from zeroslot.cli.drawing import has_blocks
 from zeroslot.cli.expression import Expression
 from zeroslot.cli.figures import as_time
-from zeroslot.cli.reading import Clock, Source, check_names, leases_of, note_silence, subscribe
+from zeroslot.cli.reading import Clock, Source, check_names, leases_of, none_came, note_silence, subscribe
 from zeroslot.cli.table import BOLD, DIM, RED, printable, styled
 
 Output = Literal["text", "json", "csv"]
@@ -50,8 +50,7 @@ def print_samples(
                     return 0
     if printed and source.times is None:
         return 0
-    print(f"zeroslot: no sample of {source.topic} came within {source.timeout:g} s", file=sys.stderr)
-    return 1
+    return none_came(source, source.timeout)
 
 
 class _TextPrinter:

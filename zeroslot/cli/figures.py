@@ -16,6 +16,11 @@ def as_json(facts: Any) -> str:
     return json.dumps(facts, indent=2, default=str)
 
 
+def as_json_line(facts: Any) -> str:
+    """The same on one line."""
+    return json.dumps(facts, default=str)
+
+
 def median(values: Sequence[float]) -> float:
     """The middle value, the upper one of two."""
     return sorted(values)[len(values) // 2]
@@ -82,6 +87,11 @@ def as_time(ns: float | None) -> str:
         if ns < limit:
             return f"{ns / factor:.{0 if unit == 'ns' else 1}f} {unit}"
     return f"{ns / 1e9:.1f} s"
+
+
+def as_lag(lag_s: float | None, behind: int) -> str:
+    """The age of the oldest sample that waits for a subscriber which is so many samples behind. None: not known."""
+    return "-" if lag_s is None else as_time(lag_s * 1e9) if behind else "0"
 
 
 def as_duration(seconds: float) -> str:

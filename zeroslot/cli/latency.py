@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import zeroslot as zs
 from zeroslot.cli.drawing import histogram_lines
-from zeroslot.cli.figures import PERCENTILES, as_json, as_time
+from zeroslot.cli.figures import PERCENTILES, as_json, as_json_line, as_lag, as_time
 from zeroslot.cli.table import BOLD, DIM, Cell, lines_of, paragraph, printable, styled, terminal_width
 from zeroslot.cli.topics import print_problems
 
@@ -78,9 +77,8 @@ def _print(
     if json_output:
         facts = {"topic": topic, "domain": snapshot.domain, "seconds": seconds, "every": _every(waited),
                  "subscribers": [_facts(each) for each in waited],
-                 "problems": [{"kind": one.kind, "where": str(one.where), "text": one.text}
-                              for one in snapshot.problems]}  # fmt: skip  # what belongs together stands together
-        print(as_json(facts) if seconds is None else json.dumps(facts), flush=True)
+                 "problems": list(map(asdict, snapshot.problems))}  # fmt: skip  # what belongs together stands together
+        print(as_json(facts) if seconds is None else as_json_line(facts), flush=True)
         return
     when = "" if seconds is None else f"  {seconds:.1f} s"
     print(f"{styled(topic, BOLD)}  (domain {snapshot.domain}){when}")
@@ -104,9 +102,9 @@ def _row(each: Waited) -> list[str | Cell]:
     longest = each.latency.max_ns if each.latency.count else None
     shown: list[str | Cell] = [as_time(value) for value in percentiles]
     shown[0] = Cell(as_time(percentiles[0]), BOLD)
-    lag = "-" if each.peer.lag_s is None else as_time(each.peer.lag_s * 1e9) if each.peer.behind else "0"
     return [each.publisher.name, each.peer.name, str(each.peer.pid), *shown, as_time(longest),
-            f"{each.latency.count:,}", f"{each.peer.behind:,}", lag]  # fmt: skip  # a row is a row
+            f"{each.latency.count:,}", f"{each.peer.behind:,}",
+            as_lag(each.peer.lag_s, each.peer.behind)]  # fmt: skip  # a row is a row
 
 
 def _print_histograms(waited: list[Waited], *, several: bool) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 import zeroslot as zs
 from zeroslot.cli.figures import as_bytes, as_json, as_short_rate
 from zeroslot.cli.rates import distinct_subscribers, rate_now
-from zeroslot.cli.table import BOLD, DIM, RED, YELLOW, Cell, lines_of, printable, styled
+from zeroslot.cli.table import BOLD, DIM, RED, YELLOW, Cell, fault_cell, lines_of, printable, styled
 from zeroslot.cli.topics import print_problems, wish_of
 
 HEADINGS = ("domain", "topic", "type", "publishers", "subscribers", "rate", "published", "lost")
@@ -100,7 +100,7 @@ def _rows(listed: Listed) -> Iterator[list[str | Cell]]:
             listed.domain, Cell(topic, BOLD), ", ".join(sorted({each.type_name for each, _ in publishers})),
             str(len(publishers)), " + ".join(counts), as_short_rate(sum(rates) if rates else None),
             f"{sum(each.published for each, _ in publishers):,}",
-            _lost(sum(peer.lost for each, _ in publishers for peer in each.subscribers)),
+            fault_cell(sum(peer.lost for each, _ in publishers for peer in each.subscribers)),
         ]  # fmt: skip  # a row is a row
 
 
@@ -137,10 +137,6 @@ def _peers(each: zs.PublisherSnapshot, rate: float | None) -> Iterator[list[str 
     ]  # fmt: skip  # a row is a row
     for peer in each.subscribers:
         yield [
-            "subscriber", peer.name, str(peer.pid), "", f"{peer.taken:,}", _lost(peer.lost),
+            "subscriber", peer.name, str(peer.pid), "", f"{peer.taken:,}", fault_cell(peer.lost),
             f"{peer.held} of {peer.max_leases}", f"{peer.behind:,}", Cell("reliable" if peer.reliable else "", DIM),
         ]  # fmt: skip  # a row is a row
-
-
-def _lost(count: int) -> Cell:
-    return Cell(f"{count:,}", RED if count else "")

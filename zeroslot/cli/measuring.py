@@ -7,15 +7,14 @@ those that can still be taken, and there are several looks an interval.
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import zeroslot as zs
-from zeroslot.cli.figures import as_bytes, as_rate, as_time
+from zeroslot.cli.figures import as_bytes, as_json_line, as_rate, as_time
 from zeroslot.cli.rates import Measured, Rate, Seen
 from zeroslot.cli.table import BOLD, CYAN, DIM, RED, Bar, Cell, lines_of, styled
 from zeroslot.cli.topics import print_problems
@@ -134,11 +133,9 @@ class Lines:
             "rate_hz": _sum(each["rate_hz"] for each in found),
             "bytes_per_s": _sum(each["bytes_per_s"] for each in found),
             "publishers": found,
-            "problems": [
-                {"kind": each.kind, "where": str(each.where), "text": each.text} for each in self._watch.problems
-            ],
+            "problems": list(map(asdict, self._watch.problems)),
         }
-        print(json.dumps(facts), flush=True)
+        print(as_json_line(facts), flush=True)
 
 
 def _facts(each: Watched, measured: Measured) -> dict[str, Any]:

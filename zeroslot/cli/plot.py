@@ -10,7 +10,6 @@ import enum
 import math
 import shutil
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ import zeroslot as zs
 from zeroslot.cli import CommandError
 from zeroslot.cli.decoding import number_text
 from zeroslot.cli.expression import Expression
-from zeroslot.cli.reading import LOOK_S, Notices, Source, check_names, subscribe
+from zeroslot.cli.reading import LOOK_S, Notices, Source, check_names, none_came, subscribe
 from zeroslot.cli.screen import Screen, is_terminal
 from zeroslot.cli.table import BOLD, DIM, RED, RESET, cut, has_colours, printable, styled, width_of
 
@@ -284,8 +283,7 @@ def plot_fields(source: Source, fields: Sequence[Expression], view: View, *, onc
         if once or not is_terminal():
             _collect(plot, subscriber, view.window_s)
             if plot.is_empty:
-                print(f"zeroslot: no sample of {source.topic} came within {view.window_s:g} s", file=sys.stderr)
-                return 1
+                return none_came(source, view.window_s)
             width, height = shutil.get_terminal_size((100, 30))
             print("\n".join(plot.lines(width, min(height - 1, 30), subscriber.lost, to_newest=True)))
             return 0

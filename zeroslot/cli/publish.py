@@ -20,7 +20,7 @@ from typing import Any
 import zeroslot as zs
 from zeroslot.cli.encoding import Encoder, SampleError
 from zeroslot.cli.figures import as_json
-from zeroslot.cli.types import WHOLE
+from zeroslot.cli.types import WHOLE_TYPES
 
 LEAST_STAY_S = 0.1  # for subscribers that are about to attach
 LOOK_S = 0.01  # between two looks whether all have attached, or taken everything
@@ -88,7 +88,7 @@ def _parsed(text: str, what: str) -> Any:
 
 def _publisher(plan: Plan, sample_type: type[Any]) -> zs.Publisher[Any]:
     options: dict[str, Any] = {"domain": plan.domain, "name": "zeroslot pub", "match": "by_name", "on_full": "block"}
-    if sample_type in WHOLE.values() or zs.layout_of(sample_type).variable:
+    if sample_type in WHOLE_TYPES.values() or zs.layout_of(sample_type).variable:
         options["grow"] = True
     return zs.Publisher(plan.topic, sample_type, **options)
 

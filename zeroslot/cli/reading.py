@@ -73,6 +73,12 @@ def note_silence(source: Source, subscriber: zs.Subscriber[Any]) -> None:
         )
 
 
+def none_came(source: Source, seconds: float | None) -> int:
+    """Say that no sample came in time: the exit status of a command that wanted one."""
+    print(f"zeroslot: no sample of {source.topic} came within {seconds:g} s", file=sys.stderr)
+    return 1
+
+
 def leases_of(
     source: Source, subscriber: zs.Subscriber[Any], before_waiting: Callable[[], object] | None = None
 ) -> Iterator[zs.Lease[Any]]:

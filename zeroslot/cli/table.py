@@ -28,6 +28,11 @@ class Cell(NamedTuple):
     style: str = ""
 
 
+def fault_cell(count: int) -> Cell:
+    """A count of what should not happen, such as lost samples: red where it is not 0."""
+    return Cell(f"{count:,}", RED if count else "")
+
+
 class Bar(NamedTuple):
     """A cell of a table with a bar that is full at 1.0."""
 

@@ -8,7 +8,6 @@ Why only the lines that can be seen are made: a domain may have hundreds of topi
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import zeroslot as zs
 from zeroslot.cli.drawing import sparkline
-from zeroslot.cli.figures import as_bytes, as_duration, as_json, as_short_rate, as_time
+from zeroslot.cli.figures import as_bytes, as_duration, as_json, as_json_line, as_lag, as_short_rate, as_time
 from zeroslot.cli.rates import Measured, Rate, distinct_subscribers
 from zeroslot.cli.screen import Screen, is_terminal
 from zeroslot.cli.table import (
@@ -31,6 +30,7 @@ from zeroslot.cli.table import (
     YELLOW,
     Cell,
     cut,
+    fault_cell,
     has_colours,
     lines_of,
     printable,
@@ -252,7 +252,7 @@ def _print(model: Model, view: View, interval: float, *, once: bool, json_output
         model.look()
         if json_output:
             facts = _facts(model, view)
-            print(as_json(facts) if once else json.dumps(facts, default=str), flush=True)
+            print(as_json(facts) if once else as_json_line(facts), flush=True)
         else:
             rows = view.rows(model)
             table = _table(rows, view, None, history=False)
@@ -395,11 +395,11 @@ def _subscriber(peer: PeerRow, row: Row, *, history: bool) -> list[str | Cell]:
     now, latency = peer.now, peer.latency
     highest = max((rate for rate in row.history if rate is not None), default=0.0)
     sparks = [Cell(sparkline(list(peer.history), SPARKS, highest or None), DIM)] if history else []
-    lag = "-" if now.lag_s is None else as_time(now.lag_s * 1e9) if now.behind else "0"
     return [
-        f"  {now.name}", Cell("reliable" if now.reliable else "", DIM), as_short_rate(peer.taken_hz), *sparks, "", lag,
+        f"  {now.name}", Cell("reliable" if now.reliable else "", DIM), as_short_rate(peer.taken_hz), *sparks, "",
+        as_lag(now.lag_s, now.behind),
         Cell(as_short_rate(peer.lost_hz).removesuffix(" Hz") if peer.lost_hz else "0", RED if peer.lost_hz else ""),
-        Cell(f"{now.lost:,}", RED if now.lost else ""), as_time(latency.percentile(0.5)),
+        fault_cell(now.lost), as_time(latency.percentile(0.5)),
         as_time(latency.percentile(0.99)), Cell(str(now.pid), DIM),
     ]  # fmt: skip  # a row is a row
 

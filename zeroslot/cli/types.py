@@ -15,7 +15,7 @@ import numpy as np
 import zeroslot as zs
 from zeroslot.cli import CommandError
 
-WHOLE = {"ndarray": np.ndarray, "bytes": bytes}
+WHOLE_TYPES = {"ndarray": np.ndarray, "bytes": bytes}
 
 
 class TypeArgumentError(CommandError):
@@ -27,8 +27,8 @@ def named_type(text: str) -> type[Any]:
 
     Raises TypeArgumentError, also for what the file raises.
     """
-    if text in WHOLE:
-        return WHOLE[text]
+    if text in WHOLE_TYPES:
+        return WHOLE_TYPES[text]
     if text.endswith(".json"):
         return zs.type_from_schema(_schema_in(Path(text)))
     place, colon, name = text.rpartition(":")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from zeroslot.cli import CommandError
 from zeroslot.cli.expression import Expression
 from zeroslot.cli.figures import as_time
 from zeroslot.cli.image import Image, image_of, images_in, lines_of, save
-from zeroslot.cli.reading import LOOK_S, Notices, Source, check_names, note_silence, subscribe
+from zeroslot.cli.reading import LOOK_S, Notices, Source, check_names, none_came, note_silence, subscribe
 from zeroslot.cli.screen import Screen, is_terminal
 from zeroslot.cli.table import BOLD, DIM, RED, cut, has_colours, styled, width_of
 
@@ -111,7 +110,7 @@ def _handle(viewer: Viewer, request: Request, subscriber: zs.Subscriber[Any], *,
         print(text, flush=True)
         if not endless:
             return 0
-    return _none_came(viewer)
+    return none_came(viewer.source, viewer.source.timeout)
 
 
 def _saved(viewer: Viewer, request: Request, lease: zs.Lease[Any], lost: int, *, json_output: bool) -> str:
@@ -142,7 +141,7 @@ def _print_one(viewer: Viewer, subscriber: zs.Subscriber[Any]) -> int:
     note_silence(viewer.source, subscriber)
     lease = _next(viewer, subscriber)
     if lease is None:
-        return _none_came(viewer)
+        return none_came(viewer.source, viewer.source.timeout)
     columns, lines = shutil.get_terminal_size((100, 40))
     print("\n".join(viewer.picture(lease, subscriber.lost, columns, lines - 1, colours())))
     return 0
@@ -173,18 +172,13 @@ def _show(viewer: Viewer, request: Request, subscriber: zs.Subscriber[Any]) -> i
                     raise
                 lines = ["", f" {cut(str(error), columns - 1)}"]  # one damaged image does not end it
             lease.release()
-    return _none_came(viewer)
+    return none_came(viewer.source, viewer.source.timeout)
 
 
 def _next(viewer: Viewer, subscriber: zs.Subscriber[Any]) -> zs.Lease[Any] | None:
     """The next sample; where only the newest counts, that."""
     take = subscriber.latest if viewer.source.latest else subscriber.take
     return take(viewer.source.timeout)
-
-
-def _none_came(viewer: Viewer) -> int:
-    print(f"zeroslot: no sample of {viewer.source.topic} came within {viewer.source.timeout:g} s", file=sys.stderr)
-    return 1
 
 
 def colours() -> str | None:
