@@ -207,6 +207,12 @@ def tracing(servers: Children) -> Iterator[Launcher]:
     stepper.end()
 
 
+@pytest.fixture(params=["accesses", "calls"])
+def launcher(request: pytest.FixtureRequest) -> Launcher:
+    """Each of the two in turn."""
+    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
+
+
 def say(config: pytest.Config, text: str) -> None:
     """Print a line for the reader of the test run, also without -s."""
     capture = config.pluginmanager.getplugin("capturemanager")

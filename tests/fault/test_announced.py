@@ -29,11 +29,6 @@ class OtherParcel(zs.Sample):
     number: str = ""
 
 
-@pytest.fixture(params=["accesses", "calls"])
-def launcher(request: pytest.FixtureRequest) -> Launcher:
-    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
-
-
 class AnnouncedHere:
     """Reliable subscriptions of this process that make no call while a publisher dies: one that fits, and one that
     refuses every publisher as soon as it looks.

@@ -50,11 +50,6 @@ def published_counts(request: pytest.FixtureRequest) -> Iterator[None]:
         survivors.say(request.config, f"{points} deaths at {what} in {len(tallies)} operations, all survived")
 
 
-@pytest.fixture(params=["accesses", "calls"])
-def launcher(request: pytest.FixtureRequest) -> Launcher:
-    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
-
-
 def at_every_step(name: str, start: Callable[[], Victim], check: Callable[[], None]) -> Tally:
     """Kill at step 0, 1, 2, …; the last victim completes the operation."""
     tally = counts.setdefault(name, Tally())

@@ -32,11 +32,6 @@ class OtherParcel(zs.Sample):
     number: int = 0
 
 
-@pytest.fixture(params=["accesses", "calls"])
-def launcher(request: pytest.FixtureRequest) -> Launcher:
-    return request.getfixturevalue({"accesses": "stepping", "calls": "tracing"}[request.param])
-
-
 @contextmanager
 def stopped_before(victim: Victim, at: int) -> Iterator[bool]:
     """Stopped within the block, unless it completes the operation before; afterwards the operation is completed."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, create_model
 
 import zeroslot as zs
+from tests.taking import taken
 from zeroslot import Publisher, Sample, Subscriber, layout_of
 from zeroslot._core import binding
 from zeroslot.types.compiled import compiled
@@ -130,12 +131,6 @@ def samples(draw: st.DrawFn, most: int = 4) -> tuple[type[Sample], list[Sample]]
 def ends(kind: type[Sample], **options: Any) -> Iterator[tuple[Publisher[Any], Subscriber[Any]]]:
     with Publisher("drawn", kind) as pub, Subscriber("drawn", options.pop("reading", kind), **options) as sub:
         yield pub, sub
-
-
-def taken(sub: Subscriber[Any]) -> Any:
-    lease = sub.take()
-    assert lease is not None
-    return lease
 
 
 quick = settings(

@@ -1,8 +1,9 @@
-"""A publisher of ticks and its subscriber, for tests that only need some."""
+"""A publisher of ticks and its subscriber, and a segment of slots, for tests that only need some."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,4 +20,15 @@ def pub() -> Iterator[zs.Publisher[Tick]]:
 @pytest.fixture
 def sub(pub: zs.Publisher[Tick]) -> Iterator[zs.Subscriber[Tick]]:
     with zs.Subscriber("t", Tick) as made:
+        yield made
+
+
+@pytest.fixture
+def path(zeroslot_dir: Path) -> Path:
+    return zeroslot_dir / "slots.flink"
+
+
+@pytest.fixture
+def slots(path: Path) -> Iterator[zs.SlotAllocator]:
+    with zs.SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
         yield made

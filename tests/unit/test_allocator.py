@@ -47,11 +47,6 @@ class Liar(int):
         return 1
 
 
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
 def memory(slot_count: int = 6, slot_capacity: int = 64, **options: Any) -> SlotAllocator:
     return SlotAllocator.in_memory(slot_count, slot_capacity, **options)
 

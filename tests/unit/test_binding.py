@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, MethodDescriptorType
 from typing import Any
@@ -12,17 +11,6 @@ import pytest
 
 from zeroslot import Publisher, SlotAllocator, SlotReader, Subscriber
 from zeroslot._core.binding import Descriptor, Members, PublisherEnd, Region, Segment, direct_methods
-
-
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
-@pytest.fixture
-def slots(path: Path) -> Iterator[SlotAllocator]:
-    with SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
-        yield made
 
 
 def test_a_segment_cannot_be_constructed_directly() -> None:

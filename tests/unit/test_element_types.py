@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import zeroslot as zs
+from tests.taking import taken
 from zeroslot import CorruptSegmentError, DeclarationError, FormatError, Publisher, Sample, Subscriber, layout_of
 from zeroslot.types.schema import from_json_schema
 
@@ -38,12 +39,6 @@ def pub() -> Iterator[Publisher[Anything]]:
 def sub(pub: Publisher[Anything]) -> Iterator[Subscriber[Anything]]:
     with Subscriber("anything", Anything) as made:
         yield made
-
-
-def taken(sub: Subscriber[Any]) -> Any:
-    lease = sub.take()
-    assert lease is not None
-    return lease
 
 
 def records(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

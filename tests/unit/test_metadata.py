@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from tests.taking import taken
 from zeroslot import ClosedError, CorruptSegmentError, Metadata, Publisher, QosMismatchError, Subscriber, layout_of
 
 
@@ -33,12 +34,6 @@ def pub() -> Iterator[Publisher[Image]]:
 def sub(pub: Publisher[Image]) -> Iterator[Subscriber[Image]]:
     with Subscriber("image", Image, max_leases=8) as made:
         yield made
-
-
-def taken(sub: Subscriber[Any]) -> zs.Lease[Any]:
-    lease = sub.take()
-    assert lease is not None
-    return lease
 
 
 # --- metadata ---

@@ -29,11 +29,6 @@ from zeroslot import (
 
 
 @pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
-@pytest.fixture
 def slots(path: Path) -> Iterator[SlotAllocator]:
     with SlotAllocator.create(path, 8, 64, depth=3, max_loans=2, max_subscribers=4) as made:
         yield made

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from tests.taking import taken
 from zeroslot import DeclarationError, Publisher, Sample, SampleTooLargeError, Subscriber, layout_of
 from zeroslot.types.schema import from_json_schema
 
@@ -71,12 +72,6 @@ def pub() -> Iterator[Publisher[Frame]]:
 def sub(pub: Publisher[Frame]) -> Iterator[Subscriber[Frame]]:
     with Subscriber("frame", Frame) as made:
         yield made
-
-
-def taken(sub: Subscriber[Any]) -> Any:
-    lease = sub.take()
-    assert lease is not None
-    return lease
 
 
 @pytest.mark.row("TYP-9", "BUF-1")

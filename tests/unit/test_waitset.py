@@ -26,12 +26,6 @@ def pub() -> Iterator[zs.Publisher[Tick]]:
 
 
 @pytest.fixture
-def sub(pub: zs.Publisher[Tick]) -> Iterator[zs.Subscriber[Tick]]:
-    with zs.Subscriber("t", Tick) as made:
-        yield made
-
-
-@pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     here, there = socket.socketpair()
     with here, there:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import zeroslot as zs
+from tests.taking import taken
 from zeroslot import FormatError, Publisher, SampleTooLargeError, Subscriber, TypeMismatchError
 from zeroslot.types import whole
 from zeroslot.types.schema import from_json_schema
@@ -33,12 +34,6 @@ def frames() -> Iterator[tuple[Publisher[np.ndarray[Any, Any]], Subscriber[np.nd
 def log() -> Iterator[tuple[Publisher[bytes], Subscriber[bytes]]]:
     with Publisher("log", bytes, max_bytes=1000) as pub, Subscriber("log", bytes, max_leases=8) as sub:
         yield pub, sub
-
-
-def taken(sub: Subscriber[Any]) -> zs.Lease[Any]:
-    lease = sub.take()
-    assert lease is not None
-    return lease
 
 
 ARRAYS = {

@@ -21,12 +21,6 @@ from zeroslot import (
 from zeroslot.errors import ZeroslotError
 from zeroslot.memory.attach import attach_control
 
-
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
 HEADER = {
     "format": (8, "I"),
     "header_size": (12, "I"),

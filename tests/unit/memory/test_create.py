@@ -29,11 +29,6 @@ class Tick(Sample):
     n: U32
 
 
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
 @pytest.mark.row("SEG-8")
 def test_the_header_holds_the_reserve_and_the_clock_of_its_owner() -> None:
     """The slots add up, and monotonic times can be compared where the time namespace is the same."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ from tests.unit.memory.locks import drop_lock, open_probe
 from zeroslot import SlotAllocator, SlotReader
 from zeroslot.memory import liveness
 from zeroslot.testing import abandon
-
-
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
-@pytest.fixture
-def slots(path: Path) -> Iterator[SlotAllocator]:
-    with SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
-        yield made
 
 
 @pytest.mark.row("NEW-6", "PEER-1", "PEER-4", "DEF-11")

@@ -18,11 +18,6 @@ from zeroslot.memory import objects
 from zeroslot.memory.attach import attach_control
 
 
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
 @pytest.mark.row("SEC-4")
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("what", ["directory", "fifo", "symlink", "socket", "device"])

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from zeroslot import SlotAllocator, SlotReader
 from zeroslot.memory import peers, processes
-
-
-@pytest.fixture
-def path(zeroslot_dir: Path) -> Path:
-    return zeroslot_dir / "slots.flink"
-
-
-@pytest.fixture
-def slots(path: Path) -> Iterator[SlotAllocator]:
-    with SlotAllocator.create(path, 6, 64, depth=2, max_subscribers=4) as made:
-        yield made
 
 
 @pytest.mark.row("PEER-1", "PEER-7")
