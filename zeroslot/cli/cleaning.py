@@ -24,7 +24,7 @@ def clean_domain(domain: str | None, *, everything: bool, dry_run: bool, json_ou
 
 
 def _line(remains: zs.Remains, dry_run: bool) -> str:
-    if remains.what.startswith("left alone: "):
+    if remains.left_alone:
         return remains.what if remains.where in remains.what else f"{remains.what}: {remains.where}"
     done = "removed" if remains.removed else "found" if dry_run else "not removed"
     return f"{done}: {remains.what}: {remains.where}"

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zeroslot")
 
-LEFT_ALONE = "left alone: "  # before the reason in `Remains.what`, where a file is no remains of a dead process
+LEFT_ALONE = "left alone: "  # before the reason in `Remains.what`
 
 _CONTROL = re.compile(r"zs-[0-9a-f]{16}", re.ASCII)
 _POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
@@ -59,7 +59,7 @@ _POOL = re.compile(r"(zs-[0-9a-f]{16})-p[0-9]{1,2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """One thing that a dead process left.
+    """One thing that a dead process left, or that cannot be read.
 
     `removed` is False after a dry run, and where it could not be removed. `owner_uid` and `size_bytes` are the user and
     the memory of objects that only that user (or root) can remove; None and 0 for everything else.
@@ -70,6 +70,11 @@ class Remains:
     removed: bool
     owner_uid: int | None = None
     size_bytes: int = 0
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether it cannot be read, and was left alone for that reason, which `what` gives."""
+        return self.what.startswith(LEFT_ALONE)
 
 
 def sweep_topic(directory: Path) -> None:

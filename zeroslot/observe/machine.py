@@ -234,9 +234,9 @@ def cores(count: int | None = None) -> Finding:
 
 def stale(domain: str) -> Iterator[Finding]:
     """What dead processes left in the domain, segments of this root without an owner, and what cannot be read."""
-    found = list(dict.fromkeys(each.what for each in clean(domain, dry_run=True)))
-    dead = [what for what in found if not what.startswith(LEFT_ALONE)]
-    unread = [what.removeprefix(LEFT_ALONE) for what in found if what.startswith(LEFT_ALONE)]
+    found = clean(domain, dry_run=True)
+    dead = list(dict.fromkeys(each.what for each in found if not each.left_alone))
+    unread = list(dict.fromkeys(each.what.removeprefix(LEFT_ALONE) for each in found if each.left_alone))
     if dead:
         more = f", and {len(dead) - 1} more" if len(dead) > 1 else ""
         advice = "remove it: zeroslot gc (--dry-run lists all)"
