@@ -8,8 +8,9 @@ cdef enum:
 
 
 cdef object forked(str what, str topic=None):
+    advice = "Redeem the ticket again" if what == "reader of tickets" else "Create a new one"
     return errors.ForkedHandleError(
-        f"this {what}{of_topic(topic)} belongs to the parent process. Create a new one in the child", topic=topic
+        f"this {what}{of_topic(topic)} belongs to the parent process. {advice} in the child", topic=topic
     )
 
 
