@@ -364,6 +364,18 @@ def test_top_fits_narrow_terminals_and_follows_their_size(live: list[Child]) -> 
         assert terminal.end() == 0
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(8, 3), (1, 1)])
+def test_top_lives_in_a_terminal_of_hardly_any_columns(columns: int, lines: int, live: list[Child]) -> None:
+    """As while a window is dragged, with more topics than lines."""
+    with Terminal("top", "--interval", "0.1", columns=columns, lines=lines) as terminal:
+        for _ in range(3):
+            drawn = terminal.raw.count(b"\x1b[?2026h")
+            terminal.resize(columns + 1 - drawn % 2, lines)
+            terminal.wait_for(lambda: terminal.raw.count(b"\x1b[?2026h") > drawn)  # noqa: B023  # called in the loop
+        terminal.type("q")
+        assert terminal.end() == 0
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
 )

@@ -343,7 +343,8 @@ def _footer(view: View, columns: int, part: str) -> str:
     if view.typing:
         return cut(f" /{view.filter}_   Enter keeps the filter, Esc drops it", columns)
     sorts = "  ".join(f"{key} {name}" for key, name in SORTS.items())
-    left, room = "", columns - len(part) - 1
+    part = cut(part, columns)
+    left, room = "", max(columns - len(part) - 1, 0)
     for each in (f"filter: {view.filter} (Esc drops it)" if view.filter else "", *KEYS, f"sort: {sorts}", *MORE_KEYS):
         if each and len(left) + 2 + len(each) <= room:
             left += f"{'  ' if left else ' '}{each}"

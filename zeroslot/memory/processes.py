@@ -69,10 +69,13 @@ def _stat_fields(pid: int) -> list[str]:
 
 
 def command_of(pid: int, start_time: int = 0) -> str:
-    """The command line of a process; empty when it does not exist, or the pid is used again."""
+    """The command line of a process, on one line and without commands to a terminal. Empty when it does not exist, or
+    the pid is used again.
+    """
     if start_time and start_time_of(pid) != start_time:
         return ""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -26,6 +27,15 @@ def test_processes_are_described_from_proc() -> None:
             "",
             False,
         )
+
+
+def test_a_command_is_one_line_without_commands_to_a_terminal() -> None:
+    """It stands in texts of errors; `python -c` has a whole program there."""
+    program = "import sys\nsys.stdin.read()  # \x1b[31m"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+        found = processes.command_of(child.pid)
+        child.communicate()
+    assert found.endswith("-c import sys sys.stdin.read() # \N{REPLACEMENT CHARACTER}[31m")
 
 
 def test_a_program_name_that_is_not_utf8_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
