@@ -186,8 +186,16 @@ def test_elements_are_converted_where_nothing_is_lost(pub: Publisher[Arrays]) ->
         arrays.points = records
         assert arrays.points.tolist() == [(1.5, 7), (2.5, 8)]
         assert Arrays.model_validate({**VALUES, "points": records}).points.tolist() == [(1.5, 7), (2.5, 8)]
-    with pytest.raises(TypeError, match="points: records with the fields x, label, not int"):
-        arrays.points = [1, 2]
+    for value in ([1, 2], 5, None, "ab", (point for point in other)):
+        with pytest.raises(TypeError, match="points: records with the fields x, label, not "):
+            arrays.points = value
+        with pytest.raises(ValidationError, match="records with the fields x, label, not "):
+            Arrays.model_validate({**VALUES, "points": value})
+    for value in (None, object(), {1}):
+        with pytest.raises(ValueError, match=f"line: an array, not {type(value).__name__}"):
+            arrays.line = value
+    with pytest.raises(ValueError, match=r"times: .*too big"):
+        arrays.times = [1 << 80, 0]
     with pytest.raises(ValueError, match="points: a record has the fields x, label"):
         arrays.points = [Other(x=1.0), Other(x=2.0)]
     arrays.line = []

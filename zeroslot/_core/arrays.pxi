@@ -19,7 +19,10 @@ cdef class ArrayOf:
         self.dtype, self.shape = dtype, shape
 
     def __call__(self, value):
-        return array_of(value, self.dtype, self.shape)
+        try:
+            return array_of(value, self.dtype, self.shape)
+        except TypeError as error:
+            raise ValueError(str(error)) from None  # pydantic collects no TypeErrors
 
     def __reduce__(self):
         return ArrayOf, (self.dtype, self.shape)
@@ -70,7 +73,10 @@ cdef class BoundedArrayOf:
         self.dtype, self.dims = dtype, dims
 
     def __call__(self, value):
-        return bounded_array_of(value, self.dtype, self.dims)
+        try:
+            return bounded_array_of(value, self.dtype, self.dims)
+        except TypeError as error:
+            raise ValueError(str(error)) from None  # as above
 
     def __reduce__(self):
         return BoundedArrayOf, (self.dtype, self.dims)
@@ -140,7 +146,12 @@ cdef cnp.ndarray from_python(object given, object value, object wanted, Py_ssize
     if wanted.kind == "c" and given.dtype.kind in "fiu" and given.ndim == ndim + 1 and given.shape[ndim] == 2:
         return given.astype("f8").view("c16").reshape(given.shape[:ndim])
     if wanted.kind in "mM" and kind in "OU":
-        return asarray(value, wanted)
+        try:
+            return asarray(value, wanted)
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+    if kind == "O" and given.ndim == 0 and not isinstance(value, int):
+        raise ValueError(f"an array, not {type(value).__name__}")
     return given
 
 
@@ -149,6 +160,9 @@ cdef cnp.ndarray records_from_python(object value, object wanted, Py_ssize_t ndi
     cdef list items = [value], shape = [], columns
     cdef Py_ssize_t i
     for i in range(ndim):
+        for item in items:
+            if isinstance(item, (str, bytes)) or not hasattr(item, "__len__"):
+                raise no_records(wanted.names, item)
         lengths = {len(item) for item in items}
         if len(lengths) > 1:
             raise ValueError("the lists are not of one length")
@@ -177,7 +191,11 @@ cdef object as_mapping(object item, tuple names):
         return dict(item)
     if hasattr(type(item), "__zs_sample__") or hasattr(type(item), "__pydantic_fields__"):
         return {name: getattr(item, name) for name in names if hasattr(item, name)}
-    raise TypeError(f"records with the fields {', '.join(names)}, not {type(item).__name__}")
+    raise no_records(names, item)
+
+
+cdef object no_records(tuple names, object value):
+    return TypeError(f"records with the fields {', '.join(names)}, not {type(value).__name__}")
 
 
 cdef dict CONVERTIBLE = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "c": "cfiu", "M": "Miu", "m": "miu"}
