@@ -127,6 +127,24 @@ def test_an_array_of_something_else_is_refused(pub) -> None:
     assert pub.sequence == 0
 
 
+class Beat(zs.Sample):
+    """It says that something happened."""
+
+
+class Beating(zs.Sample):
+    beat: Beat
+    kind: zs.U8
+
+
+@pytest.mark.parametrize("kind", [Beat, Beating])
+def test_samples_without_fields_are_published_as_a_batch(kind: type[zs.Sample]) -> None:
+    """They take no bytes, alone or in others."""
+    array = np.zeros(70, zs.layout_of(kind).dtype)
+    with zs.Publisher("beats", kind, depth=80) as pub, zs.Subscriber("beats", kind) as sub:
+        assert pub.publish_many(array) == 70
+        assert len(sub.take_many()) == 70
+
+
 @pytest.mark.parametrize("one", [Point(n=1, xyz=np.zeros(3)), {}, points(0, 1)[0]], ids=["model", "mapping", "record"])
 def test_a_single_sample_is_no_batch(pub, one: Any) -> None:
     """It would be iterated over as well: the error says what to call."""

@@ -285,7 +285,7 @@ cdef int mark_used(bytearray used, object dtype, Py_ssize_t at) except -1:
     if base.names is None:
         used[at : at + dtype.itemsize] = b"\1" * dtype.itemsize
         return 0
-    for start in range(at, at + dtype.itemsize, base.itemsize):
+    for start in range(at, at + dtype.itemsize, max(base.itemsize, 1)):
         for name in base.names:
             inner, offset = base.fields[name][:2]
             mark_used(used, inner, start + offset)
