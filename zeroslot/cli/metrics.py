@@ -6,6 +6,7 @@ import sys
 import threading
 
 import zeroslot as zs
+from zeroslot.cli import CommandError
 from zeroslot.cli.figures import as_json
 
 
@@ -37,7 +38,7 @@ def print_metrics(domain: str | None, *, with_pid: bool, json_output: bool) -> i
 
 
 def serve_metrics(domain: str | None, port: int, address: str, *, with_pid: bool) -> int:
-    """Serve the metrics until Ctrl-C, and print where. Raises OSError where the port is taken."""
+    """Serve the metrics until Ctrl-C, and print where. Raises CommandError where the port is taken."""
     collector = _collector(domain, with_pid=with_pid)
     if collector is None:
         return 1
@@ -46,9 +47,14 @@ def serve_metrics(domain: str | None, port: int, address: str, *, with_pid: bool
     with collector:
         registry = CollectorRegistry()
         registry.register(collector)
-        server, thread = start_http_server(port, address, registry)
+        host = f"[{address}]" if ":" in address else address
         try:
-            host = f"[{address}]" if ":" in address else address
+            server, thread = start_http_server(port, address, registry)
+        except OSError as error:
+            raise CommandError(
+                f"cannot listen at {host}:{port}: {error.strerror}. --port chooses another one, 0 any that is free"
+            ) from None
+        try:
             print(f"http://{host}:{server.server_port}/metrics", flush=True)
             threading.Event().wait()
         finally:
