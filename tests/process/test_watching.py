@@ -425,6 +425,37 @@ def test_nothing_has_colours_where_they_are_not_wanted(words: list[str]) -> None
         assert re.search(rb"\x1b\[[0-9;]*m", terminal.raw) is None
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "-v"],
+        ["info", "t"],
+        ["stat"],
+        ["latency", "t"],
+        ["top", "--once"],
+        ["graph"],
+        ["doctor", "t"],
+        ["metrics", "--once"],
+        *(["echo", "t", "--once", "--history", "1", *more] for more in ([], ["--csv"], ["--json"])),
+    ],
+    ids=" ".join,
+)
+def test_no_name_and_no_text_is_a_command_to_the_terminal(words: list[str]) -> None:
+    """They are of other processes."""
+
+    class Log(zs.Sample):
+        text: str = ""
+
+    name = "n\x1b[31m\r\x9b2J"
+    with zs.Publisher("t", Log, name=name, max_bytes=100) as pub, zs.Subscriber("t", name=name) as sub:
+        pub.publish(Log(text=name))
+        assert sub.take() is not None
+        with Terminal(*words, NO_COLOR="1") as terminal:
+            assert terminal.end() in {0, 1}
+        assert b"n" in terminal.raw
+        assert re.search(rb"\x1b|\xc2\x9b|\r(?!\n)", terminal.raw) is None
+
+
 def test_top_without_a_terminal_says_what_to_do(zeroslot_dir: Path) -> None:
     """One line, and status 1."""
     done = zeroslot("top")

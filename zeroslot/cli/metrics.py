@@ -8,6 +8,7 @@ import threading
 import zeroslot as zs
 from zeroslot.cli import CommandError
 from zeroslot.cli.figures import as_json
+from zeroslot.cli.table import printable
 
 
 def _collector(domain: str | None, *, with_pid: bool) -> zs.MetricsCollector | None:
@@ -33,7 +34,8 @@ def print_metrics(domain: str | None, *, with_pid: bool, json_output: bool) -> i
             return 0
         registry = CollectorRegistry()
         registry.register(collector)
-        print(generate_latest(registry).decode(), end="")
+        text = generate_latest(registry).decode()
+        print("\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text, end="")
     return 0
 
 
