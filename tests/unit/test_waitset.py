@@ -208,14 +208,21 @@ def test_a_quiet_topic_is_an_event(pub: zs.Publisher[Tick], sub: zs.Subscriber[T
 
 
 @pytest.mark.row("SUB-16")
-def test_a_deadline_counts_from_the_last_sample(pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick]) -> None:
-    """One that was published after the deadline was attached, and before the wait began."""
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_deadline_counts_from_the_last_sample(
+    pub: zs.Publisher[Tick], sub: zs.Subscriber[Tick], closed: bool
+) -> None:
+    """One that was published after the deadline was attached and before the wait began, also if its publisher ended."""
     with zs.WaitSet() as waiting:
         late = waiting.deadline(sub, 0.05)
         threading.Event().wait(0.03)
         pub.publish(Tick(number=1))
         assert sub.latest() is not None
         published = time.monotonic()
+        if closed:
+            pub.close()
+            assert sub.take() is None
+            assert sub.stats.publishers == 0
         assert waiting.wait() == [late]
         assert time.monotonic() - published >= 0.049
 

@@ -19,6 +19,7 @@ cdef class SubscriberEnd(Handle):
     cdef list awaited           # segments in which a place may get free for this subscriber, as in the table
     cdef uint64_t due_ns        # when _follow is called although the bell is silent; 0: it is not
     cdef uint64_t followed_ns
+    cdef uint64_t left_ns       # when the newest sample was published of those that were read from before
     cdef Word bell
     cdef uint32_t bell_seen     # its value when this subscriber's own calls followed; another one where they have to
     cdef uint32_t bell_followed     # its value when anything followed
@@ -407,8 +408,11 @@ cdef class SubscriberEnd(Handle):
         `due_ns` is a time of CLOCK_MONOTONIC_COARSE. One step: no signal handler and no other thread runs within it.
         """
         cdef tuple before = ()  # freed at the end, since freeing it may run any code
+        cdef Source source
         with cython.critical_section(self):
             if self._table is seen:
+                for source in self.sources:
+                    self.left_ns = max(self.left_ns, published_ns_of(source))
                 before = (self._table, self.sources, self.awaited)
                 self._table, self.sources, self.awaited, self.due_ns = table, sources, awaited, due_ns
         meeting.note_due(due_ns)
@@ -444,8 +448,9 @@ cdef class SubscriberEnd(Handle):
         return None
 
     def _activity(self):
-        """When the newest sample of the publishers that are read from was published (CLOCK_MONOTONIC), and how many
-        samples they have published. 0 is the time where there is none, or none by the clock of this process.
+        """When the newest sample of the publishers that are read from was published (CLOCK_MONOTONIC), how many samples
+        they have published, and the time of the newest one of those that were read from before. 0 is the time where
+        there is none, or none by the clock of this process.
         """
         cdef list sources
         cdef Source source
@@ -455,9 +460,8 @@ cdef class SubscriberEnd(Handle):
             sources = self.sources
         for source in sources:
             count += zs_load64(source.reader.segment.c.published, ZS_ACQUIRE)
-            if source.reader.one_clock:
-                newest_ns = max(newest_ns, source.reader.segment.newest_published_ns())
-        return newest_ns, count
+            newest_ns = max(newest_ns, published_ns_of(source))
+        return newest_ns, count, self.left_ns
 
     def _end(self):
         """Mark as closed, and wake this subscriber's threads."""
@@ -645,6 +649,11 @@ cdef class SampleWait(Waitable):
         while self.parked > 0:
             self.parked -= 1
             (<Source>self.sources[self.parked]).reader.unpark()
+
+
+cdef uint64_t published_ns_of(Source source) noexcept:
+    """When the newest sample of a publisher was published; 0 where it has another clock."""
+    return source.reader.segment.newest_published_ns() if source.reader.one_clock else 0
 
 
 cdef bint any_broken(list sources) noexcept:

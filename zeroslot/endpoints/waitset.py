@@ -81,11 +81,11 @@ class Deadline(Trigger):
         self._since_ns = now_ns()
 
     def _due_ns(self) -> int:
-        newest_ns, count = self.subscriber._activity()
+        newest_ns, count, left_ns = self.subscriber._activity()
         if newest_ns == 0 and count > self._count:  # by a publisher with another clock
             newest_ns = now_ns()
         self._count = count
-        self._since_ns = max(self._since_ns, newest_ns)
+        self._since_ns = max(self._since_ns, newest_ns, left_ns)
         return self._since_ns + self._period_ns
 
     def _take(self, now: int) -> bool:
