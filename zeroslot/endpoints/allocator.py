@@ -508,7 +508,7 @@ class SlotAllocator(AllocatorEnd):
     def _evict(self, index: int) -> bool:
         if self.native.is_evicted(index):
             return False
-        log.warning("%s: evicts %s", self._topic, self._pressure.describe(index))
+        log.warning("%s: evicts a subscriber: %s", self._topic, self._pressure.describe(index))
         self.native.evict(index)
         return True
 
