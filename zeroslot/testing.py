@@ -57,6 +57,9 @@ def lease_of(sample: S, *, sequence: int = 1) -> Lease[S]:
     >>> with lease_of(Imu(stamp_ns=7)) as lease:
     ...     assert lease.sample.stamp_ns == 7
     """
+    if isinstance(sample, type):
+        raise TypeError(f"lease_of() takes a sample, such as {sample.__name__}(), and not its class")
+    sequence = whole_number("sequence", sequence, 1, 2**62 - 1)
     sample_type = np.ndarray if isinstance(sample, np.ndarray) else bytes if isinstance(sample, bytes) else type(sample)
     grows = whole.compiled_type(sample_type).layout.variable
     with MemoryTopic(sample_type, "lease_of") as topic:

@@ -122,6 +122,14 @@ def test_a_subscriber_of_a_memory_topic_sleeps_and_meets_publishers_that_come() 
         assert found == [5]
 
 
+def test_lease_of_says_what_it_takes() -> None:
+    """By the names of its own arguments."""
+    with pytest.raises(TypeError, match=r"a sample, such as \w+\(\), and not its class"):
+        lease_of(Tick)
+    with pytest.raises(ValueError, match=r"^sequence is 0"):
+        lease_of(b"", sequence=0)
+
+
 @pytest.mark.parametrize(
     "sample",
     [
