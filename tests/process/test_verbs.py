@@ -184,6 +184,16 @@ def test_ctrl_c_ends_it_with_status_130(verb: str, publisher: Child):
     assert (process.returncode, err) == (130, "")
 
 
+@pytest.mark.parametrize("verb", ["list", "stat", "top", "echo"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(verb: str, closed: str, publisher: Child):
+    """As a daemon starts its children."""
+    arguments = [sys.executable, "-W", "error", "-m", "zeroslot", verb, *VERBS[verb]]
+    done = subprocess.run(["bash", "-c", f'"$@" {closed}', "bash", *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == ("<&- >" not in closed and closed != ">&-")
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_its_help_tells_what_it_does(verb: str):
     """By -h and --help; each command has --json."""

@@ -38,12 +38,20 @@ class CommandError(ValueError):
 def main() -> int:
     """Run the command line on `sys.argv`: its exit status."""
     try:
+        _open_streams()
         codecs.register_error("zeroslot", _in_plain_letters)
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="zeroslot")
         return _ended(_chosen())
     except KeyboardInterrupt:
         return 130
+
+
+def _open_streams() -> None:
+    """What was closed, as in `zeroslot list >&-`, is nothing to read and nowhere to write; Python has None there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
 
 
 def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
