@@ -14,6 +14,7 @@ The exit status of every command:
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def main() -> int:
     try:
         _open_streams()
         codecs.register_error("zeroslot", _in_plain_letters)
-        if hasattr(sys.stdout, "reconfigure"):
+        if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="zeroslot")
         return _ended(_chosen())
     except KeyboardInterrupt:

@@ -97,8 +97,8 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
 
 def _plain_number(value: Any) -> Any:
     number = value.item() if isinstance(value, np.generic) else value
-    if isinstance(number, (np.longdouble, np.clongdouble)):
-        number = float(number) if isinstance(number, np.longdouble) else complex(number)
+    if isinstance(number, np.generic):  # a longdouble or clongdouble, for which Python has no number
+        number = complex(number) if isinstance(number, np.complexfloating) else float(number)
     if isinstance(number, bytes):
         return _base64(number)
     if isinstance(number, complex):
