@@ -129,19 +129,21 @@ _barred: dict[int, tuple[CodeType, frozenset[int]]] = {}
 
 
 def _bar(code: CodeType) -> tuple[CodeType, frozenset[int]]:
-    return _barred.setdefault(id(code), (code, _inside_with(code)))
+    return _barred.setdefault(id(code), (code, _without_signals(code)))
 
 
-def _inside_with(code: CodeType) -> frozenset[int]:
-    """The instructions between a `with` and its block, and between the block and the call of `__exit__`.
-
-    An error there would skip `__exit__` and keep a lock for ever. The interpreter never looks at signals there.
+def _without_signals(code: CodeType) -> frozenset[int]:
+    """The instructions between a `with` and its block, and between the block and the call of `__exit__`: an error there
+    would skip `__exit__` and keep a lock for ever. And those that end an `except`: an error there would leave what was
+    caught, with all of its frames, in the interpreter. The interpreter never looks at signals there.
     """
     found = set()
     instructions = list(dis.get_instructions(code))
     for number, instruction in enumerate(instructions):
         if instruction.opname == "BEFORE_WITH":
             found.add(instructions[number + 1].offset)
+        elif instruction.opname == "POP_EXCEPT":
+            found.add(instruction.offset)
         elif instruction.opname == "WITH_EXCEPT_START":
             found |= {instructions[number - 1].offset, instruction.offset}
         elif instruction.opname == "CALL" and instruction.arg == 2:
