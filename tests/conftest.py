@@ -7,6 +7,7 @@ import gc
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,10 @@ pytest_plugins = ["tests.rows", "tests.options"]
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 # trio has one for hypothesis, which warns when it is loaded.
 os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")
+
+# Children inherit that a signal is ignored, as below `nohup` or in a job of a script's background; tests send these.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 WATCHDOG_SECONDS = 400.0  # some tests compile the binding, which takes minutes on a busy machine
 STRESS_WATCHDOG_SECONDS = 3600.0

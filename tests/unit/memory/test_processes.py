@@ -31,11 +31,13 @@ def test_processes_are_described_from_proc() -> None:
 
 def test_a_command_is_one_line_without_commands_to_a_terminal() -> None:
     """It stands in texts of errors; `python -c` has a whole program there."""
-    program = "import sys\nsys.stdin.read()  # \x1b[31m"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+    program = "print(flush=True)\ninput()  # \x1b[31m"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # else the kernel may not have its command line yet
         found = processes.command_of(child.pid)
-        child.communicate()
-    assert found.endswith("-c import sys sys.stdin.read() # \N{REPLACEMENT CHARACTER}[31m")
+        child.communicate(b"\n")
+    assert found.endswith("-c print(flush=True) input() # \N{REPLACEMENT CHARACTER}[31m")
 
 
 def test_a_program_name_that_is_not_utf8_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
