@@ -1,6 +1,6 @@
 """What zeroslot and its peers cost on this machine. These are measurements: nothing fails, whatever they show.
 
-    python -m tests.bench all --json out.json      everything, about 20 minutes; --quick: less, about 2
+    python -m tests.bench all --json out.json      everything, about 15 minutes; --quick: less, about 2
     python -m tests.bench latency hop              some parts; `--help` lists them
     python -m tests.bench report out.json          the tables as Markdown, on stdout
     python -m tests.bench report out.json --write  report/README.md and its plots, and the section of the README
