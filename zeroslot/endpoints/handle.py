@@ -47,7 +47,8 @@ def close_at_exit(handle: _Closable) -> None:
 def _close_all() -> None:
     binding.begin_exit()
     interrupted: BaseException | None = None
-    for handle in list(_handles):
+    # The waker first: from here on a thread that finds its subscriber closed sleeps for ever, and the waker is joined.
+    for handle in sorted(_handles, key=lambda each: not hasattr(each, "closes_first")):
         for _ in range(2):  # again if Ctrl-C interrupted it; the interruption is raised once all handles are closed
             try:
                 handle.close()

@@ -127,6 +127,8 @@ class DoorbellWake(Wake):
 class _Waker:
     """The waker of this process."""
 
+    closes_first = True  # at exit, before the subscribers that its thread waits for
+
     def __init__(self) -> None:
         self.armed: dict[ref[Wake], None] = {}
         self.flag = Flag()  # moves with the table of the armed
