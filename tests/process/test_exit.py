@@ -308,3 +308,30 @@ def test_a_thread_that_the_program_started_continues_after_the_last_line(cast: C
     pub.ask(["publish", 1])
     child.expect(1)
     child.finish()
+
+
+def test_the_exit_closes_the_waker_before_the_subscribers_that_it_waits_for(cast: Cast):
+    """Else its thread may find one closed and sleep for ever, as daemon threads do then, while the exit joins it."""
+    child = cast(
+        """
+        import os
+        import zeroslot as zs
+        from tests.process.samples import Tick
+        from zeroslot.endpoints import handle, waker
+        closed = []
+        def noted(kind):
+            original = kind.close
+            def close(self):
+                closed.append(kind.__name__)
+                original(self)
+            kind.close = close
+        sub = zs.Subscriber("t", Tick)
+        sub.fileno()
+        noted(zs.Subscriber), noted(waker._Waker)
+        handle._close_all()
+        say(closed)
+        os._exit(0)
+        """
+    )
+    child.expect(["_Waker", "Subscriber"])
+    assert child.wait() == 0
