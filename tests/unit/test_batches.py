@@ -190,6 +190,14 @@ def test_an_exception_without_room_for_the_count_stays_what_it_is(pub) -> None:
         pub.publish_many(refuse_everything())
     assert pub.sequence == 1
 
+    class Unready:
+        def __iter__(self):
+            raise FrozenError(1)
+
+    with pytest.raises(FrozenError):
+        pub.publish_many(Unready())
+    assert pub.sequence == 1
+
 
 def test_any_iterable_of_samples_is_published(pub, sub) -> None:
     """Models, mappings and records, from a list or a generator."""

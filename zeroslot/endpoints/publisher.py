@@ -346,7 +346,8 @@ class Publisher(PublisherEnd[S]):
             else:
                 items = _iterated(samples)
         except BaseException as error:
-            error.published = 0  # type: ignore[attr-defined]  # of any exception
+            with suppress(AttributeError):  # of a frozen one
+                error.published = 0  # type: ignore[attr-defined]  # of any exception
             raise
         if isinstance(items, np.ndarray):
             return publish_array(self, items, timeout)
